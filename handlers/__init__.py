@@ -1,0 +1,1 @@
+"""What starts, and its wiring. Entry points here, decisions in `core`, AWS in `aws`."""

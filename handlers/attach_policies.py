@@ -1,0 +1,105 @@
+"""Lambda: take join events off the queue and attach the policies that the accounts must carry."""
+
+import base64
+import traceback
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+
+from handlers.bootstrap import enforcer
+from handlers.core.enforce import Enforcer, Handled
+from handlers.core.errors import RetryableError, fault, redact
+from handlers.core.ports import Message
+from handlers.core.timing import Budget
+from schemas.outcome import AttachmentResult, OutcomeStatus
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+logger = Logger(service="joinguard")
+metrics = Metrics(namespace="Joinguard", service="attach_policies")
+processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
+    """Handle a batch of messages; those that have to come again are reported one by one."""
+    # Not `inject_lambda_context`: it writes the function's ARN, and with it an account id, into every line.
+    logger.append_keys(function_request_id=context.aws_request_id)
+    app = enforcer()
+    budget = Budget(
+        app.tools.clock,
+        milliseconds=context.get_remaining_time_in_millis(),
+        records=len(event["Records"]),
+    )
+    return process_partial_response(
+        event=event, record_handler=partial(handle_record, app, budget), processor=processor, context=context
+    )
+
+
+def handle_record(app: Enforcer, budget: Budget, record: "SQSRecord") -> None:
+    """Handle one record and write its one line; raise where it has to come again."""
+    message_id = record.message_id
+    try:
+        handled = app.handle(_message(record), budget)
+    except Exception as error:  # noqa: BLE001 - one bad record must not fail the batch, nor leak through a traceback
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}"
+        text = f"{type(error).__name__}: {redact(str(error))}"
+        logger.error("not handled", extra={"message_id": message_id, "error": text, "where": where})  # noqa: TRY400 - a traceback may hold account ids
+        raise RetryableError(fault("UNEXPECTED", text)) from None
+    _report(handled, message_id)
+    if handled.status is OutcomeStatus.RETRYING:
+        raise RetryableError(handled.fault or fault("RETRYING", "it comes again"))
+
+
+def _message(record: "SQSRecord") -> Message:
+    sent = int(record.attributes.sent_timestamp) / 1000
+    return Message(
+        body=record.body,
+        message_id=record.message_id,
+        receipt_handle=record.receipt_handle,
+        receives=int(record.attributes.approximate_receive_count),
+        sent_at=datetime.fromtimestamp(sent, UTC),
+        attributes={name: _attribute(value) for name, value in (record.get("messageAttributes") or {}).items()},
+    )
+
+
+def _attribute(value: dict[str, Any]) -> dict[str, Any]:
+    """Turn an attribute from Lambda's spelling into the SDK's."""
+    if value.get("binaryValue") is not None:
+        return {"DataType": value["dataType"], "BinaryValue": base64.b64decode(value["binaryValue"])}
+    return {"DataType": value["dataType"], "StringValue": value.get("stringValue") or ""}
+
+
+def _report(handled: Handled, message_id: str) -> None:
+    line = {
+        "message_id": message_id,
+        "event_id": handled.event_id,
+        "event_name": handled.event_name,
+        "account": handled.account,
+        "attempt": handled.attempt,
+        "status": handled.status.value,
+        "policies": {policy.policy_id: policy.result.value for policy in handled.policies} or None,
+        "code": handled.fault.code if handled.fault else None,
+        "why": handled.fault.message if handled.fault else None,
+        "seconds_to_guardrail": handled.seconds_to_guardrail,
+    }
+    write = logger.info if handled.status in {OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED} else logger.warning
+    write("handled", extra={name: value for name, value in line.items() if value is not None})
+    _measure(handled)
+
+
+def _measure(handled: Handled) -> None:
+    metrics.add_metric(name=handled.status.value.capitalize(), unit=MetricUnit.Count, value=1)
+    attached = sum(policy.result is AttachmentResult.ATTACHED for policy in handled.policies)
+    if attached and handled.attempt is not None:
+        metrics.add_metric(name="PoliciesAttached", unit=MetricUnit.Count, value=attached)
+    if handled.seconds_to_guardrail is not None:
+        metrics.add_metric(name="TimeToGuardrail", unit=MetricUnit.Seconds, value=handled.seconds_to_guardrail)

@@ -1,0 +1,1 @@
+"""One adapter for each service. AWS error codes stop here."""

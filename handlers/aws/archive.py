@@ -1,0 +1,43 @@
+"""S3: the evidence, what happened. Write once; the role can neither read nor delete it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from handlers.aws.faults import error_code, records_faults
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from schemas.evidence import Evidence
+
+
+class S3Archive:
+    """Write evidence into the locked bucket; its default retention does the locking."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def record(self, key: str, evidence: Evidence) -> bool:
+        """Write an object once; False where the key was there already.
+
+        The SHA-256 checksum travels with the request and stays with the object.
+        """
+        with records_faults("S3"):
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=key,
+                    Body=evidence.model_dump_json(exclude_none=True).encode(),
+                    ContentType="application/json",
+                    ChecksumAlgorithm="SHA256",
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if error_code(error) == "PreconditionFailed":
+                    return False
+                raise
+        return True

@@ -1,0 +1,95 @@
+"""From AWS's error codes to what to do: the only place that knows them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.parsers import ResponseParserError
+
+from handlers.core.errors import AccountNotFoundError, JoinguardError, PermanentError, RetryableError, fault
+
+#: Passing, and likely gone within seconds. Modelled codes of AttachPolicy and ListPoliciesForTarget
+#: (botocore, organizations 2016-11-28) and the throttling codes of botocore's standard retry mode.
+_SOON: Final = frozenset(
+    {
+        "ConcurrentModificationException",
+        "PolicyChangesInProgressException",
+        "TooManyRequestsException",
+        "ServiceException",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestLimitExceeded",
+        "LimitExceededException",
+        "BandwidthLimitExceeded",
+        "SlowDown",
+        "PriorRequestNotComplete",
+        "TransactionInProgressException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+    }
+)
+
+#: Passing, but not within seconds: up to an hour after the organization was made; credentials that rotate.
+_LATER: Final = frozenset(
+    {
+        "FinalizingOrganizationException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+    }
+)
+
+_SERVER_ERROR: Final = 500
+
+
+@contextmanager
+def organizations_faults() -> Iterator[None]:
+    """Translate what Organizations answers: passing by its code, everything else lasting."""
+    try:
+        yield
+    except (ClientError, BotoCoreError, ResponseParserError) as error:
+        raise _translate(error) from error
+
+
+@contextmanager
+def records_faults(service: str) -> Iterator[None]:
+    """Translate a failure of our own records and queues: always passing.
+
+    It says nothing about the event, so the message comes again until an operator has mended the cause.
+    """
+    try:
+        yield
+    except (ClientError, BotoCoreError, ResponseParserError) as error:
+        code = error_code(error)
+        raise RetryableError(fault(f"{service}.{code}", f"{service} did not do its part: {error}")) from error
+
+
+def error_code(error: Exception) -> str:
+    """Return AWS's code of an error, or the name of its class."""
+    if isinstance(error, ClientError):
+        return error.response.get("Error", {}).get("Code") or "Unknown"
+    return type(error).__name__
+
+
+def _translate(error: ClientError | BotoCoreError | ResponseParserError) -> JoinguardError:
+    code = error_code(error)
+    if not isinstance(error, ClientError):
+        # Sent or not, answered or not: only a connection that was never made is clear.
+        passing = isinstance(error, HTTPClientError | ResponseParserError)
+        why = fault(code, str(error))
+        return RetryableError(why, soon=True, unclear=True) if passing else PermanentError(why)
+    message = error.response.get("Error", {}).get("Message") or "AWS gave no message"
+    reason = error.response.get("Reason")
+    why = fault(code, message, str(reason) if reason else None)
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+        return RetryableError(why, soon=True, unclear=True)
+    if code in _SOON:
+        return RetryableError(why, soon=True)
+    if code in _LATER:
+        return RetryableError(why)
+    return AccountNotFoundError(why) if code == "TargetNotFoundException" else PermanentError(why)

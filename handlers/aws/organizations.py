@@ -1,0 +1,40 @@
+"""AWS Organizations: which SCPs an account carries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handlers.aws.faults import organizations_faults
+from schemas.outcome import AttachmentResult
+
+if TYPE_CHECKING:
+    from mypy_boto3_organizations import OrganizationsClient
+
+    from schemas.ids import AccountId, PolicyId
+
+
+class OrganizationsDirectory:
+    """Read and attach the service control policies of an account."""
+
+    def __init__(self, client: OrganizationsClient) -> None:
+        self._client = client
+
+    def attached_policies(self, account_id: AccountId) -> frozenset[PolicyId]:
+        """Return the SCPs attached to the account itself, inherited ones not among them.
+
+        One call for up to 20 policies; an account can carry 10. An empty page may still have a successor.
+        """
+        pages = self._client.get_paginator("list_policies_for_target").paginate(
+            TargetId=account_id, Filter="SERVICE_CONTROL_POLICY"
+        )
+        with organizations_faults():
+            return frozenset(policy["Id"] for page in pages for policy in page["Policies"])
+
+    def attach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
+        """Attach a policy to an account; a policy that is attached already is no error."""
+        with organizations_faults():
+            try:
+                self._client.attach_policy(PolicyId=policy_id, TargetId=account_id)
+            except self._client.exceptions.DuplicatePolicyAttachmentException:
+                return AttachmentResult.ALREADY_ATTACHED
+        return AttachmentResult.ATTACHED

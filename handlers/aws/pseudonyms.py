@@ -1,0 +1,41 @@
+"""KMS: account ids made unreadable, always the same way."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from handlers.aws.faults import records_faults
+from schemas.evidence import Pseudonym
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+    from schemas.ids import AccountId, OrganizationId
+
+
+class KmsPseudonyms:
+    """Derive a secret from the KMS HMAC key once, then HMAC-SHA-256 each account id under it.
+
+    Account ids are only 10^12 values, so a plain hash could be undone by trying them all. The organization
+    id is part of the derivation: two organizations under one key get different pseudonyms.
+    """
+
+    def __init__(self, client: KMSClient, key_id: str, organization_id: OrganizationId) -> None:
+        self._client = client
+        self._key_id = key_id
+        self._purpose = f"joinguard/pseudonym/1/{organization_id}".encode()
+        self._derived: tuple[bytes, str] | None = None
+
+    def of(self, account_id: AccountId) -> Pseudonym:
+        """Return the account's pseudonym; calls KMS once in the life of a process."""
+        secret, key_version = self._derived or self._derive()
+        digest = hmac.digest(secret, account_id.encode(), "sha256").hex()
+        return Pseudonym(value=f"acct-{digest[:32]}", key_version=key_version)
+
+    def _derive(self) -> tuple[bytes, str]:
+        with records_faults("KMS"):
+            mac = self._client.generate_mac(KeyId=self._key_id, MacAlgorithm="HMAC_SHA_256", Message=self._purpose)
+        # The answer names the key by ARN, also where an alias was asked; an ARN holds an account id.
+        self._derived = mac["Mac"], mac["KeyId"].rpartition("/")[2]
+        return self._derived

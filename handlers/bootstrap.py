@@ -1,0 +1,50 @@
+"""The wiring: settings and clients become an Enforcer, once a process, at the first record."""
+
+import os
+import time
+from datetime import UTC, datetime
+from functools import cache
+
+from handlers.aws.archive import S3Archive
+from handlers.aws.clients import client
+from handlers.aws.ledger import DynamoLedger
+from handlers.aws.organizations import OrganizationsDirectory
+from handlers.aws.pseudonyms import KmsPseudonyms
+from handlers.aws.queues import SqsDeadLetters, SqsInbox
+from handlers.core.attempt import Tools
+from handlers.core.enforce import Enforcer
+from handlers.settings import Settings
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+@cache
+def enforcer() -> Enforcer:
+    """Build what a function works with; raise SettingsError where the environment is not fit."""
+    settings = Settings.from_env(os.environ)
+    sqs = client("sqs")
+    tools = Tools(
+        policy_ids=settings.policy_ids,
+        organization_id=settings.organization_id,
+        management_account_id=settings.management_account_id,
+        directory=OrganizationsDirectory(client("organizations")),
+        ledger=DynamoLedger(client("dynamodb"), settings.outcomes_table),
+        archive=S3Archive(client("s3"), settings.evidence_bucket),
+        pseudonyms=KmsPseudonyms(client("kms"), settings.pseudonym_key_id, settings.organization_id),
+        clock=SystemClock(),
+    )
+    return Enforcer(
+        tools=tools,
+        inbox=SqsInbox(sqs, settings.queue_url),
+        dead_letters=SqsDeadLetters(sqs, settings.dead_letter_queue_url),
+    )

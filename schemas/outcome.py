@@ -1,0 +1,89 @@
+"""What is true now of one event: the row in the outcomes table."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.ids import EventId, PolicyId
+from schemas.intake import Moment, Text
+
+
+class OutcomeStatus(StrEnum):
+    """How an event stands."""
+
+    #: Every policy is attached, and the evidence of it exists. Final.
+    ENFORCED = "ENFORCED"
+    #: An attempt runs, or one failed for a passing cause and the message will come again.
+    RETRYING = "RETRYING"
+    #: Failed for a lasting cause; the message stands in the dead letters with the reason.
+    FAILED = "FAILED"
+    #: The event is no join. Final.
+    IGNORED = "IGNORED"
+
+
+#: Nothing follows these; a redelivery of such an event calls nobody.
+FINAL = frozenset({OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED})
+
+
+class AttachmentResult(StrEnum):
+    """What became of one policy in one attempt."""
+
+    #: We attached it.
+    ATTACHED = "ATTACHED"
+    #: It was there.
+    ALREADY_ATTACHED = "ALREADY_ATTACHED"
+    #: It is not attached; the fault says why.
+    FAILED = "FAILED"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fault(_Record):
+    """Why something failed. Holds no account id, e-mail address or ARN."""
+
+    code: Text
+    message: Text
+    #: AWS's finer cause, where it gives one (`ConstraintViolationException` and `InvalidInputException` do).
+    reason: Text | None = None
+
+
+class PolicyOutcome(_Record):
+    """What became of one policy."""
+
+    policy_id: PolicyId
+    result: AttachmentResult
+    fault: Fault | None = None
+
+
+class Outcome(_Record):
+    """What is true now of one event."""
+
+    #: `none` where the event names no account.
+    account_id: Annotated[str, Field(pattern=r"^([0-9]{12}|none)$")]
+    event_id: EventId
+    event_name: Text
+    source: Text
+    status: OutcomeStatus
+    policies: tuple[PolicyOutcome, ...] = ()
+    #: How often handling was begun.
+    attempts: Annotated[int, Field(ge=0)]
+    event_time: Moment
+    #: When the first attempt began.
+    received_at: Moment
+    #: When the last change of this row was written.
+    updated_at: Moment
+    #: When it became ENFORCED, FAILED or IGNORED.
+    done_at: Moment | None = None
+    #: Why it is RETRYING, FAILED or IGNORED.
+    fault: Fault | None = None
+    #: The evidence of the last attempt that changed or decided anything.
+    evidence_key: Text | None = None
+    #: What attempts whose evidence is not confirmed yet were about to attach, by number of the attempt.
+    intents: dict[int, tuple[PolicyId, ...]] = {}
+    #: Policies whose attachment failed in a way that may have taken effect (a time-out); the next attempt looks.
+    unclear: tuple[PolicyId, ...] = ()
+    #: Until when the attempt that runs may still act. Absent when none runs.
+    lease_until: Moment | None = None
