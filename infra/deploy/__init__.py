@@ -1,0 +1,1 @@
+"""Build the function's zip and deploy the stack."""

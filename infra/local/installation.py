@@ -1,0 +1,123 @@
+"""An installation in the embedded AWS: organization, policies, accounts, stack."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from infra.deploy.build import ROOT, Architecture, build
+from infra.deploy.stack import deploy, outputs, upload_code
+from infra.local.complete import complete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from infra.local.standin import StandIn
+
+STACK: Final = "joinguard"
+CODE_BUCKET: Final = "joinguard-code"
+ACCOUNTS: Final = 4
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What `make local` prints: where everything is."""
+
+    endpoint: str
+    region: str
+    access_key_id: str
+    secret_access_key: str
+    queue_url: str
+    dead_letter_queue_url: str
+    undelivered_queue_url: str
+    outcomes_table: str
+    evidence_bucket: str
+    policy_ids: list[str]
+    account_ids: list[str]
+    organization_id: str
+    management_account_id: str
+
+    def line(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def build_local() -> Path:
+    """Build the function's zip for this machine: the stand-in runs it on the interpreter that we run on."""
+    machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+    return build(python_version=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=machine).path
+
+
+def install(
+    aws: StandIn, *, package: Path, told: Callable[[str], None], accounts: int = ACCOUNTS
+) -> Installation:
+    """Set up an organization and deploy the real template with the real zip into it."""
+    organizations = aws.client("organizations")
+    organization = organizations.describe_organization()["Organization"]
+    policy_ids = [_create_policy(aws, path) for path in sorted((ROOT / "infra" / "policies").glob("*.json"))]
+    account_ids = [create_account(aws, f"member-{number}") for number in range(1, accounts + 1)]
+    told(f"organization with {len(policy_ids)} policies and {len(account_ids)} member accounts")
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=CODE_BUCKET)
+    parameters = {
+        "OrganizationId": organization["Id"],
+        "ManagementAccountId": organization["MasterAccountId"],
+        "CodeBucket": CODE_BUCKET,
+        "CodeKey": upload_code(s3, CODE_BUCKET, package),
+    }
+    made = configure(aws, policy_ids, parameters)
+    told("infra/template.yaml deployed through CloudFormation")
+    return Installation(
+        endpoint=aws.endpoint,
+        region=aws.region,
+        access_key_id=aws.access_key_id,
+        secret_access_key=aws.secret_access_key,
+        queue_url=made["QueueUrl"],
+        dead_letter_queue_url=made["DeadLetterQueueUrl"],
+        undelivered_queue_url=made["UndeliveredQueueUrl"],
+        outcomes_table=made["OutcomesTable"],
+        evidence_bucket=made["EvidenceBucket"],
+        policy_ids=policy_ids,
+        account_ids=account_ids,
+        organization_id=organization["Id"],
+        management_account_id=organization["MasterAccountId"],
+    )
+
+
+def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str] | None = None) -> dict[str, str]:
+    """Deploy the stack with these policies, as an operator corrects its parameters, and return its outputs."""
+    cloudformation = aws.client("cloudformation")
+    if parameters is None:
+        known = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
+        parameters = {each["ParameterKey"]: each["ParameterValue"] for each in known}
+    deploy(
+        cloudformation,
+        stack=STACK,
+        template=(ROOT / "infra" / "template.yaml").read_text(),
+        parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
+        seconds_between_looks=1,
+    )
+    made = outputs(cloudformation, STACK)
+    complete(aws, STACK)
+    return made
+
+
+def create_account(aws: StandIn, name: str) -> str:
+    """Create a member account and return its id."""
+    status = aws.client("organizations").create_account(Email=f"{name}@example.com", AccountName=name)
+    return str(status["CreateAccountStatus"]["AccountId"])
+
+
+def _create_policy(aws: StandIn, path: Path) -> str:
+    policy = aws.client("organizations").create_policy(
+        Name=path.stem,
+        Description=f"Joinguard: {path.stem}",
+        Type="SERVICE_CONTROL_POLICY",
+        # Organizations keeps the text as it is sent and limits its length, so without white space.
+        Content=json.dumps(json.loads(path.read_text()), separators=(",", ":")),
+    )
+    return str(policy["Policy"]["PolicySummary"]["Id"])

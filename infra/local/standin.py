@@ -1,0 +1,134 @@
+"""An AWS stand-in on loopback: ministack, in an environment of its own, IAM enforcement on."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.error import URLError
+
+import boto3
+from botocore.config import Config
+
+from infra.deploy.build import ROOT
+
+#: The stand-in takes a 12-digit access key as the root user of that account. Both ids are made up.
+MANAGEMENT_ACCOUNT_ID: Final = "111111111111"
+SECRET_ACCESS_KEY: Final = "test"  # noqa: S105 - the stand-in knows no other
+REGION: Final = "us-east-1"
+_PYTHON: Final = ROOT / ".venv-aws" / "bin" / "python"
+_SECONDS_TO_START: Final = 30
+#: Of our own environment the function's process sees only this; everything else would leak into it.
+_INHERITED: Final = ("PATH", "HOME", "LANG", "AWS_ENDPOINT_URL_ORGANIZATIONS")
+
+
+class StandInError(Exception):
+    """The stand-in did not start."""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A running stand-in."""
+
+    endpoint: str
+    log: Path
+    region: str = REGION
+    access_key_id: str = MANAGEMENT_ACCOUNT_ID
+    secret_access_key: str = SECRET_ACCESS_KEY
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
+        """Make a client that talks to the stand-in, whatever the environment says."""
+        return boto3.client(  # type: ignore[call-overload]
+            service,
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+            config=Config(retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=60),
+        )
+
+
+@contextmanager
+def running() -> Iterator[StandIn]:
+    """Run a stand-in until the block ends; leave no process and no file behind."""
+    if not _PYTHON.exists():
+        message = f"{_PYTHON.relative_to(ROOT)} is missing; run `make setup`"
+        raise StandInError(message)
+    with tempfile.TemporaryDirectory(prefix="joinguard-") as scratch:
+        port = _free_port()
+        log = Path(scratch) / "stand-in.log"
+        with log.open("w") as output:
+            process = _start(port, scratch, output)
+        try:
+            _await(process, port, log)
+            yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log)
+        finally:
+            _stop(process)
+
+
+def _start(port: int, scratch: str, output: IO[str]) -> subprocess.Popen[bytes]:
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
+        "AUTH": "true",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "0",
+        "MINISTACK_HOST": "127.0.0.1",
+        "MINISTACK_REGION": REGION,
+        "MINISTACK_ACCOUNT_ID": MANAGEMENT_ACCOUNT_ID,
+        "STATE_DIR": f"{scratch}/state",
+        "TMPDIR": scratch,
+        "LOG_LEVEL": "INFO",
+    }
+    return subprocess.Popen(  # noqa: S603 - our own arguments
+        [_PYTHON, "-m", "ministack"],
+        cwd=scratch,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=1):
+                return
+        except (URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+    keep = ROOT / "build" / "stand-in.log"
+    keep.parent.mkdir(exist_ok=True)
+    shutil.copy(log, keep)
+    message = f"the AWS stand-in did not start within {_SECONDS_TO_START} s; its log is in {keep.relative_to(ROOT)}"
+    raise StandInError(message)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the stand-in and the function processes that it started (its session)."""
+    process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
