@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.ids import EventId, OrganizationId, PolicyId
-from schemas.intake import Moment, Text
 from schemas.outcome import Fault, OutcomeStatus, PolicyOutcome
+from schemas.values import Moment, Text
 
 
 class Pseudonym(BaseModel):

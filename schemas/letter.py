@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.intake import Moment
+from schemas.values import Moment
 
 Line = Annotated[str, Field(min_length=1, max_length=1024)]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.ids import EventId, PolicyId
-from schemas.intake import Moment, Text
+from schemas.values import Moment, Text
 
 
 class OutcomeStatus(StrEnum):

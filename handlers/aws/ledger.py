@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from handlers.aws.faults import error_code, records_faults
 from handlers.core.errors import AttemptInProgressError, fault
 from handlers.core.ports import Attempt
-from schemas.intake import Join
+from schemas.events import Join
 from schemas.outcome import FINAL, Outcome, OutcomeStatus
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from handlers.core.ports import Settlement
+    from schemas.events import NoJoin
     from schemas.ids import PolicyId
-    from schemas.intake import NoJoin
 
 #: Key of a row whose event names no account.
 NO_ACCOUNT: Final = "none"

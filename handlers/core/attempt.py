@@ -27,9 +27,9 @@ from handlers.core.errors import (
 )
 from handlers.core.ports import Archive, Attempt, Clock, Directory, Ledger, Message, Pseudonyms, Settlement
 from handlers.core.timing import Turn, retry
+from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence
 from schemas.ids import AccountId, OrganizationId, PolicyId
-from schemas.intake import Join, NoJoin
 from schemas.outcome import AttachmentResult, OutcomeStatus, PolicyOutcome
 
 T = TypeVar("T")

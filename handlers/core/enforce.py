@@ -8,7 +8,8 @@ from handlers.core.attempt import Tools, run_attempt
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
 from handlers.core.ports import DeadLetters, Inbox, Message, Settlement
 from handlers.core.timing import Budget, Turn, backoff
-from schemas.intake import InvalidEventError, Join, NoJoin, read_event
+from schemas.events import Join, NoJoin
+from schemas.intake import InvalidEventError, read_event
 from schemas.outcome import Fault, Outcome, OutcomeStatus, PolicyOutcome
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence, Pseudonym
 from schemas.ids import AccountId, PolicyId
-from schemas.intake import Join, NoJoin
 from schemas.outcome import AttachmentResult, Fault, Outcome, OutcomeStatus, PolicyOutcome
 
 

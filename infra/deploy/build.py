@@ -40,9 +40,7 @@ class Package:
     compiled_by: str | None
 
 
-def build(
-    *, python_version: str = "3.13", architecture: Architecture = "arm64", target: Path | None = None
-) -> Package:
+def build(*, python_version: str = "3.13", architecture: Architecture = "arm64", target: Path | None = None) -> Package:
     """Build the zip for an interpreter version and an architecture.
 
     Raises BuildError with uv's own words where the packages cannot be had.

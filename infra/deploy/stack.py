@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
 from botocore.exceptions import ClientError, WaiterError
 
@@ -12,9 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudformation.type_defs import WaiterConfigTypeDef
     from mypy_boto3_s3 import S3Client
 
-_CAPABILITIES: Final = ["CAPABILITY_IAM"]
+#: How CloudFormation says that a change set would change nothing.
+_NOTHING_TO_DO: Final = ("didn't contain changes", "No updates are to be performed")
 
 
 class DeployError(Exception):
@@ -29,45 +33,82 @@ def upload_code(s3: S3Client, bucket: str, package: Path) -> str:
     return key
 
 
-def deploy(
+@dataclass(frozen=True)
+class Plan:
+    """A change set that is ready to be executed."""
+
+    stack: str
+    kind: Literal["CREATE", "UPDATE"]
+    change_set: str
+    #: What happens to each resource: action, logical id, type, replacement.
+    changes: tuple[tuple[str, str, str, str], ...]
+
+
+def plan(
     cloudformation: CloudFormationClient,
     *,
     stack: str,
     template: str,
     parameters: Mapping[str, str],
     seconds_between_looks: int = 5,
-) -> dict[str, str]:
-    """Create or update a stack through a change set, wait for it, and return its outputs.
+) -> Plan | None:
+    """Make a change set that brings a stack to a template; None where nothing would change.
 
-    Raises DeployError with the first resource that failed and why.
+    Raises DeployError with CloudFormation's own words where it refuses the template or the parameters.
     """
-    kind = "UPDATE" if _exists(cloudformation, stack) else "CREATE"
-    looks = {"Delay": seconds_between_looks, "MaxAttempts": 600}
+    kind: Literal["CREATE", "UPDATE"] = "UPDATE" if _exists(cloudformation, stack) else "CREATE"
     change = cloudformation.create_change_set(
         StackName=stack,
-        ChangeSetName=f"joinguard-{kind.lower()}",
-        ChangeSetType="UPDATE" if kind == "UPDATE" else "CREATE",
+        ChangeSetName=f"joinguard-{uuid.uuid4()}",
+        ChangeSetType=kind,
         TemplateBody=template,
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM"],
-    )
+    )["Id"]
     try:
         cloudformation.get_waiter("change_set_create_complete").wait(
-            StackName=stack, ChangeSetName=change["Id"], WaiterConfig=looks
+            StackName=stack, ChangeSetName=change, WaiterConfig=_looks(seconds_between_looks)
         )
-        cloudformation.execute_change_set(StackName=stack, ChangeSetName=change["Id"])
-        waiter = "stack_update_complete" if kind == "UPDATE" else "stack_create_complete"
-        cloudformation.get_waiter(waiter).wait(StackName=stack, WaiterConfig=looks)  # type: ignore[call-overload]
     except WaiterError as error:
-        message = f"{kind.lower()} of stack {stack} failed: {_cause(cloudformation, stack) or error}"
+        reason = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change).get("StatusReason", "")
+        cloudformation.delete_change_set(StackName=stack, ChangeSetName=change)
+        if any(words in reason for words in _NOTHING_TO_DO):
+            return None
+        message = f"CloudFormation refuses the change to stack {stack}: {reason or error}"
         raise DeployError(message) from error
-    return outputs(cloudformation, stack)
+    found = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change)["Changes"]
+    changes = [each["ResourceChange"] for each in found]
+    return Plan(
+        stack,
+        kind,
+        change,
+        tuple((c["Action"], c["LogicalResourceId"], c["ResourceType"], c.get("Replacement", "")) for c in changes),
+    )
+
+
+def execute(cloudformation: CloudFormationClient, plan: Plan, *, seconds_between_looks: int = 5) -> None:
+    """Execute a plan and wait; raise DeployError with the first resource that failed and why."""
+    cloudformation.execute_change_set(StackName=plan.stack, ChangeSetName=plan.change_set)
+    looks = _looks(seconds_between_looks)
+    try:
+        if plan.kind == "UPDATE":
+            cloudformation.get_waiter("stack_update_complete").wait(StackName=plan.stack, WaiterConfig=looks)
+        else:
+            cloudformation.get_waiter("stack_create_complete").wait(StackName=plan.stack, WaiterConfig=looks)
+    except WaiterError as error:
+        cause = _cause(cloudformation, plan.stack) or error
+        message = f"{plan.kind.lower()} of stack {plan.stack} failed: {cause}"
+        raise DeployError(message) from error
 
 
 def outputs(cloudformation: CloudFormationClient, stack: str) -> dict[str, str]:
     """Return a stack's outputs by name."""
     described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+
+def _looks(seconds: int) -> WaiterConfigTypeDef:
+    return {"Delay": seconds, "MaxAttempts": 3600 // seconds}
 
 
 def _exists(cloudformation: CloudFormationClient, stack: str) -> bool:
@@ -84,6 +125,9 @@ def _cause(cloudformation: CloudFormationClient, stack: str) -> str | None:
     events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
     failed = [event for event in events if event.get("ResourceStatus", "").endswith("FAILED")]
     return next(
-        (f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}" for event in failed[::-1]),
+        (
+            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
+            for event in failed[::-1]
+        ),
         None,
     )

@@ -1,7 +1,7 @@
 """Bring the embedded AWS to what the template says, and say what it cannot show.
 
 The stand-in (ministack 1.5.33) reports CREATE_COMPLETE although it drops some properties. Here, in one
-place: what it dropped is set by API, everything that matters is read back, and `NOT_CHECKED` names the rest.
+place: what it dropped is set by API, what matters is read back, and `NOT_CHECKED` names the rest.
 """
 
 from __future__ import annotations
@@ -9,19 +9,28 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from infra.deploy.template import load
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from infra.local.standin import StandIn
 
-#: What the template says and no test against the embedded AWS can show; the template's own tests hold these.
+#: What no run in the embedded AWS can show; the template's own tests hold what the template says of it.
 NOT_CHECKED: Final = (
-    "TLS only: the stand-in speaks plain HTTP, so the statement is taken out of its queue and bucket policies",
-    "only the rule may send to the queue: the stand-in delivers whatever the queue policy says",
-    "time-outs, retries and the dead-letter queue of the rule's target: never undelivered there",
-    "encryption at rest and point-in-time recovery of the table, log retention: accepted and not kept",
-    "the function's memory and its Python version: it runs on the interpreter that runs this",
-    "the limit of ten policies an account, throttles and conflicting changes in Organizations: never refused",
+    (
+        "EventBridge's own delivery: it takes no aws.* event from anybody but AWS, so events are put on the queue "
+        "as EventBridge would put them, and the rule's pattern is asked whether it matches"
+    ),
+    "the retries and the dead-letter queue of the rule's target, and that only the rule may send to the queue",
+    "TLS only: the stand-in speaks plain HTTP, so these statements are taken out of its policies",
+    "encryption at rest, point-in-time recovery of the table, retention of the log: accepted and not kept",
+    "the function's memory, its architecture and its Python version: it runs on the interpreter that runs this",
+    (
+        "which accounts and policies the role may name: the stand-in checks every call to Organizations against one "
+        "made-up ARN, so that ARN stands in for the resources in the role's statements; the actions are enforced"
+    ),
+    "throttles, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
 )
 
 
@@ -29,15 +38,29 @@ class IncompleteError(Exception):
     """Something that matters is not as the template says, even after completing it."""
 
 
-def complete(aws: StandIn, stack: str, parameters: Mapping[str, str]) -> None:
+def complete(aws: StandIn, stack: str) -> None:
     """Complete and verify a deployed stack; raise IncompleteError naming each difference."""
+    cloudformation = aws.client("cloudformation")
     resources = {
         each["LogicalResourceId"]: each["PhysicalResourceId"]
-        for each in aws.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+        for each in cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
     }
+    parameters = {
+        each["ParameterKey"]: each["ParameterValue"]
+        for each in cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["Parameters"]
+    }
+    template = load(cloudformation.get_template(StackName=stack)["TemplateBody"])
+    told = {name: resource.get("Properties", {}) for name, resource in template["Resources"].items()}
     _speak_plainly(aws, resources)
     _lock(aws, resources["Evidence"], parameters)
-    differences = list(_differences(aws, resources, parameters))
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::IAM::Role":
+            _allow_made_up_arn(aws, resources[name])
+    differences = [
+        f"{what} is {found!r}, not {wanted!r}"
+        for what, wanted, found in _read_back(aws, resources, parameters, told)
+        if wanted != found
+    ]
     if differences:
         message = f"the embedded AWS differs from the template: {'; '.join(differences)}"
         raise IncompleteError(message)
@@ -54,7 +77,10 @@ def _speak_plainly(aws: StandIn, resources: Mapping[str, str]) -> None:
 
 
 def _over_tls(client: Any) -> Any:  # noqa: ANN401 - any client
-    client.meta.events.register("before-sign", lambda request, **_: request.headers.add_header("X-Forwarded-Proto", "https"))
+    def say_so(request: Any, **_: object) -> None:  # noqa: ANN401 - botocore's own
+        request.headers.add_header("X-Forwarded-Proto", "https")
+
+    client.meta.events.register("before-sign", say_so)
     return client
 
 
@@ -64,14 +90,26 @@ def _without_tls(policy: str) -> str:
     return json.dumps(document)
 
 
+def _allow_made_up_arn(aws: StandIn, role: str) -> None:
+    """Let a role's statements about Organizations name the one resource that the stand-in knows there."""
+    iam = aws.client("iam")
+    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+        for statement in document["Statement"]:
+            if all(action.startswith("organizations:") for action in _listed(statement["Action"])):
+                statement["Resource"] = f"arn:aws:organizations::{aws.access_key_id}:organization/*"
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
 def _lock(aws: StandIn, bucket: str, parameters: Mapping[str, str]) -> None:
     """Set the default retention, which the stand-in's CloudFormation drops."""
     aws.client("s3").put_object_lock_configuration(
         Bucket=bucket,
-        ObjectLockConfiguration={
-            "ObjectLockEnabled": "Enabled",
-            "Rule": {"DefaultRetention": _retention(parameters)},
-        },
+        ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": _retention(parameters)}},
     )
 
 
@@ -79,5 +117,41 @@ def _retention(parameters: Mapping[str, str]) -> dict[str, Any]:
     return {"Mode": parameters["RetentionMode"], "Days": int(parameters["RetentionDays"])}
 
 
-def _differences(aws: StandIn, resources: Mapping[str, str], parameters: Mapping[str, str]) -> Any:
-    ...
+def _read_back(
+    aws: StandIn, resources: Mapping[str, str], parameters: Mapping[str, str], told: Mapping[str, Any]
+) -> Iterator[tuple[str, object, object]]:
+    """Yield what matters, as the template says it and as it is."""
+    for queue in ("Joins", "DeadLetters", "Undelivered"):
+        is_ = aws.client("sqs").get_queue_attributes(QueueUrl=resources[queue], AttributeNames=["All"])["Attributes"]
+        for name in ("VisibilityTimeout", "MessageRetentionPeriod"):
+            if name in told[queue]:
+                yield f"{queue}.{name}", told[queue][name], int(is_[name])
+        if "RedrivePolicy" in told[queue]:
+            wanted = told[queue]["RedrivePolicy"]["maxReceiveCount"]
+            yield f"{queue}.maxReceiveCount", wanted, int(json.loads(is_["RedrivePolicy"])["maxReceiveCount"])
+
+    mapping = aws.client("lambda").get_event_source_mapping(UUID=resources["AttachPoliciesMapping"])
+    for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
+        yield f"AttachPoliciesMapping.{name}", told["AttachPoliciesMapping"][name], mapping.get(name)
+
+    function = aws.client("lambda").get_function_configuration(FunctionName=resources["AttachPolicies"])
+    for name in ("Handler", "Timeout"):
+        yield f"AttachPolicies.{name}", told["AttachPolicies"][name], function[name]
+    variables = told["AttachPolicies"]["Environment"]["Variables"]
+    yield "AttachPolicies.Environment", sorted(variables), sorted(function["Environment"]["Variables"])
+
+    events = aws.client("events")
+    rule = resources["MemberAccountInitialization"].rpartition("/")[2]
+    wanted, target = told["MemberAccountInitialization"], events.list_targets_by_rule(Rule=rule)["Targets"][0]
+    yield "the rule's pattern", wanted["EventPattern"], json.loads(events.describe_rule(Name=rule)["EventPattern"])
+    yield "the rule's retries", wanted["Targets"][0]["RetryPolicy"], target.get("RetryPolicy")
+
+    s3, bucket = aws.client("s3"), resources["Evidence"]
+    lock = s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+    yield "Evidence's retention", _retention(parameters), lock["Rule"]["DefaultRetention"]
+    yield "Evidence's versioning", "Enabled", s3.get_bucket_versioning(Bucket=bucket).get("Status")
+
+    table = aws.client("dynamodb").describe_table(TableName=resources["Outcomes"])["Table"]
+    yield "Outcomes.KeySchema", told["Outcomes"]["KeySchema"], table["KeySchema"]
+    indexes = [each["IndexName"] for each in table.get("GlobalSecondaryIndexes", [])]
+    yield "Outcomes' indexes", [each["IndexName"] for each in told["Outcomes"]["GlobalSecondaryIndexes"]], indexes

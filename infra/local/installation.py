@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from infra.deploy.build import ROOT, Architecture, build
-from infra.deploy.stack import deploy, outputs, upload_code
+from infra.deploy.stack import execute, outputs, plan, upload_code
 from infra.local.complete import complete
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from infra.local.standin import StandIn
@@ -52,13 +52,14 @@ def build_local() -> Path:
     return build(python_version=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=machine).path
 
 
-def install(
-    aws: StandIn, *, package: Path, told: Callable[[str], None], accounts: int = ACCOUNTS
-) -> Installation:
+def install(aws: StandIn, *, package: Path, told: Callable[[str], None], accounts: int = ACCOUNTS) -> Installation:
     """Set up an organization and deploy the real template with the real zip into it."""
     organizations = aws.client("organizations")
     organization = organizations.describe_organization()["Organization"]
-    policy_ids = [_create_policy(aws, path) for path in sorted((ROOT / "infra" / "policies").glob("*.json"))]
+    policy_ids = [
+        create_policy(aws, path.stem, json.loads(path.read_text()))
+        for path in sorted((ROOT / "infra" / "policies").glob("*.json"))
+    ]
     account_ids = [create_account(aws, f"member-{number}") for number in range(1, accounts + 1)]
     told(f"organization with {len(policy_ids)} policies and {len(account_ids)} member accounts")
     s3 = aws.client("s3")
@@ -94,13 +95,15 @@ def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str
     if parameters is None:
         known = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
         parameters = {each["ParameterKey"]: each["ParameterValue"] for each in known}
-    deploy(
+    planned = plan(
         cloudformation,
         stack=STACK,
         template=(ROOT / "infra" / "template.yaml").read_text(),
         parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
         seconds_between_looks=1,
     )
+    if planned:
+        execute(cloudformation, planned, seconds_between_looks=1)
     made = outputs(cloudformation, STACK)
     complete(aws, STACK)
     return made
@@ -112,12 +115,13 @@ def create_account(aws: StandIn, name: str) -> str:
     return str(status["CreateAccountStatus"]["AccountId"])
 
 
-def _create_policy(aws: StandIn, path: Path) -> str:
+def create_policy(aws: StandIn, name: str, document: Mapping[str, object]) -> str:
+    """Create a service control policy and return its id."""
     policy = aws.client("organizations").create_policy(
-        Name=path.stem,
-        Description=f"Joinguard: {path.stem}",
+        Name=name,
+        Description=f"Joinguard: {name}",
         Type="SERVICE_CONTROL_POLICY",
         # Organizations keeps the text as it is sent and limits its length, so without white space.
-        Content=json.dumps(json.loads(path.read_text()), separators=(",", ":")),
+        Content=json.dumps(document, separators=(",", ":")),
     )
     return str(policy["Policy"]["PolicySummary"]["Id"])

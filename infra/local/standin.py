@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -40,20 +40,35 @@ class StandIn:
 
     endpoint: str
     log: Path
+    process: subprocess.Popen[bytes]
     region: str = REGION
     access_key_id: str = MANAGEMENT_ACCOUNT_ID
     secret_access_key: str = SECRET_ACCESS_KEY
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
         """Make a client that talks to the stand-in, whatever the environment says."""
-        return boto3.client(  # type: ignore[call-overload]
-            service,
-            endpoint_url=self.endpoint,
-            region_name=self.region,
+        return self._session().client(service, **self._spoken_to())  # type: ignore[call-overload]
+
+    def resource(self, service: str) -> Any:  # noqa: ANN401 - as above
+        """Make a resource that talks to the stand-in."""
+        return self._session().resource(service, **self._spoken_to())  # type: ignore[call-overload]
+
+    def _session(self) -> boto3.Session:
+        return boto3.Session(
             aws_access_key_id=self.access_key_id,
             aws_secret_access_key=self.secret_access_key,
-            config=Config(retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=60),
+            region_name=self.region,
         )
+
+    def _spoken_to(self) -> dict[str, Any]:
+        config = Config(retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=60)
+        return {"endpoint_url": self.endpoint, "config": config}
+
+    def wait(self) -> None:
+        """Wait as long as it runs; raise StandInError when it has ended by itself."""
+        status = self.process.wait()
+        message = f"the AWS stand-in ended by itself (status {status}); {_kept(self.log)}"
+        raise StandInError(message)
 
 
 @contextmanager
@@ -69,7 +84,7 @@ def running() -> Iterator[StandIn]:
             process = _start(port, scratch, output)
         try:
             _await(process, port, log)
-            yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log)
+            yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log, process=process)
         finally:
             _stop(process)
 
@@ -106,24 +121,25 @@ def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
                 return
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
+    message = f"the AWS stand-in did not start within {_SECONDS_TO_START} s; {_kept(log)}"
+    raise StandInError(message)
+
+
+def _kept(log: Path) -> str:
+    """Keep the log beyond the run and say where."""
     keep = ROOT / "build" / "stand-in.log"
     keep.parent.mkdir(exist_ok=True)
     shutil.copy(log, keep)
-    message = f"the AWS stand-in did not start within {_SECONDS_TO_START} s; its log is in {keep.relative_to(ROOT)}"
-    raise StandInError(message)
+    return f"its log is in {keep.relative_to(ROOT)}"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End the stand-in and the function processes that it started (its session)."""
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

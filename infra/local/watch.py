@@ -1,0 +1,115 @@
+"""See what became of events in an installation: the eyes of the demo and of the tests."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from handlers.aws.ledger import outcome
+from schemas.evidence import Evidence
+from schemas.outcome import OutcomeStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from infra.local.installation import Installation
+    from infra.local.standin import StandIn
+    from schemas.outcome import Outcome
+
+_SECONDS_TO_SETTLE: Final = 20
+
+
+class Watch:
+    """An installation seen from outside: its queues, its records, its organization."""
+
+    def __init__(self, aws: StandIn, installation: Installation) -> None:
+        self._sqs = aws.client("sqs")
+        self._s3 = aws.client("s3")
+        self._organizations = aws.client("organizations")
+        self._table = aws.resource("dynamodb").Table(installation.outcomes_table)
+        self._at = installation
+
+    def put(self, event: Mapping[str, Any] | str) -> None:
+        """Put an event on the queue as EventBridge does."""
+        body = event if isinstance(event, str) else json.dumps(event)
+        self._sqs.send_message(QueueUrl=self._at.queue_url, MessageBody=body)
+
+    def until_quiet(self) -> None:
+        """Wait until the queue holds nothing, neither waiting nor in flight nor hidden."""
+        deadline = time.monotonic() + _SECONDS_TO_SETTLE
+        while self._pending():
+            if time.monotonic() > deadline:
+                message = f"the queue is not empty after {_SECONDS_TO_SETTLE} s"
+                raise TimeoutError(message)
+            time.sleep(0.05)
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """Return the outcome rows by event id."""
+        rows = [outcome(item) for item in self._table.scan(ConsistentRead=True)["Items"]]
+        return {row.event_id: row for row in rows}
+
+    def outcome(self, event_id: str) -> Outcome:
+        """Return an event's outcome row."""
+        return self.outcomes()[event_id]
+
+    def evidence(self, event_id: str) -> list[Evidence]:
+        """Return an event's evidence, oldest attempt first."""
+        listed = self._s3.list_objects_v2(Bucket=self._at.evidence_bucket).get("Contents", [])
+        keys = [each["Key"] for each in listed if f"/{event_id}/" in each["Key"]]
+        return [Evidence.model_validate_json(self._read(key)) for key in sorted(keys)]
+
+    def attached(self, account_id: str) -> set[str]:
+        """Return which of the required policies the account carries."""
+        found = self._organizations.list_policies_for_target(TargetId=account_id, Filter="SERVICE_CONTROL_POLICY")
+        return {policy["Id"] for policy in found["Policies"]} & set(self._at.policy_ids)
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Take the dead letters in hand for half a minute, in the SDK's shape."""
+        return list(self._take())
+
+    def put_back(self, letter: Mapping[str, Any], *, body: str | None = None) -> None:
+        """Send a letter to the queue again, its attributes kept and its redrives counted; only then delete it."""
+        attributes = {name: dict(value) for name, value in letter["MessageAttributes"].items()}
+        attributes["REDRIVES"]["StringValue"] = str(int(attributes["REDRIVES"]["StringValue"]) + 1)
+        self._sqs.send_message(
+            QueueUrl=self._at.queue_url, MessageBody=body or letter["Body"], MessageAttributes=attributes
+        )
+        self._sqs.delete_message(QueueUrl=self._at.dead_letter_queue_url, ReceiptHandle=letter["ReceiptHandle"])
+
+    def dead(self) -> int:
+        """Count the dead letters."""
+        return self._count(self._at.dead_letter_queue_url)
+
+    def failing(self) -> list[str]:
+        """Return the ids of the events that the sparse index calls failing."""
+        found = [
+            self._table.query(
+                IndexName="failing",
+                KeyConditionExpression="failing = :status",
+                ExpressionAttributeValues={":status": status.value},
+            )["Items"]
+            for status in (OutcomeStatus.FAILED, OutcomeStatus.RETRYING)
+        ]
+        return [str(item["event_id"]) for items in found for item in items]
+
+    def _take(self) -> Iterator[dict[str, Any]]:
+        while messages := self._sqs.receive_message(
+            QueueUrl=self._at.dead_letter_queue_url,
+            MaxNumberOfMessages=10,
+            MessageAttributeNames=["All"],
+            VisibilityTimeout=30,
+        ).get("Messages"):
+            yield from messages
+
+    def _pending(self) -> int:
+        return self._count(self._at.queue_url)
+
+    def _count(self, queue_url: str) -> int:
+        names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
+        found = self._sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def _read(self, key: str) -> bytes:
+        body: bytes = self._s3.get_object(Bucket=self._at.evidence_bucket, Key=key)["Body"].read()
+        return body
