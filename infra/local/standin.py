@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ REGION: Final = "us-east-1"
 _PYTHON: Final = ROOT / ".venv-aws" / "bin" / "python"
 _SECONDS_TO_START: Final = 30
 #: Of our own environment the function's process sees only this; everything else would leak into it.
-_INHERITED: Final = ("PATH", "HOME", "LANG", "AWS_ENDPOINT_URL_ORGANIZATIONS")
+_INHERITED: Final = ("PATH", "LANG", "AWS_ENDPOINT_URL_ORGANIZATIONS")
 
 
 class StandInError(Exception):
@@ -72,8 +72,11 @@ class StandIn:
 
 
 @contextmanager
-def running() -> Iterator[StandIn]:
-    """Run a stand-in until the block ends; leave no process and no file behind."""
+def running(environ: Mapping[str, str] = os.environ) -> Iterator[StandIn]:
+    """Run a stand-in until the block ends; leave no process and no file behind.
+
+    Where the environment has AWS_ENDPOINT_URL_ORGANIZATIONS, the function uses that endpoint.
+    """
     if not _PYTHON.exists():
         message = f"{_PYTHON.relative_to(ROOT)} is missing; run `make setup`"
         raise StandInError(message)
@@ -81,7 +84,7 @@ def running() -> Iterator[StandIn]:
         port = _free_port()
         log = Path(scratch) / "stand-in.log"
         with log.open("w") as output:
-            process = _start(port, scratch, output)
+            process = _start(port, scratch, output, environ)
         try:
             _await(process, port, log)
             yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log, process=process)
@@ -89,17 +92,20 @@ def running() -> Iterator[StandIn]:
             _stop(process)
 
 
-def _start(port: int, scratch: str, output: IO[str]) -> subprocess.Popen[bytes]:
-    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
+def _start(port: int, scratch: str, output: IO[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    inherited = {name: environ[name] for name in _INHERITED if name in environ}
+    environment = inherited | {
         "AUTH": "true",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        # Else it opens a port on all interfaces.
         "IOT_MTLS_ENABLED": "0",
         "MINISTACK_HOST": "127.0.0.1",
         "MINISTACK_REGION": REGION,
         "MINISTACK_ACCOUNT_ID": MANAGEMENT_ACCOUNT_ID,
         "STATE_DIR": f"{scratch}/state",
         "TMPDIR": scratch,
+        "HOME": scratch,
         "LOG_LEVEL": "INFO",
     }
     return subprocess.Popen(  # noqa: S603 - our own arguments

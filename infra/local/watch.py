@@ -75,6 +75,10 @@ class Watch:
         self._sqs.send_message(
             QueueUrl=self._at.queue_url, MessageBody=body or letter["Body"], MessageAttributes=attributes
         )
+        self.forget(letter)
+
+    def forget(self, letter: Mapping[str, Any]) -> None:
+        """Delete a letter."""
         self._sqs.delete_message(QueueUrl=self._at.dead_letter_queue_url, ReceiptHandle=letter["ReceiptHandle"])
 
     def dead(self) -> int:

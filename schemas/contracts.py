@@ -1,0 +1,25 @@
+"""The contracts as JSON Schemas, for those who do not read Python."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from schemas.events import JoinRequest, OrganizationsEvent
+from schemas.evidence import Evidence
+from schemas.letter import Letter
+from schemas.outcome import Outcome
+
+#: By the name of the file in `schemas/json`.
+CONTRACTS: Final[dict[str, type[BaseModel]]] = {
+    "organizations-event": OrganizationsEvent,
+    "join-request": JoinRequest,
+    "outcome": Outcome,
+    "evidence": Evidence,
+    "dead-letter-attributes": Letter,
+}
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """Return a JSON Schema for each contract."""
+    return {name: {"$schema": _DIALECT} | model.model_json_schema() for name, model in CONTRACTS.items()}

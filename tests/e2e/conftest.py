@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.local.events import account_created, handshake_accepted
+from infra.local.installation import STACK, Installation, build_local, create_account, install
+from infra.local.standin import StandIn, running
+from infra.local.watch import Watch
+from tests.relay import Relay, relaying
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.local.events import Event
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The whole pipeline, with a relay before Organizations."""
+
+    aws: StandIn
+    at: Installation
+    watch: Watch
+    relay: Relay
+
+    def account(self) -> str:
+        return create_account(self.aws, f"member-{os.urandom(4).hex()}")
+
+    def invited(self, account_id: str, **changes: Any) -> Event:  # noqa: ANN401 - parts of an event
+        return handshake_accepted(account_id, self.at.organization_id, self.at.management_account_id, **changes)
+
+    def created(self, account_id: str) -> Event:
+        return account_created(account_id, self.at.management_account_id)
+
+    def resource(self, logical_id: str) -> str:
+        found = self.aws.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId=logical_id)
+        return str(found["StackResourceDetail"]["PhysicalResourceId"])
+
+    def log(self) -> list[str]:
+        """Return every line that the function has written."""
+        group = self.resource("AttachPoliciesLogs")
+        pages = self.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        return [line for page in pages for event in page["events"] for line in event["message"].splitlines()]
+
+    def handled(self, event: Event | str) -> None:
+        """Put an event on the queue and wait for what becomes of it."""
+        self.watch.put(event)
+        self.watch.until_quiet()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Pipeline]:
+    with relaying() as relay, running(os.environ | {"AWS_ENDPOINT_URL_ORGANIZATIONS": relay.endpoint}) as aws:
+        relay.target = aws.endpoint
+        installation = install(aws, package=build_local(), told=lambda _: None)
+        yield Pipeline(aws, installation, Watch(aws, installation), relay)
+
+
+@pytest.fixture
+def pipeline(shared: Pipeline) -> Iterator[Pipeline]:
+    shared.relay.counted()
+    yield shared
+    for letter in shared.watch.dead_letters():
+        shared.watch.forget(letter)

@@ -1,0 +1,191 @@
+"""The main job, end to end: real template, real zip, IAM enforced, Organizations behind a relay that counts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schemas.outcome import AttachmentResult, OutcomeStatus
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Pipeline
+
+READ, ATTACH = "ListPoliciesForTarget", "AttachPolicy"
+
+
+def event_id(event: dict[str, dict[str, str]]) -> str:
+    return event["detail"]["eventID"]
+
+
+def test_a_first_join_costs_one_read_and_an_attachment_a_policy(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    event = pipeline.invited(account_id)
+
+    pipeline.handled(event)
+
+    assert pipeline.relay.counted() == {READ: 1, ATTACH: 2}
+    assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
+    outcome = pipeline.watch.outcome(event_id(event))
+    assert (outcome.status, outcome.account_id, outcome.attempts) == (OutcomeStatus.ENFORCED, account_id, 1)
+    assert [policy.result for policy in outcome.policies] == [AttachmentResult.ATTACHED] * 2
+
+
+def test_the_second_event_of_a_join_costs_one_read(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    pipeline.handled(pipeline.invited(account_id))
+    pipeline.relay.counted()
+    second = pipeline.created(account_id)
+
+    pipeline.handled(second)
+
+    assert pipeline.relay.counted() == {READ: 1}
+    outcome = pipeline.watch.outcome(event_id(second))
+    assert outcome.status is OutcomeStatus.ENFORCED
+    assert {policy.result for policy in outcome.policies} == {AttachmentResult.ALREADY_ATTACHED}
+
+
+def test_a_redelivery_of_an_enforced_event_calls_nobody_and_proves_nothing_twice(pipeline: Pipeline) -> None:
+    event = pipeline.invited(pipeline.account())
+    pipeline.handled(event)
+    before = pipeline.watch.outcome(event_id(event)), pipeline.watch.evidence(event_id(event))
+    pipeline.relay.counted()
+
+    pipeline.handled(event)
+
+    assert pipeline.relay.counted() == {}
+    assert (pipeline.watch.outcome(event_id(event)), pipeline.watch.evidence(event_id(event))) == before
+    assert len(before[1]) == 1
+
+
+def test_evidence_is_locked_for_seven_years_and_names_no_account(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    event = pipeline.invited(account_id)
+    pipeline.handled(event)
+    key = pipeline.watch.outcome(event_id(event)).evidence_key
+
+    stored = pipeline.aws.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key, ChecksumMode="ENABLED")
+
+    assert stored["ObjectLockMode"] == "GOVERNANCE"
+    years = (stored["ObjectLockRetainUntilDate"] - stored["LastModified"]).days / 365.25
+    assert years == pytest.approx(7, abs=0.01)
+    assert stored["ChecksumSHA256"]
+    text = stored["Body"].read().decode()
+    for clear in (account_id, pipeline.at.management_account_id, "arn:", "@"):
+        assert clear not in text
+    [evidence] = pipeline.watch.evidence(event_id(event))
+    assert evidence.status is OutcomeStatus.ENFORCED
+    assert evidence.account is not None
+
+
+def test_the_log_names_no_account_and_says_one_line_a_record(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    event = pipeline.invited(account_id)
+    pipeline.handled(event)
+
+    texts = pipeline.log()
+
+    assert not [text for text in texts if account_id in text or "arn:" in text]
+    lines = [json.loads(text) for text in texts if event_id(event) in text]
+    assert [(line["message"], line["status"]) for line in lines] == [("handled", "ENFORCED")]
+
+
+def test_a_handshake_that_is_no_join_is_ignored_with_its_reason(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    event = pipeline.invited(account_id, action="APPROVE_ALL_FEATURES")
+
+    pipeline.handled(event)
+
+    outcome = pipeline.watch.outcome(event_id(event))
+    assert outcome.status is OutcomeStatus.IGNORED
+    assert outcome.fault is not None
+    assert "APPROVE_ALL_FEATURES" in outcome.fault.message
+    assert pipeline.relay.counted() == {}
+    assert pipeline.watch.dead() == 0
+
+
+def test_a_broken_message_is_dead_at_once_byte_for_byte(pipeline: Pipeline) -> None:
+    body = '{"source": "aws.organizations", "détail": "\u2603'
+
+    pipeline.handled(body)
+
+    [letter] = pipeline.watch.dead_letters()
+    assert letter["Body"] == body
+    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "INVALID_EVENT"
+    assert letter["MessageAttributes"]["ATTEMPTS"]["StringValue"] == "1"
+    assert pipeline.relay.counted() == {}
+
+
+def test_an_account_that_organizations_refuses_is_dead_with_the_reason_and_on_record(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    event = pipeline.invited(account_id)
+    pipeline.relay.fail_next(ATTACH, (400, "PolicyTypeNotEnabledException"))
+
+    pipeline.handled(event)
+
+    [letter] = pipeline.watch.dead_letters()
+    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "PolicyTypeNotEnabledException"
+    outcome = pipeline.watch.outcome(event_id(event))
+    assert outcome.status is OutcomeStatus.FAILED
+    assert [policy.result for policy in outcome.policies] == [AttachmentResult.FAILED, AttachmentResult.ATTACHED]
+    assert pipeline.watch.failing() == [event_id(event)]
+
+    pipeline.watch.put_back(letter)
+    pipeline.watch.until_quiet()
+
+    assert pipeline.watch.outcome(event_id(event)).status is OutcomeStatus.ENFORCED
+    assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
+    assert [each.status for each in pipeline.watch.evidence(event_id(event))] == ["FAILED", "ENFORCED"]
+    assert pipeline.watch.failing() == []
+
+
+def test_passing_faults_are_ridden_out_inside_one_receive(pipeline: Pipeline) -> None:
+    event = pipeline.invited(pipeline.account())
+    pipeline.relay.fail_next(READ, (400, "TooManyRequestsException"))
+    pipeline.relay.fail_next(
+        ATTACH, (400, "ConcurrentModificationException"), (400, "PolicyChangesInProgressException"), (500, "Unknown")
+    )
+
+    pipeline.handled(event)
+
+    assert pipeline.relay.counted() == {READ: 2, ATTACH: 5}
+    outcome = pipeline.watch.outcome(event_id(event))
+    assert (outcome.status, outcome.attempts) == (OutcomeStatus.ENFORCED, 1)
+
+
+def test_the_worker_runs_under_the_templates_role_and_no_other(pipeline: Pipeline) -> None:
+    """Taking one permission away must show; then give it back."""
+    iam = pipeline.aws.client("iam")
+    role = pipeline.resource("AttachPoliciesRole")
+    document = iam.get_role_policy(RoleName=role, PolicyName="attach-policies")["PolicyDocument"]
+    less = document | {"Statement": [each for each in document["Statement"] if each["Sid"] != "AttachThesePolicies"]}
+    event = pipeline.invited(pipeline.account())
+
+    iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(less))
+    try:
+        pipeline.handled(event)
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(document))
+
+    [letter] = pipeline.watch.dead_letters()
+    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "AccessDeniedException"
+
+
+def test_the_rule_matches_joins_and_nothing_else(pipeline: Pipeline) -> None:
+    """The stand-in, as AWS, takes no aws.* event from anybody else, so the pattern itself is asked."""
+    events = pipeline.aws.client("events")
+    rule = pipeline.resource("MemberAccountInitialization").rpartition("/")[2]
+    pattern = events.describe_rule(Name=rule)["EventPattern"]
+    join = pipeline.invited("222222222222")
+    failed = join | {"detail": join["detail"] | {"errorCode": "AccessDenied"}}
+    other = join | {"detail": join["detail"] | {"eventName": "MoveAccount"}}
+
+    def matches(event: object) -> bool:
+        return bool(events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"])
+
+    assert matches(join)
+    assert matches(pipeline.created("222222222222"))
+    assert not matches(failed)
+    assert not matches(other)
+    assert not matches(join | {"source": "aws.iam"})

@@ -1,0 +1,84 @@
+"""A relay between the function and Organizations: counts the calls, and answers some of them itself."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections import Counter
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Relay:
+    """Pass calls on, count them by operation, and fail those that it is told to fail."""
+
+    def __init__(self) -> None:
+        #: Where calls are passed on to; set once that is known.
+        self.target = ""
+        self.endpoint = ""
+        self._lock = Lock()
+        self._calls: Counter[str] = Counter()
+        self._failures: dict[str, list[tuple[int, str]]] = {}
+
+    def fail_next(self, operation: str, *faults: tuple[int, str]) -> None:
+        """Answer the next calls of an operation with these HTTP statuses and codes."""
+        with self._lock:
+            self._failures.setdefault(operation, []).extend(faults)
+
+    def counted(self) -> dict[str, int]:
+        """Return the calls since the last time that this was asked."""
+        with self._lock:
+            calls, self._calls = self._calls, Counter()
+        return dict(calls)
+
+    def answer(self, operation: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Count a call; answer it here or pass it on."""
+        with self._lock:
+            self._calls[operation] += 1
+            told = self._failures.get(operation)
+            fault = told.pop(0) if told else None
+        if fault:
+            return fault[0], json.dumps({"__type": fault[1], "Message": "injected"}).encode()
+        request = urllib.request.Request(self.target, data=body, headers=headers, method="POST")  # noqa: S310 - loopback
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
+                return answer.status, answer.read()
+        except HTTPError as error:
+            return error.code, error.read()
+
+
+@contextmanager
+def relaying() -> Iterator[Relay]:
+    """Run a relay on loopback until the block ends."""
+    relay = Relay()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            operation = self.headers["X-Amz-Target"].rpartition(".")[2]
+            status, answer = relay.answer(operation, body, dict(self.headers))
+            self.send_response(status)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    relay.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield relay
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
