@@ -50,7 +50,7 @@ class Settings(BaseModel):
             problems = [_problem(dict(problem), environ) for problem in error.errors()]
             message = (
                 f"{'; '.join(problems)}. The template sets these from the stack's parameters: "
-                "correct the parameter and deploy again; the messages wait in the queue"
+                "correct the parameter and deploy again. The messages come back, and after five receives wait in the dead letters"
             )
             raise SettingsError(message) from error
 

@@ -25,11 +25,16 @@ class Relay:
         self._lock = Lock()
         self._calls: Counter[str] = Counter()
         self._failures: dict[str, list[tuple[int, str]]] = {}
+        self._refusal: tuple[int, str] | None = None
 
     def fail_next(self, operation: str, *faults: tuple[int, str]) -> None:
         """Answer the next calls of an operation with these HTTP statuses and codes."""
         with self._lock:
             self._failures.setdefault(operation, []).extend(faults)
+
+    def refuse_all(self, fault: tuple[int, str]) -> None:
+        """Answer every call with this HTTP status and code."""
+        self._refusal = fault
 
     def counted(self) -> dict[str, int]:
         """Return the calls since the last time that this was asked."""
@@ -42,7 +47,7 @@ class Relay:
         with self._lock:
             self._calls[operation] += 1
             told = self._failures.get(operation)
-            fault = told.pop(0) if told else None
+            fault = told.pop(0) if told else self._refusal
         if fault:
             return fault[0], json.dumps({"__type": fault[1], "Message": "injected"}).encode()
         request = urllib.request.Request(self.target, data=body, headers=headers, method="POST")  # noqa: S310 - loopback

@@ -3,20 +3,25 @@
 Nothing is compiled here and no Docker is needed: uv fetches the wheels of the target platform.
 """
 
+import argparse
+import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from uv import find_uv_bin
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = ("handlers", "schemas")
+#: The function's runtime.
+RUNTIME: Final = "3.13"
 Architecture = Literal["arm64", "x86_64"]
 #: The C library of Lambda's Amazon Linux 2023 (glibc 2.34); wheels made for an older one run too.
 _PLATFORMS: Final[dict[str, str]] = {
@@ -40,7 +45,9 @@ class Package:
     compiled_by: str | None
 
 
-def build(*, python_version: str = "3.13", architecture: Architecture = "arm64", target: Path | None = None) -> Package:
+def build(
+    *, python_version: str = RUNTIME, architecture: Architecture = "arm64", target: Path | None = None
+) -> Package:
     """Build the zip for an interpreter version and an architecture.
 
     Raises BuildError with uv's own words where the packages cannot be had.
@@ -84,14 +91,15 @@ def _flat(options: dict[str, str]) -> Iterator[str]:
 def _find_python(version: str) -> str | None:
     """Find an interpreter of exactly the function's version; its compiled files are of no use to another."""
     try:
-        return _uv("python", "find", "--no-project", "--no-python-downloads", version).strip()
+        # Where pyenv's shims come first on the path, they answer only for the version that it is told.
+        return _uv("python", "find", "--system", "--no-python-downloads", version, PYENV_VERSION=version).strip()
     except BuildError:
         return None
 
 
-def _uv(*arguments: str) -> str:
-    command = [find_uv_bin(), "--quiet", "--directory", str(ROOT), *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+def _uv(*arguments: str, **variables: str) -> str:
+    command = [find_uv_bin(), "--directory", str(ROOT), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | variables
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our own arguments
     if done.returncode:
         message = f"uv {' '.join(arguments[:2])} failed: {done.stderr.strip() or done.stdout.strip()}"
@@ -116,7 +124,7 @@ def _compile(interpreter: str, stage: Path) -> None:
     """Add compiled files that are never checked against their sources: importing them costs no look-ups."""
     command = [interpreter, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     command += ["-s", str(stage), "-p", "/var/task", str(stage)]
-    environment = dict(os.environ) | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "0"}
+    environment = dict(os.environ) | {"PYTHONHASHSEED": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our own arguments
     if done.returncode:
         message = f"{interpreter} could not compile the package: {done.stdout.strip() or done.stderr.strip()}"
@@ -131,3 +139,27 @@ def _zip(stage: Path, target: Path) -> None:
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, file.read_bytes())
+
+
+def main() -> None:
+    """Build the zip and say what is in it."""
+    parser = argparse.ArgumentParser(prog="make build", description=main.__doc__)
+    parser.add_argument("--architecture", choices=get_args(Architecture), default="arm64", help="default: %(default)s")
+    parser.add_argument("--python-version", default=RUNTIME, help="the function's runtime, default: %(default)s")
+    asked = parser.parse_args()
+    try:
+        package = build(python_version=asked.python_version, architecture=asked.architecture)
+    except BuildError as error:
+        sys.exit(f"error: {error}")
+    digest = hashlib.sha256(package.path.read_bytes()).hexdigest()
+    size = package.path.stat().st_size
+    sys.stdout.write(f"{package.path.relative_to(ROOT)}  {size:,} bytes  sha256 {digest}\n")
+    if not package.compiled_by:
+        sys.stderr.write(
+            f"Python {asked.python_version} was not found, so the zip holds no compiled files. It works, "
+            f"and starts more slowly; put python{asked.python_version} on PATH and build again to have them\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

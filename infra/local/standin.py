@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.error import URLError
@@ -47,12 +48,13 @@ class StandIn:
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
         """Make a client that talks to the stand-in, whatever the environment says."""
-        return self._session().client(service, **self._spoken_to())  # type: ignore[call-overload]
+        return self._session.client(service, **self._spoken_to())  # type: ignore[call-overload]
 
     def resource(self, service: str) -> Any:  # noqa: ANN401 - as above
         """Make a resource that talks to the stand-in."""
-        return self._session().resource(service, **self._spoken_to())  # type: ignore[call-overload]
+        return self._session.resource(service, **self._spoken_to())  # type: ignore[call-overload]
 
+    @cached_property
     def _session(self) -> boto3.Session:
         return boto3.Session(
             aws_access_key_id=self.access_key_id,

@@ -1,0 +1,79 @@
+# Every target says what it does: `make help`.
+
+PYTHON ?= python3
+# One place pins uv: pyproject.toml.
+UV_PIN := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
+RUN := .venv/bin/python
+VENVS := .venv/.made .venv-aws/.made
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+##@ First steps
+
+.PHONY: demo
+demo: setup ## See the main job work on this machine, without an AWS account (needs only Python and make)
+	@$(RUN) -m infra.local.demo
+
+.PHONY: test
+test: setup ## Run every test; ARGS are pytest's own, as in make test ARGS="-k intake"
+	@$(RUN) -m pytest $(ARGS)
+
+.PHONY: local
+local: setup ## Keep the whole pipeline up on loopback and print where everything is, as one line of JSON
+	@exec $(RUN) -m infra.local
+
+##@ Working on it
+
+.PHONY: setup
+setup: $(VENVS) ## Install what the project needs into .venv and .venv-aws, from the lock (the others call it)
+
+.PHONY: check
+check: lint types test ## Everything that CI runs
+
+.PHONY: lint
+lint: setup ## Check style and the template
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@.venv/bin/cfn-lint infra/*.yaml
+
+.PHONY: types
+types: setup ## Check types (mypy, strict)
+	@$(RUN) -m mypy
+
+.PHONY: format
+format: setup ## Format the code
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+.PHONY: schemas
+schemas: setup ## Write schemas/json anew from the models
+	@$(RUN) -m infra.deploy.write_schemas
+
+.PHONY: build
+build: setup ## Build the function's zip, the same bytes every time (ARCHITECTURE=arm64 or x86_64)
+	@$(RUN) -m infra.deploy.build $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE))
+
+.PHONY: clean
+clean: ## Remove everything that was made here, the environments too
+	rm -rf .venv .venv-aws build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Talk goes to stderr: stdout belongs to the targets.
+.venv/.made: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, and $(PYTHON) is {sys.version.split()[0]}; say make PYTHON=python3.x")' >&2
+	@echo "setting up .venv" >&2
+	@$(PYTHON) -m venv .venv >&2
+	@.venv/bin/pip install --quiet --disable-pip-version-check $(UV_PIN) >&2
+	@.venv/bin/uv sync --quiet --frozen --python $(RUN) >&2
+	@touch $@
+
+.venv-aws/.made: .venv/.made
+	@echo "setting up .venv-aws (the AWS stand-in pins its own botocore)" >&2
+	@UV_PROJECT_ENVIRONMENT=.venv-aws .venv/bin/uv sync --quiet --frozen --python $(RUN) --only-group emulator >&2
+	@touch $@

@@ -1,0 +1,89 @@
+"""`make local` and `make demo`, as their users run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+
+from infra.deploy.build import ROOT
+from tests.relay import relaying
+
+KEYS = {
+    "endpoint",
+    "region",
+    "access_key_id",
+    "secret_access_key",
+    "queue_url",
+    "dead_letter_queue_url",
+    "undelivered_queue_url",
+    "outcomes_table",
+    "evidence_bucket",
+    "policy_ids",
+    "account_ids",
+    "organization_id",
+    "management_account_id",
+}
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_local_prints_one_line_stays_up_and_stops_cleanly(stop: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra.local"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        at = json.loads(process.stdout.readline())
+        client = boto3.client(
+            "sqs",
+            endpoint_url=at["endpoint"],
+            region_name=at["region"],
+            aws_access_key_id=at["access_key_id"],
+            aws_secret_access_key=at["secret_access_key"],
+        )
+        urls = [at["queue_url"], at["dead_letter_queue_url"], at["undelivered_queue_url"]]
+        counts = [client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"] for url in urls]
+        process.send_signal(stop)
+        rest, _ = process.communicate(timeout=20)
+
+    assert at.keys() == KEYS
+    assert len(set(urls)) == 3
+    assert {int(each["ApproximateNumberOfMessages"]) for each in counts} == {0}
+    assert (process.returncode, rest) == (0, "")
+    where = urlsplit(at["endpoint"])
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((where.hostname, where.port), timeout=2):
+        pass
+
+
+def test_the_demo_holds() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.local.demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every account carries its policies." in done.stdout
+    assert "PolicyNotFoundException" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_the_demo_fails_where_the_story_is_not_so() -> None:
+    with relaying() as relay:
+        relay.refuse_all((400, "AccessDeniedException"))
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.local.demo"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=os.environ | {"AWS_ENDPOINT_URL_ORGANIZATIONS": relay.endpoint},
+        )
+
+    assert done.returncode == 1
+    assert "not so: an invited account joins: FAILED, not ENFORCED" in done.stdout

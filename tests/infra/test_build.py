@@ -1,0 +1,70 @@
+"""The function's zip."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.deploy.build import build
+from infra.local.installation import build_local
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+MACHINE = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    return build_local()
+
+
+def test_the_same_sources_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
+    again = build(python_version=HERE, architecture=MACHINE, target=tmp_path / "again.zip")
+
+    assert again.path.read_bytes() == package.read_bytes()
+
+
+def test_it_carries_only_what_runs_in_it(package: Path) -> None:
+    names = zipfile.ZipFile(package).namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
+
+    assert {"handlers", "schemas", "pydantic", "pydantic_core", "aws_lambda_powertools"} <= tops
+    assert not tops & {"boto3", "botocore", "infra", "tests", "bin", "aws_xray_sdk", "moto", "rich"}
+    assert not [name for name in names if name.endswith((".pyi", ".yaml", ".md"))]
+
+
+def test_it_is_smaller_than_six_megabytes(package: Path) -> None:
+    assert package.stat().st_size < 6_000_000
+
+
+def test_it_is_compiled_for_this_interpreter_and_imports_alone(package: Path, tmp_path: Path) -> None:
+    """Python runs the compiled files as they are; none is made or checked at start."""
+    zipfile.ZipFile(package).extractall(tmp_path)
+    compiled = sorted(tmp_path.rglob("attach_policies.*.pyc"))
+    code = "import sys; sys.path.insert(0, '.'); import handlers.attach_policies as m; print(m.__cached__)"
+
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-I", "-B", "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
+    )
+
+    assert len(compiled) == 1
+    # Flags 1: hash-based, never checked against the source (PEP 552).
+    assert compiled[0].read_bytes()[4:8] == (1).to_bytes(4, "little")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(f"__pycache__/{compiled[0].name}")
+
+
+def test_another_architecture_carries_its_own_libraries(tmp_path: Path) -> None:
+    path = build(python_version="3.13", architecture="arm64", target=tmp_path / "arm64.zip").path
+
+    libraries = [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".so")]
+
+    assert libraries
+    assert all("aarch64" in name for name in libraries)
