@@ -30,3 +30,9 @@ def load(text: str) -> dict[str, Any]:
     """Return a template as plain dicts and lists, short forms written out."""
     loaded: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     return loaded
+
+
+def dump(template: dict[str, Any]) -> str:
+    """Write a template that was loaded, long forms and all."""
+    text: str = yaml.safe_dump(template, sort_keys=False)
+    return text

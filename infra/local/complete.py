@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.deploy.template import load
+from infra.deploy.template import dump, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from infra.local.standin import StandIn
 
@@ -27,7 +27,8 @@ NOT_CHECKED: Final = (
     "encryption at rest, point-in-time recovery of the table, retention of the log: accepted and not kept",
     "the function's memory, its architecture and its Python version: it runs on the interpreter that runs this",
     (
-        "which accounts and policies the role may name: the stand-in checks every call to Organizations against one "
+        "the composite alarm and the alarm on missing evidence: left out, the stand-in's CloudFormation refuses them",
+    "which accounts and policies the role may name: the stand-in checks every call to Organizations against one "
         "made-up ARN, so that ARN stands in for the resources in the role's statements; the actions are enforced"
     ),
     "throttles, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
@@ -36,6 +37,22 @@ NOT_CHECKED: Final = (
 
 class IncompleteError(Exception):
     """Something that matters is not as the template says, even after completing it."""
+
+
+#: What the stand-in's CloudFormation refuses a template for.
+_UNKNOWN_TYPES: Final = frozenset({"AWS::CloudWatch::CompositeAlarm"})
+_NO_METRIC_MATH: Final = frozenset({"NoEvidence"})
+
+
+def understood(template: str) -> str:
+    """Return the template without what the stand-in's CloudFormation cannot read."""
+    loaded = load(template)
+    loaded["Resources"] = {
+        name: each
+        for name, each in loaded["Resources"].items()
+        if each["Type"] not in _UNKNOWN_TYPES and name not in _NO_METRIC_MATH
+    }
+    return dump(loaded)
 
 
 def complete(aws: StandIn, stack: str) -> None:
@@ -51,11 +68,13 @@ def complete(aws: StandIn, stack: str) -> None:
     }
     template = load(cloudformation.get_template(StackName=stack)["TemplateBody"])
     told = {name: resource.get("Properties", {}) for name, resource in template["Resources"].items()}
-    _speak_plainly(aws, resources)
+    made: dict[str, list[str]] = {}
+    for name, physical_id in resources.items():
+        made.setdefault(template["Resources"][name]["Type"], []).append(physical_id)
+    _speak_plainly(aws, made["AWS::SQS::Queue"], made["AWS::S3::Bucket"])
     _lock(aws, resources["Evidence"], parameters)
-    for name, resource in template["Resources"].items():
-        if resource["Type"] == "AWS::IAM::Role":
-            _allow_made_up_arn(aws, resources[name])
+    for role in made["AWS::IAM::Role"]:
+        _allow_made_up_arn(aws, role)
     differences = [
         f"{what} is {found!r}, not {wanted!r}"
         for what, wanted, found in _read_back(aws, resources, parameters, told)
@@ -66,14 +85,14 @@ def complete(aws: StandIn, stack: str) -> None:
         raise IncompleteError(message)
 
 
-def _speak_plainly(aws: StandIn, resources: Mapping[str, str]) -> None:
+def _speak_plainly(aws: StandIn, queues: Iterable[str], buckets: Iterable[str]) -> None:
     """Take the TLS-only statements out, as one who comes over TLS (the header says so)."""
     sqs, s3 = (_over_tls(aws.client(service)) for service in ("sqs", "s3"))
-    for queue in (resources["Joins"], resources["Undelivered"]):
+    for queue in queues:
         policy = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])["Attributes"]["Policy"]
         sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": _without_tls(policy)})
-    bucket = resources["Evidence"]
-    s3.put_bucket_policy(Bucket=bucket, Policy=_without_tls(s3.get_bucket_policy(Bucket=bucket)["Policy"]))
+    for bucket in buckets:
+        s3.put_bucket_policy(Bucket=bucket, Policy=_without_tls(s3.get_bucket_policy(Bucket=bucket)["Policy"]))
 
 
 def _over_tls(client: Any) -> Any:  # noqa: ANN401 - any client

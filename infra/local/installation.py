@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from infra.deploy.build import ROOT, Architecture, build
 from infra.deploy.stack import execute, outputs, plan, upload_code
-from infra.local.complete import complete
+from infra.local.complete import complete, understood
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,7 +98,7 @@ def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str
     planned = plan(
         cloudformation,
         stack=STACK,
-        template=(ROOT / "infra" / "template.yaml").read_text(),
+        template=understood((ROOT / "infra" / "template.yaml").read_text()),
         parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
         seconds_between_looks=1,
     )
