@@ -4,9 +4,9 @@ import base64
 import traceback
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-logger = Logger(service="joinguard")
-metrics = Metrics(namespace="Joinguard", service="attach_policies")
+NAMESPACE: Final = "Joinguard"
+
+# Their service is the function's name: the template says it in POWERTOOLS_SERVICE_NAME.
+logger = Logger()
+metrics = Metrics(namespace=NAMESPACE)
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
@@ -89,6 +92,7 @@ def _report(handled: Handled, message_id: str) -> None:
         "policies": {policy.policy_id: policy.result.value for policy in handled.policies} or None,
         "code": handled.fault.code if handled.fault else None,
         "why": handled.fault.message if handled.fault else None,
+        "evidence_key": handled.evidence_key,
         "seconds_to_guardrail": handled.seconds_to_guardrail,
     }
     write = logger.info if handled.status in {OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED} else logger.warning
@@ -97,9 +101,21 @@ def _report(handled: Handled, message_id: str) -> None:
 
 
 def _measure(handled: Handled) -> None:
-    metrics.add_metric(name=handled.status.value.capitalize(), unit=MetricUnit.Count, value=1)
-    attached = sum(policy.result is AttachmentResult.ATTACHED for policy in handled.policies)
-    if attached and handled.attempt is not None:
-        metrics.add_metric(name="PoliciesAttached", unit=MetricUnit.Count, value=attached)
+    """Count what the alarms and the dashboard of the template look at."""
+    counts = {handled.status.value.capitalize(): 1, "CallsPutOff": handled.put_off}
+    if handled.attempt is not None:
+        results = [policy.result for policy in handled.policies]
+        counts["PoliciesAttached"] = results.count(AttachmentResult.ATTACHED)
+        counts["AttachmentsFailed"] = results.count(AttachmentResult.FAILED)
+        # Of the two, the second must never be without the first: an alarm compares them.
+        counts["EvidenceWritten"] = 1 if handled.evidence_key else 0
+        counts["Decided"] = 0 if handled.status is OutcomeStatus.RETRYING else 1
+    for name, count in counts.items():
+        if count:
+            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
     if handled.seconds_to_guardrail is not None:
         metrics.add_metric(name="TimeToGuardrail", unit=MetricUnit.Seconds, value=handled.seconds_to_guardrail)
+    if handled.status is OutcomeStatus.FAILED and handled.fault:
+        with single_metric(name="DeadLetters", unit=MetricUnit.Count, value=1, namespace=NAMESPACE) as metric:
+            metric.add_dimension(name="service", value=logger.service)
+            metric.add_dimension(name="code", value=handled.fault.code)

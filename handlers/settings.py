@@ -50,7 +50,8 @@ class Settings(BaseModel):
             problems = [_problem(dict(problem), environ) for problem in error.errors()]
             message = (
                 f"{'; '.join(problems)}. The template sets these from the stack's parameters: "
-                "correct the parameter and deploy again. The messages come back, and after five receives wait in the dead letters"
+                "correct the parameter and deploy again. The messages come back until then, five times each, "
+                "and after that wait in the dead letters"
             )
             raise SettingsError(message) from error
 

@@ -30,7 +30,7 @@ from handlers.core.timing import Turn, retry
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence
 from schemas.ids import AccountId, OrganizationId, PolicyId
-from schemas.outcome import AttachmentResult, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 
 T = TypeVar("T")
 
@@ -71,6 +71,8 @@ class _Run:
     turn: Turn
     #: Attempts whose evidence is known to exist.
     proven: set[int] = field(default_factory=set)
+    #: The faults of calls that Organizations put off.
+    put_off: list[Fault] = field(default_factory=list)
 
     def settle(self) -> Settlement:
         """Decide, prove, write."""
@@ -83,7 +85,7 @@ class _Run:
         except RetryableError as error:
             # The intent stays in the row, so that the next attempt writes the evidence that is missing.
             decision = replace(decision, status=OutcomeStatus.RETRYING, fault=error.fault)
-        settlement = replace(decision, evidence_key=key, proven=frozenset(self.proven))
+        settlement = replace(decision, evidence_key=key, proven=frozenset(self.proven), put_off=len(self.put_off))
         if not self.tools.ledger.settle(self.event, self.attempt.number, settlement, now=self.tools.clock.now()):
             self._superseded(decision, fresh=fresh)
         return settlement
@@ -143,8 +145,16 @@ class _Run:
     def _call(self, call: Callable[[], T], *, shares: int) -> T:
         """Call Organizations, trying again within a fair part of the record's time."""
         tools, now = self.tools, self.tools.clock.now()
+
+        def counted() -> T:
+            try:
+                return call()
+            except RetryableError as error:
+                self.put_off.append(error.fault)
+                raise
+
         try:
-            return retry(call, deadline=now + (self.turn.deadline - now) / shares, clock=tools.clock, rng=tools.rng)
+            return retry(counted, deadline=now + (self.turn.deadline - now) / shares, clock=tools.clock, rng=tools.rng)
         except AccountNotFoundError as error:
             if tools.clock.now() - self.event.event_time < YOUNG:
                 raise RetryableError(error.fault) from error

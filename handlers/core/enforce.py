@@ -25,6 +25,9 @@ class Handled:
     attempt: int | None = None
     policies: tuple[PolicyOutcome, ...] = ()
     fault: Fault | None = None
+    evidence_key: str | None = None
+    #: How many calls Organizations put off.
+    put_off: int = 0
     #: From the event to the moment the account carried every policy; None for a redelivery.
     seconds_to_guardrail: float | None = None
 
@@ -83,6 +86,8 @@ class Enforcer:
             status=settled.status,
             policies=settled.policies,
             fault=settled.fault,
+            evidence_key=settled.evidence_key,
+            put_off=settled.put_off,
             seconds_to_guardrail=waited,
         )
 

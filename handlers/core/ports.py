@@ -48,6 +48,8 @@ class Settlement:
     proven: frozenset[int] = frozenset()
     #: Policies whose attachment failed in a way that may have taken effect.
     unclear: frozenset[PolicyId] = frozenset()
+    #: How many calls Organizations put off (throttles, conflicts, server errors).
+    put_off: int = 0
 
 
 class Clock(Protocol):

@@ -26,9 +26,9 @@ NOT_CHECKED: Final = (
     "TLS only: the stand-in speaks plain HTTP, so these statements are taken out of its policies",
     "encryption at rest, point-in-time recovery of the table, retention of the log: accepted and not kept",
     "the function's memory, its architecture and its Python version: it runs on the interpreter that runs this",
+    "the composite alarm and the alarm on missing evidence: left out, the stand-in's CloudFormation refuses them",
     (
-        "the composite alarm and the alarm on missing evidence: left out, the stand-in's CloudFormation refuses them",
-    "which accounts and policies the role may name: the stand-in checks every call to Organizations against one "
+        "which accounts and policies the role may name: the stand-in checks every call to Organizations against one "
         "made-up ARN, so that ARN stands in for the resources in the role's statements; the actions are enforced"
     ),
     "throttles, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.deploy.build import build
+from infra.deploy.build import Architecture, build
 from infra.local.installation import build_local
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-MACHINE = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+MACHINE: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
 
 
 @pytest.fixture(scope="module")

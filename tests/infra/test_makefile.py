@@ -20,6 +20,8 @@ def test_nothing_asks_for_a_target_that_is_not_there() -> None:
     readme = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"^\.PHONY: ([a-z-]+)$", MAKEFILE, re.MULTILINE))
 
-    asked = set(re.findall(r"`make ([a-z-]+)", readme)) | set(re.findall(r"^make ([a-z-]+)", readme, re.MULTILINE))
+    asked = set(re.findall(r"`make ([a-z-]+)", readme)) | set(
+        re.findall(r"^(?:\$ )?make ([a-z-]+)", readme, re.MULTILINE)
+    )
 
     assert {"demo", "test"} <= asked <= targets
