@@ -14,7 +14,7 @@ from schemas.events import Join
 from schemas.outcome import FINAL, Outcome, OutcomeStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -85,17 +85,19 @@ class DynamoLedger:
         begun = outcome(row)
         return Attempt(number=begun.attempts, interrupted=begun.intents, unclear=frozenset(begun.unclear))
 
-    def intend(self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId]) -> None:
-        """Write down what the attempt is about to attach.
+    def intend(
+        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, unclear: Collection[PolicyId] = ()
+    ) -> None:
+        """Write down what the attempt is about to attach, and what of it failed in a way that may have taken effect.
 
         Raises AttemptInProgressError where a later attempt has taken over.
         """
         try:
             self._update(
                 event,
-                "SET intents.#attempt = :policies REMOVE unclear",
+                "SET intents.#attempt = :policies, unclear = :unclear",
                 "attempts = :attempt",
-                {":policies": list(policies), ":attempt": attempt},
+                {":policies": list(policies), ":unclear": sorted(unclear), ":attempt": attempt},
                 names={"#attempt": str(attempt)},
             )
         except _RefusedError as refused:

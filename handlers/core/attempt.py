@@ -8,6 +8,9 @@ two of them leaves a row from which the next attempt repairs what is missing:
     effect        intent, lease run out       finds it attached; evidence says that the change was ours
     evidence      intent, lease run out       its evidence is there already and is not written twice
     outcome       the outcome                 is not begun where the outcome is final
+
+A call that fails without an answer may have taken effect all the same. Its policy is marked as unclear in
+the row before the evidence calls it failed; the next attempt that finds it attached claims it.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -71,6 +74,8 @@ class _Run:
     turn: Turn
     #: Attempts whose evidence is known to exist.
     proven: set[int] = field(default_factory=set)
+    #: What this attempt set out to attach.
+    intended: list[PolicyId] = field(default_factory=list)
     #: The faults of calls that Organizations put off.
     put_off: list[Fault] = field(default_factory=list)
 
@@ -80,10 +85,14 @@ class _Run:
         key, fresh = None, True
         try:
             if _is_worth_evidence(decision):
+                if decision.unclear:
+                    # Before the evidence, which cannot be mended: it is the next attempt that finds out.
+                    self._intend(self.intended, unclear=decision.unclear)
                 key, fresh = self._prove(self.attempt.number, decision)
             self.proven.add(self.attempt.number)
         except RetryableError as error:
             # The intent stays in the row, so that the next attempt writes the evidence that is missing.
+            fresh = False
             decision = replace(decision, status=OutcomeStatus.RETRYING, fault=error.fault)
         settlement = replace(decision, evidence_key=key, proven=frozenset(self.proven), put_off=len(self.put_off))
         if not self.tools.ledger.settle(self.event, self.attempt.number, settlement, now=self.tools.clock.now()):
@@ -118,7 +127,7 @@ class _Run:
         missing = [policy_id for policy_id in tools.policy_ids if policy_id not in attached]
         ours = self.attempt.unclear & attached
         if missing or ours:
-            tools.ledger.intend(join, self.attempt.number, [*missing, *sorted(ours)])
+            self._intend([*missing, *sorted(ours)])
         results: dict[PolicyId, AttachmentResult | JoinguardError] = dict.fromkeys(ours, AttachmentResult.ATTACHED)
         for waiting, policy_id in zip(range(len(missing), 0, -1), missing, strict=True):
             try:
@@ -126,6 +135,11 @@ class _Run:
             except (PermanentError, RetryableError) as error:
                 results[policy_id] = error
         return _verdict([(p, results.get(p, AttachmentResult.ALREADY_ATTACHED)) for p in tools.policy_ids])
+
+    def _intend(self, policies: Sequence[PolicyId], *, unclear: Collection[PolicyId] = ()) -> None:
+        """Write down what this attempt is about to attach, and what of it has an unclear effect."""
+        self.tools.ledger.intend(self.event, self.attempt.number, policies, unclear=unclear)
+        self.intended[:] = policies
 
     def _attach(self, policy_id: PolicyId, account_id: AccountId, *, shares: int) -> AttachmentResult:
         """Attach one policy; what is found attached after a failure of unclear effect was attached by us."""
@@ -161,12 +175,16 @@ class _Run:
             raise
 
     def _prove_interrupted(self, attached: Collection[PolicyId]) -> None:
-        """Write the evidence that attempts which died still owe, from what they intended and what is there."""
+        """Write the evidence that attempts which died still owe, from what they intended and what is there.
+
+        What they left unclear is not claimed for them: this attempt claims it.
+        """
+        theirs = set(attached) - self.attempt.unclear
         for number, intended in self.attempt.interrupted.items():
-            died = fault("INTERRUPTED", "the attempt ended before this policy was attached")
+            died = fault("INTERRUPTED", "the attempt ended before this policy was attached, or before that was known")
             found = [
                 PolicyOutcome(policy_id=policy_id, result=AttachmentResult.ATTACHED)
-                if policy_id in attached
+                if policy_id in theirs
                 else PolicyOutcome(policy_id=policy_id, result=AttachmentResult.FAILED, fault=died)
                 for policy_id in intended
             ]

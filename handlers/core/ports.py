@@ -1,6 +1,6 @@
 """What the decisions need from the world, as protocols; `handlers.aws` and the tests' fakes fulfil them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -81,8 +81,10 @@ class Ledger(Protocol):
         Raises AttemptInProgressError where another worker's lease still runs.
         """
 
-    def intend(self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId]) -> None:
-        """Write down what the attempt is about to attach.
+    def intend(
+        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, unclear: Collection[PolicyId] = ()
+    ) -> None:
+        """Write down what the attempt is about to attach, and what of it failed in a way that may have taken effect.
 
         Raises AttemptInProgressError where a later attempt has taken over.
         """

@@ -1,0 +1,257 @@
+"""The world without AWS: each port in memory, with the same promises as its adapter, and one log of what was done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from random import Random
+from typing import Any, TypeVar
+
+from handlers.core.attempt import Tools
+from handlers.core.enforce import Enforcer, Handled
+from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
+from handlers.core.ports import Attempt, Message, Settlement
+from handlers.core.timing import Budget
+from infra.local.events import handshake_accepted
+from schemas.events import Join, NoJoin
+from schemas.evidence import Evidence, Pseudonym
+from schemas.outcome import FINAL, AttachmentResult, Fault, Outcome, OutcomeStatus
+
+T = TypeVar("T")
+
+ORGANIZATION = "o-exampleorgid"
+MANAGEMENT = "111111111111"
+ACCOUNT = "222222222222"
+POLICIES = ("p-aaaaaaaa", "p-bbbbbbbb")
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+Event = Join | NoJoin
+
+
+class Steps:
+    """Every call to a port goes through here: named, logged, and failing where a test says so."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self._faults: dict[str, list[Exception | None]] = {}
+        #: Called with a name and "before" or "after".
+        self.at: Callable[[str, str], None] = lambda _name, _when: None
+
+    def fail(self, name: str, *errors: Exception | None) -> None:
+        """Let the next calls of this name fail with these errors; None lets one through."""
+        self._faults.setdefault(name, []).extend(errors)
+
+    def take(self, name: str, effect: Callable[[], T]) -> T:
+        self.log.append(name)
+        self.at(name, "before")
+        told = self._faults.get(name)
+        error = told.pop(0) if told else None
+        if error is not None:
+            # An error of unclear effect is one that comes after the effect.
+            if getattr(error, "unclear", False):
+                effect()
+            raise error
+        result = effect()
+        self.at(name, "after")
+        return result
+
+    def count(self, name: str) -> int:
+        return self.log.count(name)
+
+
+class FakeClock:
+    """Stands still, but for sleeping and for what a test says."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.pass_(seconds)
+
+    def pass_(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@dataclass
+class FakeDirectory:
+    steps: Steps
+    attached: dict[str, list[str]] = field(default_factory=dict)
+
+    def attached_policies(self, account_id: str) -> frozenset[str]:
+        return self.steps.take("read", lambda: frozenset(self._account(account_id)))
+
+    def attach(self, policy_id: str, account_id: str) -> AttachmentResult:
+        return self.steps.take("attach", lambda: self._attach(policy_id, account_id))
+
+    def _attach(self, policy_id: str, account_id: str) -> AttachmentResult:
+        carried = self._account(account_id)
+        if policy_id in carried:
+            return AttachmentResult.ALREADY_ATTACHED
+        carried.append(policy_id)
+        return AttachmentResult.ATTACHED
+
+    def _account(self, account_id: str) -> list[str]:
+        if account_id not in self.attached:
+            raise AccountNotFoundError(fault("TargetNotFoundException", f"We can't find {account_id}"))
+        return self.attached[account_id]
+
+
+@dataclass
+class FakeLedger:
+    steps: Steps
+    rows: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
+        return self.steps.take("begin", lambda: self._begin(event, now, lease_until))
+
+    def intend(self, event: Event, attempt: int, policies: Sequence[str], *, unclear: Collection[str] = ()) -> None:
+        self.steps.take("intend", lambda: self._intend(event, attempt, policies, unclear))
+
+    def settle(self, event: Event, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
+        return self.steps.take("settle", lambda: self._settle(event, attempt, settlement, now))
+
+    def outcome(self, event_id: str) -> Outcome:
+        [row] = [row for (_, known), row in self.rows.items() if known == event_id]
+        return Outcome.model_validate(row)
+
+    def _begin(self, event: Event, now: datetime, lease_until: datetime) -> Attempt | Outcome:
+        row = self.rows.get(_key(event))
+        if row is None:
+            row = self.rows[_key(event)] = {
+                "account_id": _key(event)[0],
+                "event_id": event.event_id,
+                "event_name": event.event_name,
+                "event_time": event.event_time,
+                "source": event.source,
+                "status": OutcomeStatus.RETRYING,
+                "attempts": 0,
+                "received_at": now,
+                "intents": {},
+            }
+        if row["status"] in FINAL:
+            return Outcome.model_validate(row)
+        if "lease_until" in row and row["lease_until"] >= now:
+            raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker is at it"))
+        row |= {"attempts": row["attempts"] + 1, "updated_at": now, "lease_until": lease_until}
+        return Attempt(row["attempts"], dict(row["intents"]), frozenset(row.get("unclear", ())))
+
+    def _intend(self, event: Event, attempt: int, policies: Sequence[str], unclear: Collection[str]) -> None:
+        row = self.rows[_key(event)]
+        if row["attempts"] != attempt:
+            raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt took over"))
+        row["intents"][attempt] = tuple(policies)
+        row["unclear"] = tuple(unclear)
+
+    def _settle(self, event: Event, attempt: int, settlement: Settlement, now: datetime) -> bool:
+        row = self.rows[_key(event)]
+        if row["attempts"] != attempt:
+            return False
+        row.pop("lease_until", None)
+        row |= {
+            "status": settlement.status,
+            "policies": settlement.policies,
+            "fault": settlement.fault,
+            "unclear": tuple(settlement.unclear),
+            "updated_at": now,
+            "evidence_key": settlement.evidence_key or row.get("evidence_key"),
+            "intents": {n: intent for n, intent in row["intents"].items() if n not in settlement.proven},
+        }
+        return True
+
+
+@dataclass
+class FakeArchive:
+    steps: Steps
+    objects: dict[str, Evidence] = field(default_factory=dict)
+
+    def record(self, key: str, evidence: Evidence) -> bool:
+        return self.steps.take("record", lambda: self.objects.setdefault(key, evidence) is evidence)
+
+
+@dataclass
+class FakeDeadLetters:
+    steps: Steps
+    letters: list[tuple[Message, Fault]] = field(default_factory=list)
+
+    def send(self, message: Message, fault: Fault) -> None:
+        self.steps.take("dead", lambda: self.letters.append((message, fault)))
+
+
+@dataclass
+class FakeInbox:
+    steps: Steps
+    postponed: list[int] = field(default_factory=list)
+
+    def postpone(self, message: Message, seconds: int) -> None:  # noqa: ARG002 - the port's signature
+        self.steps.take("postpone", lambda: self.postponed.append(seconds))
+
+
+@dataclass
+class FakePseudonyms:
+    steps: Steps
+
+    def of(self, account_id: str) -> Pseudonym:
+        digest = sha256(account_id.encode()).hexdigest()[:32]
+        return self.steps.take("pseudonym", lambda: Pseudonym(value=f"acct-{digest}", key_version="key-1"))
+
+
+class World:
+    """An Enforcer in a world of fakes."""
+
+    def __init__(self, *, policies: tuple[str, ...] = POLICIES, seed: int = 1) -> None:
+        self.steps = Steps()
+        self.clock = FakeClock()
+        self.directory = FakeDirectory(self.steps, {ACCOUNT: ["p-FullAWSAccess"], MANAGEMENT: []})
+        self.ledger = FakeLedger(self.steps)
+        self.archive = FakeArchive(self.steps)
+        self.dead_letters = FakeDeadLetters(self.steps)
+        self.inbox = FakeInbox(self.steps)
+        tools = Tools(
+            policy_ids=policies,
+            organization_id=ORGANIZATION,
+            management_account_id=MANAGEMENT,
+            directory=self.directory,
+            ledger=self.ledger,
+            archive=self.archive,
+            pseudonyms=FakePseudonyms(self.steps),
+            clock=self.clock,
+            rng=Random(seed),  # noqa: S311 - jitter, not a secret
+        )
+        self.enforcer = Enforcer(tools, self.inbox, self.dead_letters, rng=Random(seed))  # noqa: S311 - as above
+
+    def handle(self, event: Mapping[str, Any] | str, *, receives: int = 1, seconds: float = 60) -> Handled:
+        """Deliver an event as the only record of an invocation that has so many seconds left."""
+        budget = Budget(self.clock, milliseconds=round(seconds * 1000), records=1)
+        return self.enforcer.handle(message(event, receives=receives), budget)
+
+    def carried(self, account_id: str = ACCOUNT) -> set[str]:
+        return set(self.directory.attached[account_id]) - {"p-FullAWSAccess"}
+
+    def proven(self) -> list[Evidence]:
+        """Return all evidence, in the order of its keys."""
+        return [self.archive.objects[key] for key in sorted(self.archive.objects)]
+
+
+def joined(account_id: str = ACCOUNT, *, event_id: str = "event-1", age: float = 5, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of an event
+    """Return an accepted invitation that happened so many seconds before noon."""
+    event = handshake_accepted(account_id, ORGANIZATION, MANAGEMENT, **changes)
+    when = (NOON - timedelta(seconds=age)).isoformat()
+    event["detail"] |= {"eventID": event_id, "eventTime": when}
+    return event
+
+
+def message(event: Mapping[str, Any] | str, *, receives: int = 1) -> Message:
+    body = event if isinstance(event, str) else json.dumps(event)
+    return Message(body, "message-1", "receipt-1", receives, NOON)
+
+
+def _key(event: Event) -> tuple[str, str]:
+    return (event.account_id if isinstance(event, Join) else "none", event.event_id)

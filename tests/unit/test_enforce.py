@@ -1,0 +1,286 @@
+"""What becomes of a message, seen from outside."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from handlers.core.errors import PermanentError, RetryableError, fault
+from schemas.outcome import AttachmentResult, OutcomeStatus
+from tests.fakes import ACCOUNT, MANAGEMENT, POLICIES, World, joined
+
+
+def lasting(code: str = "PolicyNotFoundException") -> PermanentError:
+    return PermanentError(fault(code, "no such thing"))
+
+
+def passing(code: str = "TooManyRequestsException", *, soon: bool = True) -> RetryableError:
+    return RetryableError(fault(code, "slow down"), soon=soon)
+
+
+def test_a_first_join_costs_one_read_and_an_attachment_a_policy() -> None:
+    world = World()
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert handled.seconds_to_guardrail == 5
+    assert (world.steps.count("read"), world.steps.count("attach")) == (1, 2)
+    assert world.carried() == set(POLICIES)
+
+
+def test_intent_comes_before_effect_and_evidence_before_outcome() -> None:
+    world = World()
+
+    world.handle(joined())
+
+    order = [step for step in world.steps.log if step != "pseudonym"]
+    assert order == ["begin", "read", "intend", "attach", "attach", "record", "settle"]
+
+
+def test_policies_are_attached_in_the_order_of_the_settings() -> None:
+    world = World(policies=("p-bbbbbbbb", "p-aaaaaaaa"))
+
+    world.handle(joined())
+
+    assert world.directory.attached[ACCOUNT] == ["p-FullAWSAccess", "p-bbbbbbbb", "p-aaaaaaaa"]
+
+
+def test_another_event_of_the_same_join_costs_one_read() -> None:
+    world = World()
+    world.handle(joined())
+    world.steps.log.clear()
+
+    handled = world.handle(joined(event_id="event-2"))
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert {policy.result for policy in handled.policies} == {AttachmentResult.ALREADY_ATTACHED}
+    assert (world.steps.count("read"), world.steps.count("attach")) == (1, 0)
+    assert len(world.archive.objects) == 2
+
+
+def test_a_redelivery_of_an_enforced_event_calls_nobody_and_proves_nothing() -> None:
+    world = World()
+    world.handle(joined())
+    world.steps.log.clear()
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert handled.seconds_to_guardrail is None
+    assert set(world.steps.log) <= {"pseudonym", "begin"}
+    assert len(world.archive.objects) == 1
+
+
+def test_an_account_that_left_and_joined_again_is_new_work() -> None:
+    world = World()
+    world.handle(joined())
+    world.directory.attached[ACCOUNT] = ["p-FullAWSAccess"]
+
+    handled = world.handle(joined(event_id="event-2"))
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert world.carried() == set(POLICIES)
+
+
+def test_a_policy_that_fails_keeps_no_other_from_being_attached() -> None:
+    world = World()
+    world.steps.fail("attach", lasting())
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.FAILED
+    assert world.carried() == {POLICIES[1]}
+    assert [policy.result for policy in handled.policies] == [AttachmentResult.FAILED, AttachmentResult.ATTACHED]
+    [(message, why)] = world.dead_letters.letters
+    assert why.code == "PolicyNotFoundException"
+    assert POLICIES[0] in why.message
+    assert message.message_id == "message-1"
+    assert world.inbox.postponed == []
+
+
+def test_a_passing_failure_outweighs_a_lasting_one_so_the_event_comes_again() -> None:
+    world = World()
+    world.steps.fail("attach", lasting(), passing(soon=False))
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.RETRYING
+    assert world.dead_letters.letters == []
+    assert len(world.inbox.postponed) == 1
+
+
+def test_passing_failures_are_ridden_out_while_there_is_time() -> None:
+    world = World()
+    world.steps.fail("read", passing(), passing())
+    world.steps.fail("attach", passing(), passing(), passing())
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert handled.put_off == 5
+    assert 0 < sum(world.clock.slept) < 60
+
+
+def test_what_is_still_put_off_at_the_end_of_the_time_comes_again_later() -> None:
+    world = World()
+    world.steps.fail("read", *[passing()] * 500)
+
+    handled = world.handle(joined(), seconds=20)
+
+    assert handled.status is OutcomeStatus.RETRYING
+    assert sum(world.clock.slept) <= 12
+    assert world.archive.objects == {}
+    assert world.ledger.outcome("event-1").status is OutcomeStatus.RETRYING
+
+
+@pytest.mark.parametrize(("receives", "least", "most"), [(1, 15, 30), (2, 30, 60), (3, 60, 120), (5, 240, 480)])
+def test_a_message_is_hidden_for_longer_each_time(receives: int, least: int, most: int) -> None:
+    world = World()
+    world.steps.fail("read", passing(soon=False))
+
+    world.handle(joined(), receives=receives)
+
+    [seconds] = world.inbox.postponed
+    assert least <= seconds <= most
+
+
+def test_an_unknown_account_is_waited_for_while_the_event_is_young() -> None:
+    world = World()
+    del world.directory.attached[ACCOUNT]
+
+    young = world.handle(joined(age=29 * 60))
+    old = World()
+    del old.directory.attached[ACCOUNT]
+    given_up = old.handle(joined(age=31 * 60))
+
+    assert young.status is OutcomeStatus.RETRYING
+    assert world.dead_letters.letters == []
+    assert given_up.status is OutcomeStatus.FAILED
+    assert old.dead_letters.letters[0][1].code == "TargetNotFoundException"
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (joined(parties=[], resources=[{"type": "ORGANIZATION", "value": "o-someoneelse"}]), "WRONG_ORGANIZATION"),
+        (joined(MANAGEMENT), "MANAGEMENT_ACCOUNT"),
+    ],
+    ids=["another organization", "the management account"],
+)
+def test_what_must_never_be_attached_to_is_refused(event: dict[str, object], code: str) -> None:
+    world = World()
+
+    handled = world.handle(event)
+
+    assert handled.status is OutcomeStatus.FAILED
+    assert (world.steps.count("read"), world.steps.count("attach")) == (0, 0)
+    assert world.dead_letters.letters[0][1].code == code
+    assert world.ledger.outcome("event-1").status is OutcomeStatus.FAILED
+    assert [evidence.status for evidence in world.proven()] == [OutcomeStatus.FAILED]
+
+
+def test_what_is_no_join_is_ignored_once_and_proven_once() -> None:
+    world = World()
+    event = joined(action="ENABLE_ALL_FEATURES")
+
+    handled = world.handle(event)
+    again = world.handle(event)
+
+    assert handled.status is again.status is OutcomeStatus.IGNORED
+    assert handled.fault is not None
+    assert "ENABLE_ALL_FEATURES" in handled.fault.message
+    assert [evidence.status for evidence in world.proven()] == [OutcomeStatus.IGNORED]
+    assert world.steps.count("read") == 0
+
+
+def test_what_cannot_be_read_is_dead_at_once_with_its_body() -> None:
+    world = World()
+
+    handled = world.handle("{not json")
+
+    assert handled.status is OutcomeStatus.FAILED
+    [(message, why)] = world.dead_letters.letters
+    assert (message.body, why.code) == ("{not json", "INVALID_EVENT")
+    assert world.steps.log == ["dead"]
+
+
+@pytest.mark.parametrize("broken", ["begin", "intend", "record", "settle", "dead", "pseudonym"])
+def test_a_failure_of_our_own_records_brings_the_event_back_until_it_is_enforced(broken: str) -> None:
+    world = World()
+    if broken == "dead":
+        world.steps.fail("attach", lasting())
+    world.steps.fail(broken, passing("Service.Down", soon=False))
+
+    first = world.handle(joined())
+    world.clock.pass_(120)
+    second = world.handle(joined(), receives=2)
+
+    assert first.status is OutcomeStatus.RETRYING
+    assert len(world.inbox.postponed) == 1
+    assert second.status is OutcomeStatus.ENFORCED
+    assert world.carried() == set(POLICIES)
+    assert world.ledger.outcome("event-1").intents == {}
+
+
+def test_a_message_that_cannot_even_be_postponed_still_comes_again() -> None:
+    world = World()
+    world.steps.fail("read", passing(soon=False))
+    world.steps.fail("postpone", passing())
+
+    assert world.handle(joined()).status is OutcomeStatus.RETRYING
+
+
+def test_a_record_that_the_time_left_cannot_finish_is_not_begun() -> None:
+    world = World()
+
+    handled = world.handle(joined(), seconds=11)
+
+    assert handled.status is OutcomeStatus.RETRYING
+    assert handled.fault is not None
+    assert handled.fault.code == "OUT_OF_TIME"
+    assert world.steps.log == ["postpone"]
+    assert world.inbox.postponed == [0]
+
+
+def test_an_event_that_another_worker_holds_is_left_to_it() -> None:
+    world = World()
+    world.steps.fail("settle", passing(soon=False))
+    world.handle(joined())
+
+    handled = world.handle(joined(), receives=2)
+
+    assert handled.fault is not None
+    assert handled.fault.code == "ATTEMPT_IN_PROGRESS"
+    assert world.steps.count("read") == 1
+
+
+def test_a_redriven_failure_is_tried_again_and_can_be_enforced() -> None:
+    world = World()
+    world.steps.fail("attach", lasting())
+    world.handle(joined())
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert [e.status for e in world.proven()] == [OutcomeStatus.FAILED, OutcomeStatus.ENFORCED]
+    assert world.ledger.outcome("event-1").attempts == 2
+
+
+def test_nothing_that_is_kept_or_said_names_an_account_a_person_or_an_arn() -> None:
+    world = World()
+    leak = f"arn:aws:sts::{MANAGEMENT}:assumed-role/x/y a@example.com says {ACCOUNT} is odd"
+    world.steps.fail("attach", PermanentError(fault("AccessDeniedException", leak, leak)))
+
+    handled = world.handle(joined())
+
+    texts = [
+        repr(handled),
+        *[evidence.model_dump_json() for evidence in world.proven()],
+        *map(repr, world.archive.objects),
+    ]
+    for text in texts:
+        assert not re.search(r"\b[0-9]{12}\b", text)
+        assert "arn:" not in text
+        assert "@example" not in text

@@ -1,0 +1,83 @@
+"""When to try again, and whether there is time for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.core.errors import OutOfTimeError, PermanentError, RetryableError, fault
+from handlers.core.timing import LEAST_SHARE, RESERVE, Budget, backoff, retry
+from tests.fakes import NOON, FakeClock
+
+SOON = fault("TooManyRequestsException", "slow down")
+
+
+def test_records_share_the_time_left_and_what_one_leaves_over_goes_to_the_others() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, milliseconds=48_000, records=4)
+
+    first = budget.turn()
+    clock.pass_(1)
+    second = budget.turn()
+
+    assert first.deadline == NOON + timedelta(seconds=10)
+    assert second.deadline == NOON + timedelta(seconds=14)
+    assert first.lease_until > NOON + timedelta(seconds=48)
+
+
+def test_a_share_that_is_too_short_is_not_handed_out() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, milliseconds=round((RESERVE + LEAST_SHARE).total_seconds() * 1000), records=1)
+    assert budget.turn().deadline == NOON + LEAST_SHARE
+
+    late = Budget(clock, milliseconds=round((RESERVE + LEAST_SHARE).total_seconds() * 1000) - 1, records=1)
+    with pytest.raises(OutOfTimeError):
+        late.turn()
+
+
+@given(st.integers(1, 1000), st.randoms(use_true_random=False))
+def test_a_pause_is_between_half_and_all_of_a_doubling_that_ends_at_fifteen_minutes(receives: int, rng: Random) -> None:
+    ceiling = min(900, 30 * 2 ** (receives - 1))
+
+    assert ceiling / 2 <= backoff(receives, rng) <= ceiling
+
+
+@given(st.integers(0, 40), st.floats(0.1, 120), st.randoms(use_true_random=False))
+def test_trying_again_never_goes_beyond_the_deadline(failures: int, seconds: float, rng: Random) -> None:
+    clock = FakeClock()
+    deadline = NOON + timedelta(seconds=seconds)
+    left = failures
+
+    def call() -> str:
+        nonlocal left
+        if left:
+            left -= 1
+            raise RetryableError(SOON, soon=True)
+        return "done"
+
+    try:
+        assert retry(call, deadline=deadline, clock=clock, rng=rng) == "done"
+        assert len(clock.slept) == failures
+    except RetryableError:
+        assert clock.now() + timedelta(seconds=5) >= deadline
+    assert clock.now() < deadline
+    for attempt, pause in enumerate(clock.slept):
+        assert 0 <= pause <= min(5, 0.2 * 2**attempt)
+
+
+@pytest.mark.parametrize("error", [RetryableError(SOON), PermanentError(SOON)], ids=["not soon", "lasting"])
+def test_other_failures_are_not_tried_again_here(error: Exception) -> None:
+    clock = FakeClock()
+    calls = []
+
+    def call() -> None:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        retry(call, deadline=NOON + timedelta(hours=1), clock=clock, rng=Random(1))  # noqa: S311 - jitter
+    assert (len(calls), clock.slept) == (1, [])
