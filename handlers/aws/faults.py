@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's name for it
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ParamValidationError,
+    ProxyConnectionError,
+)
 from botocore.parsers import ResponseParserError
 
 from handlers.core.errors import AccountNotFoundError, JoinguardError, PermanentError, RetryableError, fault
@@ -45,6 +54,8 @@ _LATER: Final = frozenset(
 )
 
 _SERVER_ERROR: Final = 500
+#: The call was never sent.
+_NOT_SENT: Final = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
 
 
 @contextmanager
@@ -79,10 +90,7 @@ def error_code(error: Exception) -> str:
 def _translate(error: ClientError | BotoCoreError | ResponseParserError) -> JoinguardError:
     code = error_code(error)
     if not isinstance(error, ClientError):
-        # Sent or not, answered or not: only a connection that was never made is clear.
-        passing = isinstance(error, HTTPClientError | ResponseParserError)
-        why = fault(code, str(error))
-        return RetryableError(why, soon=True, unclear=True) if passing else PermanentError(why)
+        return _without_answer(error, code)
     message = error.response.get("Error", {}).get("Message") or "AWS gave no message"
     reason = error.response.get("Reason")
     why = fault(code, message, str(reason) if reason else None)
@@ -93,3 +101,15 @@ def _translate(error: ClientError | BotoCoreError | ResponseParserError) -> Join
     if code in _LATER:
         return RetryableError(why)
     return AccountNotFoundError(why) if code == "TargetNotFoundException" else PermanentError(why)
+
+
+def _without_answer(error: BotoCoreError | ResponseParserError, code: str) -> JoinguardError:
+    why = fault(code, str(error))
+    if isinstance(error, ParamValidationError):
+        return PermanentError(why)
+    if isinstance(error, _NOT_SENT):
+        return RetryableError(why, soon=True)
+    if isinstance(error, HTTPClientError | ConnectionError | ResponseParserError):
+        return RetryableError(why, soon=True, unclear=True)
+    # Credentials, endpoints, settings: they say nothing about the event.
+    return RetryableError(why)

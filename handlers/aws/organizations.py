@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from botocore.parsers import ResponseParserError
 
 from handlers.aws.faults import organizations_faults
 from schemas.outcome import AttachmentResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from mypy_boto3_organizations import OrganizationsClient
 
     from schemas.ids import AccountId, PolicyId
@@ -28,7 +32,7 @@ class OrganizationsDirectory:
             TargetId=account_id, Filter="SERVICE_CONTROL_POLICY"
         )
         with organizations_faults():
-            return frozenset(policy["Id"] for page in pages for policy in page["Policies"])
+            return frozenset(policy["Id"] for page in pages for policy in _policies(page))
 
     def attach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
         """Attach a policy to an account; a policy that is attached already is no error."""
@@ -38,3 +42,12 @@ class OrganizationsDirectory:
             except self._client.exceptions.DuplicatePolicyAttachmentException:
                 return AttachmentResult.ALREADY_ATTACHED
         return AttachmentResult.ATTACHED
+
+
+def _policies(page: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+    """Return a page's policies; an answer without any list of them was garbled on its way."""
+    if "Policies" not in page:
+        message = "the answer lists no policies"
+        raise ResponseParserError(message)
+    policies: Sequence[Mapping[str, str]] = page["Policies"]
+    return policies

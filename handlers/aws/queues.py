@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from handlers.aws.faults import records_faults
 from schemas.letter import Letter
+from schemas.values import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
 
 #: A message takes ten attributes; ours come first.
 _MAX_ATTRIBUTES: Final = 10
+_COUNTER: Final = re.compile("[0-9]{1,9}")
+_moment: Final[TypeAdapter[datetime]] = TypeAdapter(Moment)
 
 
 class SqsInbox:
@@ -46,7 +53,7 @@ class SqsDeadLetters:
         letter = Letter(
             error_code=fault.code,
             error_message=fault.message,
-            first_seen=_text(message, "FIRST_SEEN") or message.sent_at,
+            first_seen=_first_seen(message),
             attempts=_number(message, "ATTEMPTS") + message.receives,
             redrives=_number(message, "REDRIVES"),
         )
@@ -63,14 +70,22 @@ class SqsDeadLetters:
             )
 
 
-def _text(message: Message, name: str) -> Any:  # noqa: ANN401 - the model checks it
-    return message.attributes.get(name, {}).get("StringValue")
+def _text(message: Message, name: str) -> str:
+    return message.attributes.get(name, {}).get("StringValue") or ""
+
+
+def _first_seen(message: Message) -> datetime:
+    """Read when the message first came; where somebody has spoilt that by hand, it came now."""
+    try:
+        return _moment.validate_python(_text(message, "FIRST_SEEN"))
+    except ValidationError:
+        return message.sent_at
 
 
 def _number(message: Message, name: str) -> int:
     """Read a counter; one that somebody has spoilt by hand starts anew."""
-    text = _text(message, name) or ""
-    return int(text) if text.isascii() and text.isdigit() else 0
+    text = _text(message, name)
+    return int(text) if _COUNTER.fullmatch(text) else 0
 
 
 def _typed(attributes: Mapping[str, Mapping[str, Any]]) -> Any:  # noqa: ANN401 - the SDK's own shape
