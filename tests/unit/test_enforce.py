@@ -107,6 +107,8 @@ def test_a_passing_failure_outweighs_a_lasting_one_so_the_event_comes_again() ->
     handled = world.handle(joined())
 
     assert handled.status is OutcomeStatus.RETRYING
+    assert handled.fault is not None
+    assert handled.fault.code == "TooManyRequestsException"
     assert world.dead_letters.letters == []
     assert len(world.inbox.postponed) == 1
 
