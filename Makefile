@@ -1,6 +1,7 @@
 # Every target says what it does: `make help`.
 
 PYTHON ?= python3
+STAGE ?= prod
 # One place pins uv: pyproject.toml.
 UV_PIN := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
 RUN := .venv/bin/python
@@ -22,6 +23,22 @@ test: setup ## Run every test; ARGS are pytest's own, as in make test ARGS="-k i
 .PHONY: local
 local: setup ## Keep the whole pipeline up on loopback and print where everything is, as one line of JSON
 	@exec $(RUN) -m infra.local
+
+##@ An installation (STAGE=prod or another file in infra/stages; ARGS are the command's own, --help among them)
+
+.PHONY: build
+build: setup ## Build the function's zip, the same bytes every time
+	@$(RUN) -m infra.deploy build $(ARGS)
+
+.PHONY: deploy forwarder delegation-policy status logs destroy
+deploy: setup ## Check, show what would change, ask, deploy
+forwarder: setup ## Forward join events to a stage in another Region or account
+delegation-policy: setup ## Print the policy that lets a member account do the work
+status: setup ## Say how the installation stands
+logs: setup ## Print the worker's log
+destroy: setup ## Take the installation down; dry unless ARGS='--confirm --reason "…"'
+deploy forwarder delegation-policy status logs destroy:
+	@$(RUN) -m infra.deploy $@ --stage $(STAGE) $(ARGS)
 
 ##@ Working on it
 
@@ -50,10 +67,6 @@ format: setup ## Format the code
 schemas: setup ## Write schemas/json anew from the models
 	@$(RUN) -m infra.deploy.write_schemas
 
-.PHONY: build
-build: setup ## Build the function's zip, the same bytes every time (ARCHITECTURE=arm64 or x86_64)
-	@$(RUN) -m infra.deploy.build $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE))
-
 .PHONY: clean
 clean: ## Remove everything that was made here, the environments too
 	rm -rf .venv .venv-aws build .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -62,7 +75,7 @@ clean: ## Remove everything that was made here, the environments too
 help: ## Show this
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Talk goes to stderr: stdout belongs to the targets.
 .venv/.made: pyproject.toml uv.lock

@@ -3,18 +3,15 @@
 Nothing is compiled here and no Docker is needed: uv fetches the wheels of the target platform.
 """
 
-import argparse
-import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from uv import find_uv_bin
 
@@ -139,27 +136,3 @@ def _zip(stage: Path, target: Path) -> None:
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, file.read_bytes())
-
-
-def main() -> None:
-    """Build the zip and say what is in it."""
-    parser = argparse.ArgumentParser(prog="make build", description=main.__doc__)
-    parser.add_argument("--architecture", choices=get_args(Architecture), default="arm64", help="default: %(default)s")
-    parser.add_argument("--python-version", default=RUNTIME, help="the function's runtime, default: %(default)s")
-    asked = parser.parse_args()
-    try:
-        package = build(python_version=asked.python_version, architecture=asked.architecture)
-    except BuildError as error:
-        sys.exit(f"error: {error}")
-    digest = hashlib.sha256(package.path.read_bytes()).hexdigest()
-    size = package.path.stat().st_size
-    sys.stdout.write(f"{package.path.relative_to(ROOT)}  {size:,} bytes  sha256 {digest}\n")
-    if not package.compiled_by:
-        sys.stderr.write(
-            f"Python {asked.python_version} was not found, so the zip holds no compiled files. It works, "
-            f"and starts more slowly; put python{asked.python_version} on PATH and build again to have them\n"
-        )
-
-
-if __name__ == "__main__":
-    main()

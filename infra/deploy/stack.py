@@ -101,6 +101,13 @@ def execute(cloudformation: CloudFormationClient, plan: Plan, *, seconds_between
         raise DeployError(message) from error
 
 
+def discard(cloudformation: CloudFormationClient, plan: Plan) -> None:
+    """Throw a plan away, and the empty stack with it that a first plan has left."""
+    cloudformation.delete_change_set(StackName=plan.stack, ChangeSetName=plan.change_set)
+    if plan.kind == "CREATE":
+        cloudformation.delete_stack(StackName=plan.stack)
+
+
 def outputs(cloudformation: CloudFormationClient, stack: str) -> dict[str, str]:
     """Return a stack's outputs by name."""
     described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]

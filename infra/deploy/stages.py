@@ -1,0 +1,82 @@
+"""Stage files: what differs between installations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from infra.deploy.build import ROOT
+from infra.deploy.stack import DeployError
+
+if TYPE_CHECKING:
+    import boto3
+
+FOLDER: Final = ROOT / "infra" / "stages"
+#: The stage whose resources bear the plain names.
+PLAIN: Final = "prod"
+
+
+class Stage(BaseModel):
+    """One installation's Region and parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,18}$")]
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")]
+    parameters: dict[str, str] = {}
+
+    @property
+    def stack(self) -> str:
+        """The stack's name."""
+        return "joinguard" if self.name == PLAIN else f"joinguard-{self.name}"
+
+    @property
+    def suffix(self) -> str:
+        """What sets this stage's names apart."""
+        return "" if self.name == PLAIN else f"-{self.name}"
+
+    @property
+    def policy_ids(self) -> list[str]:
+        """The policies that the stage names itself."""
+        return [each.strip() for each in self.parameters.get("PolicyIds", "").split(",") if each.strip()]
+
+    @property
+    def creates_policies(self) -> bool:
+        """Whether the stack makes the pre-defined policies."""
+        return self.parameters.get("CreatePolicies") == "true"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A stage as somebody's credentials reach it."""
+
+    session: boto3.Session
+    stage: Stage
+    #: Seconds between two looks at CloudFormation.
+    pause: int = 5
+
+    def client(self, service: str, *, region: str | None = None) -> Any:  # noqa: ANN401 - the callers name the service
+        """Make a client in the stage's Region, or in another."""
+        return self.session.client(service, region_name=region or self.stage.region)  # type: ignore[call-overload]
+
+
+def load_stage(name: str) -> Stage:
+    """Read infra/stages/NAME.yaml, or the file of that path; raise DeployError where it is missing or wrong."""
+    path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        message = f"there is no stage {name!r}; there are {known}, or say the path of a file that ends in .yaml"
+        raise DeployError(message)
+    try:
+        return Stage.model_validate({"name": path.stem, **yaml.safe_load(path.read_text())})
+    except (yaml.YAMLError, TypeError) as error:
+        message = f"stage file {path.name} is not a YAML mapping: {error}"
+        raise DeployError(message) from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        message = f"stage file {path.name}: {problems} (values of parameters are texts: put them in quotes)"
+        raise DeployError(message) from error
