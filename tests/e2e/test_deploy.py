@@ -1,0 +1,204 @@
+"""`make deploy`, `status`, `logs`, `destroy` as a platform engineer runs them, against the embedded AWS.
+
+The template is the real one, without the two resources that the stand-in's CloudFormation refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from infra.deploy.build import ROOT
+from infra.local.complete import complete, understood
+from infra.local.installation import create_policy
+from infra.local.standin import StandIn, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DENY = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "x:Y", "Resource": "*"}]}
+
+
+@dataclass(frozen=True)
+class Console:
+    """A shell in the management account."""
+
+    aws: StandIn
+    folder: Path
+    policy_id: str
+
+    def stage(self, name: str = "rehearsal", *, region: str = "us-east-1", **parameters: str) -> str:
+        """Write a stage file and return its path."""
+        machine = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+        path = self.folder / f"{name}.yaml"
+        told = {"Architecture": machine, "PolicyIds": self.policy_id} | parameters
+        path.write_text(yaml.safe_dump({"region": region, "parameters": told}))
+        return str(path)
+
+    def run(self, command: str, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "AWS_ENDPOINT_URL": self.aws.endpoint,
+            "AWS_ACCESS_KEY_ID": self.aws.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.aws.secret_access_key,
+            "AWS_CONFIG_FILE": "/dev/null",
+            "COLUMNS": "200",
+        }
+        return subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "infra.deploy", command, *arguments],
+            cwd=ROOT,
+            env=environment,
+            input=answer,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def deploy(self, stage: str, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+        template = self.folder / "template.yaml"
+        template.write_text(understood((ROOT / "infra" / "template.yaml").read_text()))
+        options = ("--stage", stage, "--pause", "1", "--template", str(template))
+        return self.run("deploy", *options, *arguments, answer=answer)
+
+    def stacks(self) -> dict[str, str]:
+        found = self.aws.client("cloudformation").describe_stacks()["Stacks"]
+        return {stack["StackName"]: stack["StackStatus"] for stack in found}
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    with running() as aws:
+        yield Console(aws, tmp_path_factory.mktemp("stages"), create_policy(aws, "deny-x", DENY))
+
+
+def test_an_installation_comes_stands_and_goes(console: Console) -> None:
+    stage = console.stage()
+
+    missing = console.run("status", "--stage", stage)
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "run `make deploy STAGE=rehearsal`" in missing.stderr
+
+    first = console.deploy(stage, "--yes")
+    assert first.returncode == 0, first.stderr
+    assert "CREATE of stack joinguard-rehearsal" in first.stdout
+    assert "DeadLetterQueueUrl" in first.stdout
+    assert "next: " in first.stderr
+
+    second = console.deploy(stage, "--yes")
+    assert second.returncode == 0, second.stderr
+    assert "nothing to change" in second.stderr
+
+    # The stand-in speaks plain HTTP, and enforces the queues' TLS-only policies.
+    complete(console.aws, "joinguard-rehearsal")
+    status = console.run("status", "--stage", stage, "--json")
+    signs = {sign["what"]: sign for sign in json.loads(status.stdout)}
+    assert signs["stack"]["found"] == "CREATE_COMPLETE"
+    assert signs["mapping"]["well"]
+    assert signs["dead letters"]["found"] == "0"
+    assert status.returncode == 0
+
+    assert console.run("logs", "--stage", stage).returncode == 0
+
+    dry = console.run("destroy", "--stage", stage)
+    assert dry.returncode == 0
+    assert "Evidence" in dry.stdout
+    assert "Nothing was done" in dry.stderr
+    assert console.stacks()["joinguard-rehearsal"] == "CREATE_COMPLETE"
+
+    gone = console.run("destroy", "--stage", stage, "--confirm", "--reason", "the rehearsal is over", "--pause", "1")
+    assert gone.returncode == 0, gone.stderr
+    assert console.stacks().get("joinguard-rehearsal", "DELETE_COMPLETE") == "DELETE_COMPLETE"
+
+
+def test_a_deployment_that_is_refused_leaves_nothing(console: Console) -> None:
+    refused = console.deploy(console.stage("refused"), answer="n\n")
+
+    assert refused.returncode == 1
+    assert "the change set was discarded" in refused.stderr
+    assert console.stacks().get("joinguard-refused", "DELETE_COMPLETE") == "DELETE_COMPLETE"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"PolicyIds": "p-doesnotexist"}, "there is no policy p-doesnotexist"),
+        ({"PolicyIds": ""}, "the stage names no policies"),
+        ({"CreatePolicies": "true"}, "keep one"),
+        ({"PolicyIds": ",".join(f"p-{number:08d}" for number in range(10))}, "10 policies do not fit"),
+    ],
+    ids=["a policy that is not there", "no policy", "two ways at once", "too many"],
+)
+def test_what_cannot_work_is_said_before_anything_is_done(
+    console: Console, parameters: dict[str, str], says: str
+) -> None:
+    refused = console.deploy(console.stage("wrong", **parameters), "--yes")
+
+    assert refused.returncode == 1
+    assert says in refused.stderr
+    assert "joinguard-wrong" not in console.stacks()
+
+
+def test_a_region_without_events_needs_a_forwarder_first(console: Console) -> None:
+    stage = console.stage("far", region="eu-central-1")
+
+    refused = console.deploy(stage, "--yes")
+    assert refused.returncode == 1
+    assert "nothing forwards them to eu-central-1" in refused.stderr
+
+    forwarder = console.run("forwarder", "--stage", stage, "--yes", "--pause", "1")
+    assert forwarder.returncode == 0, forwarder.stderr
+    assert console.stacks()["joinguard-far-forwarder"] == "CREATE_COMPLETE"
+
+    deployed = console.deploy(stage, "--yes")
+    assert deployed.returncode == 0, deployed.stderr
+
+
+def test_a_stage_where_the_events_are_needs_no_forwarder(console: Console) -> None:
+    refused = console.run("forwarder", "--stage", console.stage(), "--yes")
+
+    assert refused.returncode == 1
+    assert "needs no forwarder" in refused.stderr
+
+
+def test_the_delegation_names_the_stages_policies_and_no_others(console: Console) -> None:
+    printed = console.run("delegation-policy", "--stage", console.stage(), "--administrator", "333333333333")
+
+    document = json.loads(printed.stdout)
+    [attach] = [each for each in document["Statement"] if each["Action"] == "organizations:AttachPolicy"]
+    account, policy = attach["Resource"]
+    assert account.endswith("/*")
+    assert policy.endswith(f"/service_control_policy/{console.policy_id}")
+    assert {each["Principal"]["AWS"] for each in document["Statement"]} == {"arn:aws:iam::333333333333:root"}
+
+
+def test_without_credentials_one_line_says_what_to_do(console: Console) -> None:
+    stage = console.stage()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(console.folder), "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "infra.deploy", "deploy", "--stage", stage, "--yes"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "Log in (aws sso login) or set AWS_PROFILE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_that_is_not_there_is_named_with_those_that_are(console: Console) -> None:
+    done = console.run("status", "--stage", "nowhere")
+
+    assert done.returncode == 1
+    assert "there is no stage 'nowhere'; there are prod, test" in done.stderr
