@@ -92,6 +92,7 @@ def _report(handled: Handled, message_id: str) -> None:
         "policies": {policy.policy_id: policy.result.value for policy in handled.policies} or None,
         "code": handled.fault.code if handled.fault else None,
         "why": handled.fault.message if handled.fault else None,
+        "again_in_seconds": handled.again_in,
         "evidence_key": handled.evidence_key,
         "seconds_to_guardrail": handled.seconds_to_guardrail,
     }

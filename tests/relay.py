@@ -32,6 +32,11 @@ class Relay:
         with self._lock:
             self._failures.setdefault(operation, []).extend(faults)
 
+    def forget_failures(self) -> None:
+        """Pass everything on again."""
+        with self._lock:
+            self._failures.clear()
+
     def refuse_all(self, fault: tuple[int, str]) -> None:
         """Answer every call with this HTTP status and code."""
         self._refusal = fault

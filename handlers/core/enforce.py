@@ -30,6 +30,8 @@ class Handled:
     put_off: int = 0
     #: From the event to the moment the account carried every policy; None for a redelivery.
     seconds_to_guardrail: float | None = None
+    #: For how many seconds the message is hidden; None where it does not come again, or could not be hidden.
+    again_in: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,4 +97,5 @@ class Enforcer:
         # Where this fails, the queue's own visibility timeout brings the message back, only later.
         with suppress(RetryableError):
             self.inbox.postpone(message, seconds)
+            return replace(handled, again_in=seconds)
         return handled

@@ -46,9 +46,9 @@ class StandIn:
     access_key_id: str = MANAGEMENT_ACCOUNT_ID
     secret_access_key: str = SECRET_ACCESS_KEY
 
-    def client(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
-        """Make a client that talks to the stand-in, whatever the environment says."""
-        return self._session.client(service, **self._spoken_to())  # type: ignore[call-overload]
+    def client(self, service: str, **settings: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
+        """Make a client that talks to the stand-in, whatever the environment says; settings are boto3's own."""
+        return self._session.client(service, **self._spoken_to(), **settings)  # type: ignore[call-overload]
 
     def resource(self, service: str) -> Any:  # noqa: ANN401 - as above
         """Make a resource that talks to the stand-in."""

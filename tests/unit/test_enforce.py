@@ -142,10 +142,11 @@ def test_a_message_is_hidden_for_longer_each_time(receives: int, least: int, mos
     world = World()
     world.steps.fail("read", passing(soon=False))
 
-    world.handle(joined(), receives=receives)
+    handled = world.handle(joined(), receives=receives)
 
     [seconds] = world.inbox.postponed
     assert least <= seconds <= most
+    assert handled.again_in == seconds
 
 
 def test_an_unknown_account_is_waited_for_while_the_event_is_young() -> None:
@@ -231,7 +232,9 @@ def test_a_message_that_cannot_even_be_postponed_still_comes_again() -> None:
     world.steps.fail("read", passing(soon=False))
     world.steps.fail("postpone", passing())
 
-    assert world.handle(joined()).status is OutcomeStatus.RETRYING
+    handled = world.handle(joined())
+
+    assert (handled.status, handled.again_in) == (OutcomeStatus.RETRYING, None)
 
 
 def test_a_record_that_the_time_left_cannot_finish_is_not_begun() -> None:

@@ -1,0 +1,220 @@
+"""The worker's role allows what is used, and no more: taken away one by one, and tried out call by call."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local.installation import STACK
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Pipeline
+
+POLICY: Final = "attach-policies"
+#: What the Lambda service itself does with the role. The stand-in polls and logs without asking IAM, and encrypts
+#: nothing under the key, so only the template's own test holds these.
+BY_THE_SERVICES: Final = {
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
+}
+BY_THE_CODE: Final = {
+    "organizations:ListPoliciesForTarget",
+    "organizations:AttachPolicy",
+    "sqs:ChangeMessageVisibility",
+    "sqs:SendMessage",
+    "dynamodb:UpdateItem",
+    "s3:PutObject",
+    "kms:GenerateMac",
+}
+
+
+@pytest.fixture
+def role(pipeline: Pipeline) -> Iterator[str]:
+    """Return the role's name; leave the role, the queue and the function as they were."""
+    name = pipeline.resource("AttachPoliciesRole")
+    iam = pipeline.aws.client("iam")
+    before = iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"]
+    yield name
+    iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(before))
+    pipeline.aws.client("sqs").purge_queue(QueueUrl=pipeline.at.queue_url)
+    start_afresh(pipeline)
+
+
+def start_afresh(pipeline: Pipeline) -> None:
+    """Let the next event meet a new process of the function: new code ends the old one."""
+    [stack] = pipeline.aws.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
+    pipeline.aws.client("lambda").update_function_code(
+        FunctionName=pipeline.resource("AttachPolicies"),
+        S3Bucket=parameters["CodeBucket"],
+        S3Key=parameters["CodeKey"],
+    )
+
+
+def actions(document: dict[str, Any]) -> list[str]:
+    listed = [each["Action"] for each in document["Statement"]]
+    return [action for each in listed for action in ([each] if isinstance(each, str) else each)]
+
+
+def line_about(pipeline: Pipeline, text: str) -> dict[str, Any]:
+    """Wait for the line that the function writes about a record."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        for line in pipeline.log():
+            if text in line:
+                found: dict[str, Any] = json.loads(line)
+                return found
+        time.sleep(0.1)
+    message = f"no line about {text}"
+    raise AssertionError(message)
+
+
+def what_works(pipeline: Pipeline) -> set[str]:
+    """Try the three ways that a record can go, and return those that go well."""
+    join, put_off = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
+    broken = json.dumps(pipeline.invited("1"))
+    ids = [event["detail"]["eventID"] for event in (join, put_off)]
+    pipeline.watch.put(join)
+    enforced = line_about(pipeline, ids[0])
+    pipeline.relay.fail_next("ListPoliciesForTarget", (400, "FinalizingOrganizationException"))
+    pipeline.watch.put(put_off)
+    postponed = line_about(pipeline, ids[1])
+    sent = pipeline.aws.client("sqs").send_message(QueueUrl=pipeline.at.queue_url, MessageBody=broken)
+    dead = line_about(pipeline, sent["MessageId"])
+    results = {
+        "enforced": enforced["status"] == "ENFORCED",
+        "postponed": "again_in_seconds" in postponed,
+        "dead": dead["status"] == "FAILED",
+    }
+    pipeline.relay.forget_failures()
+    return {name for name, well in results.items() if well}
+
+
+def test_the_role_allows_what_the_code_and_the_services_use_and_nothing_else(pipeline: Pipeline, role: str) -> None:
+    document = pipeline.aws.client("iam").get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
+
+    assert sorted(actions(document)) == sorted(BY_THE_CODE | BY_THE_SERVICES)
+
+
+def test_everything_works_with_all_of_them(pipeline: Pipeline, role: str) -> None:
+    assert role
+    assert what_works(pipeline) == {"enforced", "postponed", "dead"}
+
+
+@pytest.mark.parametrize("action", sorted(BY_THE_CODE))
+def test_without_any_one_of_them_something_fails(pipeline: Pipeline, role: str, action: str) -> None:
+    iam = pipeline.aws.client("iam")
+    document = iam.get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
+    for statement in document["Statement"]:
+        statement["Action"] = [each for each in actions({"Statement": [statement]}) if each != action]
+    document["Statement"] = [each for each in document["Statement"] if each["Action"]]
+    iam.put_role_policy(RoleName=role, PolicyName=POLICY, PolicyDocument=json.dumps(document))
+    start_afresh(pipeline)
+
+    assert what_works(pipeline) < {"enforced", "postponed", "dead"}
+
+
+class Worker:
+    """Clients with the role's own credentials."""
+
+    def __init__(self, pipeline: Pipeline, role: str) -> None:
+        self.at = pipeline.at
+        self.pipeline = pipeline
+        iam, sts = pipeline.aws.client("iam"), pipeline.aws.client("sts")
+        found = iam.get_role(RoleName=role)["Role"]
+        # Only Lambda may assume it; here we may, for as long as the test runs.
+        trust = found["AssumeRolePolicyDocument"]
+        ours = trust | {"Statement": [*trust["Statement"], trust["Statement"][0] | {"Principal": {"AWS": "*"}}]}
+        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(ours))
+        try:
+            self.credentials = sts.assume_role(RoleArn=found["Arn"], RoleSessionName="test")["Credentials"]
+        finally:
+            iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(trust))
+
+    def __call__(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service
+        return self.pipeline.aws.client(
+            service,
+            aws_access_key_id=self.credentials["AccessKeyId"],
+            aws_secret_access_key=self.credentials["SecretAccessKey"],
+            aws_session_token=self.credentials["SessionToken"],
+        )
+
+    def key(self) -> str:
+        return self.pipeline.resource("PseudonymKey")
+
+
+ITEM: Final = {"account_id": {"S": "none"}, "event_id": {"S": "x"}}
+MAC: Final = {"Message": b"x", "MacAlgorithm": "HMAC_SHA_256"}
+
+ALLOWED: Final[dict[str, Callable[[Worker], object]]] = {
+    "read what an account carries": lambda w: w("organizations").list_policies_for_target(
+        TargetId=w.at.account_ids[0], Filter="SERVICE_CONTROL_POLICY"
+    ),
+    "write evidence": lambda w: w("s3").put_object(Bucket=w.at.evidence_bucket, Key="evidence/x", Body=b"x"),
+    "derive a pseudonym": lambda w: w("kms").generate_mac(KeyId=w.key(), **MAC),
+}
+
+REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
+    "detach a policy": lambda w: w("organizations").detach_policy(
+        PolicyId=w.at.policy_ids[0], TargetId=w.at.account_ids[0]
+    ),
+    "delete a policy": lambda w: w("organizations").delete_policy(PolicyId=w.at.policy_ids[0]),
+    "list accounts": lambda w: w("organizations").list_accounts(),
+    "move an account": lambda w: w("organizations").move_account(
+        AccountId=w.at.account_ids[0], SourceParentId="r-aaaa", DestinationParentId="r-bbbb"
+    ),
+    "put a join on the queue": lambda w: w("sqs").send_message(QueueUrl=w.at.queue_url, MessageBody="x"),
+    "read dead letters": lambda w: w("sqs").receive_message(QueueUrl=w.at.dead_letter_queue_url),
+    "purge dead letters": lambda w: w("sqs").purge_queue(QueueUrl=w.at.dead_letter_queue_url),
+    "write to undelivered": lambda w: w("sqs").send_message(QueueUrl=w.at.undelivered_queue_url, MessageBody="x"),
+    "read outcomes": lambda w: w("dynamodb").get_item(TableName=w.at.outcomes_table, Key=ITEM),
+    "scan outcomes": lambda w: w("dynamodb").scan(TableName=w.at.outcomes_table),
+    "delete an outcome": lambda w: w("dynamodb").delete_item(TableName=w.at.outcomes_table, Key=ITEM),
+    "write to another table": lambda w: w("dynamodb").update_item(TableName="another", Key=ITEM),
+    "read evidence": lambda w: w("s3").get_object(Bucket=w.at.evidence_bucket, Key="evidence/x"),
+    "list evidence": lambda w: w("s3").list_objects_v2(Bucket=w.at.evidence_bucket),
+    "delete evidence": lambda w: w("s3").delete_object(Bucket=w.at.evidence_bucket, Key="evidence/x"),
+    "write beside the evidence": lambda w: w("s3").put_object(Bucket=w.at.evidence_bucket, Key="other/x", Body=b"x"),
+    "write to another bucket": lambda w: w("s3").put_object(Bucket="joinguard-code", Key="evidence/x", Body=b"x"),
+    "shorten a retention": lambda w: w("s3").put_object_retention(
+        Bucket=w.at.evidence_bucket, Key="evidence/x", Retention={"Mode": "GOVERNANCE"}, BypassGovernanceRetention=True
+    ),
+    "unlock the bucket": lambda w: w("s3").put_object_lock_configuration(Bucket=w.at.evidence_bucket),
+    "use another HMAC key": lambda w: w("kms").generate_mac(KeyId=another_key(w), **MAC),
+    "delete the key of pseudonyms": lambda w: w("kms").schedule_key_deletion(KeyId=w.key()),
+    "delete the log": lambda w: w("logs").delete_log_group(logGroupName=w.pipeline.resource("AttachPoliciesLogs")),
+    "change its own role": lambda w: w("iam").put_role_policy(
+        RoleName=w.pipeline.resource("AttachPoliciesRole"), PolicyName="more", PolicyDocument="{}"
+    ),
+    "change its own code": lambda w: w("lambda").update_function_code(
+        FunctionName=w.pipeline.resource("AttachPolicies"), S3Bucket="joinguard-code", S3Key="x"
+    ),
+}
+
+
+def another_key(worker: Worker) -> str:
+    made = worker.pipeline.aws.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+    return str(made["KeyMetadata"]["KeyId"])
+
+
+@pytest.mark.parametrize("call", ALLOWED.values(), ids=ALLOWED)
+def test_the_role_may(pipeline: Pipeline, role: str, call: Callable[[Worker], object]) -> None:
+    call(Worker(pipeline, role))
+
+
+@pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED)
+def test_the_role_may_not(pipeline: Pipeline, role: str, call: Callable[[Worker], object]) -> None:
+    with pytest.raises(ClientError) as refused:
+        call(Worker(pipeline, role))
+
+    assert "AccessDenied" in refused.value.response["Error"]["Code"]
