@@ -5,7 +5,7 @@ STAGE ?= prod
 # One place pins uv: pyproject.toml.
 UV_PIN := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
 RUN := .venv/bin/python
-VENVS := .venv/.made .venv-aws/.made
+LOCAL := .venv/.made .venv-aws/.made
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -13,7 +13,7 @@ VENVS := .venv/.made .venv-aws/.made
 ##@ First steps
 
 .PHONY: demo
-demo: setup ## See the main job work on this machine, without an AWS account (needs only Python and make)
+demo: $(LOCAL) ## See the main job work on this machine, without an AWS account (needs only Python and make)
 	@$(RUN) -m infra.local.demo
 
 .PHONY: test
@@ -21,7 +21,7 @@ test: setup ## Run every test; ARGS are pytest's own, as in make test ARGS="-k i
 	@$(RUN) -m pytest $(ARGS)
 
 .PHONY: local
-local: setup ## Keep the whole pipeline up on loopback and print where everything is, as one line of JSON
+local: $(LOCAL) ## Keep the whole pipeline up on loopback and print where everything is, as one line of JSON
 	@exec $(RUN) -m infra.local
 
 ##@ An installation (STAGE=prod or another file in infra/stages; ARGS are the command's own, --help among them)
@@ -43,16 +43,17 @@ deploy forwarder delegation-policy status logs destroy:
 ##@ Working on it
 
 .PHONY: setup
-setup: $(VENVS) ## Install what the project needs into .venv and .venv-aws, from the lock (the others call it)
+setup: $(LOCAL) .venv-lambda/.made ## Install what the project needs, from the lock (the others call it)
 
 .PHONY: check
 check: lint types test ## Everything that CI runs
 
 .PHONY: lint
-lint: setup ## Check style and the template
+lint: setup .venv-scan/.made ## Check style, and the templates with cfn-lint and checkov
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@.venv/bin/cfn-lint infra/*.yaml
+	@.venv-scan/bin/checkov --file infra/*.yaml --framework cloudformation --skip-download --compact --quiet
 
 .PHONY: types
 types: setup ## Check types (mypy, strict)
@@ -69,7 +70,7 @@ schemas: setup ## Write schemas/json anew from the models
 
 .PHONY: clean
 clean: ## Remove everything that was made here, the environments too
-	rm -rf .venv .venv-aws build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: help
 help: ## Show this
@@ -86,7 +87,11 @@ help: ## Show this
 	@.venv/bin/uv sync --quiet --frozen --python $(RUN) >&2
 	@touch $@
 
-.venv-aws/.made: .venv/.made
-	@echo "setting up .venv-aws (the AWS stand-in pins its own botocore)" >&2
-	@UV_PROJECT_ENVIRONMENT=.venv-aws .venv/bin/uv sync --quiet --frozen --python $(RUN) --only-group emulator >&2
+.venv-aws/.made: GROUP = emulator
+.venv-lambda/.made: GROUP = lambda
+.venv-scan/.made: GROUP = scan
+.venv-aws/.made .venv-lambda/.made .venv-scan/.made: .venv/.made tests/e2e/rie.txt
+	@echo "setting up $(@D) (its packages pin others than ours)" >&2
+	@UV_PROJECT_ENVIRONMENT=$(@D) .venv/bin/uv sync --quiet --frozen --python $(RUN) --only-group $(GROUP) >&2
+	@[ $(GROUP) != lambda ] || .venv/bin/uv pip install --quiet --no-deps --require-hashes --target $(@D)/rie -r tests/e2e/rie.txt >&2
 	@touch $@

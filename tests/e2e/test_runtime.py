@@ -1,0 +1,118 @@
+"""The zip alone, under AWS's own runtime interface emulator and runtime client."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+
+import pytest
+
+from infra.deploy.build import ROOT
+from infra.local.installation import build_local
+from schemas.outcome import OutcomeStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.conftest import Pipeline
+
+RUNTIME = ROOT / ".venv-lambda"
+MACHINE = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's emulator is a binary for Linux")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
+    """Run the unpacked zip with the deployed function's environment; return where to invoke it."""
+    zipfile.ZipFile(build_local()).extractall(tmp_path)
+    emulator = RUNTIME / "rie" / "samcli" / "local" / "rapid" / f"aws-lambda-rie-{MACHINE}"
+    emulator.chmod(0o755)
+    configured = pipeline.aws.client("lambda").get_function_configuration(
+        FunctionName=pipeline.resource("AttachPolicies")
+    )
+    environment = configured["Environment"]["Variables"] | {
+        "PATH": os.environ["PATH"],
+        "AWS_ENDPOINT_URL": pipeline.aws.endpoint,
+        "AWS_ENDPOINT_URL_ORGANIZATIONS": pipeline.relay.endpoint,
+        "AWS_REGION": pipeline.aws.region,
+        "AWS_DEFAULT_REGION": pipeline.aws.region,
+        "AWS_ACCESS_KEY_ID": pipeline.aws.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": pipeline.aws.secret_access_key,
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(configured["Timeout"]),
+        # The real runtime adds the function's folder to the path itself.
+        "PYTHONPATH": str(tmp_path),
+    }
+    port, runtime_port = free_port(), free_port()
+    addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
+    addresses += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [
+            str(emulator),
+            *addresses,
+            str(RUNTIME / "bin" / "python"),
+            *("-m", "awslambdaric", "handlers.attach_policies.lambda_handler"),
+        ],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        yield f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+        process.terminate()
+
+
+def invoke(url: str, *bodies: object) -> dict[str, Any]:
+    records = [
+        {
+            "messageId": f"message-{number}",
+            "receiptHandle": "none",
+            "body": body if isinstance(body, str) else json.dumps(body),
+            "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": str(round(time.time() * 1000))},
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "awsRegion": "us-east-1",
+        }
+        for number, body in enumerate(bodies)
+    ]
+    request = urllib.request.Request(url, data=json.dumps({"Records": records}).encode(), method="POST")  # noqa: S310 - loopback
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
+                found: dict[str, Any] = json.loads(answer.read())
+                return found
+        except (URLError, ConnectionError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def test_a_batch_runs_in_the_zip_alone(pipeline: Pipeline, function: str) -> None:
+    join, again = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
+    pipeline.relay.fail_next("AttachPolicy", *[(400, "FinalizingOrganizationException")] * 2)
+
+    answer = invoke(function, again, join, "{broken")
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "message-0"}]}
+    assert pipeline.watch.outcome(again["detail"]["eventID"]).status is OutcomeStatus.RETRYING
+    assert pipeline.watch.outcome(join["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
+    [letter] = pipeline.watch.dead_letters()
+    assert letter["Body"] == "{broken"
