@@ -179,3 +179,181 @@ def test_no_join_request_can_be_taken_for_an_event_of_aws() -> None:
     assert not set(JoinRequest.model_json_schema()["properties"]["source"]["enum"]) & set(
         rule["EventPattern"]["source"]
     )
+
+
+ALARMS = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
+BUCKETS = of_type("AWS::S3::Bucket")
+
+
+@pytest.mark.parametrize("queue", ["DeadLetters", "Undelivered"])
+def test_every_queue_of_failures_has_an_alarm_on_its_first_message(queue: str) -> None:
+    watching = [
+        alarm
+        for alarm in ALARMS.values()
+        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
+        and alarm["Dimensions"][0]["Value"] == {"Fn::GetAtt": [queue, "QueueName"]}
+    ]
+
+    [alarm] = watching
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Maximum", 1)
+
+
+def test_every_alarm_pages_and_says_what_to_do_and_where_it_is_written() -> None:
+    """The composite alarm alone sends, so each of the others has to be in its rule."""
+    page = RESOURCES["Page"]["Properties"]
+    headings = re.findall(r"^## (.+)$", (ROOT / "RUNBOOK.md").read_text(), re.MULTILINE)
+    sections = {heading.lower().replace(" ", "-") for heading in headings}
+
+    assert set(re.findall(r'ALARM\("\${(\w+)}"\)', page["AlarmRule"]["Fn::Sub"])) == set(ALARMS)
+    assert page["AlarmActions"] == [{"Ref": "Pages"}]
+    for name, alarm in ALARMS.items():
+        text = alarm["AlarmDescription"]["Fn::Sub"]
+        assert text.count(". ") >= 1, f"{name} says nothing to do"
+        assert text.rpartition("#")[2] in sections, f"{name} leads nowhere in RUNBOOK.md"
+        assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_what_alarms_and_dashboard_look_at_is_what_the_function_counts() -> None:
+    code = (ROOT / "handlers" / "attach_policies.py").read_text()
+    looked_at = set(
+        re.findall(r'"Joinguard", ?"(\w+)"', RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    )
+    looked_at |= {
+        each["MetricStat"]["Metric"]["MetricName"]
+        for alarm in ALARMS.values()
+        for each in alarm.get("Metrics", [])
+        if "MetricStat" in each
+    }
+
+    statuses = {"Enforced", "Ignored", "Retrying", "Failed"}
+    assert looked_at
+    assert not {name for name in looked_at - statuses if f'"{name}"' not in code}
+
+
+def test_the_dashboard_is_valid_json() -> None:
+    body = json.loads(RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+
+    titles = [widget["properties"]["title"] for widget in body["widgets"]]
+    assert len(titles) == len(set(titles)) >= 6
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_every_bucket_is_private_versioned_encrypted_and_reached_over_tls_only(bucket: str) -> None:
+    told = BUCKETS[bucket]
+    policies = [
+        each["PolicyDocument"]["Statement"]
+        for each in of_type("AWS::S3::BucketPolicy").values()
+        if each["Bucket"] == {"Ref": bucket}
+    ]
+
+    assert set(told["PublicAccessBlockConfiguration"].values()) == {True}
+    assert told["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert told["BucketEncryption"]
+    [statements] = policies
+    assert {
+        "Sid": "OnlyOverTls",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [{"Fn::GetAtt": [bucket, "Arn"]}, {"Fn::Sub": f"${{{bucket}.Arn}}/*"}],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    } in statements
+
+
+def test_every_queue_is_encrypted_and_reached_over_tls_only() -> None:
+    guarded = [
+        queue["Ref"]
+        for policy in of_type("AWS::SQS::QueuePolicy").values()
+        for queue in policy["Queues"]
+        if any(each["Sid"] == "OnlyOverTls" for each in policy["PolicyDocument"]["Statement"])
+    ]
+
+    assert sorted(guarded) == sorted(of_type("AWS::SQS::Queue"))
+    assert all(queue["SqsManagedSseEnabled"] is True for queue in of_type("AWS::SQS::Queue").values())
+
+
+def test_only_the_joins_queue_may_leave_dead_letters() -> None:
+    allowed = RESOURCES["DeadLetters"]["Properties"]["RedriveAllowPolicy"]
+
+    assert allowed["redrivePermission"] == "byQueue"
+    [source] = allowed["sourceQueueArns"]
+    assert source["Fn::Sub"].endswith(f":{RESOURCES['Joins']['Properties']['QueueName']['Fn::Sub']}")
+
+
+def test_records_environment_and_log_are_under_a_customer_key_that_rotates() -> None:
+    key = {"Fn::GetAtt": ["DataKey", "Arn"]}
+
+    assert RESOURCES["DataKey"]["Properties"]["EnableKeyRotation"] is True
+    assert RESOURCES["Outcomes"]["Properties"]["SSESpecification"]["KMSMasterKeyId"] == key
+    assert RESOURCES["AttachPolicies"]["Properties"]["KmsKeyArn"] == key
+    assert RESOURCES["AttachPoliciesLogs"]["Properties"]["KmsKeyId"] == key
+    [rule] = RESOURCES["Evidence"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule == {
+        "ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key},
+        "BucketKeyEnabled": True,
+    }
+
+
+def test_the_table_can_be_brought_back_and_is_not_deleted_by_accident() -> None:
+    table = RESOURCES["Outcomes"]["Properties"]
+
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
+    assert TEMPLATE["Parameters"]["DeletionProtection"]["Default"] == "true"
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+
+
+def test_small_evidence_moves_to_the_archive_too() -> None:
+    lifecycle = RESOURCES["Evidence"]["Properties"]["LifecycleConfiguration"]
+
+    assert lifecycle["TransitionDefaultMinimumObjectSize"] == "varies_by_storage_class"
+    [move] = [rule["Transitions"] for rule in lifecycle["Rules"] if "Transitions" in rule]
+    # Of the archives, only these two take objects below 128 KB by default.
+    assert move[0]["StorageClass"] in {"GLACIER", "DEEP_ARCHIVE"}
+
+
+def test_the_trail_logs_management_events_everywhere_and_is_made_only_when_asked_for() -> None:
+    trail = RESOURCES["Trail"]
+
+    assert trail["Condition"] == "CreatesTrail"
+    assert TEMPLATE["Parameters"]["CreateTrail"]["Default"] == "false"
+    told = trail["Properties"]
+    assert told["TrailName"] == {"Fn::Sub": "eventsTrail${NameSuffix}"}
+    assert told["IsMultiRegionTrail"] is told["EnableLogFileValidation"] is told["IsLogging"] is True
+    assert told["EventSelectors"] == [{"ReadWriteType": "All", "IncludeManagementEvents": True}]
+    assert BUCKETS["TrailLogs"]["BucketName"]["Fn::Sub"].startswith("aws-cloudtrail-logs-")
+    assert BUCKETS["TrailLogs"]["ObjectLockEnabled"] is True
+
+
+@pytest.mark.parametrize(("resource", "name"), [("DenyCdnPurchase", "deny-cdn-purchase"), ("DenyLeave", "deny-leave")])
+def test_policies_that_the_stack_makes_say_what_the_files_say_and_have_no_targets(resource: str, name: str) -> None:
+    told = RESOURCES[resource]
+
+    assert told["Condition"] == "CreatesPolicies"
+    assert told["Properties"]["Content"] == json.loads((ROOT / "infra" / "policies" / f"{name}.json").read_text())
+    assert "TargetIds" not in told["Properties"]
+
+
+def test_names_that_others_rely_on() -> None:
+    assert RESOURCES["MemberAccountInitialization"]["Properties"]["Name"]["Fn::Sub"] == (
+        "MemberAccountInitialization${NameSuffix}"
+    )
+    function = RESOURCES["AttachPolicies"]["Properties"]
+    assert function["FunctionName"]["Fn::Sub"] == "MemberAccountInitialization${NameSuffix}"
+    assert function["Handler"] == "handlers.attach_policies.lambda_handler"
+    assert (function["Runtime"], function["MemorySize"]) == ("python3.13", 512)
+    assert TEMPLATE["Parameters"]["Architecture"]["Default"] == "arm64"
+
+
+def test_the_forwarder_forwards_what_the_rule_matches() -> None:
+    forwarder = load((ROOT / "infra" / "forwarder.yaml").read_text())["Resources"]["Forwarder"]["Properties"]
+    rule = RESOURCES["MemberAccountInitialization"]["Properties"]
+
+    assert forwarder["EventPattern"] == rule["EventPattern"]
+    assert forwarder["Targets"][0]["DeadLetterConfig"]
+
+
+def test_the_template_fits_into_one_request() -> None:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
+    assert len(TEXT.encode()) <= 51_200
