@@ -109,7 +109,7 @@ def deploy(target: Target, template: Path, *, yes: bool) -> None:
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)
     show.print(table)
-    talk.print("next: invite or create an account and see its outcome; `make status` says how all stands")
+    talk.print(f"next: invite or create an account; `make status STAGE={stage.name}` says how all stands")
 
 
 @cli.command()

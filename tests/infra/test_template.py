@@ -357,3 +357,14 @@ def test_the_forwarder_forwards_what_the_rule_matches() -> None:
 def test_the_template_fits_into_one_request() -> None:
     """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
     assert len(TEXT.encode()) <= 51_200
+
+
+@pytest.mark.parametrize("name", ["template.yaml", "forwarder.yaml"])
+def test_every_resource_says_why_it_is_there(name: str) -> None:
+    """Also what `make destroy` says of what it keeps."""
+    text = (ROOT / "infra" / name).read_text()
+    lines = text.splitlines()
+    bare = [each for each in load(text)["Resources"] if not lines[lines.index(f"  {each}:") - 1].startswith("  #")]
+
+    # One comment may stand above two resources that belong together.
+    assert set(bare) <= {"DenyLeave"}
