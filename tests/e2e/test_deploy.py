@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from infra.deploy.build import ROOT
+from infra.deploy.stack import outputs
 from infra.local.complete import complete, understood
 from infra.local.installation import create_policy
 from infra.local.standin import StandIn, running
@@ -44,8 +45,16 @@ class Console:
         path.write_text(yaml.safe_dump({"region": region, "parameters": told}))
         return str(path)
 
+    def make(self, target: str, stage: str, arguments: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a Make target as a platform engineer does; Make's own exit status of a failure is 2."""
+        return self._run(["make", "--silent", target, f"STAGE={stage}", f"ARGS={arguments}"])
+
     def run(self, command: str, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {
+        return self._run([sys.executable, "-m", "infra.deploy", command, *arguments], answer)
+
+    def _run(self, command: list[str], answer: str = "") -> subprocess.CompletedProcess[str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        environment = inherited | {
             "AWS_ENDPOINT_URL": self.aws.endpoint,
             "AWS_ACCESS_KEY_ID": self.aws.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.aws.secret_access_key,
@@ -53,7 +62,7 @@ class Console:
             "COLUMNS": "200",
         }
         return subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-m", "infra.deploy", command, *arguments],
+            command,
             cwd=ROOT,
             env=environment,
             input=answer,
@@ -64,10 +73,13 @@ class Console:
         )
 
     def deploy(self, stage: str, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+        return self.run("deploy", "--stage", stage, *self.options(), *arguments, answer=answer)
+
+    def options(self) -> list[str]:
+        """Deploy what the stand-in understands, and look at it often."""
         template = self.folder / "template.yaml"
         template.write_text(understood((ROOT / "infra" / "template.yaml").read_text()))
-        options = ("--stage", stage, "--pause", "1", "--template", str(template))
-        return self.run("deploy", *options, *arguments, answer=answer)
+        return ["--pause", "1", "--template", str(template)]
 
     def stacks(self) -> dict[str, str]:
         found = self.aws.client("cloudformation").describe_stacks()["Stacks"]
@@ -83,40 +95,54 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
 def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     stage = console.stage()
 
-    missing = console.run("status", "--stage", stage)
-    assert (missing.returncode, missing.stdout) == (1, "")
+    missing = console.make("status", stage)
+    assert (missing.returncode, missing.stdout) == (2, "")
     assert "run `make deploy STAGE=rehearsal`" in missing.stderr
 
-    first = console.deploy(stage, "--yes")
+    yes = " ".join(["--yes", *console.options()])
+    first = console.make("deploy", stage, yes)
     assert first.returncode == 0, first.stderr
     assert "CREATE of stack joinguard-rehearsal" in first.stdout
     assert "DeadLetterQueueUrl" in first.stdout
     assert "next: " in first.stderr
 
-    second = console.deploy(stage, "--yes")
+    second = console.make("deploy", stage, yes)
     assert second.returncode == 0, second.stderr
     assert "nothing to change" in second.stderr
 
     # The stand-in speaks plain HTTP, and enforces the queues' TLS-only policies.
     complete(console.aws, "joinguard-rehearsal")
-    status = console.run("status", "--stage", stage, "--json")
+    status = console.make("status", stage, "--json")
     signs = {sign["what"]: sign for sign in json.loads(status.stdout)}
     assert signs["stack"]["found"] == "CREATE_COMPLETE"
     assert signs["mapping"]["well"]
     assert signs["dead letters"]["found"] == "0"
     assert status.returncode == 0
 
-    assert console.run("logs", "--stage", stage).returncode == 0
+    assert console.make("logs", stage).returncode == 0
 
-    dry = console.run("destroy", "--stage", stage)
+    dry = console.make("destroy", stage)
     assert dry.returncode == 0
     assert "Evidence" in dry.stdout
     assert "Nothing was done" in dry.stderr
     assert console.stacks()["joinguard-rehearsal"] == "CREATE_COMPLETE"
 
-    gone = console.run("destroy", "--stage", stage, "--confirm", "--reason", "the rehearsal is over", "--pause", "1")
+    gone = console.make("destroy", stage, "--confirm --reason 'the rehearsal is over' --pause 1")
     assert gone.returncode == 0, gone.stderr
     assert console.stacks().get("joinguard-rehearsal", "DELETE_COMPLETE") == "DELETE_COMPLETE"
+
+
+def test_a_dead_letter_makes_the_status_ask_for_a_person(console: Console) -> None:
+    stage = console.stage("ill")
+    assert console.deploy(stage, "--yes").returncode == 0
+    complete(console.aws, "joinguard-ill")
+    at = outputs(console.aws.client("cloudformation"), "joinguard-ill")
+    console.aws.client("sqs").send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="x")
+
+    status = console.run("status", "--stage", stage)
+
+    assert status.returncode == 1
+    assert "RUNBOOK.md#dead-letters" in status.stdout
 
 
 def test_a_deployment_that_is_refused_leaves_nothing(console: Console) -> None:
