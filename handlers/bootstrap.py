@@ -2,17 +2,19 @@
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from handlers.aws.archive import S3Archive
 from handlers.aws.clients import client
 from handlers.aws.ledger import DynamoLedger
 from handlers.aws.organizations import OrganizationsDirectory
+from handlers.aws.pace import DynamoPace
 from handlers.aws.pseudonyms import KmsPseudonyms
 from handlers.aws.queues import SqsDeadLetters, SqsInbox
 from handlers.core.attempt import Tools
 from handlers.core.enforce import Enforcer
+from handlers.core.timing import LocalPace
 from handlers.settings import Settings
 
 
@@ -32,15 +34,17 @@ class SystemClock:
 def enforcer() -> Enforcer:
     """Build what a function works with; raise SettingsError where the environment is not fit."""
     settings = Settings.from_env(os.environ)
-    sqs = client("sqs")
+    sqs, dynamodb = client("sqs"), client("dynamodb")
+    interval = timedelta(seconds=1 / settings.attachments_per_second)
     tools = Tools(
         policy_ids=settings.policy_ids,
         organization_id=settings.organization_id,
         management_account_id=settings.management_account_id,
         directory=OrganizationsDirectory(client("organizations")),
-        ledger=DynamoLedger(client("dynamodb"), settings.outcomes_table),
+        ledger=DynamoLedger(dynamodb, settings.outcomes_table),
         archive=S3Archive(client("s3"), settings.evidence_bucket),
         pseudonyms=KmsPseudonyms(client("kms"), settings.pseudonym_key_id, settings.organization_id),
+        pace=DynamoPace(dynamodb, settings.pace_table, interval) if settings.pace_table else LocalPace(interval),
         clock=SystemClock(),
     )
     return Enforcer(

@@ -37,6 +37,10 @@ class Settings(BaseModel):
     pseudonym_key_id: Text
     organization_id: OrganizationId
     management_account_id: AccountId
+    #: Where workers take turns; empty where there is only one.
+    pace_table: str = ""
+    #: What AWS allows for the whole account (November 2026: two AttachPolicy calls a second).
+    attachments_per_second: Annotated[float, Field(gt=0, le=100)] = 2.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -45,7 +49,8 @@ class Settings(BaseModel):
         Raises SettingsError, which names each variable that is missing or wrong and what to do.
         """
         try:
-            return cls.model_validate({name: environ.get(name.upper(), "") for name in cls.model_fields})
+            told = {name: environ.get(name.upper(), "") for name in cls.model_fields}
+            return cls.model_validate({name: text for name, text in told.items() if text or cls._is_needed(name)})
         except ValidationError as error:
             problems = [_problem(dict(problem), environ) for problem in error.errors()]
             message = (
@@ -54,6 +59,10 @@ class Settings(BaseModel):
                 "and after that wait in the dead letters"
             )
             raise SettingsError(message) from error
+
+    @classmethod
+    def _is_needed(cls, name: str) -> bool:
+        return cls.model_fields[name].is_required()
 
 
 def _problem(problem: dict[str, Any], environ: Mapping[str, str]) -> str:

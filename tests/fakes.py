@@ -203,6 +203,13 @@ class FakePseudonyms:
         return self.steps.take("pseudonym", lambda: Pseudonym(value=f"acct-{digest}", key_version="key-1"))
 
 
+class NoPace:
+    """Attach at once."""
+
+    def reserve(self, now: datetime) -> datetime:
+        return now
+
+
 class World:
     """An Enforcer in a world of fakes."""
 
@@ -222,6 +229,7 @@ class World:
             ledger=self.ledger,
             archive=self.archive,
             pseudonyms=FakePseudonyms(self.steps),
+            pace=NoPace(),
             clock=self.clock,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )

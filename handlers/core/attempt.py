@@ -24,11 +24,12 @@ from handlers.core.errors import (
     AccountNotFoundError,
     AttemptInProgressError,
     JoinguardError,
+    OutOfTimeError,
     PermanentError,
     RetryableError,
     fault,
 )
-from handlers.core.ports import Archive, Attempt, Clock, Directory, Ledger, Message, Pseudonyms, Settlement
+from handlers.core.ports import Archive, Attempt, Clock, Directory, Ledger, Message, Pace, Pseudonyms, Settlement
 from handlers.core.timing import Turn, retry
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence
@@ -53,6 +54,7 @@ class Tools:
     ledger: Ledger
     archive: Archive
     pseudonyms: Pseudonyms
+    pace: Pace
     clock: Clock
     rng: Random = field(default_factory=Random)
 
@@ -147,6 +149,7 @@ class _Run:
 
         def attach() -> AttachmentResult:
             nonlocal unclear
+            self._await_turn()
             try:
                 result = self.tools.directory.attach(policy_id, account_id)
             except RetryableError as error:
@@ -156,6 +159,14 @@ class _Run:
 
         return self._call(attach, shares=shares)
 
+    def _await_turn(self) -> None:
+        """Wait for the moment that is kept for this attachment, unless the record's time is over before."""
+        clock = self.tools.clock
+        begin = self.tools.pace.reserve(clock.now())
+        if begin > self.turn.deadline:
+            raise OutOfTimeError(fault("OUT_OF_TIME", "others attach until the time of this record is over"))
+        clock.sleep(max(0.0, (begin - clock.now()).total_seconds()))
+
     def _call(self, call: Callable[[], T], *, shares: int) -> T:
         """Call Organizations, trying again within a fair part of the record's time."""
         tools, now = self.tools, self.tools.clock.now()
@@ -164,7 +175,8 @@ class _Run:
             try:
                 return call()
             except RetryableError as error:
-                self.put_off.append(error.fault)
+                if not isinstance(error, OutOfTimeError):
+                    self.put_off.append(error.fault)
                 raise
 
         try:

@@ -72,6 +72,13 @@ class Directory(Protocol):
         """Attach a policy; one that is attached already is no error."""
 
 
+class Pace(Protocol):
+    """The rate of attachments, shared by all workers."""
+
+    def reserve(self, now: datetime) -> datetime:
+        """Return when the next attachment may be begun, and keep that moment for the caller."""
+
+
 class Ledger(Protocol):
     """The outcomes: what is true now."""
 

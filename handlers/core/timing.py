@@ -76,3 +76,17 @@ def retry(call: Callable[[], T], *, deadline: datetime, clock: Clock, rng: Rando
                 raise
         clock.sleep(pause)
         ceiling = min(5.0, ceiling * 2)
+
+
+class LocalPace:
+    """Hand out moments that lie an interval apart, to one process that knows of no other."""
+
+    def __init__(self, interval: timedelta) -> None:
+        self._interval = interval
+        self._next: datetime | None = None
+
+    def reserve(self, now: datetime) -> datetime:
+        """Return when the caller's turn is."""
+        turn = max(now, self._next or now)
+        self._next = turn + self._interval
+        return turn

@@ -1,0 +1,247 @@
+"""A burst of joins through the real decisions, in virtual time: queue, mapping, two workers, Organizations."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+from handlers.aws.faults import organizations_faults
+from handlers.core.attempt import Tools
+from handlers.core.enforce import Enforcer
+from handlers.core.errors import JoinguardError
+from handlers.core.ports import Message, Pace
+from handlers.core.timing import Budget
+from schemas.outcome import AttachmentResult, OutcomeStatus
+from tests.bench.virtual import VirtualTime
+from tests.fakes import (
+    MANAGEMENT,
+    NOON,
+    ORGANIZATION,
+    FakeArchive,
+    FakeDeadLetters,
+    FakeLedger,
+    FakePseudonyms,
+    Steps,
+    joined,
+)
+from tests.organizations import ATTACH, READ, Organizations, Rules, policies_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OK = 200
+#: Seconds that the other services take.
+RECORD_SECONDS = {"begin": 0.008, "intend": 0.008, "settle": 0.008, "record": 0.03, "dead": 0.02}
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The event source mapping and the function, as the template sets them."""
+
+    batch: int = 5
+    workers: int = 2
+    timeout: float = 60
+    visibility: float = 360
+    receives: int = 5
+    #: Seconds from polling to the handler, and of a first start.
+    invoke_seconds: float = 0.02
+    cold_seconds: float = 0.8
+
+
+@dataclass
+class Directory:
+    """The double, called as the adapter calls the real one."""
+
+    organizations: Organizations
+
+    def attached_policies(self, account_id: str) -> frozenset[str]:
+        answer = self._call(READ, {"TargetId": account_id})
+        return frozenset(policy["Id"] for policy in answer["Policies"])
+
+    def attach(self, policy_id: str, account_id: str) -> AttachmentResult:
+        try:
+            self._call(ATTACH, {"TargetId": account_id, "PolicyId": policy_id})
+        except JoinguardError as error:
+            if error.fault.code == "DuplicatePolicyAttachmentException":
+                return AttachmentResult.ALREADY_ATTACHED
+            raise
+        return AttachmentResult.ATTACHED
+
+    def _call(self, operation: str, request: dict[str, str]) -> dict[str, Any]:
+        answer = self.organizations.answer(operation, request)
+        with organizations_faults():
+            if answer.body is None:
+                raise ConnectionClosedError(endpoint_url="http://double")
+            body = _parsed(answer.body)
+            if answer.status != OK:
+                error = {"Code": body.get("__type", str(answer.status)), "Message": body.get("Message", "")}
+                response = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": answer.status}}
+                raise ClientError(response, operation)  # type: ignore[arg-type]
+        return body
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """Read a body as botocore does: what is no JSON has no code."""
+    try:
+        found: dict[str, Any] = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return found
+
+
+@dataclass
+class Queue:
+    """A standard queue: at least once, in no order, hidden while in work."""
+
+    clock: VirtualTime
+    mapping: Mapping
+    rng: Random
+    #: When it is visible, a random place in the order, and what it is.
+    waiting: list[tuple[float, float, Message]] = field(default_factory=list)
+    #: When a message in work becomes visible again.
+    hidden: dict[str, float] = field(default_factory=dict)
+    most_receives: int = 0
+    dead: int = 0
+
+    def put(self, message: Message, at: float) -> None:
+        heapq.heappush(self.waiting, (at, self.rng.random(), message))
+
+    def receive(self) -> list[Message]:
+        batch: list[Message] = []
+        while len(batch) < self.mapping.batch and self.waiting and self.waiting[0][0] <= self.clock.seconds():
+            message = heapq.heappop(self.waiting)[2]
+            message = replace(message, receives=message.receives + 1)
+            self.most_receives = max(self.most_receives, message.receives)
+            if message.receives > self.mapping.receives:
+                self.dead += 1
+                continue
+            self.hidden[message.message_id] = self.clock.seconds() + self.mapping.visibility
+            batch.append(message)
+        return batch
+
+    def postpone(self, message: Message, seconds: int) -> None:
+        self.hidden[message.message_id] = self.clock.seconds() + seconds
+
+    def back(self, message: Message) -> None:
+        """Return a message that failed when its visibility says so."""
+        self.put(message, self.hidden[message.message_id])
+
+    def next_at(self) -> float | None:
+        return self.waiting[0][0] if self.waiting else None
+
+
+@dataclass(frozen=True)
+class Burst:
+    """What came of a burst."""
+
+    seconds: float
+    over_limit: float
+    throttled: float
+    conflicts: float
+    receives: int
+    dead: int
+    failed: int
+    bare: int
+    guardrail: list[float]
+
+
+class Experiment:
+    """So many accounts join within a minute; see how long it takes until all carry their policies."""
+
+    def __init__(  # noqa: PLR0913 - the knobs of an experiment
+        self,
+        joins: int,
+        make_pace: Callable[[VirtualTime], Pace],
+        *,
+        policies: int = 2,
+        mapping: Mapping | None = None,
+        rules: Rules | None = None,
+        within: float = 60,
+        seed: int = 1,
+    ) -> None:
+        self.joins, self.seed = joins, seed
+        self.mapping, self.rules = mapping or Mapping(), rules or Rules()
+        self.clock, rng = VirtualTime(), Random(seed)  # noqa: S311 - an experiment
+        self.policy_ids = tuple(f"p-{number:08d}" for number in range(policies))
+        self.organizations = Organizations(self.rules, self.clock, set(self.policy_ids))
+        self.queue = Queue(self.clock, self.mapping, rng)
+        self.steps = Steps()
+        self.steps.at = self._take_time
+        self.ledger, self.archive = FakeLedger(self.steps), FakeArchive(self.steps)
+        self.pace = make_pace(self.clock)
+        self.joined_at = {f"{number + 1:012d}": rng.uniform(0, within) for number in range(joins)}
+        self.settled = 0
+        self.failed = 0
+
+    def run(self) -> Burst:
+        """Let it happen."""
+        self.organizations.join(*self.joined_at)
+        for number, (account_id, at) in enumerate(self.joined_at.items()):
+            event = joined(account_id, event_id=f"event-{number}")
+            event["detail"]["eventTime"] = (NOON + timedelta(seconds=at)).isoformat()
+            self.queue.put(Message(json.dumps(event), f"m-{number}", "r", 0, NOON), at)
+        self.clock.run(*[partial(self._work, number) for number in range(self.mapping.workers)])
+        return self._burst()
+
+    def _take_time(self, name: str, when: str) -> None:
+        if when == "before":
+            self.clock.wait(RECORD_SECONDS.get(name, 0))
+
+    def _work(self, number: int) -> None:
+        enforcer = self._enforcer(number)
+        self.clock.wait(self.mapping.cold_seconds)
+        while self.settled + self.queue.dead < self.joins:
+            batch = self.queue.receive()
+            if not batch:
+                self.clock.wait(max(0.05, min(1.0, (self.queue.next_at() or 0) - self.clock.seconds())))
+                continue
+            self.clock.wait(self.mapping.invoke_seconds)
+            budget = Budget(self.clock, milliseconds=round(self.mapping.timeout * 1000), records=len(batch))
+            again = [message for message in batch if not self._finished(enforcer, message, budget)]
+            for message in again:
+                self.queue.back(message)
+
+    def _finished(self, enforcer: Enforcer, message: Message, budget: Budget) -> bool:
+        status = enforcer.handle(message, budget).status
+        self.failed += status is OutcomeStatus.FAILED
+        self.settled += status is not OutcomeStatus.RETRYING
+        return status is not OutcomeStatus.RETRYING
+
+    def _enforcer(self, number: int) -> Enforcer:
+        tools = Tools(
+            policy_ids=self.policy_ids,
+            organization_id=ORGANIZATION,
+            management_account_id=MANAGEMENT,
+            directory=Directory(self.organizations),
+            ledger=self.ledger,
+            archive=self.archive,
+            pseudonyms=FakePseudonyms(Steps()),
+            pace=self.pace,
+            clock=self.clock,
+            rng=Random(self.seed * 100 + number),  # noqa: S311 - jitter
+        )
+        return Enforcer(tools, self.queue, FakeDeadLetters(self.steps), rng=Random(self.seed * 200 + number))  # noqa: S311 - jitter
+
+    def _burst(self) -> Burst:
+        history, refused = self.organizations.history, self.organizations.refused
+        full = {account_id: at for at, _, account_id in history}
+        calls = self.organizations.calls[ATTACH]
+        carried = policies_of(self.organizations, self.joined_at)
+        return Burst(
+            seconds=history[-1][0],
+            over_limit=history[-1][0] / (self.joins * len(self.policy_ids) / self.rules.attach_rate),
+            throttled=refused[ATTACH, "TooManyRequestsException"] / calls,
+            conflicts=refused[ATTACH, "ConcurrentModificationException"] / calls,
+            receives=self.queue.most_receives,
+            dead=self.queue.dead,
+            failed=self.failed,
+            bare=sum(each != set(self.policy_ids) for each in carried.values()),
+            guardrail=sorted(full[account] - at for account, at in self.joined_at.items() if account in full),
+        )

@@ -1,0 +1,317 @@
+"""A double of AWS Organizations that refuses what the real one refuses: rates, conflicts, limits, faults.
+
+`Organizations` decides, with whatever clock it is given; `serving` puts it on loopback behind the real HTTP
+protocol, so that the real boto3 and the real function talk to it (AWS_ENDPOINT_URL_ORGANIZATIONS).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+READ, ATTACH = "ListPoliciesForTarget", "AttachPolicy"
+FULL_ACCESS: Final = "p-FullAWSAccess"
+
+
+class Fault(StrEnum):
+    """Ways in which a call goes wrong by itself."""
+
+    THROTTLE = "throttle"
+    CONFLICT = "conflict"
+    IN_PROGRESS = "in-progress"
+    SERVER_ERROR = "server-error"
+    GATEWAY = "gateway"
+    GARBAGE = "garbage"
+    #: The connection is cut before anything happened.
+    CUT = "cut"
+    #: The change is made, and the connection is cut before the answer.
+    CUT_AFTER = "cut-after"
+
+
+_FAULTS: Final = {
+    Fault.THROTTLE: (400, "TooManyRequestsException"),
+    Fault.CONFLICT: (400, "ConcurrentModificationException"),
+    Fault.IN_PROGRESS: (400, "PolicyChangesInProgressException"),
+    Fault.SERVER_ERROR: (500, "ServiceException"),
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the double behaves. Rates are calls a second and bursts, as AWS documents them (2026)."""
+
+    attach_rate: float = 2.0
+    attach_burst: float = 3.0
+    read_rate: float = 5.0
+    read_burst: float = 8.0
+    #: Seconds that a call takes on average, give or take half. Writes that overlap conflict.
+    write_seconds: float = 0.15
+    read_seconds: float = 0.05
+    max_attached: int = 10
+    #: Seconds after a join in which the account is not found.
+    unknown_for: float = 0.0
+    #: Seconds from the start in which the organization is being set up.
+    finalizing_for: float = 0.0
+    type_enabled: bool = True
+    #: Policies a page; with `empty_pages`, each page is preceded by an empty one that has a token.
+    page_size: int = 20
+    empty_pages: bool = False
+    #: Share of calls that go wrong by themselves, in a way that the seed decides.
+    faults: float = 0.0
+    seed: int = 1
+    #: How many seconds of the double pass in a real one.
+    time_scale: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> Rules:
+        """Read rules as `faults=0.2,seed=7`; raise ValueError naming what is not known."""
+        known = {each.name: each.default for each in fields(cls)}
+        told: dict[str, Any] = {}
+        for part in filter(None, text.split(",")):
+            name, _, value = part.partition("=")
+            if name.strip() not in known:
+                message = f"{name.strip()!r} is not a rule; there are {', '.join(known)}"
+                raise ValueError(message)
+            told[name.strip()] = _value(known[name.strip()], value.strip())
+        return cls(**told)
+
+
+def _value(default: object, text: str) -> object:
+    if isinstance(default, bool):
+        return text in {"1", "true", "yes"}
+    return int(text) if isinstance(default, int) else float(text)
+
+
+class Clock(Protocol):
+    """Seconds, real or not."""
+
+    def seconds(self) -> float:
+        """Return the time."""
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+
+
+class RealClock:
+    """The machine's clock, perhaps faster."""
+
+    def __init__(self, scale: float = 1) -> None:
+        self._scale = scale
+
+    def seconds(self) -> float:
+        return time.monotonic() * self._scale
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds / self._scale)
+
+
+class Bucket:
+    """A token bucket; a refused call costs nothing."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens, self._at = burst, now
+
+    def take(self, now: float) -> bool:
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes over the wire; no body where the connection is cut."""
+
+    status: int
+    body: bytes | None
+
+
+@dataclass
+class Organizations:
+    """The state of an organization, and what it says to each call."""
+
+    rules: Rules = field(default_factory=Rules)
+    clock: Clock = field(default_factory=RealClock)
+    policies: set[str] = field(default_factory=set)
+    attached: dict[str, list[str]] = field(default_factory=dict)
+    #: Every attachment in order: when, policy, account.
+    history: list[tuple[float, str, str]] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    #: Calls by operation and error.
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        now = self._start = self.clock.seconds()
+        self._lock = threading.Lock()
+        self._rng = Random(self.rules.seed)  # noqa: S311 - faults, not secrets
+        self._buckets = {
+            ATTACH: Bucket(self.rules.attach_rate, self.rules.attach_burst, now),
+            READ: Bucket(self.rules.read_rate, self.rules.read_burst, now),
+        }
+        self._joined: dict[str, float] = {}
+        self._writing_until = now
+
+    def join(self, *account_ids: str) -> None:
+        """Let accounts join now, or anew."""
+        for account_id in account_ids:
+            self.attached[account_id] = [FULL_ACCESS]
+            self._joined[account_id] = self.clock.seconds()
+
+    def leave(self, account_id: str) -> None:
+        """Let an account leave."""
+        del self.attached[account_id]
+
+    def answer(self, operation: str, request: dict[str, str]) -> Answer:
+        """Answer a call as AWS would, in about the time that AWS takes."""
+        with self._lock:
+            self.calls[operation] += 1
+            problem, fault = self._admit(operation, request)
+            mean = self.rules.write_seconds if operation == ATTACH else self.rules.read_seconds
+            seconds = mean * self._rng.uniform(0.5, 1.5)
+            if problem is None and operation == ATTACH:
+                self._writing_until = self.clock.seconds() + seconds
+        if problem:
+            self.clock.wait(self.rules.read_seconds)
+            return self._refuse(operation, *problem)
+        self.clock.wait(seconds)
+        if fault is Fault.CUT:
+            return self._spoil(operation, fault, Answer(0, None))
+        with self._lock:
+            answer = self._attach(request) if operation == ATTACH else self._list(request)
+        return self._spoil(operation, fault, answer)
+
+    def _admit(self, operation: str, request: dict[str, str]) -> tuple[tuple[int, str] | None, Fault | None]:
+        """Decide whether a call goes through, and how it goes wrong by itself."""
+        now = self.clock.seconds()
+        account_id = request["TargetId"]
+        if not self._buckets[operation].take(now):
+            return (400, "TooManyRequestsException"), None
+        fault = self._rng.choice(list(Fault)) if self._rng.random() < self.rules.faults else None
+        if fault in _FAULTS:
+            return _FAULTS[fault], None
+        if now < self._start + self.rules.finalizing_for:
+            return (400, "FinalizingOrganizationException"), None
+        if account_id not in self.attached or now < self._joined[account_id] + self.rules.unknown_for:
+            return (400, "TargetNotFoundException"), None
+        if operation == ATTACH and now < self._writing_until:
+            return (400, "ConcurrentModificationException"), None
+        return None, fault
+
+    def _attach(self, request: dict[str, str]) -> Answer:
+        policy_id, account_id = request["PolicyId"], request["TargetId"]
+        carried = self.attached.get(account_id, [])
+        problem = None
+        if policy_id not in self.policies:
+            problem = "PolicyNotFoundException"
+        elif not self.rules.type_enabled:
+            problem = "PolicyTypeNotEnabledException"
+        elif policy_id in carried:
+            problem = "DuplicatePolicyAttachmentException"
+        elif len(carried) >= self.rules.max_attached:
+            problem = "ConstraintViolationException"
+        if problem:
+            return self._refuse(ATTACH, 400, problem)
+        carried.append(policy_id)
+        self.history.append((self.clock.seconds(), policy_id, account_id))
+        return Answer(200, b"")
+
+    def _list(self, request: dict[str, str]) -> Answer:
+        carried = self.attached.get(request["TargetId"], [])
+        token = request.get("NextToken", "")
+        if self.rules.empty_pages and not token.endswith("!"):
+            return _json(200, {"Policies": [], "NextToken": f"{token or 0}!"})
+        begin = int(token.rstrip("!") or 0)
+        end = begin + self.rules.page_size
+        page = [{"Id": policy_id, "Type": "SERVICE_CONTROL_POLICY"} for policy_id in carried[begin:end]]
+        return _json(200, {"Policies": page} | ({"NextToken": str(end)} if end < len(carried) else {}))
+
+    def _spoil(self, operation: str, fault: Fault | None, answer: Answer) -> Answer:
+        if fault is None:
+            return answer
+        self.refused[operation, fault] += 1
+        if fault is Fault.GATEWAY:
+            return Answer(502, b"<html>Bad Gateway</html>")
+        if fault is Fault.GARBAGE:
+            return Answer(500, b"\x00\xffgarbage")
+        return Answer(0, None)
+
+    def _refuse(self, operation: str, status: int, code: str) -> Answer:
+        self.refused[operation, code] += 1
+        reason = {"Reason": "MAX_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED"} if code.startswith("Constraint") else {}
+        return _json(status, {"__type": code, "Message": f"the double says {code}"} | reason)
+
+
+def _json(status: int, body: object) -> Answer:
+    return Answer(status, json.dumps(body).encode())
+
+
+@contextmanager
+def serving(organizations: Organizations, *, port: int = 0) -> Iterator[str]:
+    """Serve a double on loopback until the block ends; yield its endpoint."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            operation = self.headers["X-Amz-Target"].rpartition(".")[2]
+            answer = organizations.answer(operation, request)
+            if answer.body is None:
+                cut(self)
+                return
+            self.send_response(answer.status)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with served(Handler, port=port) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler], *, port: int = 0) -> Iterator[str]:
+    """Serve requests on loopback until the block ends; yield the endpoint."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def cut(handler: BaseHTTPRequestHandler) -> None:
+    """Cut a connection without an answer."""
+    handler.close_connection = True
+    with suppress(OSError):
+        # A reset, at once, instead of a polite end.
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+
+
+def policies_of(organizations: Organizations, account_ids: Iterable[str]) -> dict[str, set[str]]:
+    """Return what accounts carry, FullAWSAccess aside."""
+    return {each: set(organizations.attached[each]) - {FULL_ACCESS} for each in account_ids}
