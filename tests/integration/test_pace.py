@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_no_two_turns_are_closer_than_an_interval(dynamodb: Any, pauses: list[in
         turns.append(pace.reserve(now))
         assert turns[-1] >= now
 
-    assert all(later - earlier >= HALF for earlier, later in zip(turns, turns[1:], strict=False))
+    assert all(later - earlier >= HALF for earlier, later in itertools.pairwise(turns))
 
 
 def test_a_turn_taken_by_a_clock_that_is_wrong_is_not_waited_for(dynamodb: Any) -> None:  # noqa: ANN401 - boto3's own type
