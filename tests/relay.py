@@ -6,10 +6,12 @@ import json
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
+
+from tests.organizations import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +84,6 @@ def relaying() -> Iterator[Relay]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    relay.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with served(Handler) as endpoint:
+        relay.endpoint = endpoint
         yield relay
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -164,7 +164,7 @@ class Story:
         return table
 
     def _outcome(self, chapter: Chapter) -> Outcome | None:
-        return self.watch.outcomes().get(chapter.event_id)
+        return self.watch.outcome(chapter.event_id)
 
     def _status(self, outcome: Outcome | None) -> OutcomeStatus:
         """Tell how an event stands; one that cannot be read has no row, only its dead letter."""

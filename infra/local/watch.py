@@ -6,6 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from boto3.dynamodb.conditions import Attr
+
 from handlers.aws.ledger import outcome
 from schemas.evidence import Evidence
 from schemas.outcome import OutcomeStatus
@@ -44,20 +46,19 @@ class Watch:
                 raise TimeoutError(message)
             time.sleep(0.05)
 
-    def outcomes(self) -> dict[str, Outcome]:
-        """Return the outcome rows by event id."""
-        rows = [outcome(item) for item in self._table.scan(ConsistentRead=True)["Items"]]
-        return {row.event_id: row for row in rows}
-
-    def outcome(self, event_id: str) -> Outcome:
-        """Return an event's outcome row."""
-        return self.outcomes()[event_id]
+    def outcome(self, event_id: str) -> Outcome | None:
+        """Return an event's outcome row, where it has one."""
+        found = self._table.scan(ConsistentRead=True, FilterExpression=Attr("event_id").eq(event_id))["Items"]
+        return outcome(found[0]) if found else None
 
     def evidence(self, event_id: str) -> list[Evidence]:
         """Return an event's evidence, oldest attempt first."""
-        listed = self._s3.list_objects_v2(Bucket=self._at.evidence_bucket).get("Contents", [])
-        keys = [each["Key"] for each in listed if f"/{event_id}/" in each["Key"]]
-        return [Evidence.model_validate_json(self._read(key)) for key in sorted(keys)]
+        row = self.outcome(event_id)
+        if row is None:
+            return []
+        folder = f"evidence/{row.event_time:%Y/%m/%d}/{event_id}/"
+        listed = self._s3.list_objects_v2(Bucket=self._at.evidence_bucket, Prefix=folder).get("Contents", [])
+        return [Evidence.model_validate_json(self._read(each["Key"])) for each in listed]
 
     def attached(self, account_id: str) -> set[str]:
         """Return which of the required policies the account carries."""

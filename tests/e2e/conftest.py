@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infra.local.events import Event
+    from schemas.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Pipeline:
 
     def created(self, account_id: str) -> Event:
         return account_created(account_id, self.at.management_account_id)
+
+    def outcome(self, event_id: str) -> Outcome:
+        """Return the outcome of an event that must have one."""
+        found = self.watch.outcome(event_id)
+        assert found is not None
+        return found
 
     def resource(self, logical_id: str) -> str:
         found = self.aws.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId=logical_id)

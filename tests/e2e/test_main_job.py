@@ -27,7 +27,7 @@ def test_a_first_join_costs_one_read_and_an_attachment_a_policy(pipeline: Pipeli
 
     assert pipeline.relay.counted() == {READ: 1, ATTACH: 2}
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
-    outcome = pipeline.watch.outcome(event_id(event))
+    outcome = pipeline.outcome(event_id(event))
     assert (outcome.status, outcome.account_id, outcome.attempts) == (OutcomeStatus.ENFORCED, account_id, 1)
     assert [policy.result for policy in outcome.policies] == [AttachmentResult.ATTACHED] * 2
 
@@ -41,7 +41,7 @@ def test_the_second_event_of_a_join_costs_one_read(pipeline: Pipeline) -> None:
     pipeline.handled(second)
 
     assert pipeline.relay.counted() == {READ: 1}
-    outcome = pipeline.watch.outcome(event_id(second))
+    outcome = pipeline.outcome(event_id(second))
     assert outcome.status is OutcomeStatus.ENFORCED
     assert {policy.result for policy in outcome.policies} == {AttachmentResult.ALREADY_ATTACHED}
 
@@ -49,13 +49,13 @@ def test_the_second_event_of_a_join_costs_one_read(pipeline: Pipeline) -> None:
 def test_a_redelivery_of_an_enforced_event_calls_nobody_and_proves_nothing_twice(pipeline: Pipeline) -> None:
     event = pipeline.invited(pipeline.account())
     pipeline.handled(event)
-    before = pipeline.watch.outcome(event_id(event)), pipeline.watch.evidence(event_id(event))
+    before = pipeline.outcome(event_id(event)), pipeline.watch.evidence(event_id(event))
     pipeline.relay.counted()
 
     pipeline.handled(event)
 
     assert pipeline.relay.counted() == {}
-    assert (pipeline.watch.outcome(event_id(event)), pipeline.watch.evidence(event_id(event))) == before
+    assert (pipeline.outcome(event_id(event)), pipeline.watch.evidence(event_id(event))) == before
     assert len(before[1]) == 1
 
 
@@ -63,7 +63,7 @@ def test_evidence_is_locked_for_seven_years_and_names_no_account(pipeline: Pipel
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
     pipeline.handled(event)
-    key = pipeline.watch.outcome(event_id(event)).evidence_key
+    key = pipeline.outcome(event_id(event)).evidence_key
 
     stored = pipeline.aws.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key, ChecksumMode="ENABLED")
 
@@ -97,7 +97,7 @@ def test_a_handshake_that_is_no_join_is_ignored_with_its_reason(pipeline: Pipeli
 
     pipeline.handled(event)
 
-    outcome = pipeline.watch.outcome(event_id(event))
+    outcome = pipeline.outcome(event_id(event))
     assert outcome.status is OutcomeStatus.IGNORED
     assert outcome.fault is not None
     assert "APPROVE_ALL_FEATURES" in outcome.fault.message
@@ -126,7 +126,7 @@ def test_an_account_that_organizations_refuses_is_dead_with_the_reason_and_on_re
 
     [letter] = pipeline.watch.dead_letters()
     assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "PolicyTypeNotEnabledException"
-    outcome = pipeline.watch.outcome(event_id(event))
+    outcome = pipeline.outcome(event_id(event))
     assert outcome.status is OutcomeStatus.FAILED
     assert [policy.result for policy in outcome.policies] == [AttachmentResult.FAILED, AttachmentResult.ATTACHED]
     assert event_id(event) in pipeline.watch.failing()
@@ -134,7 +134,7 @@ def test_an_account_that_organizations_refuses_is_dead_with_the_reason_and_on_re
     pipeline.watch.put_back(letter)
     pipeline.watch.until_quiet()
 
-    assert pipeline.watch.outcome(event_id(event)).status is OutcomeStatus.ENFORCED
+    assert pipeline.outcome(event_id(event)).status is OutcomeStatus.ENFORCED
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
     assert [each.status for each in pipeline.watch.evidence(event_id(event))] == ["FAILED", "ENFORCED"]
     assert event_id(event) not in pipeline.watch.failing()
@@ -150,7 +150,7 @@ def test_passing_faults_are_ridden_out_inside_one_receive(pipeline: Pipeline) ->
     pipeline.handled(event)
 
     assert pipeline.relay.counted() == {READ: 2, ATTACH: 5}
-    outcome = pipeline.watch.outcome(event_id(event))
+    outcome = pipeline.outcome(event_id(event))
     assert (outcome.status, outcome.attempts) == (OutcomeStatus.ENFORCED, 1)
 
 

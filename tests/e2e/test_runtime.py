@@ -112,7 +112,7 @@ def test_a_batch_runs_in_the_zip_alone(pipeline: Pipeline, function: str) -> Non
     answer = invoke(function, again, join, "{broken")
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-0"}]}
-    assert pipeline.watch.outcome(again["detail"]["eventID"]).status is OutcomeStatus.RETRYING
-    assert pipeline.watch.outcome(join["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
+    assert pipeline.outcome(again["detail"]["eventID"]).status is OutcomeStatus.RETRYING
+    assert pipeline.outcome(join["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
     [letter] = pipeline.watch.dead_letters()
     assert letter["Body"] == "{broken"

@@ -1,0 +1,66 @@
+"""The function's own process, without the Lambda service: a record in, what became of it out.
+
+Reads a line of JSON a delivery on stdin; handles each in a forked child, so that it can be killed at any moment, and
+says on stdout how the child ended. Time spent waiting is not waited for: the clock is set forward instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from handlers.attach_policies import handle_record
+from handlers.bootstrap import enforcer
+from handlers.core.errors import RetryableError
+from handlers.core.timing import Budget
+
+
+class ShiftedClock:
+    """The machine's clock, set forward."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ahead = timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def sleep(self, seconds: float) -> None:
+        self._ahead += timedelta(seconds=seconds)
+
+
+def handle(delivery: dict[str, Any]) -> int:
+    """Handle a record as Lambda would have it handled; return 0 where it is done, 1 where it comes again."""
+    app, clock = enforcer(), ShiftedClock(delivery["ahead"])
+    app = replace(app, tools=replace(app.tools, clock=clock))
+    budget = Budget(clock, milliseconds=delivery["milliseconds"], records=1)
+    try:
+        handle_record(app, budget, SQSRecord(delivery["record"]))
+    except RetryableError:
+        return 1
+    return 0
+
+
+def main() -> None:
+    # botocore waits between its tries; here nobody has the time.
+    time.sleep = lambda _seconds: None
+    enforcer()  # Clients are made before the fork; none has a connection yet.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            os._exit(handle(json.loads(line)))
+        answers.write(json.dumps({"pid": child}) + "\n")
+        _, status = os.waitpid(child, 0)
+        answers.write(json.dumps({"status": os.waitstatus_to_exitcode(status)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
