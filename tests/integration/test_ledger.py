@@ -93,7 +93,7 @@ def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, tabl
     assert known.evidence_key == "evidence/1"
 
 
-@pytest.mark.parametrize("status", FINAL)
+@pytest.mark.parametrize("status", sorted(FINAL))
 def test_a_final_outcome_is_returned_and_not_begun_again(ledger: DynamoLedger, status: OutcomeStatus) -> None:
     begin(ledger)
     ledger.settle(JOIN, 1, settled(status, 1), now=NOON)
