@@ -68,6 +68,11 @@ format: setup ## Format the code
 schemas: setup ## Write schemas/json anew from the models
 	@$(RUN) -m infra.deploy.write_schemas
 
+.PHONY: bench
+bench: setup ## Measure bursts, a rival, cold start, a warm record and memory; tables, JSON and a plot in build/bench
+	@.venv/bin/uv sync --quiet --frozen --group bench >&2
+	@$(RUN) -m tests.bench $(ARGS)
+
 .PHONY: clean
 clean: ## Remove everything that was made here, the environments too
 	rm -rf .venv .venv-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis

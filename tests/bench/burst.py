@@ -19,6 +19,7 @@ from handlers.core.errors import JoinguardError
 from handlers.core.ports import Message, Pace
 from handlers.core.timing import Budget
 from schemas.outcome import AttachmentResult, OutcomeStatus
+from tests.bench.paces import Aimd
 from tests.bench.virtual import VirtualTime
 from tests.fakes import (
     MANAGEMENT,
@@ -60,6 +61,7 @@ class Directory:
     """The double, called as the adapter calls the real one."""
 
     organizations: Organizations
+    pace: Pace
 
     def attached_policies(self, account_id: str) -> frozenset[str]:
         answer = self._call(READ, {"TargetId": account_id})
@@ -69,10 +71,17 @@ class Directory:
         try:
             self._call(ATTACH, {"TargetId": account_id, "PolicyId": policy_id})
         except JoinguardError as error:
+            self._tell(throttled=error.fault.code == "TooManyRequestsException")
             if error.fault.code == "DuplicatePolicyAttachmentException":
                 return AttachmentResult.ALREADY_ATTACHED
             raise
+        self._tell(throttled=False)
         return AttachmentResult.ATTACHED
+
+    def _tell(self, *, throttled: bool) -> None:
+        """Let a pace that learns hear how it went."""
+        if isinstance(self.pace, Aimd):
+            self.pace.told(throttled=throttled)
 
     def _call(self, operation: str, request: dict[str, str]) -> dict[str, Any]:
         answer = self.organizations.answer(operation, request)
@@ -219,7 +228,7 @@ class Experiment:
             policy_ids=self.policy_ids,
             organization_id=ORGANIZATION,
             management_account_id=MANAGEMENT,
-            directory=Directory(self.organizations),
+            directory=Directory(self.organizations, self.pace),
             ledger=self.ledger,
             archive=self.archive,
             pseudonyms=FakePseudonyms(Steps()),

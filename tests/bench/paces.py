@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -32,3 +33,37 @@ class Shared:
         turn = max(now, self._next or now)
         self._next = turn + self._interval
         return turn
+
+
+class Fixed:
+    """Each worker alone: a fixed pause after each attachment, half of the rate for each of two."""
+
+    def __init__(self, _clock: VirtualTime, interval: float = 1.0) -> None:
+        self._interval = timedelta(seconds=interval)
+        self._next: dict[int, datetime] = {}
+
+    def reserve(self, now: datetime) -> datetime:
+        worker = threading.get_ident()
+        turn = max(now, self._next.get(worker, now))
+        self._next[worker] = turn + self._interval
+        return turn
+
+
+class Aimd:
+    """Each worker alone: a little faster with each attachment, slower by a third with each throttle."""
+
+    def __init__(self, _clock: VirtualTime) -> None:
+        self._rates: dict[int, float] = {}
+        self._next: dict[int, datetime] = {}
+
+    def reserve(self, now: datetime) -> datetime:
+        worker = threading.get_ident()
+        turn = max(now, self._next.get(worker, now))
+        self._next[worker] = turn + timedelta(seconds=1 / self._rates.get(worker, 2.0))
+        return turn
+
+    def told(self, *, throttled: bool) -> None:
+        """Hear how an attachment went."""
+        worker = threading.get_ident()
+        rate = self._rates.get(worker, 2.0)
+        self._rates[worker] = max(0.2, rate * 0.7) if throttled else min(2.5, rate + 0.02)

@@ -1,0 +1,91 @@
+"""Measured in a process of its own: `cold`, `bare`, or `warm N`. Prints one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+import uuid
+from typing import Any
+
+CLIENTS = ("organizations", "dynamodb", "s3", "sqs", "kms")
+
+
+class Context:
+    """What Lambda hands to a function, as far as it is used."""
+
+    aws_request_id = "bench"
+    function_name = "bench"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 60_000
+
+
+def bare() -> dict[str, float]:
+    began = time.perf_counter()
+    import boto3  # noqa: PLC0415 - what is measured
+
+    session = boto3.Session()
+    for name in CLIENTS:
+        session.client(name)  # type: ignore[call-overload]
+    return {"milliseconds": (time.perf_counter() - began) * 1000}
+
+
+def cold() -> dict[str, float]:
+    began = time.perf_counter()
+    from handlers import attach_policies  # noqa: PLC0415 - what is measured
+
+    attach_policies.enforcer()
+    return {"milliseconds": (time.perf_counter() - began) * 1000}
+
+
+def warm(batches: int) -> dict[str, Any]:
+    from handlers.attach_policies import lambda_handler  # noqa: PLC0415 - only here
+
+    accounts = iter(os.environ["ACCOUNTS"].split(","))
+    event = json.loads(os.environ["EVENT"])
+
+    def batch(size: int) -> dict[str, Any]:
+        return {"Records": [record(next(accounts)) for _ in range(size)]}
+
+    def record(account_id: str) -> dict[str, Any]:
+        event["detail"]["eventID"] = str(uuid.uuid4())
+        body = json.dumps(event).replace("222222222222", account_id)
+        attributes = {"ApproximateReceiveCount": "1", "SentTimestamp": "1795521600000"}
+        return {
+            "messageId": str(uuid.uuid4()),
+            "receiptHandle": "none",
+            "body": body,
+            "attributes": attributes,
+            "messageAttributes": {},
+        }
+
+    out, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the process
+    lambda_handler(batch(10), Context())  # type: ignore[arg-type]
+    peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+    cpu, began = time.process_time(), time.perf_counter()
+    failed = 0
+    for number in range(batches):
+        failed += len(lambda_handler(batch(10), Context())["batchItemFailures"])  # type: ignore[arg-type]
+        if number % max(1, batches // 10) == 0:
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
+    sys.stdout = out
+    records = batches * 10
+    return {
+        "cpu_milliseconds": cpu / records * 1000,
+        "milliseconds": seconds / records * 1000,
+        "failed": failed,
+        "first_megabytes": peaks[0] / 1024,
+        "peak_megabytes": [
+            round(each / 1024, 1) for each in [*peaks, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+        ],
+    }
+
+
+if __name__ == "__main__":
+    command, *rest = sys.argv[1:]
+    print(json.dumps({"bare": bare, "cold": cold}[command]() if not rest else warm(int(rest[0]))))  # noqa: T201 - its product
