@@ -1,4 +1,4 @@
-"""`make bench`: tables on the terminal, JSON and a plot under build/bench. Ratios against a baseline in the same run."""
+"""`make bench`: tables on the terminal, JSON and a plot under build/bench, each figure with its baseline."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _shown(name: str, value: float) -> str:
 def bursts() -> dict[str, Any]:
     """Bursts of joins in virtual time, at the documented limits, and the strategies that were weighed."""
     product = {f"{n:,} joins": summed_up(Experiment(n, Shared).run()) for n in (100, 1_000, 10_000)}
-    table("Burst: joins × 2 policies within a minute (virtual time)", product)
+    table("Burst: joins with 2 policies within a minute (virtual time)", product)
     runs = {pace.__name__: Experiment(1_000, pace) for pace in (Unpaced, Fixed, Aimd, Shared)}
     weighed = {name: summed_up(experiment.run()) for name, experiment in runs.items()}
     table("Strategies, 1,000 joins", weighed)
@@ -197,7 +197,7 @@ def main(batches: int, *, skip_embedded: bool) -> None:
     """Measure bursts, a rival, cold start, a warm record and memory; write build/bench."""
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} × {platform.machine()}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "python": platform.python_version(),
     }
     results["burst"] = bursts()
