@@ -21,8 +21,8 @@ test: setup ## Run every test; ARGS are pytest's own, as in make test ARGS="-k i
 	@$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: local
-local: $(LOCAL) ## Keep the whole pipeline up on loopback and print where everything is, as one line of JSON
-	@exec $(RUN) -m infra.local
+local: $(LOCAL) ## Keep the whole pipeline up on loopback, print where everything is as JSON (FAULTS=faults=0.2,seed=7)
+	@exec $(if $(FAULTS),env FAULTS=$(FAULTS)) $(RUN) -m infra.local
 
 ##@ An installation (STAGE=prod or another file in infra/stages; ARGS are the command's own, --help among them)
 

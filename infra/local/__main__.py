@@ -1,13 +1,16 @@
 """`make local`: the whole pipeline on loopback, until SIGINT or SIGTERM."""
 
+import os
 import signal
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from infra.deploy.build import BuildError
 from infra.deploy.stack import DeployError
 from infra.local.complete import NOT_CHECKED, IncompleteError
-from infra.local.installation import build_local, install
+from infra.local.installation import Installation, build_local, install
 from infra.local.standin import StandInError, running
 
 #: What can keep the embedded AWS from coming up; each says what to do.
@@ -37,17 +40,41 @@ def main() -> int:
     try:
         package = build_local()
         tell(f"built {package.name}")
-        with running() as aws:
+        with rehearsed(os.environ.get("FAULTS")) as (environ, feed), running(environ) as aws:
             installation = install(aws, package=package, told=tell)
+            feed(installation)
             tell("what this cannot show:")
             for each in NOT_CHECKED:
                 tell(f"  - {each}")
             tell("up; put join events on queue_url; stop with Ctrl-C")
             print(installation.line(), flush=True)  # noqa: T201 - the product of this command
             aws.wait()
-    except TROUBLES as error:
+    except (*TROUBLES, ValueError) as error:
         tell(f"error: {error}")
     return 1
+
+
+@contextmanager
+def rehearsed(faults: str | None) -> Iterator[tuple[Mapping[str, str], Callable[[Installation], None]]]:
+    """Put the double of Organizations before the function where faults are asked for, as `faults=0.2,seed=7`.
+
+    Yields the environment to run in, and what tells the double of an installation's policies and accounts.
+    """
+    if faults is None:
+        yield os.environ, lambda _: None
+        return
+    # Tests are no part of what is deployed; this is the one place that borrows from them.
+    from tests.organizations import Organizations, Rules, serving  # noqa: PLC0415 - as above
+
+    organizations = Organizations(Rules.parse(faults))
+
+    def feed(installation: Installation) -> None:
+        organizations.policies.update(installation.policy_ids)
+        organizations.join(*installation.account_ids)
+        tell(f"Organizations is a double with {organizations.rules}")
+
+    with serving(organizations) as endpoint:
+        yield os.environ | {"AWS_ENDPOINT_URL_ORGANIZATIONS": endpoint}, feed
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class StandIn:
 
     endpoint: str
     log: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[Any]
     region: str = REGION
     access_key_id: str = MANAGEMENT_ACCOUNT_ID
     secret_access_key: str = SECRET_ACCESS_KEY

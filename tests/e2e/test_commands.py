@@ -14,6 +14,11 @@ import boto3
 import pytest
 
 from infra.deploy.build import ROOT
+from infra.local.events import handshake_accepted
+from infra.local.installation import Installation
+from infra.local.standin import StandIn
+from infra.local.watch import Watch
+from schemas.outcome import OutcomeStatus
 from tests.relay import relaying
 
 KEYS = {
@@ -59,6 +64,45 @@ def test_local_prints_one_line_stays_up_and_stops_cleanly(stop: signal.Signals) 
     where = urlsplit(at["endpoint"])
     with pytest.raises(ConnectionRefusedError), socket.create_connection((where.hostname, where.port), timeout=2):
         pass
+
+
+def test_failures_can_be_rehearsed() -> None:
+    """Half of all calls to Organizations fail, and the join is enforced all the same."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra.local"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"FAULTS": "faults=0.3,seed=3,attach_rate=50,read_rate=50"},
+    ) as process:
+        assert process.stdout is not None
+        at = Installation(**json.loads(process.stdout.readline()))
+        watch = Watch(StandIn(at.endpoint, ROOT, process), at)
+        event = handshake_accepted(at.account_ids[0], at.organization_id, at.management_account_id)
+        watch.put(event)
+        watch.until_quiet()
+        outcome = watch.outcome(event["detail"]["eventID"])
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+
+    assert outcome is not None
+    assert outcome.status is OutcomeStatus.ENFORCED
+    assert "Organizations is a double" in said
+
+
+def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.local"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"FAULTS": "fault=0.3"},
+    )
+
+    assert done.returncode == 1
+    assert "'fault' is not a rule; there are attach_rate" in done.stderr
 
 
 def test_the_demo_holds() -> None:
