@@ -53,6 +53,9 @@ _LATER: Final = frozenset(
     }
 )
 
+#: All that a call through botocore can end in. An answer that is no text at all it does not even wrap.
+FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError, UnicodeDecodeError)
+
 _SERVER_ERROR: Final = 500
 #: The call was never sent.
 _NOT_SENT: Final = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
@@ -63,7 +66,7 @@ def organizations_faults() -> Iterator[None]:
     """Translate what Organizations answers: passing by its code, everything else lasting."""
     try:
         yield
-    except (ClientError, BotoCoreError, ResponseParserError) as error:
+    except FAILURES as error:
         raise _translate(error) from error
 
 
@@ -75,7 +78,7 @@ def records_faults(service: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ClientError, BotoCoreError, ResponseParserError) as error:
+    except FAILURES as error:
         code = error_code(error)
         raise RetryableError(fault(f"{service}.{code}", f"{service} did not do its part: {error}")) from error
 
@@ -87,7 +90,7 @@ def error_code(error: Exception) -> str:
     return type(error).__name__
 
 
-def _translate(error: ClientError | BotoCoreError | ResponseParserError) -> JoinguardError:
+def _translate(error: ClientError | BotoCoreError | ResponseParserError | UnicodeDecodeError) -> JoinguardError:
     code = error_code(error)
     if not isinstance(error, ClientError):
         return _without_answer(error, code)
@@ -103,13 +106,13 @@ def _translate(error: ClientError | BotoCoreError | ResponseParserError) -> Join
     return AccountNotFoundError(why) if code == "TargetNotFoundException" else PermanentError(why)
 
 
-def _without_answer(error: BotoCoreError | ResponseParserError, code: str) -> JoinguardError:
+def _without_answer(error: BotoCoreError | ResponseParserError | UnicodeDecodeError, code: str) -> JoinguardError:
     why = fault(code, str(error))
     if isinstance(error, ParamValidationError):
         return PermanentError(why)
     if isinstance(error, _NOT_SENT):
         return RetryableError(why, soon=True)
-    if isinstance(error, HTTPClientError | ConnectionError | ResponseParserError):
+    if isinstance(error, HTTPClientError | ConnectionError | ResponseParserError | UnicodeDecodeError):
         return RetryableError(why, soon=True, unclear=True)
     # Credentials, endpoints, settings: they say nothing about the event.
     return RetryableError(why)

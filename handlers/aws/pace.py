@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from handlers.aws.faults import error_code
+from handlers.aws.faults import FAILURES, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -40,7 +40,7 @@ class DynamoPace:
                 turn = self._queue_up(now) or self._go_ahead(now)
                 if turn:
                     return turn
-        except (ClientError, BotoCoreError):
+        except FAILURES:
             pass
         return now
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.deploy.build import Architecture, build
+from infra.deploy.build import ROOT, Architecture, build
 from infra.local.installation import build_local
 
 if TYPE_CHECKING:
@@ -68,3 +68,43 @@ def test_another_architecture_carries_its_own_libraries(tmp_path: Path) -> None:
 
     assert libraries
     assert all("aarch64" in name for name in libraries)
+
+
+#: What the function imports that is not Python's own. More of it is a slower start: look before adding.
+IMPORTED = {
+    "annotated_types",
+    "aws_lambda_powertools",
+    "boto3",
+    "botocore",
+    "dateutil",
+    "handlers",
+    "jmespath",
+    "pydantic",
+    "pydantic_core",
+    "s3transfer",
+    "schemas",
+    "six",
+    "typing_extensions",
+    "typing_inspection",
+    "urllib3",
+}
+HEAVY = {"aws_xray_sdk", "ctypes.util", "pydantic.v1", "sqlite3", "unittest", "xml.dom"}
+#: asyncio comes with Powertools' batch utility, whose asynchronous half nothing here uses.
+MODULES = 620
+
+
+def test_starting_imports_what_is_on_the_list_and_nothing_else(package: Path, tmp_path: Path) -> None:
+    """A budget of modules, not of time: it is the same on every machine."""
+    zipfile.ZipFile(package).extractall(tmp_path)
+    code = "import sys; sys.path.insert(0, '.'); import handlers.attach_policies; print(*sys.modules)"
+    runtime = ROOT / ".venv-lambda" / "bin" / "python"
+
+    done = subprocess.run(  # noqa: S603 - our own code
+        [str(runtime), "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=True
+    )
+
+    modules = set(done.stdout.split())
+    ours = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
+    assert {name for name in ours if not name.startswith(("_", "__"))} <= IMPORTED
+    assert not modules & HEAVY
+    assert len(modules) <= MODULES

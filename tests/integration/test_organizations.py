@@ -145,6 +145,7 @@ def failing(error: Exception) -> Callable[..., None]:
 UNCLEAR = {
     "a server error without a body": broken(500, b""),
     "a server error of some kind": broken(503, b'{"__type": "SomethingNew", "Message": "x"}'),
+    "an answer that is no text": broken(500, b"\x00\xff"),
     "a gateway's page": broken(502, b"<html>bad gateway</html>"),
     "an answer that is cut off": failing(ConnectionClosedError(endpoint_url=URL)),
     "an answer that takes too long": failing(ReadTimeoutError(endpoint_url=URL)),
