@@ -108,9 +108,11 @@ class _Run:
             self._admit(self.event)
             return self._attach_missing(self.event)
         except PermanentError as error:
-            return Settlement(OutcomeStatus.FAILED, fault=error.fault)
+            status, why = OutcomeStatus.FAILED, error.fault
         except RetryableError as error:
-            return Settlement(OutcomeStatus.RETRYING, fault=error.fault)
+            status, why = OutcomeStatus.RETRYING, error.fault
+        # Nothing was attached, nor found out about what an earlier attempt left unclear.
+        return Settlement(status, fault=why, unclear=self.attempt.unclear)
 
     def _admit(self, join: Join) -> None:
         """Refuse what must never be attached to."""

@@ -102,14 +102,15 @@ FAULTS: dict[str, Callable[[], RetryableError | None]] = {
 faults = st.lists(st.sampled_from(sorted(FAULTS)), max_size=6)
 
 
-@settings(deadline=None, max_examples=150)
-@given(faults, deaths, st.integers(20, 60))
+@settings(deadline=None, max_examples=400)
+@given(faults, faults, deaths, st.integers(20, 60))
 def test_attachments_of_unclear_effect_are_claimed_exactly_once(
-    faults: list[str], deaths: list[tuple[int, str]], seconds: int
+    faults: list[str], reads: list[str], deaths: list[tuple[int, str]], seconds: int
 ) -> None:
     """A time-out comes after the effect here: the next try finds the policy attached, by us."""
     world = World()
     world.steps.fail("attach", *(FAULTS[name]() for name in faults))
+    world.steps.fail("read", *(FAULTS[name]() for name in reads))
 
     live_and_die(world, *deaths)
     for receive in range(2, 12):
