@@ -113,7 +113,7 @@ def test_attachments_of_unclear_effect_are_claimed_exactly_once(
     world.steps.fail("read", *(FAULTS[name]() for name in reads))
 
     live_and_die(world, *deaths)
-    for receive in range(2, 12):
+    for receive in range(2, 30):
         world.clock.pass_(AFTER_THE_LEASE)
         world.handle(joined(), receives=receive, seconds=seconds)
 
