@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from schemas.act import Act
 from schemas.events import JoinRequest, OrganizationsEvent
 from schemas.evidence import Evidence
 from schemas.letter import Letter
@@ -15,6 +16,7 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "join-request": JoinRequest,
     "outcome": Outcome,
     "evidence": Evidence,
+    "act": Act,
     "dead-letter-attributes": Letter,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

@@ -11,7 +11,7 @@ from handlers.aws.faults import error_code, records_faults
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from schemas.evidence import Evidence
+    from pydantic import BaseModel
 
 
 class S3Archive:
@@ -21,17 +21,21 @@ class S3Archive:
         self._client = client
         self._bucket = bucket
 
-    def record(self, key: str, evidence: Evidence) -> bool:
+    def record(self, key: str, evidence: BaseModel) -> bool:
         """Write an object once; False where the key was there already.
 
         The SHA-256 checksum travels with the request and stays with the object.
         """
+        return self.keep(key, evidence.model_dump_json(exclude_none=True).encode())
+
+    def keep(self, key: str, body: bytes) -> bool:
+        """Write bytes once; False where the key was there already."""
         with records_faults("S3"):
             try:
                 self._client.put_object(
                     Bucket=self._bucket,
                     Key=key,
-                    Body=evidence.model_dump_json(exclude_none=True).encode(),
+                    Body=body,
                     ContentType="application/json",
                     ChecksumAlgorithm="SHA256",
                     IfNoneMatch="*",
@@ -41,3 +45,14 @@ class S3Archive:
                     return False
                 raise
         return True
+
+    def read(self, key: str) -> bytes:
+        """Read what was kept; only operators may."""
+        with records_faults("S3"):
+            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def under(self, prefix: str) -> list[str]:
+        """List the keys under a prefix; only operators may."""
+        with records_faults("S3"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            return [each["Key"] for page in pages for each in page.get("Contents", [])]

@@ -1,0 +1,41 @@
+"""What an operator did: immutable evidence, before and after."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.evidence import Pseudonym
+from schemas.values import Moment, Text
+
+Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move"]
+
+
+class LetterDigest(BaseModel):
+    """A letter without what it says: enough to find it again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    message_id: Text
+    body_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    error_code: Text
+    redrives: Annotated[int, Field(ge=0)]
+
+
+class Act(BaseModel):
+    """One act of an operator. Holds no account id, e-mail address or ARN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal["joinguard/act/1"] = "joinguard/act/1"
+    act_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")]
+    action: Action
+    #: `intended` is written before anything is done; without it nothing is.
+    phase: Literal["intended", "done"]
+    #: The caller's ARN as a pseudonym, and the unique id that IAM gave him.
+    actor: Pseudonym
+    actor_id: Text
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    letters: tuple[LetterDigest, ...] = ()
+    #: What came of it, counted.
+    results: dict[str, int] = {}
+    recorded_at: Moment
