@@ -10,7 +10,6 @@ from handlers.aws.faults import error_code, records_faults
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
     from pydantic import BaseModel
 
 

@@ -47,9 +47,16 @@ class SqsPost:
 
     def release(self, letters: Sequence[DeadLetter]) -> None:
         """Let letters be seen again at once."""
+        self._hide(letters, 0)
+
+    def hold(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters in hand for as long again."""
+        self._hide(letters, IN_HAND)
+
+    def _hide(self, letters: Sequence[DeadLetter], seconds: int) -> None:
         for queue, batch in self._batches(letters):
             entries: Any = [
-                {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": 0}
+                {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
                 for number, each in enumerate(batch)
             ]
             with records_faults("SQS"):

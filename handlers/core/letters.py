@@ -18,6 +18,8 @@ from schemas.intake import InvalidEventError, read_event
 RETENTION: Final = timedelta(days=14)
 #: SQS moved it there by itself, so nobody wrote down a reason; the outcome row and the log know it.
 GAVE_UP: Final = "GAVE_UP"
+#: Seconds after which letters in hand are held on to anew; a third of the time that they stay in hand.
+HOLD_AGAIN: Final = 300
 _POLICY: Final = re.compile(r"\bp-[0-9a-zA-Z_]{8,128}\b")
 
 Queue = Literal["dead letters", "undelivered"]
@@ -188,6 +190,9 @@ class Post(Protocol):
     def release(self, letters: Sequence[DeadLetter]) -> None:
         """Let letters be seen by others again."""
 
+    def hold(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters in hand for longer."""
+
     def resend(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
         """Send up to ten letters back to the joins; return those that SQS has taken."""
 
@@ -207,6 +212,8 @@ class Redrive:
 
     post: Post
     sleep: Callable[[float], None]
+    #: Seconds, from any beginning.
+    time: Callable[[], float]
     #: Letters a second; None for as fast as SQS takes them.
     rate: float | None = None
     #: Live joins go first: while more than this many wait, nothing is sent.
@@ -217,15 +224,17 @@ class Redrive:
     deleted: int = 0
     stopped: str = ""
     _before: int = field(default=0, init=False)
+    _held_at: float = field(default=0.0, init=False)
 
     def run(self, letters: Sequence[DeadLetter], progress: Callable[[int], None]) -> None:
         """Do it; what was not sent is released, whatever happens."""
-        self._before = self.post.returned()
+        self._before, self._held_at = self.post.returned(), self.time()
         left = list(letters)
         size = 10 if self.rate is None else max(1, min(10, round(self.rate)))
         try:
             while left and not self._tripped():
                 self._give_way()
+                self._keep_in_hand(left)
                 batch, left = left[:size], left[size:]
                 taken = self.post.resend(batch)
                 self.post.release([letter for letter in batch if letter not in taken])
@@ -237,6 +246,12 @@ class Redrive:
                     self.sleep(len(batch) / self.rate)
         finally:
             self.post.release(left)
+
+    def _keep_in_hand(self, left: Sequence[DeadLetter]) -> None:
+        """Hold on to what is left before its time in hand runs out."""
+        if self.time() - self._held_at > HOLD_AGAIN:
+            self.post.hold(left)
+            self._held_at = self.time()
 
     def _tripped(self) -> bool:
         back = self.post.returned() - self._before if self.sent else 0

@@ -58,7 +58,9 @@ def build(
         stage = Path(scratch) / "stage"
         _install(stage, python_version, architecture)
         for package in PACKAGES:
-            shutil.copytree(ROOT / package, stage / package, ignore=shutil.ignore_patterns("__pycache__", "json"))
+            shutil.copytree(
+                ROOT / package, stage / package, ignore=shutil.ignore_patterns("__pycache__", "json", "operate")
+            )
         _prune(stage)
         interpreter = _find_python(python_version)
         if interpreter:

@@ -1,0 +1,1 @@
+"""The operator's tool. Never part of the function's zip."""
