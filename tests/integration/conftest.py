@@ -1,26 +1,42 @@
-"""Single adapters against moto; where moto is wrong about AWS, against botocore's Stubber."""
+"""Single adapters against moto; where moto is wrong about AWS, against botocore's Stubber and hooks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
 from moto import mock_aws
 
 from infra.deploy.build import ROOT
 from infra.deploy.template import load
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 TABLE, BUCKET = "outcomes", "evidence-bucket"
 RESOURCES = load((ROOT / "infra" / "template.yaml").read_text())["Resources"]
+URL = "https://service"
+
+#: What a hook on `before-send` does instead of sending.
+Hook = Callable[..., AWSResponse | None]
 
 
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
@@ -37,20 +53,76 @@ def aws(credentials: None) -> Iterator[None]:  # noqa: ARG001 - a fixture that i
         yield
 
 
+@cache
+def session() -> boto3.Session:
+    """Make one session for all tests: each new one reads the services' models anew."""
+    return boto3.Session("testing", "testing", region_name="us-east-1")
+
+
 def client(service: str) -> Any:  # noqa: ANN401 - the callers name the service
-    return boto3.client(service, config=Config(retries={"mode": "standard", "total_max_attempts": 1}))  # type: ignore[call-overload]
+    return session().client(service, config=Config(retries={"mode": "standard", "total_max_attempts": 1}))  # type: ignore[call-overload]
 
 
-@pytest.fixture
-def table(aws: None) -> Any:  # noqa: ANN401, ARG001 - boto3's own type; a fixture that is needed for its effect
+def make_outcomes() -> Any:  # noqa: ANN401 - boto3's own type
     """Make the table as the template defines it."""
     told = RESOURCES["Outcomes"]["Properties"]
     names = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
     client("dynamodb").create_table(TableName=TABLE, **{name: told[name] for name in names})
-    return boto3.resource("dynamodb").Table(TABLE)
+    return session().resource("dynamodb").Table(TABLE)
+
+
+@pytest.fixture
+def table(aws: None) -> Any:  # noqa: ANN401, ARG001 - boto3's own type; a fixture that is needed for its effect
+    return make_outcomes()
 
 
 @pytest.fixture
 def bucket(aws: None) -> str:  # noqa: ARG001 - as above
-    client("s3").create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
+    """Make a bucket that locks what comes, as the template's does, only for a day."""
+    s3 = client("s3")
+    s3.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    s3.put_object_lock_configuration(Bucket=BUCKET, ObjectLockConfiguration=lock)
     return BUCKET
+
+
+def answers(status: int, body: bytes) -> Hook:
+    """Answer every request with these bytes."""
+
+    class Raw:
+        def stream(self) -> Iterator[bytes]:
+            yield body
+
+    return lambda **_: AWSResponse(URL, status, HTTPHeaders(), Raw())
+
+
+def fails(error: Exception) -> Hook:
+    """Let every request fail on its way."""
+
+    def fail(**_: object) -> None:
+        raise error
+
+    return fail
+
+
+def intercepted(service: str, hook: Hook) -> tuple[Any, list[str]]:
+    """Return a client whose requests go to a hook, and the names of the operations that it sent."""
+    made, sent = client(service), []
+    made.meta.events.register_first("before-send", lambda event_name, **_: sent.append(event_name.rpartition(".")[2]))
+    made.meta.events.register("before-send", hook)
+    return made, sent
+
+
+#: How our own records and queues may fail; none of it says anything about the event.
+TROUBLE: dict[str, Hook] = {
+    "a throttle": answers(400, b'{"__type": "ThrottlingException", "message": "about 222222222222"}'),
+    "no permission": answers(403, b'{"__type": "AccessDeniedException", "message": "arn:aws:iam::222222222222:x"}'),
+    "a server error": answers(500, b""),
+    "a gateway's page": answers(502, b"<html>"),
+    "no answer in time": fails(ReadTimeoutError(endpoint_url=URL)),
+    "a connection that is cut": fails(ConnectionClosedError(endpoint_url=URL)),
+    "a connection that is refused": fails(EndpointConnectionError(endpoint_url=URL, error="refused")),
+    "a connection that takes too long": fails(ConnectTimeoutError(endpoint_url=URL)),
+    "no credentials": fails(NoCredentialsError()),
+}

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from handlers.aws.queues import SqsDeadLetters, SqsInbox
 from handlers.core.errors import RetryableError, fault
 from handlers.core.ports import Message
 from tests.fakes import NOON
-from tests.integration.conftest import client
+from tests.integration.conftest import TROUBLE, Hook, client, intercepted
 
 WHY = fault("PolicyNotFoundException", "p-aaaaaaaa: there is no such policy")
-BODIES = ['{"a": 1}', " \t\r\n", "\u2603 \U0001f600 détail", "x" * 200_000, '{"a": "\\u0000"}']
+BODIES = {
+    "json": '{"a": 1}',
+    "blanks": " \t\r\n",
+    "unicode": "\u2603 \U0001f600 détail e\u0301",
+    "long": "x" * 200_000,
+    "escaped": '{"a": "\\u0000"}',
+    "markup": "<a>&amp;]]></a>%00+",
+}
+OURS = ("ERROR_CODE", "ERROR_MESSAGE", "FIRST_SEEN", "ATTEMPTS", "REDRIVES")
+#: What SQS takes as text (`SendMessage`, https://www.w3.org/TR/REC-xml/#charsets). moto takes everything.
+TAKEN = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 
 
 @pytest.fixture
@@ -37,7 +51,18 @@ def sent(queue: str, letter: Message) -> tuple[str, dict[str, Any]]:
     return found["Body"], {name: value.get("StringValue", value.get("BinaryValue")) for name, value in values}
 
 
-@pytest.mark.parametrize("body", BODIES, ids=["json", "blanks", "unicode", "long", "escaped"])
+def asked(letter: Message, **why: str) -> dict[str, Any]:
+    """Return what SQS is asked to take."""
+    sqs, requests = client("sqs"), []
+    sqs.meta.events.register("before-parameter-build.sqs", lambda params, **_: requests.append(params))
+    with Stubber(sqs) as stub:
+        stub.add_response("send_message", {"MessageId": "1"})
+        SqsDeadLetters(sqs, "https://queue").send(letter, fault(**why) if why else WHY)
+    [request] = requests
+    return dict(request)
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_a_letter_keeps_its_body_and_says_why(queue: str, body: str) -> None:
     assert sent(queue, message(body)) == (
         body,
@@ -51,6 +76,12 @@ def test_a_letter_keeps_its_body_and_says_why(queue: str, body: str) -> None:
     )
 
 
+def test_counters_are_numbers_so_that_tools_can_compare_them() -> None:
+    attributes = asked(message())["MessageAttributes"]
+
+    assert [attributes[name]["DataType"] for name in OURS] == ["String", "String", "String", "Number", "Number"]
+
+
 def test_a_redriven_letter_remembers_its_life(queue: str) -> None:
     before = (NOON - timedelta(days=2)).isoformat()
 
@@ -61,62 +92,117 @@ def test_a_redriven_letter_remembers_its_life(queue: str) -> None:
 
 
 def test_attributes_of_others_are_kept_as_far_as_there_is_room(queue: str) -> None:
-    _, says = sent(queue, message(**{f"other-{number}": str(number) for number in range(9)}))
+    _, says = sent(queue, message(**{f"other-{number}": str(number) for number in range(9)}, REDRIVES="1"))
 
-    assert len(says) == 10
+    assert set(says) == {*OURS, *(f"other-{number}" for number in range(5))}
     assert [says[f"other-{number}"] for number in range(5)] == ["0", "1", "2", "3", "4"]
+    assert says["REDRIVES"] == "1"
 
 
-def test_binary_attributes_are_kept(queue: str) -> None:
-    letter = replace(message(), attributes={"raw": {"DataType": "Binary", "BinaryValue": b"\x00\x01"}})
+def test_attributes_of_others_keep_their_type(queue: str) -> None:
+    others = {
+        "raw": {"DataType": "Binary", "BinaryValue": b"\x00\x01"},
+        "price": {"DataType": "Number.float", "StringValue": "1.50"},
+    }
+    letter = replace(message(), attributes=others)
 
     assert sent(queue, letter)[1]["raw"] == b"\x00\x01"
+    attributes = asked(letter)["MessageAttributes"]
+    assert {name: attributes[name] for name in others} == others
 
 
 @pytest.mark.parametrize(
-    "spoilt",
+    ("spoilt", "becomes"),
     [
-        {"FIRST_SEEN": "yesterday"},
-        {"FIRST_SEEN": "2026-11-24T12:00:00"},
-        {"ATTEMPTS": "many"},
-        {"REDRIVES": "-1"},
-        {"REDRIVES": "٣"},
-        {"ATTEMPTS": "9" * 500},
+        ({"FIRST_SEEN": "yesterday"}, ("2026-11-24T12:00:00Z", "3", "0")),
+        ({"FIRST_SEEN": "2026-11-20T12:00:00"}, ("2026-11-24T12:00:00Z", "3", "0")),
+        ({"FIRST_SEEN": "9999-12-31T23:59:59-12:00"}, ("2026-11-24T12:00:00Z", "3", "0")),
+        ({"ATTEMPTS": "many", "REDRIVES": "2"}, ("2026-11-24T12:00:00Z", "3", "2")),
+        ({"ATTEMPTS": "5", "REDRIVES": "-1"}, ("2026-11-24T12:00:00Z", "8", "0")),
+        ({"ATTEMPTS": "1.5", "REDRIVES": "٣"}, ("2026-11-24T12:00:00Z", "3", "0")),
+        ({"ATTEMPTS": "9" * 5000}, ("2026-11-24T12:00:00Z", "3", "0")),
     ],
-    ids=str,
+    ids=["no date", "no zone", "no UTC form", "no number", "negative", "fraction and other digits", "endless"],
 )
-def test_attributes_that_somebody_spoilt_cost_no_letter(queue: str, spoilt: dict[str, str]) -> None:
+def test_attributes_that_somebody_spoilt_cost_no_letter(
+    queue: str, spoilt: dict[str, str], becomes: tuple[str, ...]
+) -> None:
     body, says = sent(queue, message("the body", **spoilt))
 
     assert body == "the body"
+    assert (says["FIRST_SEEN"], says["ATTEMPTS"], says["REDRIVES"]) == becomes
     assert says["ERROR_CODE"] == "PolicyNotFoundException"
-    assert says["FIRST_SEEN"] == "2026-11-24T12:00:00Z"
-    assert int(says["ATTEMPTS"]) >= 3
 
 
-def test_the_longest_reason_fits(queue: str) -> None:
-    sqs = client("sqs")
-    odd = fault("C" * 5000, "\x00\ufffe\U0001f600" + "m" * 5000)
+def test_attributes_of_ours_that_somebody_made_binary_cost_no_letter(queue: str) -> None:
+    binary = {name: {"DataType": "Binary", "BinaryValue": b"\x00"} for name in OURS}
 
-    SqsDeadLetters(sqs, queue).send(message(), odd)
+    body, says = sent(queue, replace(message("the body"), attributes=binary))
 
-    assert len(sqs.receive_message(QueueUrl=queue)["Messages"]) == 1
+    assert (body, says["FIRST_SEEN"], says["ATTEMPTS"]) == ("the body", "2026-11-24T12:00:00Z", "3")
 
 
-def test_postponing_hides_a_message(queue: str) -> None:
-    sqs = client("sqs")
+ANY_TEXT = st.text(st.characters(categories=None) | st.sampled_from("0123456789-:T+Z@"), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example("\ufffe", "\x00\ud800\uffff" + "m" * 5000, "x", "x")
+@example("C" * 5000, "", "0001-01-01T00:00:00+00:00", "999999999")
+@given(code=ANY_TEXT, why=st.text(st.characters(categories=None)), seen=ANY_TEXT, count=ANY_TEXT)
+def test_no_reason_and_no_attribute_makes_a_letter_that_sqs_refuses(
+    code: str, why: str, seen: str, count: str
+) -> None:
+    letter = message("the body", FIRST_SEEN=seen, ATTEMPTS=count, REDRIVES=count, ERROR_MESSAGE=seen)
+
+    request = asked(letter, code=code, message=why)
+
+    assert request["MessageBody"] == "the body"
+    texts = [request["MessageAttributes"][name]["StringValue"] for name in OURS]
+    assert all(TAKEN.fullmatch(text) and len(text) <= 1024 for text in texts)
+    assert all(text.isascii() and text.isdecimal() for text in texts[3:])
+
+
+def test_a_postponed_message_is_hidden_for_as_long_as_it_is_told(queue: str) -> None:
+    sqs, told = client("sqs"), []
+    sqs.meta.events.register(
+        "before-parameter-build.sqs.ChangeMessageVisibility", lambda params, **_: told.append(params)
+    )
     sqs.send_message(QueueUrl=queue, MessageBody="x")
     [found] = sqs.receive_message(QueueUrl=queue)["Messages"]
 
     SqsInbox(sqs, queue).postpone(replace(message(), receipt_handle=found["ReceiptHandle"]), 900)
 
     assert "Messages" not in sqs.receive_message(QueueUrl=queue)
+    assert told == [{"QueueUrl": queue, "ReceiptHandle": found["ReceiptHandle"], "VisibilityTimeout": 900}]
+
+
+def test_a_message_can_be_seen_again_at_once(queue: str) -> None:
+    sqs = client("sqs")
+    sqs.send_message(QueueUrl=queue, MessageBody="x")
+    [found] = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=600)["Messages"]
+
+    SqsInbox(sqs, queue).postpone(replace(message(), receipt_handle=found["ReceiptHandle"]), 0)
+
+    assert [again["Body"] for again in sqs.receive_message(QueueUrl=queue)["Messages"]] == ["x"]
 
 
 def test_a_queue_that_is_gone_is_passing(queue: str) -> None:
     sqs = client("sqs")
 
-    with pytest.raises(RetryableError):
+    with pytest.raises(RetryableError, match=r"^SQS\."):
         SqsDeadLetters(sqs, queue + "-gone").send(message(), WHY)
-    with pytest.raises(RetryableError):
+    with pytest.raises(RetryableError, match=r"^SQS\."):
         SqsInbox(sqs, queue + "-gone").postpone(message(), 30)
+
+
+@pytest.mark.parametrize("hook", TROUBLE.values(), ids=TROUBLE)
+def test_a_queue_that_cannot_be_reached_is_passing(hook: Hook) -> None:
+    sqs, called = intercepted("sqs", hook)
+
+    with pytest.raises(RetryableError, match=r"^SQS\.") as one:
+        SqsDeadLetters(sqs, "https://queue").send(message(), WHY)
+    with pytest.raises(RetryableError, match=r"^SQS\.") as two:
+        SqsInbox(sqs, "https://queue").postpone(message(), 30)
+
+    assert called == ["SendMessage", "ChangeMessageVisibility"]
+    assert "222222222222" not in f"{one.value} {two.value}"
