@@ -53,7 +53,11 @@ def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None)
 
 @cli.command("list")
 @click.option(
-    "--by", type=click.Choice(["code", "account", "policy", "event", "day"]), default="code", show_default=True
+    "--by",
+    type=click.Choice(["code", "account", "policy", "event", "day"]),
+    default="code",
+    show_default=True,
+    help="What to group by.",
 )
 @filtered
 @as_json
@@ -237,7 +241,7 @@ def outcome_of(bench: Workbench, account_id: str, *, machine: bool) -> None:
 
 
 @cli.command("outcomes")
-@click.option("--status", type=click.Choice(["FAILED", "RETRYING"]), default="FAILED", show_default=True)
+@click.option("--status", type=click.Choice(["FAILED", "RETRYING"]), default="FAILED", show_default=True, help="Which.")
 @as_json
 @on_workbench
 def outcomes(bench: Workbench, status: str, *, machine: bool) -> None:
