@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 STAGE ?= prod
+STACK ?= joinguard
 # One place pins uv: pyproject.toml.
 UV_PIN := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
 RUN := .venv/bin/python
@@ -39,6 +40,14 @@ logs: setup ## Print the worker's log
 destroy: setup ## Take the installation down; dry unless ARGS='--confirm --reason "…"'
 deploy forwarder delegation-policy status logs destroy:
 	@$(RUN) -m infra.deploy $@ --stage $(STAGE) $(ARGS)
+
+##@ An operator at work (STACK=joinguard; runbook: RUNBOOK.md)
+
+.PHONY: dlq redrive
+dlq: setup ## Show what waits in the dead letters, and why (ARGS='show ID' and every other command of the tool)
+	@$(RUN) -m handlers.operate --stack $(STACK) $(or $(ARGS),list)
+redrive: setup ## Put dead letters back; dry unless ARGS='--confirm --reason "…"'
+	@$(RUN) -m handlers.operate --stack $(STACK) redrive $(ARGS)
 
 ##@ Working on it
 
