@@ -214,7 +214,7 @@ class Redrive:
     sleep: Callable[[float], None]
     #: Seconds, from any beginning.
     time: Callable[[], float]
-    #: Letters a second; None for as fast as SQS takes them.
+    #: Letters a second; None for as fast as SQS takes them, live joins or not.
     rate: float | None = None
     #: Live joins go first: while more than this many wait, nothing is sent.
     yield_above: int = 50
@@ -260,7 +260,7 @@ class Redrive:
         return bool(self.stopped)
 
     def _give_way(self) -> None:
-        while self.post.waiting() > self.yield_above:
+        while self.rate is not None and self.post.waiting() > self.yield_above:
             self.sleep(2)
 
 

@@ -120,7 +120,11 @@ def show_letter(bench: Workbench, message_id: str, *, machine: bool) -> None:
 @filtered
 @acting
 @click.option("--max-redrives", default=3, show_default=True, help="Leave out what was put back so often.")
-@click.option("--rate", type=float, help="Letters a second. Default: what the workers absorb. 0: as fast as SQS.")
+@click.option(
+    "--rate",
+    type=float,
+    help="Letters a second. Default: what the workers absorb. 0: as fast as SQS, before live joins.",
+)
 @click.option("--breaker", default=5, show_default=True, help="Stop when so many came back dead.")
 @click.option("--force", is_flag=True, help="Also what would only come back.")
 @click.option("--native", is_flag=True, help="Let SQS move all dead letters by itself.")

@@ -25,6 +25,7 @@ from infra.local.installation import build_local, install
 from infra.local.standin import running
 from infra.local.watch import Watch
 from tests.bench.burst import Burst, Experiment
+from tests.bench.letters import handle_letters
 from tests.bench.paces import Aimd, Fixed, Shared, Unpaced
 from tests.bench.plot import draw
 from tests.bench.rival import run_rival
@@ -189,7 +190,15 @@ def warm(batches: int = 1_000) -> dict[str, Any]:
     return found
 
 
-PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm": warm}
+def letters() -> dict[str, Any]:
+    """List and redrive 10,000 letters with the operator's tool, over a plain loop of receive, send, delete."""
+    with console.status("10,000 letters"):
+        rows = handle_letters(10_000)
+    table("10,000 dead letters in the embedded AWS", rows)
+    return rows
+
+
+PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm": warm, "letters": letters}
 
 
 @click.command()

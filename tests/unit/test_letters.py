@@ -208,9 +208,9 @@ def test_live_joins_go_first() -> None:
     clock = FakeClock()
     post = FakePost([letter()], waits=[500, 200, 51, 50])
 
-    engine(post, clock).run(list(post.browse()), lambda _: None)
+    engine(post, clock, rate=10.0).run(list(post.browse()), lambda _: None)
 
-    assert clock.slept == [2, 2, 2]
+    assert clock.slept[:3] == [2, 2, 2]
     assert len(post.joins) == 1
 
 
