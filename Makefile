@@ -99,6 +99,8 @@ help: ## Show this
 	@$(PYTHON) -m venv .venv >&2
 	@.venv/bin/pip install --quiet --disable-pip-version-check $(UV_PIN) >&2
 	@.venv/bin/uv sync --quiet --frozen --python $(RUN) >&2
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s/.venv/bin/python" -m handlers.operate "$$@"\n' "$(CURDIR)" "$(CURDIR)" > .venv/bin/joinguard
+	@chmod +x .venv/bin/joinguard
 	@touch $@
 
 .venv-aws/.made: GROUP = emulator

@@ -55,6 +55,10 @@ _LATER: Final = frozenset(
 
 #: All that a call through botocore can end in. An answer that is no text at all it does not even wrap.
 FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError, UnicodeDecodeError)
+#: What an answer ends in that is JSON, but of another shape than botocore's parsers take for granted.
+_MISSHAPEN: Final = (AttributeError, KeyError, TypeError)
+#: No answer of AWS's own: lost on its way, or garbled.
+_NO_ANSWER: Final = (HTTPClientError, ConnectionError, ResponseParserError, UnicodeDecodeError, *_MISSHAPEN)
 
 _SERVER_ERROR: Final = 500
 #: The call was never sent.
@@ -66,7 +70,7 @@ def organizations_faults() -> Iterator[None]:
     """Translate what Organizations answers: passing by its code, everything else lasting."""
     try:
         yield
-    except FAILURES as error:
+    except (*FAILURES, *_MISSHAPEN) as error:
         raise _translate(error) from error
 
 
@@ -90,14 +94,15 @@ def error_code(error: Exception) -> str:
     return type(error).__name__
 
 
-def _translate(error: ClientError | BotoCoreError | ResponseParserError | UnicodeDecodeError) -> JoinguardError:
+def _translate(error: Exception) -> JoinguardError:
     code = error_code(error)
     if not isinstance(error, ClientError):
         return _without_answer(error, code)
     message = error.response.get("Error", {}).get("Message") or "AWS gave no message"
     reason = error.response.get("Reason")
     why = fault(code, message, str(reason) if reason else None)
-    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+    # Where an answer names no code, botocore puts the status there: it is a page of something on the way.
+    if code.isdecimal() or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
         return RetryableError(why, soon=True, unclear=True)
     if code in _SOON:
         return RetryableError(why, soon=True)
@@ -106,13 +111,13 @@ def _translate(error: ClientError | BotoCoreError | ResponseParserError | Unicod
     return AccountNotFoundError(why) if code == "TargetNotFoundException" else PermanentError(why)
 
 
-def _without_answer(error: BotoCoreError | ResponseParserError | UnicodeDecodeError, code: str) -> JoinguardError:
+def _without_answer(error: Exception, code: str) -> JoinguardError:
     why = fault(code, str(error))
     if isinstance(error, ParamValidationError):
         return PermanentError(why)
     if isinstance(error, _NOT_SENT):
         return RetryableError(why, soon=True)
-    if isinstance(error, HTTPClientError | ConnectionError | ResponseParserError | UnicodeDecodeError):
+    if isinstance(error, _NO_ANSWER):
         return RetryableError(why, soon=True, unclear=True)
     # Credentials, endpoints, settings: they say nothing about the event.
     return RetryableError(why)

@@ -39,8 +39,8 @@ class DynamoLedger:
         begin ────────▶ intend ────────▶ settle
         attempts + 1    intents[n] = …   status, results; lease and proven intents gone
         lease           only if          only if
-        only if         attempts = n     attempts = n
-        not final and
+        only if         attempts = n     attempts = n and
+        not final and                    not final, but for the same
         no lease runs
     """
 
@@ -130,8 +130,10 @@ class DynamoLedger:
                 event,
                 f"SET {', '.join(f'#{name} = :{name}' for name in values)} "
                 f"REMOVE {', '.join([*(f'#{name}' for name in gone), *(f'intents.{name}' for name in proven)])}",
-                "attempts = :attempt",
-                {":attempt": attempt} | {f":{name}": value for name, value in values.items()},
+                # The same final outcome once more is no conflict: botocore may have seen no answer the first time.
+                "attempts = :attempt AND #status IN (:retrying, :failed, :status)",
+                {":attempt": attempt, ":retrying": OutcomeStatus.RETRYING.value, ":failed": OutcomeStatus.FAILED.value}
+                | {f":{name}": value for name, value in values.items()},
                 names={f"#{name}": name for name in [*values, *gone]} | proven,
             )
         except _RefusedError:
@@ -184,7 +186,8 @@ def outcome(row: Mapping[str, Any]) -> Outcome:
 
 def stamp(moment: datetime) -> str:
     """Write a moment so that the order of texts is the order of time."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not by strftime, which writes the years before 1000 with less than four digits.
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def redact(text: str) -> str:
 
 def fault(code: str, message: str, reason: str | None = None) -> Fault:
     """Describe a failure without account ids, e-mail addresses or ARNs."""
-    return Fault(code=redact(code), message=redact(message) or code, reason=redact(reason) if reason else None)
+    return Fault(code=redact(code), message=redact(message) or redact(code), reason=redact(reason) if reason else None)
 
 
 class JoinguardError(Exception):

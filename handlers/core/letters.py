@@ -59,6 +59,15 @@ class DeadLetter:
         return int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
 
     @property
+    def first_seen(self) -> datetime:
+        """When it first came, before any redrive; at least when it was sent here."""
+        try:
+            seen = datetime.fromisoformat(self.says("FIRST_SEEN"))
+        except ValueError:
+            return self.sent_at
+        return min(self.sent_at, max(seen, self.sent_at - RETENTION * 4)) if seen.tzinfo else self.sent_at
+
+    @property
     def policies(self) -> list[str]:
         """The policies that its reason names."""
         return sorted(set(_POLICY.findall(self.says("ERROR_MESSAGE"))))

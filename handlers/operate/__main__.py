@@ -103,6 +103,7 @@ def show_letter(bench: Workbench, message_id: str, *, machine: bool) -> None:
         "next step": next_step(letter.code),
         "would fail again": bench.preflight.would_fail(letter) or "nothing speaks against a redrive",
         "attributes": {name: letter.says(name) for name in letter.attributes},
+        "history": bench.history(letter),
         "outcome": json.loads(outcome.model_dump_json(exclude_none=True)) if outcome else None,
         "evidence": evidence,
         "body": letter.body,
@@ -170,7 +171,7 @@ def redrive(  # noqa: PLR0913, PLR0917 - the options of a command
     talk.print(f"{engine.sent} sent, {engine.deleted} of them deleted, {len(plan.chosen) - engine.sent} left")
     if engine.stopped:
         raise OperateError(engine.stopped)
-    sys.exit(0 if engine.deleted == len(plan.chosen) else 1)
+    sys.exit(0 if engine.deleted == len(plan.chosen) and not plan.left_out else 1)
 
 
 @cli.command()
@@ -289,10 +290,21 @@ def _move(bench: Workbench, wanted: Filter, reason: str | None, *, confirm: bool
         return
     deed = bench.begin("move", reason, [])
     handle = bench.move_all()
-    deed.end(started=1)
-    talk.print(f"task {handle}")
-    for task in bench.moves()[:1]:
-        talk.print(f"{task['Status']}: {task.get('ApproximateNumberOfMessagesMoved', 0)} moved")
+    talk.print("SQS moves; Ctrl-C cancels what is not moved yet")
+    try:
+        with progress() as bar:
+            bar_id = bar.add_task("moving", total=None)
+            while (task := bench.moving())["Status"] == "RUNNING":
+                total = task.get("ApproximateNumberOfMessagesToMove")
+                bar.update(bar_id, completed=task.get("ApproximateNumberOfMessagesMoved", 0), total=total)
+                time.sleep(2)
+    except KeyboardInterrupt:
+        bench.cancel_move(handle)
+        task = bench.moving()
+    moved = int(task.get("ApproximateNumberOfMessagesMoved", 0))
+    deed.end(moved=moved)
+    talk.print(f"{task['Status']}: {moved} moved{'; ' + task['FailureReason'] if 'FailureReason' in task else ''}")
+    sys.exit(0 if task["Status"] == "COMPLETED" else 1)
 
 
 @contextmanager
@@ -322,6 +334,8 @@ def _may(plan: Plan, reason: str | None, *, confirm: bool) -> bool:
     """Tell whether a plan is to be carried out."""
     if not plan.chosen:
         talk.print("nothing to do")
+        if confirm and plan.left_out:
+            sys.exit(1)
         return False
     if not (confirm and reason):
         talk.print('Nothing was done; say --confirm --reason "…" to do it')
@@ -330,4 +344,4 @@ def _may(plan: Plan, reason: str | None, *, confirm: bool) -> bool:
 
 
 if __name__ == "__main__":
-    cli(prog_name="python -m handlers.operate")
+    cli(prog_name="joinguard")

@@ -17,7 +17,7 @@ from handlers.core.letters import Plan, group
 from schemas.outcome import Outcome
 
 talk: Final = Console(stderr=True, soft_wrap=True)
-show: Final = Console(width=None if sys.stdout.isatty() else 140)
+show: Final = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def tell_plan(plan: Plan, what: str, seconds: float | None) -> None:
@@ -74,7 +74,9 @@ def rows(title: str, told: list[dict[str, Any]], *, machine: bool) -> None:
         talk.print(f"{title}: none")
         return
     names = [name for name, value in told[0].items() if not isinstance(value, list)]
-    table = Table(*names, title=title)
+    table = Table(title=title)
+    for number, name in enumerate(names):
+        table.add_column(name, overflow="fold", no_wrap=number == 0)
     for row in told:
         table.add_row(*(escape(str(row[name])) for name in names))
     show.print(table)

@@ -1,6 +1,7 @@
 """The wiring of the operator's tool: from a stack's name to everything that it works with."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import boto3
@@ -15,7 +16,7 @@ from handlers.aws.pseudonyms import KmsPseudonyms
 from handlers.bootstrap import SystemClock
 from handlers.core.acts import Actor, Deed
 from handlers.core.letters import DeadLetter
-from schemas.act import Action
+from schemas.act import Act, Action
 
 
 class OperateError(Exception):
@@ -46,10 +47,28 @@ class Workbench:
         arn = self._arn(self.dead_letters_url)
         return str(self.sqs.start_message_move_task(SourceArn=arn)["TaskHandle"])
 
-    def moves(self) -> list[dict[str, Any]]:
-        """Return how SQS's own move tasks stand, the latest first."""
+    def moving(self) -> dict[str, Any]:
+        """Return how SQS's own latest move task stands."""
         arn = self._arn(self.dead_letters_url)
-        return list(self.sqs.list_message_move_tasks(SourceArn=arn, MaxResults=10).get("Results", []))
+        return dict(self.sqs.list_message_move_tasks(SourceArn=arn, MaxResults=1)["Results"][0])
+
+    def cancel_move(self, handle: str) -> None:
+        """Let SQS move no more; what it has moved stays moved."""
+        self.sqs.cancel_message_move_task(TaskHandle=handle)
+
+    def history(self, letter: DeadLetter) -> list[str]:
+        """Return what operators did to a letter of this body since it was first seen, oldest first."""
+        digest, day = letter.digest().body_sha256, letter.first_seen.date()
+        keys: list[str] = []
+        while day <= self.clock.now().date():
+            keys += [each for each in self.archive.under(f"acts/{day:%Y/%m/%d}/") if each.endswith("/intended.json")]
+            day += timedelta(days=1)
+        acts = [Act.model_validate_json(self.archive.read(key)) for key in keys]
+        return [
+            f"{act.recorded_at:%Y-%m-%d %H:%M}Z {act.action} by {act.actor_id}: {act.reason}"
+            for act in sorted(acts, key=lambda act: act.recorded_at)
+            if digest in {each.body_sha256 for each in act.letters}
+        ]
 
     def _arn(self, url: str) -> str:
         asked = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])

@@ -89,6 +89,22 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     assert [each["status"] for each in json.loads(table.stdout)] == ["ENFORCED"]
 
 
+def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -> None:
+    _, event = fail(pipeline)
+    pipeline.relay.fail_next("AttachPolicy", (400, "PolicyTypeNotEnabledException"))
+    operate(pipeline, "redrive", "--confirm", "--reason", "tried too early")
+    pipeline.watch.until_quiet()
+
+    [group] = listed(pipeline)
+    shown = json.loads(operate(pipeline, "show", group["ids"][0], "--json").stdout)
+
+    assert group["redrives"] == 1
+    assert shown["outcome"]["event_id"] == event["detail"]["eventID"]
+    assert [each.partition("Z ")[2].partition(" by ")[0] for each in shown["history"]] == ["redrive"]
+    assert "tried too early" in shown["history"][0]
+    assert len(shown["evidence"]) == 2
+
+
 def test_every_act_is_on_record_before_and_after_and_names_nobody_in_clear(pipeline: Pipeline) -> None:
     account_id, _ = fail(pipeline)
     before = len(acts(pipeline))
@@ -112,7 +128,7 @@ def test_what_would_only_come_back_is_left_out_unless_forced(pipeline: Pipeline)
 
     plan = operate(pipeline, "redrive", "--confirm", "--reason", "x")
 
-    assert plan.returncode == 0
+    assert plan.returncode == 1
     assert "left out" in plan.stdout
     assert "nothing to do" in plan.stderr
     assert pipeline.watch.dead() == 1

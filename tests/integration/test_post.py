@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -113,3 +114,33 @@ def test_a_lost_connection_is_passing(post: SqsPost, queues: dict[str, str], ope
         stub.add_client_error(operation, "ServiceUnavailable", http_status_code=503)
         with pytest.raises(RetryableError, match=r"SQS\."):
             calls[operation](letters)
+
+
+class Killed(BaseException):
+    """As little to be caught as a SIGKILL, but for what `finally` does."""
+
+
+@pytest.mark.parametrize("dies_at", range(1, 16))
+def test_an_interrupt_at_any_call_loses_nothing(queues: dict[str, str], dies_at: int) -> None:
+    """Each call to SQS in turn: browsing, sending, deleting, releasing."""
+    fill(queues, 23)
+    sqs, calls = client("sqs"), 0
+
+    def die(**_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == dies_at:
+            raise Killed
+
+    sqs.meta.events.register("before-call.sqs", die)
+    dying = SqsPost(sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"])
+    with suppress(Killed):
+        Redrive(dying, lambda _: None, lambda: 0.0).run(list(dying.browse()), lambda _: None)
+
+    back = [each["Body"] for each in all_of(queues["joins"])]
+    # What died in hand is there again when its time in hand is over.
+    waiting = client("sqs").get_queue_attributes(QueueUrl=queues["dead"], AttributeNames=["All"])["Attributes"]
+    left = int(waiting["ApproximateNumberOfMessages"]) + int(waiting["ApproximateNumberOfMessagesNotVisible"])
+    assert len(back) == len(set(back)), "sent twice"
+    assert len(back) + left >= 23
+    assert len(back) + left <= 23 + 10, "no more than one batch is in both queues"

@@ -341,3 +341,51 @@ def test_every_command_explains_itself(command: Any) -> None:  # noqa: ANN401 - 
     assert told.exit_code == 0
     assert command.help
     assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+class Moves:
+    """SQS's own move task, which neither moto nor the embedded AWS has."""
+
+    def __init__(self, *states: str) -> None:
+        self.states = list(states)
+        self.cancelled: list[str] = []
+
+    def get_queue_attributes(self, **_: object) -> dict[str, Any]:
+        return {"Attributes": {"QueueArn": "arn"}}
+
+    def start_message_move_task(self, **_: object) -> dict[str, Any]:
+        return {"TaskHandle": "handle"}
+
+    def cancel_message_move_task(self, *, TaskHandle: str) -> None:  # noqa: N803 - SQS's own name
+        self.cancelled.append(TaskHandle)
+
+    def list_message_move_tasks(self, **_: object) -> dict[str, Any]:
+        state = self.states.pop(0)
+        if state == "interrupt":
+            raise KeyboardInterrupt
+        return {"Results": [{"Status": state, "ApproximateNumberOfMessagesMoved": 7}]}
+
+
+@pytest.mark.parametrize(
+    ("states", "status", "cancelled"),
+    [(["COMPLETED"], 0, []), (["FAILED"], 1, []), (["interrupt", "CANCELLED"], 1, ["handle"])],
+    ids=["done", "failed", "interrupted"],
+)
+def test_sqs_own_move_is_watched_and_can_be_cancelled(states: list[str], status: int, cancelled: list[str]) -> None:
+    moves = Moves(*states)
+    kept: list[object] = []
+
+    class Records:
+        def record(self, _key: str, act: object) -> bool:
+            kept.append(act)
+            return True
+
+    parts: dict[str, Any] = {"sqs": moves, "archive": Records()}
+    at = replace(bench(FakePost([])), **parts)
+
+    done = CliRunner().invoke(redrive, ["--native", "--confirm", "--reason", "all at once"], obj=lambda: at)
+
+    assert done.exit_code == status, done.output
+    assert moves.cancelled == cancelled
+    assert [getattr(act, "phase", "") for act in kept] == ["intended", "done"]
+    assert getattr(kept[1], "results", {}) == {"moved": 7}
