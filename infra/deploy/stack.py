@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from botocore.exceptions import ClientError, WaiterError
 
+from infra.deploy.template import without_comments
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -61,7 +63,7 @@ def plan(
         StackName=stack,
         ChangeSetName=f"joinguard-{uuid.uuid4()}",
         ChangeSetType=kind,
-        TemplateBody=template,
+        TemplateBody=without_comments(template),
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM"],
     )["Id"]

@@ -36,3 +36,11 @@ def dump(template: dict[str, Any]) -> str:
     """Write a template that was loaded, long forms and all."""
     text: str = yaml.safe_dump(template, sort_keys=False)
     return text
+
+
+def without_comments(text: str) -> str:
+    """Leave out the lines that only readers need: CloudFormation counts them in its 51,200 bytes.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+    """
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")) + "\n"

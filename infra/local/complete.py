@@ -31,6 +31,7 @@ NOT_CHECKED: Final = (
         "which accounts and policies the role may name: the stand-in checks every call to Organizations against one "
         "made-up ARN, so that ARN stands in for the resources in the role's statements; the actions are enforced"
     ),
+    "batch calls to SQS: the stand-in asks for actions of their own, which are added to the roles",
     "throttles, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
 )
 
@@ -41,6 +42,7 @@ class IncompleteError(Exception):
 
 #: What the stand-in's CloudFormation refuses a template for.
 _UNKNOWN_TYPES: Final = frozenset({"AWS::CloudWatch::CompositeAlarm"})
+_BATCHED: Final = frozenset({"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:SendMessage"})
 _NO_METRIC_MATH: Final = frozenset({"NoEvidence"})
 
 
@@ -74,7 +76,7 @@ def complete(aws: StandIn, stack: str) -> None:
     _speak_plainly(aws, made["AWS::SQS::Queue"], made["AWS::S3::Bucket"])
     _lock(aws, resources["Evidence"], parameters)
     for role in made["AWS::IAM::Role"]:
-        _allow_made_up_arn(aws, role)
+        _allow_in_its_words(aws, role)
     differences = [
         f"{what} is {found!r}, not {wanted!r}"
         for what, wanted, found in _read_back(aws, resources, parameters, told)
@@ -109,14 +111,21 @@ def _without_tls(policy: str) -> str:
     return json.dumps(document)
 
 
-def _allow_made_up_arn(aws: StandIn, role: str) -> None:
-    """Let a role's statements about Organizations name the one resource that the stand-in knows there."""
+def _allow_in_its_words(aws: StandIn, role: str) -> None:
+    """Say a role's permissions as the stand-in asks for them.
+
+    It checks every call to Organizations against one made-up ARN, and asks for batch actions of SQS by names that
+    AWS does not have.
+    """
     iam = aws.client("iam")
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
         for statement in document["Statement"]:
-            if all(action.startswith("organizations:") for action in _listed(statement["Action"])):
+            actions = _listed(statement["Action"])
+            if all(action.startswith("organizations:") for action in actions):
                 statement["Resource"] = f"arn:aws:organizations::{aws.access_key_id}:organization/*"
+            if batches := [f"{action}Batch" for action in actions if action in _BATCHED]:
+                statement["Action"] = [*actions, *batches]
         iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
 
 

@@ -69,6 +69,7 @@ def install(aws: StandIn, *, package: Path, told: Callable[[str], None], account
         "ManagementAccountId": organization["MasterAccountId"],
         "CodeBucket": CODE_BUCKET,
         "CodeKey": upload_code(s3, CODE_BUCKET, package),
+        "OperatorPrincipalArn": f"arn:aws:iam::{organization['MasterAccountId']}:root",
     }
     made = configure(aws, policy_ids, parameters)
     told("infra/template.yaml deployed through CloudFormation")

@@ -38,6 +38,17 @@ def operate(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
     )
 
 
+def taking(pipeline: Pipeline, role: str) -> dict[str, str]:
+    """Return the credentials of one of the template's operator roles."""
+    arn = pipeline.aws.client("iam").get_role(RoleName=pipeline.resource(role))["Role"]["Arn"]
+    taken = pipeline.aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": taken["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": taken["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": taken["SessionToken"],
+    }
+
+
 def listed(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
     done = operate(pipeline, "list", "--json", *arguments)
     assert done.returncode == 0, done.stderr
@@ -204,3 +215,40 @@ def test_sqs_own_move_task_takes_no_filter(pipeline: Pipeline) -> None:
     """The stand-in has no move task; what can be checked is that nothing is asked of it wrongly."""
     assert operate(pipeline, "redrive", "--native", "--code", "x").returncode == 2
     assert "SQS would move all" in operate(pipeline, "redrive", "--native").stderr
+
+
+def test_who_looks_can_look_and_do_nothing_else(pipeline: Pipeline) -> None:
+    """Under IAM enforcement, with the role of the template."""
+    account_id, _ = fail(pipeline)
+    role = taking(pipeline, "OperatorReads")
+
+    [group] = json.loads(operate(pipeline, "list", "--json", **role).stdout)
+    shown = operate(pipeline, "show", group["ids"][0], **role)
+    assert shown.returncode == 0, shown.stderr
+    assert "nothing speaks against a redrive" in shown.stdout
+    assert operate(pipeline, "outcome", account_id, **role).returncode == 0
+    assert operate(pipeline, "outcomes", **role).returncode == 0
+    for act in (["redrive"], ["drop", "--code", group["code"]], ["enforce", account_id]):
+        refused = operate(pipeline, *act, "--confirm", "--reason", "x", **role)
+        assert refused.returncode == 1
+        assert "Error: S3.AccessDenied" in refused.stderr
+    assert pipeline.watch.dead() == 1
+
+
+def test_who_acts_can_do_all_of_it(pipeline: Pipeline) -> None:
+    account_id, event = fail(pipeline)
+    role = taking(pipeline, "OperatorActs")
+
+    dropped = operate(pipeline, "drop", "--account", account_id, "--confirm", "--reason", "x", **role)
+    assert dropped.returncode == 0, dropped.stderr
+    key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
+    pipeline.relay.fail_next("AttachPolicy", (400, "PolicyTypeNotEnabledException"))
+    restored = operate(pipeline, "restore", key, "--confirm", "--reason", "x", **role)
+    assert restored.returncode == 0, restored.stderr
+    pipeline.watch.until_quiet()
+    done = operate(pipeline, "redrive", "--confirm", "--reason", "x", **role)
+    assert done.returncode == 0, done.stderr
+    assert operate(pipeline, "enforce", account_id, "--confirm", "--reason", "x", **role).returncode == 0
+    pipeline.watch.until_quiet()
+
+    assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
