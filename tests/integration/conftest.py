@@ -114,10 +114,14 @@ def intercepted(service: str, hook: Hook) -> tuple[Any, list[str]]:
     return made, sent
 
 
+#: What the answers below tell, and what must not get into logs, outcomes and evidence.
+SECRETS = ("222222222222", "arn:", "jane")
 #: How our own records and queues may fail; none of it says anything about the event.
 TROUBLE: dict[str, Hook] = {
     "a throttle": answers(400, b'{"__type": "ThrottlingException", "message": "about 222222222222"}'),
-    "no permission": answers(403, b'{"__type": "AccessDeniedException", "message": "arn:aws:iam::222222222222:x"}'),
+    "no permission": answers(
+        403, b'{"__type": "AccessDeniedException", "message": "arn:aws:iam::222222222222:user/jane may not"}'
+    ),
     "a server error": answers(500, b""),
     "a gateway's page": answers(502, b"<html>"),
     "no answer in time": fails(ReadTimeoutError(endpoint_url=URL)),

@@ -14,7 +14,7 @@ from handlers.core.errors import RetryableError, fault
 from schemas.evidence import Evidence
 from schemas.outcome import AttachmentResult, OutcomeStatus, PolicyOutcome
 from tests.fakes import NOON, POLICIES
-from tests.integration.conftest import TROUBLE, Hook, client, intercepted
+from tests.integration.conftest import SECRETS, TROUBLE, Hook, client, intercepted
 
 EVIDENCE = Evidence(
     event_id="event-1",
@@ -92,7 +92,8 @@ def test_what_else_the_bucket_says_is_passing(code: str, status: int) -> None:
 def test_a_bucket_that_cannot_be_reached_is_passing(hook: Hook) -> None:
     s3, sent = intercepted("s3", hook)
 
-    with pytest.raises(RetryableError, match=r"^S3\."):
+    with pytest.raises(RetryableError, match=r"^S3\.") as raised:
         S3Archive(s3, "bucket").record("evidence/1", EVIDENCE)
 
     assert sent == ["PutObject"]
+    assert not any(secret in str(raised.value) for secret in SECRETS)

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import boto3
 import pytest
+from boto3.dynamodb.conditions import Key
 from botocore.stub import Stubber
-from hypothesis import settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from moto import mock_aws
 
-from handlers.aws.ledger import DynamoLedger, outcome
+from handlers.aws.ledger import DynamoLedger, outcome, stamp
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.ports import Attempt, Settlement
 from schemas.events import Join, NoJoin
 from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
 from tests.fakes import ACCOUNT, NOON, POLICIES
-from tests.integration.conftest import RESOURCES, TABLE, client
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from tests.integration.conftest import SECRETS, TABLE, TROUBLE, Hook, client, intercepted
 
 JOIN = Join(
     event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
 )
 OTHER = NoJoin(event_id="event-2", event_name="MoveAccount", event_time=NOON, source="aws.organizations", reason="no")
 LEASE = timedelta(seconds=70)
+SECOND = timedelta(seconds=1)
+WHY = fault("CODE", "a message", "A_REASON")
 ATTACHED = tuple(PolicyOutcome(policy_id=policy_id, result=AttachmentResult.ATTACHED) for policy_id in POLICIES)
+HALF_DONE = (ATTACHED[0], PolicyOutcome(policy_id=POLICIES[1], result=AttachmentResult.FAILED, fault=WHY))
 
 
 def settled(status: OutcomeStatus, *proven: int, unclear: frozenset[str] = frozenset()) -> Settlement:
-    why = None if status is OutcomeStatus.ENFORCED else fault("CODE", "a message")
+    why = None if status is OutcomeStatus.ENFORCED else WHY
     return Settlement(status, ATTACHED, why, "evidence/1", frozenset(proven), unclear)
 
 
@@ -54,19 +53,41 @@ def ledger(table: Any) -> DynamoLedger:  # noqa: ANN401, ARG001 - boto3's own ty
 
 
 def test_the_first_attempt_owes_nothing(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
-    begun = begin(ledger)
+    begun = begin(ledger, now=NOON + SECOND)
 
     assert begun == Attempt(number=1, interrupted={}, unclear=frozenset())
-    assert outcome(row(table)).status is OutcomeStatus.RETRYING
-    assert outcome(row(table)).lease_until == NOON + LEASE
+    assert outcome(row(table)) == Outcome(
+        account_id=ACCOUNT,
+        event_id="event-1",
+        event_name="AcceptHandshake",
+        source="aws.organizations",
+        status=OutcomeStatus.RETRYING,
+        attempts=1,
+        event_time=NOON,
+        received_at=NOON + SECOND,
+        updated_at=NOON + SECOND,
+        lease_until=NOON + SECOND + LEASE,
+    )
 
 
-def test_nobody_else_begins_while_a_lease_runs(ledger: DynamoLedger) -> None:
+def test_nobody_else_begins_while_a_lease_runs(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
     begin(ledger)
+    before = row(table)
 
     with pytest.raises(AttemptInProgressError):
         ledger.begin(JOIN, now=NOON + LEASE, lease_until=NOON + 2 * LEASE)
+    assert row(table) == before
     assert begin(ledger, now=NOON + LEASE + timedelta(microseconds=1)).number == 2
+
+
+def test_other_events_are_not_held_up(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    begin(ledger)
+
+    again = JOIN.model_copy(update={"event_id": "event-3"})
+    elsewhere = JOIN.model_copy(update={"account_id": "333333333333"})
+
+    assert [begin(ledger, event).number for event in (again, elsewhere, OTHER)] == [1, 1, 1]
+    assert len(table.scan()["Items"]) == 4
 
 
 def test_an_attempt_that_died_leaves_what_it_was_about_to_do(ledger: DynamoLedger) -> None:
@@ -78,70 +99,138 @@ def test_an_attempt_that_died_leaves_what_it_was_about_to_do(ledger: DynamoLedge
     assert begun == Attempt(number=2, interrupted={1: POLICIES}, unclear=frozenset({POLICIES[1]}))
 
 
+def test_what_an_attempt_is_about_to_do_can_be_corrected(ledger: DynamoLedger) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, unclear=POLICIES)
+    ledger.intend(JOIN, 1, POLICIES[:1])
+
+    assert begin(ledger, now=NOON + 2 * LEASE) == Attempt(2, {1: POLICIES[:1]}, frozenset())
+
+
 def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
     begin(ledger)
     ledger.intend(JOIN, 1, POLICIES)
     begin(ledger, now=NOON + 2 * LEASE)
     ledger.intend(JOIN, 2, POLICIES[:1])
+    came = Settlement(OutcomeStatus.RETRYING, HALF_DONE, WHY, "evidence/1", frozenset({1}), frozenset({POLICIES[1]}))
 
-    assert ledger.settle(JOIN, 2, settled(OutcomeStatus.RETRYING, 1), now=NOON)
+    assert ledger.settle(JOIN, 2, came, now=NOON + 3 * LEASE) is True
 
     known = outcome(row(table))
     assert known.intents == {2: POLICIES[:1]}
+    assert known.unclear == (POLICIES[1],)
     assert known.lease_until is None
-    assert known.policies == ATTACHED
+    assert (known.policies, known.fault, known.evidence_key) == (HALF_DONE, WHY, "evidence/1")
+    assert begin(ledger, now=NOON + 3 * LEASE) == Attempt(3, {2: POLICIES[:1]}, frozenset({POLICIES[1]}))
+
+
+def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    begin(ledger)
+    ledger.settle(JOIN, 1, settled(OutcomeStatus.RETRYING, 1, unclear=frozenset(POLICIES)), now=NOON)
+    begin(ledger)
+    ledger.settle(JOIN, 2, Settlement(OutcomeStatus.RETRYING, fault=WHY), now=NOON)
+
+    known = outcome(row(table))
     assert known.evidence_key == "evidence/1"
+    assert (known.policies, known.unclear) == ((), ())
+
+
+def test_each_time_is_that_of_its_event(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    def times() -> tuple[float, float, float | None]:
+        known = outcome(row(table))
+        done = (known.done_at - NOON).total_seconds() if known.done_at else None
+        return (known.received_at - NOON).total_seconds(), (known.updated_at - NOON).total_seconds(), done
+
+    seen = []
+    statuses = (OutcomeStatus.RETRYING, OutcomeStatus.FAILED, OutcomeStatus.RETRYING, OutcomeStatus.ENFORCED)
+    for number, status in enumerate(statuses, start=1):
+        begin(ledger, now=NOON + 10 * number * SECOND)
+        ledger.settle(JOIN, number, settled(status), now=NOON + (10 * number + 1) * SECOND)
+        seen.append(times())
+
+    assert seen == [(10, 11, None), (10, 21, 21), (10, 31, None), (10, 41, 41)]
 
 
 @pytest.mark.parametrize("status", sorted(FINAL))
-def test_a_final_outcome_is_returned_and_not_begun_again(ledger: DynamoLedger, status: OutcomeStatus) -> None:
+def test_a_final_outcome_is_returned_and_not_begun_again(
+    ledger: DynamoLedger,
+    table: Any,  # noqa: ANN401 - boto3's own type
+    status: OutcomeStatus,
+) -> None:
     begin(ledger)
     ledger.settle(JOIN, 1, settled(status, 1), now=NOON)
+    before = row(table)
 
     again = ledger.begin(JOIN, now=NOON + 9 * LEASE, lease_until=NOON + 10 * LEASE)
 
-    assert isinstance(again, Outcome)
-    assert (again.status, again.attempts, again.policies) == (status, 1, ATTACHED)
+    assert again == outcome(before)
+    assert (outcome(before).status, outcome(before).policies) == (status, ATTACHED)
+    assert row(table) == before
+
+
+@pytest.mark.parametrize("final", sorted(FINAL))
+@pytest.mark.parametrize("late", sorted(OutcomeStatus))
+def test_a_final_outcome_stays_even_for_the_attempt_that_wrote_it(
+    ledger: DynamoLedger,
+    table: Any,  # noqa: ANN401 - boto3's own type
+    final: OutcomeStatus,
+    late: OutcomeStatus,
+) -> None:
+    """The same outcome once more is no conflict: an SDK that saw no answer sends it again."""
+    begin(ledger)
+    ledger.settle(JOIN, 1, settled(final, 1), now=NOON)
+    before = row(table)
+
+    assert ledger.settle(JOIN, 1, settled(late, 1), now=NOON) is (late is final)
+
+    assert row(table) == before
 
 
 def test_a_failure_can_be_begun_again_because_operators_redrive(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
     begin(ledger)
     ledger.settle(JOIN, 1, settled(OutcomeStatus.FAILED, 1), now=NOON)
-    assert row(table)["done_at"]
 
     assert begin(ledger).number == 2
+    meanwhile = outcome(row(table))
+    assert (meanwhile.status, meanwhile.fault) == (OutcomeStatus.FAILED, WHY)
     ledger.settle(JOIN, 2, settled(OutcomeStatus.ENFORCED, 2), now=NOON)
 
     known = outcome(row(table))
-    assert known.status is OutcomeStatus.ENFORCED
-    assert known.fault is None
+    assert (known.status, known.fault) == (OutcomeStatus.ENFORCED, None)
 
 
-def test_a_worker_that_outlived_its_lease_changes_nothing(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+@pytest.mark.parametrize("other", sorted(OutcomeStatus))
+def test_a_worker_that_outlived_its_lease_changes_nothing(
+    ledger: DynamoLedger,
+    table: Any,  # noqa: ANN401 - boto3's own type
+    other: OutcomeStatus,
+) -> None:
     begin(ledger)
     begin(ledger, now=NOON + 2 * LEASE)
-    ledger.settle(JOIN, 2, settled(OutcomeStatus.ENFORCED, 1, 2), now=NOON)
+    ledger.settle(JOIN, 2, settled(other, 1, 2), now=NOON)
     before = row(table)
 
     with pytest.raises(AttemptInProgressError):
         ledger.intend(JOIN, 1, POLICIES)
-    assert ledger.settle(JOIN, 1, settled(OutcomeStatus.FAILED, 1), now=NOON) is False
+    for status in OutcomeStatus:
+        assert ledger.settle(JOIN, 1, settled(status, 1), now=NOON) is False
 
     assert row(table) == before
 
 
-def test_only_what_is_not_well_is_in_the_index(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
-    for number, status in enumerate(OutcomeStatus):
-        event = JOIN.model_copy(update={"event_id": f"event-{status}"})
+def test_only_what_is_not_well_is_in_the_index_the_longest_unchanged_first(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    for number, status in enumerate([*OutcomeStatus, *OutcomeStatus]):
+        event = JOIN.model_copy(update={"event_id": f"event-{number}"})
         begin(ledger, event)
-        ledger.settle(event, 1, settled(status, 1), now=NOON + timedelta(seconds=number))
+        ledger.settle(event, 1, settled(status, 1), now=NOON - number * timedelta(milliseconds=250))
 
-    found = table.scan(IndexName="failing")["Items"]
+    def failing(status: OutcomeStatus) -> list[str]:
+        found = table.query(IndexName="failing", KeyConditionExpression=Key("failing").eq(status.value))["Items"]
+        return [outcome(item).event_id for item in found]
 
-    assert {(item["failing"], item["event_id"]) for item in found} == {
-        ("RETRYING", "event-RETRYING"),
-        ("FAILED", "event-FAILED"),
-    }
+    # The statuses come in the order ENFORCED, RETRYING, FAILED, IGNORED.
+    assert [failing(status) for status in OutcomeStatus] == [[], ["event-5", "event-1"], ["event-6", "event-2"], []]
+    assert table.scan(IndexName="failing")["Count"] == 4
 
 
 def test_an_event_without_account_has_a_row_too(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
@@ -152,101 +241,52 @@ def test_an_event_without_account_has_a_row_too(ledger: DynamoLedger, table: Any
     assert (known.status, known.event_name) == (OutcomeStatus.IGNORED, "MoveAccount")
 
 
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+@example(datetime(999, 1, 1, tzinfo=UTC), NOON)
+@example(NOON, NOON + timedelta(microseconds=1))
+@given(MOMENTS, MOMENTS)
+def test_moments_are_ordered_as_texts_as_they_are_in_time(one: datetime, two: datetime) -> None:
+    assert datetime.fromisoformat(stamp(one)) == one
+    assert (stamp(one) < stamp(two)) is (one < two)
+
+
+def test_a_time_of_long_ago_makes_a_row_that_can_be_read(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    event = JOIN.model_copy(update={"event_time": datetime(1, 1, 1, tzinfo=UTC)})
+
+    assert begin(ledger, event).number == 1
+    assert outcome(row(table)).event_time == event.event_time
+
+
+CALLS: dict[str, Callable[[DynamoLedger], object]] = {
+    "begin": lambda ledger: ledger.begin(JOIN, now=NOON, lease_until=NOON),
+    "intend": lambda ledger: ledger.intend(JOIN, 1, POLICIES),
+    "settle": lambda ledger: ledger.settle(JOIN, 1, settled(OutcomeStatus.ENFORCED), now=NOON),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("hook", TROUBLE.values(), ids=TROUBLE)
+def test_a_table_that_cannot_be_reached_is_passing(hook: Hook, call: Callable[[DynamoLedger], object]) -> None:
+    dynamodb, sent = intercepted("dynamodb", hook)
+
+    with pytest.raises(RetryableError, match=r"^DynamoDB\.") as raised:
+        call(DynamoLedger(dynamodb, TABLE))
+
+    assert not isinstance(raised.value, AttemptInProgressError)
+    assert not any(secret in str(raised.value) for secret in SECRETS)
+    assert sent == ["UpdateItem"]
+
+
 @pytest.mark.parametrize(
-    "code", ["ProvisionedThroughputExceededException", "AccessDeniedException", "InternalServerError"]
+    "code", ["ProvisionedThroughputExceededException", "ResourceNotFoundException", "TransactionConflictException"]
 )
-@pytest.mark.usefixtures("credentials")
-def test_a_failure_of_the_table_is_passing(code: str) -> None:
-    failing = client("dynamodb")
-    with Stubber(failing) as stub:
-        stub.add_client_error("update_item", code, f"about {ACCOUNT}")
+def test_what_else_the_table_says_is_passing(code: str) -> None:
+    dynamodb = client("dynamodb")
+    with Stubber(dynamodb) as stub:
+        stub.add_client_error("update_item", code, "no")
         with pytest.raises(RetryableError) as raised:
-            DynamoLedger(failing, TABLE).begin(JOIN, now=NOON, lease_until=NOON)
+            begin(DynamoLedger(dynamodb, TABLE))
 
     assert raised.value.fault.code == f"DynamoDB.{code}"
-    assert ACCOUNT not in raised.value.fault.message
-
-
-class Workers(RuleBasedStateMachine):
-    """Workers that begin, intend and settle in any order, dead or alive, at any time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mock = mock_aws()
-        self.mock.start()
-        told = RESOURCES["Outcomes"]["Properties"]
-        names = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
-        self.client = client("dynamodb")
-        self.client.create_table(TableName=TABLE, **{name: told[name] for name in names})
-        self.table = boto3.resource("dynamodb").Table(TABLE)
-        self.ledger = DynamoLedger(self.client, TABLE)
-        self.now = NOON
-        self.attempts = 0
-        self.final: OutcomeStatus | None = None
-
-    def teardown(self) -> None:
-        self.mock.stop()
-
-    def known(self) -> Outcome | None:
-        found = self.table.scan()["Items"]
-        return outcome(found[0]) if found else None
-
-    @rule(seconds=st.integers(0, 100))
-    def time_passes(self, seconds: int) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    @rule()
-    def begins(self) -> None:
-        before = self.known()
-        try:
-            begun = self.ledger.begin(JOIN, now=self.now, lease_until=self.now + LEASE)
-        except AttemptInProgressError:
-            assert before is not None
-            assert before.lease_until is not None
-            assert before.lease_until >= self.now
-            return
-        if isinstance(begun, Outcome):
-            assert begun.status is self.final
-            return
-        assert self.final is None
-        self.attempts += 1
-        assert begun.number == self.attempts
-        assert begun.interrupted == (before.intents if before else {})
-
-    @precondition(lambda self: self.attempts)
-    @rule(back=st.integers(0, 2))
-    def intends(self, back: int) -> None:
-        number = max(1, self.attempts - back)
-        before = self.known()
-        try:
-            self.ledger.intend(JOIN, number, POLICIES)
-        except AttemptInProgressError:
-            assert number < self.attempts
-            assert self.known() == before
-
-    @precondition(lambda self: self.attempts and self.final is None)
-    @rule(back=st.integers(0, 2), status=st.sampled_from(OutcomeStatus))
-    def settles(self, back: int, status: OutcomeStatus) -> None:
-        number = max(1, self.attempts - back)
-        before = self.known()
-        written = self.ledger.settle(JOIN, number, settled(status, number), now=self.now)
-        assert written is (number == self.attempts)
-        if not written:
-            assert self.known() == before
-        elif status in FINAL:
-            self.final = status
-
-    @invariant()
-    def the_row_is_sound(self) -> None:
-        known = self.known()
-        if known is None:
-            assert self.attempts == 0
-            return
-        assert known.attempts == self.attempts
-        if self.final:
-            assert known.status is self.final
-
-
-@pytest.mark.usefixtures("credentials")
-def test_no_order_of_workers_breaks_a_promise() -> None:
-    run_state_machine_as_test(Workers, settings=settings(max_examples=15, stateful_step_count=15, deadline=None))

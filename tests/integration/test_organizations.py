@@ -1,34 +1,35 @@
 """Organizations: each of its answers means one thing.
 
-Against botocore's Stubber and hooks: moto attaches twice without an error, knows no limit and never throttles.
+Against botocore's Stubber and hooks: moto attaches twice without an error, knows no limit, never throttles, and
+calls an unknown account AccountNotFoundException where AWS says TargetNotFoundException.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
 from typing import Any
 
-import boto3
 import botocore.session
 import pytest
-from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
 from botocore.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
     NoCredentialsError,
+    ProxyConnectionError,
     ReadTimeoutError,
+    SSLError,
 )
+from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 from botocore.stub import Stubber
 
 from handlers.aws.clients import client
 from handlers.aws.organizations import OrganizationsDirectory
-from handlers.core.errors import AccountNotFoundError, JoinguardError, RetryableError
+from handlers.core.errors import AccountNotFoundError, JoinguardError, PermanentError, RetryableError
 from schemas.outcome import AttachmentResult
 from tests.fakes import ACCOUNT, POLICIES
+from tests.integration.conftest import URL, Hook, answers, fails
 
-URL = "https://organizations"
 SOON, LATER, LASTING, UNKNOWN = "passing within seconds", "passing", "lasting", "lasting, but not while young"
 
 #: What each error that AWS models for the two calls means to us. A new one makes the test below fail.
@@ -49,20 +50,33 @@ MEANINGS = {
 #: Not modelled for these calls, and seen all the same.
 OTHERS = {
     "FinalizingOrganizationException": LATER,
-    "ThrottlingException": SOON,
-    "RequestLimitExceeded": SOON,
+    "ExpiredToken": LATER,
     "ExpiredTokenException": LATER,
     "RequestExpired": LATER,
+    "RequestTimeTooSkewed": LATER,
     "UnrecognizedClientException": LASTING,
     "SomethingNew": LASTING,
 }
+#: What botocore holds for throttles and passing troubles of any service, but for those that name another one.
+PASSING = {
+    *ThrottledRetryableChecker._THROTTLED_ERROR_CODES,  # type: ignore[attr-defined]  # noqa: SLF001 - told nowhere else
+    *TransientRetryableChecker._TRANSIENT_ERROR_CODES,  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+} - {"ProvisionedThroughputExceededException", "EC2ThrottledException"}
+SORTED = MEANINGS | OTHERS | dict.fromkeys(sorted(PASSING), SOON)
 
 
 @pytest.fixture
-def organizations(credentials: None, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401, ARG001 - boto3's own type
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    made = client("organizations")
-    return boto3.Session().client("organizations", config=made.meta.config)
+def organizations(credentials: None) -> Any:  # noqa: ANN401, ARG001 - boto3's own type; needed for its effect
+    return client("organizations")
+
+
+def counted(organizations: Any, hook: Hook) -> list[str]:  # noqa: ANN401 - boto3's own type
+    """Let requests go to a hook, and return the list of those that are sent."""
+    sent: list[str] = []
+    events = organizations.meta.events
+    events.register_first("before-send", lambda event_name, **_: sent.append(event_name.rpartition(".")[2]))
+    events.register("before-send", hook)
+    return sent
 
 
 def meaning(error: JoinguardError) -> str:
@@ -82,23 +96,35 @@ def test_every_error_that_aws_models_has_a_meaning() -> None:
     assert known - {"DuplicatePolicyAttachmentException"} == set(MEANINGS)
 
 
-@pytest.mark.parametrize(("code", "means"), (MEANINGS | OTHERS).items())
+@pytest.mark.parametrize(("code", "means"), SORTED.items())
 def test_an_error_is_sorted_by_its_code(organizations: Any, code: str, means: str) -> None:  # noqa: ANN401 - boto3's own type
     directory = OrganizationsDirectory(organizations)
     reason = {"Reason": "THE_REASON"} if code in {"InvalidInputException", "ConstraintViolationException"} else {}
-    calls: list[tuple[str, Callable[[], object]]] = [
-        ("attach_policy", lambda: directory.attach(POLICIES[0], ACCOUNT)),
-        ("list_policies_for_target", lambda: directory.attached_policies(ACCOUNT)),
-    ]
-    for operation, call in calls:
-        with Stubber(organizations) as stub:
-            stub.add_client_error(operation, code, f"about {ACCOUNT}", modeled_fields=reason)
-            with pytest.raises(JoinguardError) as raised:
-                call()
+    body = {"__type": code, "Message": f"about {ACCOUNT}"} | reason
+    sent = counted(organizations, answers(400, json.dumps(body).encode()))
+    for call in (
+        lambda: directory.attach(POLICIES[0], ACCOUNT),
+        lambda: directory.attached_policies(ACCOUNT),
+    ):
+        with pytest.raises(JoinguardError) as raised:
+            call()
 
         assert meaning(raised.value) == means
         assert (raised.value.fault.code, raised.value.fault.reason) == (code, reason.get("Reason"))
-        assert ACCOUNT not in raised.value.fault.message
+        assert raised.value.fault.message == "about [account]"
+        assert getattr(raised.value, "unclear", False) is False
+
+    assert sent == ["AttachPolicy", "ListPoliciesForTarget"], "botocore tried again by itself"
+
+
+def test_an_error_without_a_message_still_says_something(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+    counted(organizations, answers(400, b'{"__type": "PolicyNotFoundException"}'))
+
+    with pytest.raises(PermanentError) as raised:
+        OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
+
+    assert raised.value.fault.code == "PolicyNotFoundException"
+    assert raised.value.fault.message
 
 
 def test_a_policy_that_is_there_already_is_no_error(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
@@ -123,90 +149,105 @@ def test_an_empty_page_may_have_a_successor(organizations: Any) -> None:  # noqa
         stub.assert_no_pending_responses()
 
 
-def answer(status: int, body: bytes) -> AWSResponse:
-    class Raw:
-        def stream(self) -> Iterator[bytes]:
-            yield body
+def test_pages_that_go_round_in_circles_are_passing(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+    sent = counted(organizations, answers(200, b'{"Policies": [], "NextToken": "again"}'))
 
-    return AWSResponse(URL, status, HTTPHeaders(), Raw())
+    with pytest.raises(RetryableError):
+        OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
 
-
-def broken(status: int, body: bytes) -> Callable[..., AWSResponse]:
-    return lambda **_: answer(status, body)
+    assert len(sent) == 2
 
 
-def failing(error: Exception) -> Callable[..., None]:
-    def fail(**_: object) -> None:
-        raise error
+def test_a_later_page_that_fails_hides_no_policy(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+    with Stubber(organizations) as stub:
+        stub.add_response("list_policies_for_target", {"Policies": [{"Id": POLICIES[0]}], "NextToken": "more"})
+        stub.add_client_error("list_policies_for_target", "TooManyRequestsException")
 
-    return fail
+        with pytest.raises(RetryableError):
+            OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
 
 
 UNCLEAR = {
-    "a server error without a body": broken(500, b""),
-    "a server error of some kind": broken(503, b'{"__type": "SomethingNew", "Message": "x"}'),
-    "an answer that is no text": broken(500, b"\x00\xff"),
-    "a gateway's page": broken(502, b"<html>bad gateway</html>"),
-    "an answer that is cut off": failing(ConnectionClosedError(endpoint_url=URL)),
-    "an answer that takes too long": failing(ReadTimeoutError(endpoint_url=URL)),
+    "a server error without a body": answers(500, b""),
+    "a server error of some kind": answers(503, b'{"__type": "SomethingNew", "Message": "x"}'),
+    "a server error of a kind that else is lasting": answers(500, b'{"__type": "AccessDeniedException"}'),
+    "an answer that is no text": answers(500, b"\x00\xff"),
+    "an answer that is a list": answers(500, b"[]"),
+    "an answer that is nothing": answers(502, b"null"),
+    "an answer that is a line": answers(400, b'"no"'),
+    "a gateway's page": answers(502, b"<html>bad gateway</html>"),
+    "a gateway that is busy": answers(429, b"<html>slow down</html>"),
+    "a gateway that gave up": answers(408, b""),
+    "a gateway that refuses": answers(403, b"<html>forbidden</html>"),
+    "an answer that is cut off": fails(ConnectionClosedError(endpoint_url=URL)),
+    "an answer that takes too long": fails(ReadTimeoutError(endpoint_url=URL)),
+    "a connection that breaks its cipher": fails(SSLError(endpoint_url=URL, error=OSError("bad record"))),
 }
 
 
 @pytest.mark.parametrize("hook", UNCLEAR.values(), ids=UNCLEAR)
-def test_no_clear_answer_is_passing_and_may_have_taken_effect(organizations: Any, hook: Callable[..., Any]) -> None:  # noqa: ANN401 - boto3's own type
-    sent: list[None] = []
-    organizations.meta.events.register_first("before-send.organizations", lambda **_: sent.append(None))
-    organizations.meta.events.register_last("before-send.organizations", hook)
+def test_no_clear_answer_is_passing_and_may_have_taken_effect(organizations: Any, hook: Hook) -> None:  # noqa: ANN401 - boto3's own type
+    sent = counted(organizations, hook)
 
     with pytest.raises(RetryableError) as raised:
         OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
 
     assert (raised.value.soon, raised.value.unclear) == (True, True)
-    assert len(sent) == 1, "botocore tried again by itself"
+    assert sent == ["AttachPolicy"], "botocore tried again by itself"
 
 
 NEVER_SENT = {
-    "a connection that cannot be made": failing(EndpointConnectionError(endpoint_url=URL, error="refused")),
-    "a connection that takes too long": failing(ConnectTimeoutError(endpoint_url=URL)),
+    "a connection that cannot be made": fails(EndpointConnectionError(endpoint_url=URL, error="refused")),
+    "a connection that takes too long": fails(ConnectTimeoutError(endpoint_url=URL)),
+    "a proxy that is not there": fails(ProxyConnectionError(proxy_url=URL)),
 }
 
 
 @pytest.mark.parametrize("hook", NEVER_SENT.values(), ids=NEVER_SENT)
-def test_what_was_never_sent_is_passing_and_clear(organizations: Any, hook: Callable[..., Any]) -> None:  # noqa: ANN401 - boto3's own type
-    organizations.meta.events.register("before-send.organizations", hook)
+def test_what_was_never_sent_is_passing_and_clear(organizations: Any, hook: Hook) -> None:  # noqa: ANN401 - boto3's own type
+    sent = counted(organizations, hook)
 
     with pytest.raises(RetryableError) as raised:
         OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
 
     assert (raised.value.soon, raised.value.unclear) == (True, False)
+    assert sent == ["AttachPolicy"], "botocore tried again by itself"
 
 
-def test_a_garbled_answer_to_a_question_is_passing(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
-    organizations.meta.events.register("before-send.organizations", broken(200, b"not json"))
+GARBLED = [b"", b"not json", b"\x00\xff", b"{}", b"null", b"[]"]
+GARBLED += [b'{"Policies": %s}' % inner for inner in (b"null", b'"x"', b"[null]", b"[{}]", b'["p-aaaaaaaa"]')]
+
+
+@pytest.mark.parametrize("body", GARBLED, ids=repr)
+def test_a_garbled_answer_to_a_question_is_passing(organizations: Any, body: bytes) -> None:  # noqa: ANN401 - boto3's own type
+    """It must never be read as "carries nothing", nor as an error that nobody expects."""
+    sent = counted(organizations, answers(200, body))
 
     with pytest.raises(RetryableError):
         OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
 
+    assert sent == ["ListPoliciesForTarget"]
 
-def test_botocore_tries_no_throttle_again_by_itself(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
-    sent: list[None] = []
 
-    def throttle(**_: object) -> AWSResponse:
-        sent.append(None)
-        return answer(400, b'{"__type": "TooManyRequestsException", "Message": "slow down"}')
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"Policies": null}'], ids=repr)
+def test_an_answer_without_a_list_is_called_that(organizations: Any, body: bytes) -> None:  # noqa: ANN401 - boto3's own type
+    counted(organizations, answers(200, body))
 
-    organizations.meta.events.register("before-send.organizations", throttle)
-    with pytest.raises(RetryableError) as raised:
-        OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
-
-    assert raised.value.unclear is False
-    assert len(sent) == 1
+    with pytest.raises(RetryableError, match="the answer lists no policies"):
+        OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
 
 
 def test_missing_credentials_say_nothing_about_the_event(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
-    organizations.meta.events.register("before-send.organizations", failing(NoCredentialsError()))
+    counted(organizations, fails(NoCredentialsError()))
 
     with pytest.raises(RetryableError) as raised:
         OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
 
-    assert raised.value.soon is False
+    assert (raised.value.soon, raised.value.unclear) == (False, False)
+
+
+def test_a_call_that_botocore_refuses_to_make_is_lasting(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+    nobody: Any = None
+
+    with pytest.raises(PermanentError, match="ParamValidationError"):
+        OrganizationsDirectory(organizations).attach(POLICIES[0], nobody)

@@ -1,0 +1,146 @@
+"""The outcomes table against a model of it: workers that begin, intend and settle in any order, at any time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from moto import mock_aws
+
+from handlers.aws.ledger import DynamoLedger, outcome
+from handlers.core.errors import AttemptInProgressError, fault
+from handlers.core.ports import Attempt, Settlement
+from schemas.events import Join
+from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
+from tests.fakes import ACCOUNT, NOON, POLICIES
+from tests.integration.conftest import TABLE, client, make_outcomes
+
+JOIN = Join(
+    event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
+)
+LEASE = timedelta(seconds=70)
+#: How far a worker's attempt lies behind the latest: mostly it is the latest.
+BACK = st.sampled_from([0, 0, 0, 1, 2])
+SOME = st.sets(st.sampled_from(POLICIES)).map(lambda chosen: tuple(sorted(chosen)))
+WHY = fault("CODE", "why")
+SETTLEMENTS = st.builds(
+    Settlement,
+    # Weighed, so that most runs live on for a while.
+    status=st.sampled_from([*OutcomeStatus, OutcomeStatus.RETRYING, OutcomeStatus.RETRYING, OutcomeStatus.FAILED]),
+    policies=st.sampled_from(
+        [
+            (),
+            (PolicyOutcome(policy_id=POLICIES[0], result=AttachmentResult.ATTACHED),),
+            (PolicyOutcome(policy_id=POLICIES[1], result=AttachmentResult.FAILED, fault=WHY),),
+        ]
+    ),
+    fault=st.sampled_from([None, WHY]),
+    evidence_key=st.sampled_from([None, "evidence/1", "evidence/2"]),
+    proven=st.frozensets(st.integers(1, 6)),
+    unclear=st.frozensets(st.sampled_from(POLICIES)),
+)
+
+
+class Workers(RuleBasedStateMachine):
+    """What the row must be after each step is told by `row`, a plain Outcome."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mock = mock_aws()
+        self.mock.start()
+        self.table = make_outcomes()
+        self.ledger = DynamoLedger(client("dynamodb"), TABLE)
+        self.now = NOON
+        self.row: Outcome | None = None
+
+    def teardown(self) -> None:
+        self.mock.stop()
+
+    @property
+    def known(self) -> Outcome:
+        assert self.row is not None
+        return self.row
+
+    def attempt(self, back: int) -> int:
+        return max(1, self.known.attempts - back)
+
+    @rule(seconds=st.integers(0, 100))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule()
+    def begins(self) -> None:
+        until = self.now + LEASE
+        if self.row and self.row.status in FINAL:
+            assert self.ledger.begin(JOIN, now=self.now, lease_until=until) == self.row
+            return
+        if self.row and self.row.lease_until and self.row.lease_until >= self.now:
+            with pytest.raises(AttemptInProgressError):
+                self.ledger.begin(JOIN, now=self.now, lease_until=until)
+            return
+        before = self.row or Outcome(
+            account_id=ACCOUNT,
+            event_id=JOIN.event_id,
+            event_name=JOIN.event_name,
+            source=JOIN.source,
+            status=OutcomeStatus.RETRYING,
+            attempts=0,
+            event_time=NOON,
+            received_at=self.now,
+            updated_at=self.now,
+        )
+        begun = self.ledger.begin(JOIN, now=self.now, lease_until=until)
+
+        assert begun == Attempt(before.attempts + 1, before.intents, frozenset(before.unclear))
+        change = {"attempts": before.attempts + 1, "updated_at": self.now, "lease_until": until}
+        self.row = before.model_copy(update=change)
+
+    @precondition(lambda self: self.row)
+    @rule(back=BACK, policies=SOME, unclear=SOME)
+    def intends(self, back: int, policies: tuple[str, ...], unclear: tuple[str, ...]) -> None:
+        number = self.attempt(back)
+        if number < self.known.attempts:
+            with pytest.raises(AttemptInProgressError):
+                self.ledger.intend(JOIN, number, policies, unclear=unclear)
+            return
+        self.ledger.intend(JOIN, number, policies, unclear=unclear)
+        intents = self.known.intents | {number: policies}
+        self.row = self.known.model_copy(update={"intents": intents, "unclear": unclear})
+
+    @precondition(lambda self: self.row)
+    @rule(back=BACK, came=SETTLEMENTS)
+    def settles(self, back: int, came: Settlement) -> None:
+        number = self.attempt(back)
+
+        written = self.ledger.settle(JOIN, number, came, now=self.now)
+
+        other_final = self.known.status in FINAL and self.known.status is not came.status
+        assert written is (number == self.known.attempts and not other_final)
+        if written:
+            change = {
+                "status": came.status,
+                "policies": came.policies,
+                "fault": came.fault,
+                "unclear": tuple(sorted(came.unclear)),
+                "updated_at": self.now,
+                "done_at": None if came.status is OutcomeStatus.RETRYING else self.now,
+                "evidence_key": came.evidence_key or self.known.evidence_key,
+                "intents": {n: intent for n, intent in self.known.intents.items() if n not in came.proven},
+                "lease_until": None,
+            }
+            self.row = self.known.model_copy(update=change)
+
+    @invariant()
+    def the_row_is_what_it_must_be(self) -> None:
+        items = self.table.scan()["Items"]
+        assert [outcome(item) for item in items] == ([self.row] if self.row else [])
+        if self.row:
+            assert items[0].get("failing") == (None if self.row.status in FINAL else self.row.status.value)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_no_order_of_workers_breaks_a_promise() -> None:
+    run_state_machine_as_test(Workers, settings=settings(max_examples=30, stateful_step_count=25, deadline=None))
