@@ -18,7 +18,8 @@ from rich.table import Table
 
 from handlers.core.acts import next_step
 from handlers.core.errors import RetryableError
-from handlers.core.letters import RETENTION, DeadLetter, Filter, Plan, Redrive, edited, group, make_plan, restored
+from handlers.core.letters import RETENTION, DeadLetter, edited, restored
+from handlers.core.redrive import Filter, Plan, Redrive, group, make_plan
 from handlers.operate.options import acting, as_json, filtered, on_workbench
 from handlers.operate.screens import age, difference, outcomes_table, progress, rows, show, talk, tell_plan
 from handlers.operate.workbench import OperateError, Workbench, open_workbench

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from handlers.core.letters import Filter
+from handlers.core.redrive import Filter
 
 _AGE: Final = re.compile(r"([0-9]+)([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

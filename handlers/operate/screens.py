@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from handlers.core.letters import Plan, group
+from handlers.core.redrive import Plan, group
 from schemas.outcome import Outcome
 
 talk: Final = Console(stderr=True, soft_wrap=True)

@@ -10,7 +10,7 @@ from botocore.stub import Stubber
 
 from handlers.aws.post import SqsPost
 from handlers.core.errors import RetryableError
-from handlers.core.letters import Redrive
+from handlers.core.redrive import Redrive
 from tests.integration.conftest import client
 
 ATTRIBUTES: dict[str, Any] = {

@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 
 from handlers.core.acts import NEXT_STEPS, Actor
 from handlers.core.errors import RetryableError, fault
-from handlers.core.letters import (
-    GAVE_UP,
-    DeadLetter,
-    Filter,
-    Redrive,
-    backup,
-    edited,
-    group,
-    make_plan,
-    restored,
-)
+from handlers.core.letters import GAVE_UP, DeadLetter, backup, edited, restored
+from handlers.core.redrive import Filter, Redrive, group, make_plan
 from handlers.operate.__main__ import drop, edit, list_letters, redrive, restore, show_letter
 from handlers.operate.workbench import Workbench
 from infra.deploy.build import ROOT
