@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.evidence import Pseudonym
+from schemas.ids import EventId
 from schemas.values import Moment, Text
 
-Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move"]
+Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move", "cancel"]
 
 
 class LetterDigest(BaseModel):
@@ -15,10 +16,16 @@ class LetterDigest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    message_id: Text
+    #: Absent where SQS has not given it one yet.
+    message_id: Text | None = None
+    #: Ties it to its outcome and evidence; absent where the body cannot be read.
+    event_id: EventId | None = None
     body_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    error_code: Text
-    redrives: Annotated[int, Field(ge=0)]
+    #: Absent where it was never dead.
+    error_code: Text | None = None
+    redrives: Annotated[int, Field(ge=0)] = 0
+    #: What became of it, in the `done` record: `sent`, `deleted`, `enforced`, `failed`, `left`, …
+    result: Text | None = None
 
 
 class Act(BaseModel):
@@ -31,11 +38,13 @@ class Act(BaseModel):
     action: Action
     #: `intended` is written before anything is done; without it nothing is.
     phase: Literal["intended", "done"]
-    #: The caller's ARN as a pseudonym, and the unique id that IAM gave him.
+    #: The caller's ARN as a pseudonym, and the unique id that IAM gave the caller.
     actor: Pseudonym
     actor_id: Text
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
     letters: tuple[LetterDigest, ...] = ()
     #: What came of it, counted.
     results: dict[str, int] = {}
+    #: How it ended, in the `done` record. An act without such a record was cut off.
+    ended: Literal["completed", "stopped", "interrupted"] | None = None
     recorded_at: Moment

@@ -79,12 +79,15 @@ def records_faults(service: str) -> Iterator[None]:
     """Translate a failure of our own records and queues: always passing.
 
     It says nothing about the event, so the message comes again until an operator has mended the cause.
+    `soon` where no answer came, or one that asks to come again.
     """
     try:
         yield
     except FAILURES as error:
         code = error_code(error)
-        raise RetryableError(fault(f"{service}.{code}", f"{service} did not do its part: {error}")) from error
+        soon = isinstance(error, _NO_ANSWER) or code in _SOON or _status(error) >= _SERVER_ERROR
+        why = fault(f"{service}.{code}", f"{service} did not do its part: {error}")
+        raise RetryableError(why, soon=soon) from error
 
 
 def error_code(error: Exception) -> str:
@@ -92,6 +95,13 @@ def error_code(error: Exception) -> str:
     if isinstance(error, ClientError):
         return error.response.get("Error", {}).get("Code") or "Unknown"
     return type(error).__name__
+
+
+def _status(error: Exception) -> int:
+    """Return the HTTP status of AWS's answer; 0 where there was none."""
+    if not isinstance(error, ClientError):
+        return 0
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
 def _translate(error: Exception) -> JoinguardError:
@@ -102,7 +112,7 @@ def _translate(error: Exception) -> JoinguardError:
     reason = error.response.get("Reason")
     why = fault(code, message, str(reason) if reason else None)
     # Where an answer names no code, botocore puts the status there: it is a page of something on the way.
-    if code.isdecimal() or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+    if code.isdecimal() or _status(error) >= _SERVER_ERROR:
         return RetryableError(why, soon=True, unclear=True)
     if code in _SOON:
         return RetryableError(why, soon=True)

@@ -10,7 +10,7 @@ from handlers.aws.faults import records_faults
 from handlers.aws.ledger import outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -41,12 +41,28 @@ class OutcomesReader:
             ExpressionAttributeValues={":s": _s(status.value)},
         )
 
+    def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome]:
+        """Return the outcomes of up to 100 events, by account id and event id; of those that have one."""
+        asked: Any = {self._table: {"Keys": [_key(*each) for each in keys], "ConsistentRead": True}}
+        with records_faults("DynamoDB"):
+            # What DynamoDB leaves unprocessed is missing in the answer, and is asked for at the next look.
+            answer = self._client.batch_get_item(RequestItems=asked)
+        found = map(_outcome, answer["Responses"].get(self._table, []))
+        return {(each.account_id, each.event_id): each for each in found}
+
     def _query(self, **asked: Any) -> Iterator[Outcome]:  # noqa: ANN401 - the SDK's own
         pages = self._client.get_paginator("query").paginate(TableName=self._table, **asked)
         with records_faults("DynamoDB"):
             for page in pages:
-                for item in page["Items"]:
-                    yield outcome({name: _deserialize(value) for name, value in item.items()})
+                yield from map(_outcome, page["Items"])
+
+
+def _outcome(item: Mapping[str, Any]) -> Outcome:
+    return outcome({name: _deserialize(value) for name, value in item.items()})
+
+
+def _key(account_id: str, event_id: str) -> dict[str, dict[str, str]]:
+    return {"account_id": _s(account_id), "event_id": _s(event_id)}
 
 
 def _s(text: str) -> dict[str, str]:

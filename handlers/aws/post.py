@@ -2,59 +2,73 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from handlers.aws.faults import records_faults
+from handlers.core.hand import Sent
 from handlers.core.letters import DeadLetter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
 
-    from handlers.core.letters import Queue
+    from handlers.core.hand import Destination
+    from handlers.core.letters import Held, Queue
+
+    Any_ = TypeVar("Any_", DeadLetter, Held)
 
 #: How long a letter stays in hand. Whoever dies meanwhile gives it back by that.
 IN_HAND: Final = 900
-#: SQS answers empty now and then although there is more; so many such answers are believed.
-_EMPTY_ANSWERS: Final = 3
 _BATCH: Final = 10
+#: What SQS takes in one batch, bodies and attributes
+#: (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
+_MOST_BYTES: Final = 1_048_576
+#: A long poll asks all of SQS's servers, a short one some. So many answers without anything new are believed.
+_LONG_POLL: Final = 1
+_NOTHING_NEW: Final = 2
 
 
 class SqsPost:
-    """Take letters in hand, put them back, send them on, delete them."""
+    """Take letters in hand, give them back, send them, delete them."""
 
     def __init__(self, client: SQSClient, urls: Mapping[Queue, str], joins_url: str) -> None:
         self._client = client
         self._urls = urls
-        self._joins_url = joins_url
+        self._all_urls: dict[str, str] = {"joins": joins_url} | {str(queue): url for queue, url in urls.items()}
 
-    def browse(self) -> Iterator[DeadLetter]:
-        """Take every letter of both queues in hand.
+    def browse(self) -> Iterator[list[DeadLetter]]:
+        """Take every letter of both queues in hand, a batch at a time.
 
         SQS shows a message only by handing it out, which raises its receive count. Neither queue has a redrive
         policy, so that count leads nowhere.
         """
-        for queue in self._urls:
+        for queue, url in self._urls.items():
             seen: set[str] = set()
-            empty = 0
-            while empty < _EMPTY_ANSWERS:
-                fresh = [each for each in self._receive(queue) if each.message_id not in seen]
-                empty = 0 if fresh else empty + 1
+            keeps_for, nothing_new = self._keeps_for(url), 0
+            while nothing_new < _NOTHING_NEW:
+                batch = self._receive(queue, keeps_for, wait=_LONG_POLL if nothing_new else 0)
+                fresh = [each for each in batch if each.message_id not in seen]
                 seen.update(each.message_id for each in fresh)
-                yield from fresh
+                if fresh:
+                    nothing_new = 0
+                    yield fresh
+                elif self._visible(url):
+                    nothing_new += 1
+                else:
+                    break
 
-    def release(self, letters: Sequence[DeadLetter]) -> None:
+    def release(self, letters: Sequence[Held]) -> None:
         """Let letters be seen again at once."""
         self._hide(letters, 0)
 
-    def hold(self, letters: Sequence[DeadLetter]) -> None:
+    def hold(self, letters: Sequence[Held]) -> None:
         """Keep letters in hand for as long again."""
         self._hide(letters, IN_HAND)
 
-    def _hide(self, letters: Sequence[DeadLetter], seconds: int) -> None:
-        for queue, batch in self._batches(letters):
+    def _hide(self, letters: Sequence[Held], seconds: int) -> None:
+        for queue, batch in _by_queue(letters):
             entries: Any = [
                 {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
                 for number, each in enumerate(batch)
@@ -62,69 +76,99 @@ class SqsPost:
             with records_faults("SQS"):
                 self._client.change_message_visibility_batch(QueueUrl=self._urls[queue], Entries=entries)
 
-    def resend(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """Send letters to the joins, bodies byte for byte and attributes kept; return those that were taken."""
-        entries: Any = [
-            {
-                "Id": str(number),
-                "MessageBody": each.body,
-                "MessageAttributes": {name: dict(value) for name, value in each.put_back().items()},
-            }
-            for number, each in enumerate(letters)
-        ]
-        with records_faults("SQS"):
-            answer = self._client.send_message_batch(QueueUrl=self._joins_url, Entries=entries)
-        return [letters[int(each["Id"])] for each in answer.get("Successful", [])]
+    def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
+        """Send letters, bodies byte for byte and attributes as they are, in batches that SQS takes."""
+        taken: list[DeadLetter] = []
+        refused: dict[str, str] = {}
+        for batch in _light_enough(letters):
+            entries: Any = [
+                {
+                    "Id": str(number),
+                    "MessageBody": each.body,
+                    "MessageAttributes": {name: dict(value) for name, value in each.attributes.items()},
+                }
+                for number, each in enumerate(batch)
+            ]
+            with records_faults("SQS"):
+                answer = self._client.send_message_batch(QueueUrl=self._all_urls[to], Entries=entries)
+            taken += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
+            for each in answer.get("Failed", []):
+                refused[batch[int(each["Id"])].message_id] = f"{each['Code']}: {each.get('Message', 'no reason given')}"
+        return Sent(taken, refused)
 
     def delete(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Delete letters for good; return those that are gone."""
         gone: list[DeadLetter] = []
-        for queue, batch in self._batches(letters):
+        for queue, batch in _by_queue(letters):
             entries: Any = [{"Id": str(n), "ReceiptHandle": each.receipt} for n, each in enumerate(batch)]
             with records_faults("SQS"):
                 answer = self._client.delete_message_batch(QueueUrl=self._urls[queue], Entries=entries)
             gone += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
         return gone
 
-    def put(self, body: str) -> None:
-        """Put a message of our own on the joins queue."""
+    def put(self, body: str) -> str:
+        """Put a message of our own on the joins queue; return its id."""
         with records_faults("SQS"):
-            self._client.send_message(QueueUrl=self._joins_url, MessageBody=body)
+            return self._client.send_message(QueueUrl=self._all_urls["joins"], MessageBody=body)["MessageId"]
 
     def waiting(self) -> int:
         """Count the joins that wait."""
-        return self._visible(self._joins_url)
+        return self._visible(self._all_urls["joins"])
 
-    def returned(self) -> int:
-        """Count the dead letters that nobody has in hand."""
-        return self._visible(self._urls["dead letters"])
+    def count(self, queue: Queue) -> int:
+        """Count the letters that nobody has in hand; about, as SQS does."""
+        return self._visible(self._urls[queue])
 
     def _visible(self, url: str) -> int:
-        with records_faults("SQS"):
-            asked = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
-        return int(asked["Attributes"]["ApproximateNumberOfMessages"])
+        return int(self._attribute(url, "ApproximateNumberOfMessages"))
 
-    def _receive(self, queue: Queue) -> Iterable[DeadLetter]:
+    def _keeps_for(self, url: str) -> timedelta:
+        return timedelta(seconds=int(self._attribute(url, "MessageRetentionPeriod")))
+
+    def _attribute(self, url: str, name: Any) -> str:  # noqa: ANN401 - one of SQS's many names
+        with records_faults("SQS"):
+            asked: Any = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])
+        return str(asked["Attributes"][name])
+
+    def _receive(self, queue: Queue, keeps_for: timedelta, *, wait: int) -> list[DeadLetter]:
         with records_faults("SQS"):
             answer = self._client.receive_message(
                 QueueUrl=self._urls[queue],
                 MaxNumberOfMessages=_BATCH,
                 VisibilityTimeout=IN_HAND,
+                WaitTimeSeconds=wait,
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             )
-        return [_letter(queue, message) for message in answer.get("Messages", [])]
-
-    def _batches(self, letters: Sequence[DeadLetter]) -> Iterator[tuple[Queue, list[DeadLetter]]]:
-        for queue in self._urls:
-            ours = [each for each in letters if each.queue == queue]
-            for begin in range(0, len(ours), _BATCH):
-                yield queue, ours[begin : begin + _BATCH]
+        return [_letter(queue, keeps_for, message) for message in answer.get("Messages", [])]
 
 
-def _letter(queue: Queue, message: Mapping[str, Any]) -> DeadLetter:
+def _by_queue(letters: Sequence[Any_]) -> Iterator[tuple[Queue, list[Any_]]]:
+    """Put letters into batches of one queue each."""
+    for queue in dict.fromkeys(each.queue for each in letters):
+        ours = [each for each in letters if each.queue == queue]
+        for begin in range(0, len(ours), _BATCH):
+            yield queue, ours[begin : begin + _BATCH]
+
+
+def _light_enough(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """Put letters into batches of at most ten that together are not too heavy."""
+    batch: list[DeadLetter] = []
+    weight = 0
+    for letter in letters:
+        if batch and (len(batch) == _BATCH or weight + letter.weight > _MOST_BYTES):
+            yield batch
+            batch, weight = [], 0
+        batch.append(letter)
+        weight += letter.weight
+    if batch:
+        yield batch
+
+
+def _letter(queue: Queue, keeps_for: timedelta, message: Mapping[str, Any]) -> DeadLetter:
     told = message.get("Attributes", {})
     kept = ("DataType", "StringValue", "BinaryValue")
+    sent_at = datetime.fromtimestamp(int(told["SentTimestamp"]) / 1000, UTC)
     return DeadLetter(
         queue=queue,
         message_id=message["MessageId"],
@@ -134,6 +178,7 @@ def _letter(queue: Queue, message: Mapping[str, Any]) -> DeadLetter:
             name: {key: value[key] for key in kept if key in value}
             for name, value in message.get("MessageAttributes", {}).items()
         },
-        sent_at=datetime.fromtimestamp(int(told["SentTimestamp"]) / 1000, UTC),
+        sent_at=sent_at,
         receives=int(told["ApproximateReceiveCount"]),
+        deleted_at=sent_at + keeps_for,
     )

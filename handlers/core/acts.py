@@ -2,24 +2,29 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
 
 from pydantic import BaseModel
 
-from handlers.core.errors import redact
+from handlers.core.errors import RetryableError, redact
 from handlers.core.letters import GAVE_UP, DeadLetter, backup
 from handlers.core.ports import Clock
-from schemas.act import Act, Action
+from schemas.act import Act, Action, LetterDigest
 from schemas.evidence import Pseudonym
 
-#: What to do about each reason; RUNBOOK.md says the same, and a test holds the two together.
+#: What to do about each reason; RUNBOOK.md has a section for each, and a test holds the two together.
 NEXT_STEPS: Final[Mapping[str, str]] = {
     "PolicyNotFoundException": "correct PolicyIds in the stage, deploy, redrive",
     "PolicyTypeNotEnabledException": "enable service control policies in the organization again, redrive",
-    "ConstraintViolationException": "the account carries ten policies: detach or merge one, redrive",
+    "ConstraintViolationException": "the account carries as many policies as it can: detach or merge one, redrive",
     "AccessDeniedException": "the worker's role or the delegation was changed: deploy, redrive",
     "TargetNotFoundException": "the account is no member (any more): drop, or invite it again and redrive",
+    "InvalidInputException": "a policy or target is not what Organizations takes: correct PolicyIds, deploy, redrive",
+    "AWSOrganizationsNotInUseException": "the worker's account is in no organization: deploy where one is, redrive",
+    "UnsupportedAPIEndpointException": "the worker asks the wrong Region: unset its endpoint settings, deploy, redrive",
     "INVALID_EVENT": "see who may send to the queue; edit the body, or drop",
     "WRONG_ORGANIZATION": "see who may send to the queue; drop",
     "MANAGEMENT_ACCOUNT": "see who may send to the queue; drop",
@@ -27,9 +32,30 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
 }
 
 
-def next_step(code: str) -> str:
-    """Return what to do about a reason."""
-    return NEXT_STEPS.get(code, "read the reason, mend the cause, redrive; see RUNBOOK.md")
+def next_step(letter: DeadLetter) -> str:
+    """Return what to do about a letter."""
+    if letter.queue == "undelivered":
+        return "deploy to restore queue and policies, redrive"
+    return NEXT_STEPS.get(letter.code, "read the reason, mend the cause, redrive; see RUNBOOK.md")
+
+
+#: What to do about a failure of AWS's that keeps an operator from acting, by a part of its code.
+_ADVICE: Final[Mapping[str, str]] = {
+    "AccessDenied": "Your role lacks that permission: take the stack's role OperatorReads or OperatorActs",
+    "Expired": "Your credentials have expired: log in again and run it again; nothing is lost",
+    "InvalidClientTokenId": "Your credentials are not valid: log in again",
+    "UnrecognizedClient": "Your credentials are not valid: log in again",
+    "NoCredentials": "Log in first (aws sso login), or say --profile",
+    "NoSuchKey": "There is no such object: `drop` and `edit` say the keys of their backups",
+    "OverLimit": "SQS lets no more letters be in hand at once (about 120,000): wait for others, or say --all --native",
+    "UnsupportedOperation": "SQS moves one queue once at a time, and only one that another queue leaves its letters in",
+}
+
+
+def advice(code: str) -> str:
+    """Return what an operator may do about a failure of AWS's."""
+    matching = (text for part, text in _ADVICE.items() if part in code)
+    return next(matching, "Nothing is lost: letters in hand are there again within 15 minutes; run it again")
 
 
 class Records(Protocol):
@@ -50,13 +76,18 @@ class Actor:
     unique_id: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Deed:
-    """An act that is on record as intended."""
+    """An act that is on record as intended, and at the end of the context as done, with what came of it."""
 
     records: Records
     clock: Clock
     act: Act
+    #: What came of it, counted.
+    results: dict[str, int] = field(default_factory=dict, init=False)
+    #: What became of each letter, by message id.
+    became: Mapping[str, str] = field(default_factory=dict, init=False)
+    ended: Literal["completed", "stopped"] = field(default="completed", init=False)
 
     @classmethod
     def begin(  # noqa: PLR0913, PLR0917 - what evidence is made of
@@ -66,8 +97,8 @@ class Deed:
         actor: Actor,
         action: Action,
         reason: str,
-        letters: Sequence[DeadLetter],
-    ) -> "Deed":
+        letters: Sequence[LetterDigest],
+    ) -> Self:
         """Write down what is about to be done; where that is refused, nothing may be done."""
         act = Act(
             act_id=uuid.uuid4().hex,
@@ -76,30 +107,56 @@ class Deed:
             actor=actor.pseudonym,
             actor_id=actor.unique_id,
             reason=redact(reason),
-            letters=tuple(letter.digest() for letter in letters),
+            letters=tuple(letters),
             recorded_at=clock.now(),
         )
         deed = cls(records, clock, act)
-        records.record(deed.key, act)
+        records.record(f"{deed._folder}/intended.json", act)
         return deed
 
-    @property
-    def key(self) -> str:
-        """Where it lies: by day, act and phase."""
-        return f"acts/{self.act.recorded_at:%Y/%m/%d}/{self.act.act_id}/{self.act.phase}.json"
+    def __enter__(self) -> Self:
+        """Do it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write down what came of it, also after an error or an interrupt."""
+        if error is None or isinstance(error, SystemExit):
+            self._end(self.ended)
+            return
+        # What went wrong matters more; an act without an end is known to have been cut off.
+        with suppress(RetryableError):
+            self._end("interrupted")
 
     @property
     def backup_key(self) -> str:
         """Where a backup of its letters lies."""
-        return f"backups/{self.act.recorded_at:%Y/%m/%d}/{self.act.act_id}.jsonl"
+        return f"backups/{self._day}/{self.act.act_id}.jsonl"
 
     def back_up(self, letters: Sequence[DeadLetter]) -> str:
         """Keep letters whole, account ids and all, and return the key."""
         self.records.keep(self.backup_key, "\n".join(map(backup, letters)).encode())
         return self.backup_key
 
-    def end(self, **results: int) -> None:
-        """Write down what came of it."""
-        done = self.act.model_copy(update={"phase": "done", "results": results, "recorded_at": self.clock.now()})
-        day = f"{self.act.recorded_at:%Y/%m/%d}"
-        self.records.record(f"acts/{day}/{self.act.act_id}/done.json", done)
+    def _end(self, ended: Literal["completed", "stopped", "interrupted"]) -> None:
+        letters = [
+            each.model_copy(update={"result": redact(self.became.get(each.message_id or "", "left"))})
+            for each in self.act.letters
+        ]
+        update = {
+            "phase": "done",
+            "results": self.results,
+            "letters": tuple(letters),
+            "ended": ended,
+            "recorded_at": self.clock.now(),
+        }
+        self.records.record(f"{self._folder}/done.json", self.act.model_copy(update=update))
+
+    @property
+    def _day(self) -> str:
+        return f"{self.act.recorded_at:%Y/%m/%d}"
+
+    @property
+    def _folder(self) -> str:
+        return f"acts/{self._day}/{self.act.act_id}"

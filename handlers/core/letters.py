@@ -7,20 +7,33 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from handlers.core.errors import redact
 from schemas.act import LetterDigest
 from schemas.events import Join, NoJoin
 from schemas.intake import InvalidEventError, read_event
 
-#: How long SQS keeps a letter, counted from when it was first sent.
-RETENTION: Final = timedelta(days=14)
+#: How far back a letter may say that it was first seen: four times what SQS keeps one.
+_EARLIEST: Final = timedelta(days=56)
 #: SQS moved it there by itself, so nobody wrote down a reason; the outcome row and the log know it.
 GAVE_UP: Final = "GAVE_UP"
+#: Where an event names no account, its outcome lies under this.
+_NO_ACCOUNT: Final = "none"
+#: SQS takes ten attributes with a message.
+_MAX_ATTRIBUTES: Final = 10
 _POLICY: Final = re.compile(r"\bp-[0-9a-zA-Z_]{8,128}\b")
 
 Queue = Literal["dead letters", "undelivered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What SQS wants to hear of a letter in hand."""
+
+    queue: Queue
+    message_id: str
+    receipt: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,13 @@ class DeadLetter:
     sent_at: datetime
     #: How often it was received where it lies; looking at it counts.
     receives: int
+    #: When SQS deletes it by itself; unknown of a backup.
+    deleted_at: datetime | None = None
+
+    @property
+    def held(self) -> Held:
+        """What is needed to let go of it."""
+        return Held(self.queue, self.message_id, self.receipt)
 
     def says(self, name: str) -> str:
         """Return an attribute's text; empty where it has none."""
@@ -63,7 +83,7 @@ class DeadLetter:
             seen = datetime.fromisoformat(self.says("FIRST_SEEN"))
         except ValueError:
             return self.sent_at
-        return min(self.sent_at, max(seen, self.sent_at - RETENTION * 4)) if seen.tzinfo else self.sent_at
+        return min(self.sent_at, max(seen, self.sent_at - _EARLIEST)) if seen.tzinfo else self.sent_at
 
     @property
     def policies(self) -> list[str]:
@@ -88,18 +108,49 @@ class DeadLetter:
         """The account that is meant; empty where none is named."""
         return self.event.account_id if isinstance(self.event, Join) else ""
 
-    def digest(self) -> LetterDigest:
-        """Return what evidence may hold of it."""
+    @property
+    def origin(self) -> str:
+        """What it came from: the event's name, or who of ours asked."""
+        if self.event is None:
+            return "unreadable"
+        return self.event.event_name if self.event.source == "aws.organizations" else self.event.source
+
+    @property
+    def outcome_key(self) -> tuple[str, str] | None:
+        """Account id and event id, under which its outcome lies; None where it cannot be read."""
+        return (self.account_id or _NO_ACCOUNT, self.event_id) if self.event else None
+
+    @property
+    def weight(self) -> int:
+        """How many bytes it is for SQS: its body, and names, types and values of its attributes."""
+        values = (part for each in self.attributes.values() for part in each.values())
+        texts = [self.body, *self.attributes]
+        return sum(len(each.encode()) for each in texts) + sum(
+            len(value if isinstance(value, bytes) else str(value).encode()) for value in values
+        )
+
+    @property
+    def stuck(self) -> str | None:
+        """Why it cannot go back at all; None where it can."""
+        if "REDRIVES" not in self.attributes and len(self.attributes) >= _MAX_ATTRIBUTES:
+            return "it carries ten attributes, and there is no place to count its redrives; `--all --native` moves it"
+        return None
+
+    def digest(self, result: str | None = None) -> LetterDigest:
+        """Return what evidence may hold of it, and what became of it."""
         return LetterDigest(
             message_id=self.message_id,
+            event_id=self.event_id or None,
             body_sha256=sha256(self.body.encode()).hexdigest(),
             error_code=redact(self.code),
             redrives=self.redrives,
+            result=result,
         )
 
-    def put_back(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the attributes that it goes back with: all that it has, one redrive more."""
-        return dict(self.attributes) | {"REDRIVES": {"DataType": "Number", "StringValue": str(self.redrives + 1)}}
+    def redriven(self) -> Self:
+        """Return it as it goes back: all that it has, one redrive more."""
+        counted = {"REDRIVES": {"DataType": "Number", "StringValue": str(self.redrives + 1)}}
+        return replace(self, attributes=dict(self.attributes) | counted)
 
 
 def backup(letter: DeadLetter) -> str:

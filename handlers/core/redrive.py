@@ -1,14 +1,31 @@
 """Which letters are meant, what would become of them, and putting them back."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from functools import partial
+from random import Random
+from typing import Final, TypeVar
 
+from handlers.core.following import AT_ONCE, Following
+from handlers.core.hand import Hand, Sent
 from handlers.core.letters import DeadLetter
+from handlers.core.ports import Clock
+from handlers.core.timing import retry
+from schemas.outcome import OutcomeStatus
 
-#: Seconds after which letters in hand are held on to anew; a third of the time that they stay in hand.
-HOLD_AGAIN: Final = 300
+T = TypeVar("T")
+
+#: For so long a lost connection is waited for.
+PATIENCE: Final = timedelta(minutes=2)
+#: For so long the first letters are waited for before the others follow.
+FIRST: Final = timedelta(minutes=1)
+_BATCH: Final = 10
+#: Seconds.
+_BETWEEN_LOOKS: Final = 0.5
+#: So much of an id says which is meant.
+_SHORT: Final = 8
 
 
 @dataclass(frozen=True)
@@ -30,20 +47,29 @@ class Filter:
         return self == Filter(limit=self.limit)
 
     def matches(self, letter: DeadLetter, now: datetime) -> bool:
-        """Tell whether a letter is meant, the limit aside."""
+        """Tell whether a letter is meant, the limit aside. An id may be cut short, to eight characters at least."""
         age = now - letter.sent_at
         wanted: Iterable[tuple[Collection[str], Collection[str]]] = (
             (self.codes, [letter.code]),
             (self.accounts, [letter.account_id]),
             (self.policies, letter.policies),
             (self.events, [letter.event_id]),
-            (self.ids, [letter.message_id]),
         )
         return (
             all(not told or set(told) & set(has) for told, has in wanted)
+            and (not self.ids or any(is_meant(letter, each) for each in self.ids))
             and (self.older_than is None or age > self.older_than)
             and (self.newer_than is None or age < self.newer_than)
         )
+
+
+def is_meant(letter: DeadLetter, name: str) -> bool:
+    """Tell whether a message id or an event id is a letter's, whole or its first eight characters and more."""
+    return any(
+        name == known or (len(name) >= _SHORT and known.startswith(name))
+        for known in (letter.message_id, letter.event_id)
+        if known
+    )
 
 
 @dataclass(frozen=True)
@@ -52,12 +78,12 @@ class Plan:
 
     chosen: tuple[DeadLetter, ...]
     #: Letters that are meant and left out, with the reason.
-    left_out: tuple[tuple[DeadLetter, str], ...]
-    others: tuple[DeadLetter, ...]
+    left_out: tuple[tuple[DeadLetter, str], ...] = ()
+    others: tuple[DeadLetter, ...] = ()
 
 
 def make_plan(  # noqa: PLR0913 - the options of a command
-    letters: Sequence[DeadLetter],
+    letters: Iterable[DeadLetter],
     wanted: Filter,
     *,
     now: datetime,
@@ -66,14 +92,19 @@ def make_plan(  # noqa: PLR0913 - the options of a command
     force: bool,
 ) -> Plan:
     """Choose the letters that are meant, oldest first; leave out what would only come back, unless forced."""
+    letters = list(letters)
     meant = sorted((each for each in letters if wanted.matches(each, now)), key=lambda each: each.sent_at)
     chosen: list[DeadLetter] = []
     left_out: list[tuple[DeadLetter, str]] = []
     for letter in meant:
         if wanted.limit is not None and len(chosen) >= wanted.limit:
             break
-        worn = f"redriven {letter.redrives} times already" if letter.redrives >= max_redrives else None
-        problem = None if force else worn or would_fail(letter)
+        worn = (
+            f"redriven {letter.redrives} times already; --max-redrives and --force allow more"
+            if letter.redrives >= max_redrives
+            else None
+        )
+        problem = letter.stuck or (None if force else worn or would_fail(letter))
         if problem:
             left_out.append((letter, problem))
         else:
@@ -82,99 +113,117 @@ def make_plan(  # noqa: PLR0913 - the options of a command
     return Plan(tuple(chosen), tuple(left_out), tuple(each for each in letters if id(each) not in taken))
 
 
-def group(letters: Iterable[DeadLetter], by: str) -> dict[str, list[DeadLetter]]:
-    """Group letters, most first."""
-    key: Callable[[DeadLetter], str] = {
-        "account": lambda each: each.account_id or "none",
-        "code": lambda each: each.code,
-        "policy": lambda each: ", ".join(each.policies) or "none",
-        "event": lambda each: each.event.event_name if each.event else "unreadable",
-        "day": lambda each: f"{each.sent_at:%Y-%m-%d}",
-    }[by]
-    groups: dict[str, list[DeadLetter]] = {}
-    for letter in letters:
-        groups.setdefault(key(letter), []).append(letter)
-    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
-
-
-class Post(Protocol):
-    """The queues as an operator handles them."""
-
-    def browse(self) -> Iterable[DeadLetter]:
-        """Take every letter of both queues in hand, one after the other."""
-
-    def release(self, letters: Sequence[DeadLetter]) -> None:
-        """Let letters be seen by others again."""
-
-    def hold(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters in hand for longer."""
-
-    def resend(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
-        """Send up to ten letters back to the joins; return those that SQS has taken."""
-
-    def delete(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
-        """Delete up to ten letters; return those that are gone."""
-
-    def waiting(self) -> int:
-        """Count the joins that wait."""
-
-    def returned(self) -> int:
-        """Count the dead letters that nobody has in hand."""
-
-
 @dataclass
 class Redrive:
     """Put letters back: send first, delete after, no faster than they are absorbed, until too many come back."""
 
-    post: Post
-    sleep: Callable[[float], None]
-    #: Seconds, from any beginning.
-    time: Callable[[], float]
+    hand: Hand
+    following: Following
+    clock: Clock
+    rng: Random
     #: Letters a second; None for as fast as SQS takes them, live joins or not.
     rate: float | None = None
     #: Live joins go first: while more than this many wait, nothing is sent.
     yield_above: int = 50
-    #: How many may come back dead before it stops.
+    #: How many may come back dead before it stops, and how many go first and are waited for.
     breaker: int = 5
-    sent: int = 0
-    deleted: int = 0
-    stopped: str = ""
-    _before: int = field(default=0, init=False)
-    _held_at: float = field(default=0.0, init=False)
+    #: What became of each letter so far: `sent`, then `deleted`; or `refused: …`.
+    became: dict[str, str] = field(default_factory=dict, init=False)
+    stopped: str = field(default="", init=False)
+    _first_awaited: bool = field(default=False, init=False)
 
     def run(self, letters: Sequence[DeadLetter], progress: Callable[[int], None]) -> None:
-        """Do it; what was not sent is released, whatever happens."""
-        self._before, self._held_at = self.post.returned(), self.time()
-        left = list(letters)
-        size = 10 if self.rate is None else max(1, min(10, round(self.rate)))
-        try:
-            while left and not self._tripped():
+        """Do it; what was not sent stays in hand, for its owner to give back."""
+        size = _BATCH if self.rate is None else max(1, min(_BATCH, round(self.rate)))
+        for begin in range(0, len(letters), AT_ONCE):
+            chunk = letters[begin : begin + AT_ONCE]
+            self._patiently(partial(self.following.expect, chunk))
+            for first in range(0, len(chunk), size):
                 self._give_way()
-                self._keep_in_hand(left)
-                batch, left = left[:size], left[size:]
-                taken = self.post.resend(batch)
-                self.post.release([letter for letter in batch if letter not in taken])
-                self.sent += len(taken)
-                gone = self.post.delete(taken)
-                self.deleted += len(gone)
+                if self._tripped():
+                    return
+                batch = chunk[first : first + size]
+                self._put_back(batch)
                 progress(len(batch))
-                if self.rate is not None:
-                    self.sleep(len(batch) / self.rate)
-        finally:
-            self.post.release(left)
+                if self.rate is not None and batch[-1] is not letters[-1]:
+                    self.clock.sleep(len(batch) / self.rate)
+                    self._await_the_first()
 
-    def _keep_in_hand(self, left: Sequence[DeadLetter]) -> None:
-        """Hold on to what is left before its time in hand runs out."""
-        if self.time() - self._held_at > HOLD_AGAIN:
-            self.post.hold(left)
-            self._held_at = self.time()
+    def await_all(self, patience: timedelta, progress: Callable[[int], None]) -> None:
+        """Wait until what was sent is decided, or patience is at an end."""
+        until = self.clock.now() + patience
+        before = len(self.following.decided)
+        while self.following.undecided and self.clock.now() < until:
+            self.clock.sleep(_BETWEEN_LOOKS)
+            self._look()
+            progress(len(self.following.decided) - before)
+            before = len(self.following.decided)
+
+    @property
+    def sent(self) -> int:
+        """How many were sent."""
+        return sum(each in {"sent", "deleted"} for each in self.became.values())
+
+    @property
+    def deleted(self) -> int:
+        """How many of those were deleted."""
+        return sum(each == "deleted" for each in self.became.values())
+
+    @property
+    def dead(self) -> int:
+        """How many came back dead."""
+        return self.following.count(OutcomeStatus.FAILED)
+
+    @property
+    def results(self) -> dict[str, int]:
+        """What came of it, counted: letters sent, deleted, refused, and how those that were decided ended."""
+        fates = Counter(status.value.lower() for status in self.following.decided.values())
+        refused = len(self.became) - self.sent
+        return {"sent": self.sent, "deleted": self.deleted, "refused": refused} | fates
+
+    @property
+    def fates(self) -> dict[str, str]:
+        """What became of each letter that was touched, by message id."""
+        return self.became | {each: status.value.lower() for each, status in self.following.decided.items()}
+
+    def _put_back(self, batch: Sequence[DeadLetter]) -> None:
+        self.hand.keep()
+        sent: Sent = self._patiently(lambda: self.hand.post.send("joins", [each.redriven() for each in batch]))
+        self.became |= {each.message_id: "sent" for each in sent.taken}
+        self.became |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}
+        self.following.follow(sent.taken)
+        gone = self._patiently(lambda: self.hand.post.delete(sent.taken))
+        self.became |= {each.message_id: "deleted" for each in gone}
+        self.hand.forget([each.message_id for each in gone])
 
     def _tripped(self) -> bool:
-        back = self.post.returned() - self._before if self.sent else 0
-        if back >= self.breaker:
-            self.stopped = f"{back} letters came back dead after {self.sent} were sent; the cause is not gone"
+        self._look()
+        dead = self.dead
+        if dead >= self.breaker:
+            reasons = ", ".join(f"{code} {number}" for code, number in self.following.reasons.most_common())
+            self.stopped = (
+                f"{dead} letters came back dead ({reasons}) after {self.sent} were sent; the cause is not gone"
+            )
         return bool(self.stopped)
 
+    def _await_the_first(self) -> None:
+        """Wait for the first letters, so that a cause that is not gone costs no more than those."""
+        if self._first_awaited or self.sent < self.breaker:
+            return
+        self._first_awaited = True
+        until = self.clock.now() + FIRST
+        while self.following.undecided and self.clock.now() < until:
+            self.clock.sleep(_BETWEEN_LOOKS)
+            self._look()
+
     def _give_way(self) -> None:
-        while self.rate is not None and self.post.waiting() > self.yield_above:
-            self.sleep(2)
+        while self.rate is not None and self._patiently(self.hand.post.waiting) > self.yield_above:
+            self.hand.keep()
+            self.clock.sleep(2)
+
+    def _look(self) -> None:
+        self._patiently(lambda: self.following.look(self.clock.now()))
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call, and again while the connection is lost. SQS may take a letter twice by that, which does no harm."""
+        return retry(call, deadline=self.clock.now() + PATIENCE, clock=self.clock, rng=self.rng)

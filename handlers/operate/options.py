@@ -10,8 +10,10 @@ import click
 
 from handlers.core.redrive import Filter
 
-_AGE: Final = re.compile(r"([0-9]+)([smhd])")
+_AGE: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+#: Evidence holds that much.
+_LONGEST_REASON: Final = 1000
 
 
 class Age(click.ParamType[timedelta]):
@@ -21,10 +23,24 @@ class Age(click.ParamType[timedelta]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:  # noqa: ANN401 - click's own
         """Read it."""
+        if isinstance(value, timedelta):
+            return value
         found = _AGE.fullmatch(str(value))
         if not found:
             self.fail(f"{value!r} is no length of time; say 90s, 15m, 6h or 3d", param, ctx)
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+class AccountIdType(click.ParamType[str]):
+    """Twelve digits."""
+
+    name = "account"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's own
+        """Read it."""
+        if not re.fullmatch("[0-9]{12}", str(value)):
+            self.fail(f"{value!r} is no account id; it has twelve digits", param, ctx)
+        return str(value)
 
 
 def on_workbench(command: Callable[..., None]) -> Callable[..., None]:
@@ -42,25 +58,42 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that choose letters, as one Filter."""
 
     @click.option("--code", "codes", multiple=True, help="Only this reason. May be repeated, as all of these.")
-    @click.option("--account", "accounts", multiple=True, help="Only this account.")
+    @click.option("--account", "accounts", multiple=True, type=AccountIdType(), help="Only this account.")
     @click.option("--policy", "policies", multiple=True, help="Only where the reason names this policy.")
     @click.option("--event", "events", multiple=True, help="Only this event id.")
-    @click.option("--id", "ids", multiple=True, help="Only this message id.")
+    @click.option("--id", "ids", multiple=True, help="Only this message or event id; eight characters will do.")
     @click.option("--older-than", type=Age(), help="Only letters older than 15m, 6h, 3d, …")
     @click.option("--newer-than", type=Age(), help="Only letters newer than that.")
-    @click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest first.")
     @wraps(command)
     def with_filter(*args: Any, **options: Any) -> None:  # noqa: ANN401 - the command's own options
-        names = ("codes", "accounts", "policies", "events", "ids", "older_than", "newer_than", "limit")
-        command(*args, wanted=Filter(**{name: options.pop(name) for name in names}), **options)
+        names = ("codes", "accounts", "policies", "events", "ids", "older_than", "newer_than")
+        told = {name: options.pop(name) for name in names} | {"limit": options.pop("limit", None)}
+        command(*args, wanted=Filter(**told), **options)
 
     return with_filter
 
 
-as_json = click.option("--json", "machine", is_flag=True, help="For machines.")
+#: Above `filtered`, for commands that take letters one after the other.
+limited = click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest first.")
+
+as_json = click.option("--json", "machine", is_flag=True, help="For machines: JSON on stdout.")
 
 
 def acting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --confirm and --reason, without which nothing is done."""
-    command = click.option("--reason", help="Why; goes on record.")(command)
-    return click.option("--confirm", is_flag=True, help="Really do it.")(command)
+    """Give a command --confirm and --reason, without which nothing is done; one without the other is wrong use."""
+
+    @click.option("--confirm", is_flag=True, help="Really do it.")
+    @click.option("--reason", help="Why; goes on record, with account ids, e-mail addresses and ARNs taken out.")
+    @as_json
+    @wraps(command)
+    def with_reason(*args: Any, confirm: bool, reason: str | None, **options: Any) -> None:  # noqa: ANN401 - the command's own options
+        told = (reason or "").strip()
+        if confirm and not told:
+            message = '--confirm needs --reason "…": it goes on record'
+            raise click.UsageError(message)
+        if len(told) > _LONGEST_REASON:
+            message = f"the reason has {len(told)} characters; evidence holds {_LONGEST_REASON}"
+            raise click.UsageError(message)
+        command(*args, reason=told if confirm else None, **options)
+
+    return with_reason

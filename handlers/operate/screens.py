@@ -3,83 +3,171 @@
 import difflib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from handlers.core.redrive import Plan, group
-from schemas.outcome import Outcome
+from handlers.core.letters import DeadLetter
+from handlers.core.redrive import Plan
+from schemas.outcome import Outcome, OutcomeStatus
 
-talk: Final = Console(stderr=True, soft_wrap=True)
-show: Final = Console(width=None if sys.stdout.isatty() else 120)
+talk: Final = Console(stderr=True, soft_wrap=True, highlight=False)
+show: Final = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+_COLOURS: Final = {
+    OutcomeStatus.ENFORCED: "green",
+    OutcomeStatus.FAILED: "red",
+    OutcomeStatus.RETRYING: "yellow",
+    OutcomeStatus.IGNORED: "dim",
+}
 
 
-def tell_plan(plan: Plan, what: str, seconds: float | None) -> None:
+def table(*columns: str, title: str | None = None) -> Table:
+    """Return an empty table; the last column takes what width there is."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    for number, name in enumerate(columns):
+        last = number == len(columns) - 1
+        made.add_column(name, overflow="fold", no_wrap=not last, ratio=1 if last else None)
+    return made
+
+
+def lines(*texts: str | Text) -> RenderableType:
+    """Put texts under each other in one cell; empty ones are left out, and nothing in them is markup."""
+    return Group(*(each if isinstance(each, Text) else Text(each) for each in texts if each))
+
+
+def sheet(title: str, told: dict[str, Any]) -> None:
+    """Print names and values under each other; those without a value are left out."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in told.items():
+        if value not in (None, "", [], {}):
+            made.add_row(name, value if isinstance(value, Text) else Text(_written(value)))
+    show.print(made)
+
+
+def _written(value: Any) -> str:  # noqa: ANN401 - anything that JSON knows
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return "\n".join(value)
+    return value if isinstance(value, str) else json.dumps(value, indent=1)
+
+
+def tell_plan(plan: Plan, what: str, seconds: float | None = None) -> None:
     """Print what would be done."""
-    table = Table("letters", "code", "why", "", title=f"{len(plan.chosen)} letters are to be {what}")
-    for code, letters in group(plan.chosen, "code").items():
-        table.add_row(str(len(letters)), code, escape(letters[0].why), "")
-    for reason in dict.fromkeys(reason for _, reason in plan.left_out):
-        letters = [letter for letter, why in plan.left_out if why == reason]
-        table.add_row(str(len(letters)), letters[0].code, escape(letters[0].why), f"[yellow]left out: {escape(reason)}")
-    show.print(table)
-    if seconds:
+    made = table("letters", "plan", "why", title=f"{_letters(len(plan.chosen))} to be {what}")
+    groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
+    for letter in plan.chosen:
+        groups.setdefault(("", letter.code, letter.why), []).append(letter)
+    for letter, problem in plan.left_out:
+        groups.setdefault((problem, letter.code, letter.why), []).append(letter)
+    for (problem, code, why), letters in sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1]))):
+        verdict = Text("left out", "yellow") if problem else Text(what.split(maxsplit=1)[0], "green")
+        note = Text(f"left out: {problem}", "yellow") if problem else ""
+        made.add_row(str(len(letters)), verdict, lines(Text(code, "bold"), why, note, Text(_ids(letters), "dim")))
+    show.print(made)
+    if seconds and plan.chosen:
         talk.print(f"at the organization's pace this takes about {age(timedelta(seconds=seconds))}")
 
 
-def progress() -> Progress:
-    """Return a progress bar on stderr."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=talk
+def told_plan(plan: Plan) -> dict[str, Any]:
+    """Return what would be done, for machines."""
+    return {
+        "chosen": [letter.message_id for letter in plan.chosen],
+        "left_out": [{"id": letter.message_id, "code": letter.code, "why": why} for letter, why in plan.left_out],
+    }
+
+
+def _letters(number: int) -> str:
+    return f"{number:,} letter is" if number == 1 else f"{number:,} letters are"
+
+
+def _ids(letters: Sequence[DeadLetter]) -> str:
+    few = ", ".join(letter.message_id[:8] for letter in letters[:4])
+    return few + (f" and {len(letters) - 4:,} more" if len(letters) > 4 else "")  # noqa: PLR2004 - as many as fit a line
+
+
+@contextmanager
+def advancing(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on stderr; what is yielded moves it on."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
+    with Progress(*columns, console=talk) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
+@contextmanager
+def moving_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """Show how far SQS has come; what is yielded takes what is moved and what there is to move."""
+    with Progress(TextColumn("moving"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=talk) as bar:
+        task = bar.add_task("moving", total=None)
+        yield lambda moved, total: bar.update(task, completed=moved, total=total)
+
+
+def counted(letters: Iterable[DeadLetter], what: str) -> Iterator[DeadLetter]:
+    """Yield letters, and say on stderr how many have come so far."""
+    with talk.status(what) as status:
+        for number, letter in enumerate(letters, 1):
+            if number % 500 == 0:
+                status.update(f"{what}: {number:,} so far")
+            yield letter
 
 
 def difference(old: str, new: str) -> None:
-    """Print what changed between two bodies."""
-    for line in difflib.unified_diff(old.splitlines(), new.splitlines(), "before", "after", lineterm=""):
-        talk.print(escape(line), style={"+": "green", "-": "red"}.get(line[0]))
+    """Print what changed between two bodies; of JSON, by field."""
+    try:
+        before, after = (json.dumps(json.loads(body), indent=1, ensure_ascii=False) for body in (old, new))
+    except ValueError:
+        before, after = old, new
+    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=2):
+        talk.print(Text(line, {"+": "green", "-": "red"}.get(line[0], "")))
 
 
-def outcomes_table(found: Iterable[Outcome], title: str, *, machine: bool) -> None:
+def outcomes_table(found: Sequence[Outcome], title: str) -> None:
     """Print outcomes, a row each."""
-    events = [
-        {
-            "account": each.account_id,
-            "event": f"{each.event_name} {each.event_id}",
-            "status": each.status.value,
-            "policies": ", ".join(f"{policy.policy_id} {policy.result}" for policy in each.policies),
-            "attempts": each.attempts,
-            "joined": each.event_time.isoformat(timespec="seconds"),
-            "done": each.done_at.isoformat(timespec="seconds") if each.done_at else "",
-            "why": f"{each.fault.code}: {each.fault.message}" if each.fault else "",
-            "evidence": each.evidence_key or "",
-        }
-        for each in found
-    ]
-    rows(title, events, machine=machine)
-
-
-def rows(title: str, told: list[dict[str, Any]], *, machine: bool) -> None:
-    """Print rows as a table, or as JSON; a table leaves lists out."""
-    if machine:
-        click.echo(json.dumps(told))
-        return
-    if not told:
+    if not found:
         talk.print(f"{title}: none")
         return
-    names = [name for name, value in told[0].items() if not isinstance(value, list)]
-    table = Table(title=title)
-    for number, name in enumerate(names):
-        table.add_column(name, overflow="fold", no_wrap=number == 0)
-    for row in told:
-        table.add_row(*(escape(str(row[name])) for name in names))
-    show.print(table)
+    made = table("status", "joined, decided", "event", title=title)
+    for each in found:
+        policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
+        times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
+        told = lines(
+            f"{each.account_id}  {each.event_name} {each.event_id}",
+            ", ".join(policies),
+            Text(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
+            Text(each.evidence_key or "", "dim"),
+        )
+        tries = f"{each.attempts} {'try' if each.attempts == 1 else 'tries'}"
+        made.add_row(lines(Text(each.status.value, _COLOURS[each.status]), tries), lines(*times), told)
+    show.print(made)
+
+
+def told_outcomes(found: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """Return outcomes for machines."""
+    return [json.loads(each.model_dump_json(exclude_none=True)) for each in found]
+
+
+def _minute(moment: Any) -> str:  # noqa: ANN401 - a datetime
+    return f"{moment:%Y-%m-%d %H:%M}Z"
+
+
+def as_line(told: Any) -> None:  # noqa: ANN401 - anything that JSON knows
+    """Print one line of JSON."""
+    click.echo(json.dumps(told))
 
 
 def age(span: timedelta) -> str:

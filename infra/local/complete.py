@@ -6,6 +6,7 @@ place: what it dropped is set by API, what matters is read back, and `NOT_CHECKE
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,8 +30,9 @@ NOT_CHECKED: Final = (
     "the composite alarm and the alarm on missing evidence: left out, the stand-in's CloudFormation refuses them",
     (
         "which accounts and policies the role may name: the stand-in checks every call to Organizations against one "
-        "made-up ARN, so that ARN stands in for the resources in the role's statements; the actions are enforced"
+        "made-up ARN, so that ARN is added to the resources in the role's statements; the actions are enforced"
     ),
+    "about whose permissions an operator may ask IAM: the stand-in checks that against no role",
     "batch calls to SQS: the stand-in asks for actions of their own, which are added to the roles",
     "throttles, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
 )
@@ -114,19 +116,35 @@ def _without_tls(policy: str) -> str:
 def _allow_in_its_words(aws: StandIn, role: str) -> None:
     """Say a role's permissions as the stand-in asks for them.
 
-    It checks every call to Organizations against one made-up ARN, and asks for batch actions of SQS by names that
-    AWS does not have.
+    It checks every call to Organizations against one made-up ARN, the policy simulator against none, and asks for
+    batch actions of SQS by names that AWS does not have. What AWS asks for stays.
     """
     iam = aws.client("iam")
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-        for statement in document["Statement"]:
-            actions = _listed(statement["Action"])
-            if all(action.startswith("organizations:") for action in actions):
-                statement["Resource"] = f"arn:aws:organizations::{aws.access_key_id}:organization/*"
-            if batches := [f"{action}Batch" for action in actions if action in _BATCHED]:
-                statement["Action"] = [*actions, *batches]
-        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+        words = json.dumps(_in_its_words(document, aws.access_key_id))
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=words)
+    for attached in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
+        arn = attached["PolicyArn"]
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+        words = json.dumps(_in_its_words(document, aws.access_key_id))
+        if words != json.dumps(document):
+            iam.create_policy_version(PolicyArn=arn, PolicyDocument=words, SetAsDefault=True)
+
+
+def _in_its_words(document: Any, account_id: str) -> Any:  # noqa: ANN401 - a policy document
+    made_up = f"arn:aws:organizations::{account_id}:organization/*"
+    changed = copy.deepcopy(document)
+    for statement in changed["Statement"]:
+        actions, resources = _listed(statement["Action"]), _listed(statement["Resource"])
+        if all(action.startswith("organizations:") for action in actions) and made_up not in resources:
+            statement["Resource"] = [*resources, made_up]
+        if actions == ["iam:SimulatePrincipalPolicy"]:
+            statement["Resource"] = "*"
+        if batches := [f"{action}Batch" for action in actions if action in _BATCHED]:
+            statement["Action"] = [*actions, *(each for each in batches if each not in actions)]
+    return changed
 
 
 def _listed(value: str | list[str]) -> list[str]:

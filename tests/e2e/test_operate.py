@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
 
 from infra.deploy.build import ROOT
 from infra.local.installation import STACK
@@ -14,23 +18,29 @@ from schemas.act import Act
 from schemas.outcome import OutcomeStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.e2e.conftest import Pipeline
 
 Done = subprocess.CompletedProcess[str]
+COMMAND: Final = (sys.executable, "-m", "handlers.operate", "--stack", STACK)
 
 
-def operate(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
-    told = {
+def credentials(pipeline: Pipeline) -> dict[str, str]:
+    return {
         "AWS_ENDPOINT_URL": pipeline.aws.endpoint,
         "AWS_ACCESS_KEY_ID": pipeline.aws.access_key_id,
         "AWS_SECRET_ACCESS_KEY": pipeline.aws.secret_access_key,
         "AWS_DEFAULT_REGION": pipeline.aws.region,
         "AWS_CONFIG_FILE": "/dev/null",
     }
+
+
+def operate(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
     return subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "handlers.operate", "--stack", STACK, *arguments],
+        [*COMMAND, *arguments],
         cwd=ROOT,
-        env=os.environ | told | environment,
+        env=os.environ | credentials(pipeline) | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -56,6 +66,13 @@ def listed(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def acts(pipeline: Pipeline) -> list[Act]:
     s3 = pipeline.aws.client("s3")
     found = s3.list_objects_v2(Bucket=pipeline.at.evidence_bucket, Prefix="acts/").get("Contents", [])
@@ -77,34 +94,37 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     account_id, event = fail(pipeline)
 
     [group] = listed(pipeline)
-    assert (group["code"], group["letters"], group["redrives"]) == ("PolicyTypeNotEnabledException", 1, 0)
-    assert "enable service control policies" in group["next step"]
-    shown = operate(pipeline, "show", group["ids"][0])
+    [reason] = group["reasons"]
+    assert (reason["code"], group["letters"], group["redrives"]) == ("PolicyTypeNotEnabledException", 1, 0)
+    assert "enable service control policies" in reason["next_step"]
+    shown = operate(pipeline, "show", group["ids"][0][:8])
     assert event["detail"]["eventID"] in shown.stdout
     assert "nothing speaks against a redrive" in shown.stdout
 
     dry = operate(pipeline, "redrive", "--code", "PolicyTypeNotEnabledException")
     assert dry.returncode == 0
-    assert "1 letters are to be redriven" in dry.stdout
+    assert "1 letter is to be redriven" in dry.stdout
     assert "Nothing was done" in dry.stderr
     assert pipeline.watch.dead() == 1
 
     done = operate(pipeline, "redrive", "--code", "PolicyTypeNotEnabledException", "--confirm", "--reason", "enabled")
     assert done.returncode == 0, done.stderr
-    pipeline.watch.until_quiet()
+    assert "1 sent, 1 of them deleted; 1 enforced" in done.stderr
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
     assert listed(pipeline) == []
-    table = operate(pipeline, "outcome", account_id, "--json")
-    assert [each["status"] for each in json.loads(table.stdout)] == ["ENFORCED"]
+    told = json.loads(operate(pipeline, "outcome", account_id, "--json").stdout)
+    assert [each["status"] for each in told["events"]] == ["ENFORCED"]
+    assert told["verdict"] == "carries every policy it must"
 
 
 def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -> None:
     _, event = fail(pipeline)
     pipeline.relay.fail_next("AttachPolicy", (400, "PolicyTypeNotEnabledException"))
-    operate(pipeline, "redrive", "--confirm", "--reason", "tried too early")
-    pipeline.watch.until_quiet()
+    early = operate(pipeline, "redrive", "--all", "--confirm", "--reason", "tried too early")
+    assert early.returncode == 1
+    assert "1 failed" in early.stderr
 
     [group] = listed(pipeline)
     shown = json.loads(operate(pipeline, "show", group["ids"][0], "--json").stdout)
@@ -114,35 +134,57 @@ def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -
     assert [each.partition("Z ")[2].partition(" by ")[0] for each in shown["history"]] == ["redrive"]
     assert "tried too early" in shown["history"][0]
     assert len(shown["evidence"]) == 2
+    [failing] = json.loads(operate(pipeline, "outcomes", "--json").stdout)
+    assert failing["fault"]["code"] == "PolicyTypeNotEnabledException"
 
 
 def test_every_act_is_on_record_before_and_after_and_names_nobody_in_clear(pipeline: Pipeline) -> None:
-    account_id, _ = fail(pipeline)
+    account_id, event = fail(pipeline)
     before = len(acts(pipeline))
 
-    operate(pipeline, "redrive", "--confirm", "--reason", f"mended {account_id} for a@example.com")
-    pipeline.watch.until_quiet()
+    operate(pipeline, "redrive", "--all", "--confirm", "--reason", f"mended {account_id} for a@example.com")
 
     made = sorted(acts(pipeline), key=lambda act: act.recorded_at)[before:]
-    assert [(act.action, act.phase) for act in made] == [("redrive", "intended"), ("redrive", "done")]
-    assert made[1].results == {"chosen": 1, "sent": 1, "deleted": 1}
-    assert len(made[0].letters) == 1
+    assert [(act.action, act.phase, act.ended) for act in made] == [
+        ("redrive", "intended", None),
+        ("redrive", "done", "completed"),
+    ]
+    assert made[1].results == {"sent": 1, "deleted": 1, "refused": 0, "enforced": 1}
+    assert [(each.event_id, each.result) for each in made[1].letters] == [(event["detail"]["eventID"], "enforced")]
     for act in made:
         text = act.model_dump_json()
         assert account_id not in text
-        assert pipeline.at.management_account_id not in text.replace(act.actor_id, "")
+        assert pipeline.at.management_account_id not in text
         assert "@" not in text
 
 
 def test_what_would_only_come_back_is_left_out_unless_forced(pipeline: Pipeline) -> None:
     pipeline.handled("{broken")
 
-    plan = operate(pipeline, "redrive", "--confirm", "--reason", "x")
+    plan = operate(pipeline, "redrive", "--all", "--confirm", "--reason", "x")
 
     assert plan.returncode == 1
     assert "left out" in plan.stdout
     assert "nothing to do" in plan.stderr
     assert pipeline.watch.dead() == 1
+
+
+def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline: Pipeline) -> None:
+    """IAM's simulator; the stand-in's reads the role as it really is, for the first policy."""
+    fail(pipeline, "AccessDeniedException")
+    iam, role = pipeline.aws.client("iam"), pipeline.resource("AttachPoliciesRole")
+    before = iam.get_role_policy(RoleName=role, PolicyName="attach-policies")["PolicyDocument"]
+    less = before | {"Statement": [each for each in before["Statement"] if each["Sid"] != "AttachThesePolicies"]}
+    iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(less))
+    try:
+        plan = operate(pipeline, "redrive")
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(before))
+    restored = operate(pipeline, "redrive")
+
+    assert "0 letters are to be redriven" in plan.stdout
+    assert "the worker's role may not attach" in plan.stdout
+    assert "1 letter is to be redriven" in restored.stdout
 
 
 def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
@@ -156,7 +198,9 @@ def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
 
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "needed after all")
     assert restored.returncode == 0, restored.stderr
-    pipeline.watch.until_quiet()
+    [group] = listed(pipeline)
+    assert group["reasons"][0]["code"] == "PolicyTypeNotEnabledException"
+    operate(pipeline, "redrive", "--event", event["detail"]["eventID"], "--confirm", "--reason", "after all")
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
 
@@ -176,7 +220,7 @@ def test_a_broken_body_is_edited_checked_and_sent(pipeline: Pipeline) -> None:
         pipeline, "edit", message_id, "--confirm", "--reason", "cut off", EDITOR='sh -c \'printf "}}" >> "$0"\''
     )
     assert mended.returncode == 0, mended.stderr
-    pipeline.watch.until_quiet()
+    assert "enforced" in mended.stderr
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
     assert pipeline.watch.dead() == 0
@@ -185,36 +229,81 @@ def test_a_broken_body_is_edited_checked_and_sent(pipeline: Pipeline) -> None:
 def test_an_account_that_no_event_told_about_is_enforced_by_hand(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
 
+    assert "lacks" in operate(pipeline, "outcome", account_id).stdout
     assert "Nothing was done" in operate(pipeline, "enforce", account_id).stderr
-    assert operate(pipeline, "enforce", "123").returncode == 2
-    done = operate(pipeline, "enforce", account_id, "--confirm", "--reason", "its event was lost")
+    stranger = operate(pipeline, "enforce", "999999999999", "--confirm", "--reason", "x")
+    assert (stranger.returncode, "no member" in stranger.stderr) == (1, True)
+    done = operate(pipeline, "enforce", account_id, "--confirm", "--reason", "its event was lost", "--json")
     assert done.returncode == 0, done.stderr
     pipeline.watch.until_quiet()
 
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
+    event_id = json.loads(done.stdout)["event_id"]
+    assert event_id in {letter.event_id for act in acts(pipeline) for letter in act.letters}, "the act names its event"
 
 
-def test_a_stack_that_is_not_there_gets_one_clear_line(pipeline: Pipeline) -> None:
-    done = operate(pipeline, "list", AWS_ENDPOINT_URL=pipeline.aws.endpoint)
-    assert done.returncode == 0
-    missing = subprocess.run(
-        [sys.executable, "-m", "handlers.operate", "list"],
+@pytest.mark.parametrize(
+    ("arguments", "environment", "told"),
+    [
+        (["--stack", "nowhere", "list"], {}, "stack nowhere cannot be reached"),
+        (["--profile", "nobody", "list"], {}, "nobody"),
+        (["list"], {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}, "cannot be reached"),
+        (["list"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}, "cannot be reached"),
+        (["list"], {"AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9"}, "Nothing is lost"),
+        (["redrive"], {"AWS_ENDPOINT_URL_ORGANIZATIONS": "http://127.0.0.1:9"}, "does not answer"),
+        (["outcomes"], {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9"}, "DynamoDB"),
+        (["restore", "backups/none", "--confirm", "--reason", "x"], {}, "There is no such object"),
+        (["redrive", "--all", "--native"], {}, "SQS"),
+    ],
+)
+def test_whatever_is_wrong_gets_one_clear_line(
+    pipeline: Pipeline, arguments: list[str], environment: dict[str, str], told: str
+) -> None:
+    """The last: the stand-in has no move task."""
+    fail(pipeline)
+
+    done = operate(pipeline, *arguments, **environment)
+
+    assert told in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if arguments == ["redrive"] else 1)
+
+
+def test_a_stack_of_somebody_else_is_told_apart(pipeline: Pipeline) -> None:
+    cloudformation = pipeline.aws.client("cloudformation")
+    template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}
+    cloudformation.create_stack(StackName="another", TemplateBody=json.dumps(template))
+
+    done = operate(pipeline, "--stack", "another", "list")
+
+    assert done.returncode == 1
+    assert "is no installation of Joinguard" in done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_a_polite_end_and_a_lost_terminal_give_everything_back(
+    pipeline: Pipeline, how: signal.Signals
+) -> None:
+    for _ in range(4):
+        fail(pipeline)
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [*COMMAND, "redrive", "--all", "--rate", "0.2", "--breaker", "50", "--confirm", "--reason", "x"],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"},
-        capture_output=True,
+        env=os.environ | credentials(pipeline),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
+    wait_until(lambda: pipeline.watch.dead() == 3)
+    process.send_signal(how)
+    told, _ = process.communicate(timeout=20)
 
-    assert missing.returncode == 1
-    assert "stack joinguard cannot be reached" in missing.stderr
-    assert "Traceback" not in missing.stderr
-
-
-def test_sqs_own_move_task_takes_no_filter(pipeline: Pipeline) -> None:
-    """The stand-in has no move task; what can be checked is that nothing is asked of it wrongly."""
-    assert operate(pipeline, "redrive", "--native", "--code", "x").returncode == 2
-    assert "SQS would move all" in operate(pipeline, "redrive", "--native").stderr
+    assert process.returncode == 1, told
+    assert "interrupted: 1 sent" in told
+    sqs = pipeline.aws.client("sqs")
+    asked = sqs.get_queue_attributes(QueueUrl=pipeline.at.dead_letter_queue_url, AttributeNames=["All"])["Attributes"]
+    assert (asked["ApproximateNumberOfMessages"], asked["ApproximateNumberOfMessagesNotVisible"]) == ("3", "0")
+    assert max(acts(pipeline), key=lambda act: act.recorded_at).ended == "interrupted"
 
 
 def test_who_looks_can_look_and_do_nothing_else(pipeline: Pipeline) -> None:
@@ -226,13 +315,28 @@ def test_who_looks_can_look_and_do_nothing_else(pipeline: Pipeline) -> None:
     shown = operate(pipeline, "show", group["ids"][0], **role)
     assert shown.returncode == 0, shown.stderr
     assert "nothing speaks against a redrive" in shown.stdout
+    assert "not found out" not in shown.stdout, "IAM tells it whether the worker may attach"
     assert operate(pipeline, "outcome", account_id, **role).returncode == 0
     assert operate(pipeline, "outcomes", **role).returncode == 0
-    for act in (["redrive"], ["drop", "--code", group["code"]], ["enforce", account_id]):
+    assert operate(pipeline, "redrive", **role).returncode == 0, "a plan is a look"
+    for act in (["redrive", "--all"], ["drop", "--limit", "1", "--account", account_id], ["enforce", account_id]):
         refused = operate(pipeline, *act, "--confirm", "--reason", "x", **role)
         assert refused.returncode == 1
-        assert "Error: S3.AccessDenied" in refused.stderr
+        assert "AccessDenied" in refused.stderr
+        assert "take the stack's role" in refused.stderr
     assert pipeline.watch.dead() == 1
+
+
+def test_who_looks_does_not_read_backups(pipeline: Pipeline) -> None:
+    account_id, _ = fail(pipeline)
+    dropped = operate(pipeline, "drop", "--account", account_id, "--confirm", "--reason", "x")
+    key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
+
+    refused = operate(pipeline, "restore", key, **taking(pipeline, "OperatorReads"))
+
+    assert refused.returncode == 1
+    assert "S3.AccessDenied" in refused.stderr
+    assert account_id not in refused.stdout + refused.stderr
 
 
 def test_who_acts_can_do_all_of_it(pipeline: Pipeline) -> None:
@@ -242,13 +346,15 @@ def test_who_acts_can_do_all_of_it(pipeline: Pipeline) -> None:
     dropped = operate(pipeline, "drop", "--account", account_id, "--confirm", "--reason", "x", **role)
     assert dropped.returncode == 0, dropped.stderr
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
-    pipeline.relay.fail_next("AttachPolicy", (400, "PolicyTypeNotEnabledException"))
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "x", **role)
     assert restored.returncode == 0, restored.stderr
-    pipeline.watch.until_quiet()
-    done = operate(pipeline, "redrive", "--confirm", "--reason", "x", **role)
+    done = operate(pipeline, "redrive", "--all", "--confirm", "--reason", "x", **role)
     assert done.returncode == 0, done.stderr
+    assert "1 enforced" in done.stderr
     assert operate(pipeline, "enforce", account_id, "--confirm", "--reason", "x", **role).returncode == 0
-    pipeline.watch.until_quiet()
-
+    pipeline.handled(json.dumps(pipeline.invited(account_id))[:-2])
+    [group] = listed(pipeline)
+    mended = {"EDITOR": 'sh -c \'printf "}}" >> "$0"\''}
+    edited = operate(pipeline, "edit", group["ids"][0], "--confirm", "--reason", "x", **role, **mended)
+    assert edited.returncode == 0, edited.stderr
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED

@@ -25,13 +25,13 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def statements() -> list[tuple[str, dict[str, Any]]]:
-    """Return every statement of every role, with the role's name."""
-    return [
-        (role, statement)
-        for role, properties in of_type("AWS::IAM::Role").items()
-        for policy in properties.get("Policies", [])
-        for statement in policy["PolicyDocument"]["Statement"]
-    ]
+    """Return every statement of every role, its own and those of the policies attached to it, with the role's name."""
+    found = []
+    for role, properties in of_type("AWS::IAM::Role").items():
+        attached = [RESOURCES[arn["Ref"]]["Properties"] for arn in properties.get("ManagedPolicyArns", [])]
+        documents = [policy["PolicyDocument"] for policy in [*properties.get("Policies", []), *attached]]
+        found += [(role, statement) for document in documents for statement in document["Statement"]]
+    return found
 
 
 def test_a_message_in_work_stays_hidden_six_times_the_functions_time_out() -> None:
@@ -384,8 +384,19 @@ def test_who_looks_changes_nothing_and_who_acts_leaves_a_trace() -> None:
     assert not {each for each in acts if each.startswith("organizations:") and "Attach" in each}
     for role in ("OperatorReads", "OperatorActs"):
         assert RESOURCES[role]["Condition"] == "HasOperators"
-        # Browsing and deriving his own pseudonym is what each command begins with.
-        assert {"sqs:ReceiveMessage", "kms:GenerateMac", "cloudformation:DescribeStacks"} <= reads
+        # Browsing is what nearly each command begins with.
+        assert {"sqs:ReceiveMessage", "cloudformation:DescribeStacks"} <= reads
+
+
+def test_who_looks_does_not_see_backups_which_hold_account_ids() -> None:
+    readable = {
+        resource["Fn::Sub"]
+        for role, each in statements()
+        if role == "OperatorReads" and "s3:GetObject" in _listed(each["Action"])
+        for resource in each["Resource"]
+    }
+
+    assert readable == {"${Evidence.Arn}/evidence/*", "${Evidence.Arn}/acts/*"}
 
 
 def _listed(value: str | list[str]) -> list[str]:

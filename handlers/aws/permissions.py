@@ -1,0 +1,36 @@
+"""IAM: what the worker may do, without trying it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handlers.aws.faults import records_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mypy_boto3_iam import IAMClient
+
+
+class IamPermissions:
+    """Ask IAM's policy simulator about a role.
+
+    It knows the role's policies and permissions boundary, not the organization's delegation policy.
+    """
+
+    def __init__(self, client: IAMClient, role_arn: str) -> None:
+        self._client = client
+        self._role_arn = role_arn
+
+    def denied(self, action: str, resources: Sequence[str]) -> list[str]:
+        """Return the resources on which the role may not do something."""
+        pages = self._client.get_paginator("simulate_principal_policy").paginate(
+            PolicySourceArn=self._role_arn, ActionNames=[action], ResourceArns=list(resources)
+        )
+        with records_faults("IAM"):
+            return [
+                result.get("EvalResourceName", "*")
+                for page in pages
+                for result in page["EvaluationResults"]
+                if result["EvalDecision"] != "allowed"
+            ]

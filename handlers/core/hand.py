@@ -1,0 +1,111 @@
+"""Letters in hand: what is taken from the queues is given back, whatever happens in between."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
+
+from handlers.core.errors import RetryableError
+from handlers.core.letters import DeadLetter, Held, Queue
+from handlers.core.ports import Clock
+
+#: After this, letters in hand are held on to anew; a third of the time that they stay in hand.
+HOLD_AGAIN: Final = timedelta(minutes=5)
+
+Destination = Queue | Literal["joins"]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of letters that were sent."""
+
+    taken: Sequence[DeadLetter]
+    #: Why SQS refused a letter, by message id.
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Post(Protocol):
+    """The queues as an operator handles them."""
+
+    def browse(self) -> Iterable[Sequence[DeadLetter]]:
+        """Take every letter of both queues in hand, a batch at a time."""
+
+    def release(self, letters: Sequence[Held]) -> None:
+        """Let letters be seen by others again."""
+
+    def hold(self, letters: Sequence[Held]) -> None:
+        """Keep letters in hand for longer."""
+
+    def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
+        """Send letters, bodies and attributes as they are."""
+
+    def delete(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+        """Delete letters; return those that are gone."""
+
+    def waiting(self) -> int:
+        """Count the joins that wait."""
+
+
+@dataclass
+class Hand:
+    """All letters that this process has in hand.
+
+    Used as a context: in the end, also after an error or an interrupt, everything still in hand is given back.
+    Whoever dies without that gives it back when its time in hand is over. It keeps no bodies, so that
+    looking takes little memory whatever the number of letters.
+    """
+
+    post: Post
+    clock: Clock
+    _held: dict[str, Held] = field(default_factory=dict, init=False)
+    _since: datetime | None = field(default=None, init=False)
+
+    def __enter__(self) -> Self:
+        """Begin with nothing in hand."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give everything back."""
+        if error is None:
+            self.release()
+            return
+        # What went wrong matters more; the letters are there again when their time in hand is over.
+        with suppress(RetryableError):
+            self.release()
+
+    def browse(self) -> Iterator[DeadLetter]:
+        """Take every letter of both queues in hand and yield it."""
+        for batch in self.post.browse():
+            self._held |= {letter.message_id: letter.held for letter in batch}
+            self._since = self._since or self.clock.now()
+            yield from batch
+
+    def release(self, letters: Iterable[DeadLetter] | None = None) -> None:
+        """Give letters back; without a word which, all of them."""
+        ids = set(self._held) if letters is None else {letter.message_id for letter in letters}
+        self._give_back(ids & set(self._held))
+
+    def release_all_but(self, letters: Iterable[DeadLetter]) -> None:
+        """Give all others back."""
+        self._give_back(set(self._held) - {letter.message_id for letter in letters})
+
+    def _give_back(self, message_ids: Collection[str]) -> None:
+        given = [self._held.pop(each) for each in message_ids]
+        if given:
+            self.post.release(given)
+
+    def forget(self, message_ids: Collection[str]) -> None:
+        """Count letters as not in hand any more: they are deleted, or given back."""
+        for each in message_ids:
+            self._held.pop(each, None)
+
+    def keep(self) -> None:
+        """Hold on to everything anew, where it is time for that."""
+        now = self.clock.now()
+        if self._held and self._since and now - self._since > HOLD_AGAIN:
+            self.post.hold(list(self._held.values()))
+            self._since = now

@@ -1,0 +1,197 @@
+"""Commands that move letters: dry without --confirm and --reason, on record before and after."""
+
+import sys
+from datetime import timedelta
+
+import click
+
+from handlers.core.letters import restored
+from handlers.core.redrive import Filter, Plan, Redrive, make_plan
+from handlers.operate.moving import move
+from handlers.operate.options import Age, acting, filtered, limited, on_workbench
+from handlers.operate.planning import end, may, tell
+from handlers.operate.screens import advancing, counted, talk
+from handlers.operate.workbench import OperateError, Workbench
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Every letter; needed where there is no filter.")
+@limited
+@filtered
+@acting
+@click.option("--max-redrives", default=3, show_default=True, help="Leave out what was put back so often.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    help="Letters a second. Default: what the workers absorb. 0: as fast as SQS, before live joins.",
+)
+@click.option(
+    "--breaker",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Stop when so many came back dead; the first so many go alone.",
+)
+@click.option("--wait", type=Age(), default="30s", show_default=True, help="How long to see what becomes of them.")
+@click.option("--force", is_flag=True, help="Also what would only come back.")
+@click.option("--native", is_flag=True, help="With --all: let SQS move all dead letters by itself.")
+@click.option("--cancel", is_flag=True, help="Cancel the move by SQS that is running.")
+@on_workbench
+def redrive(  # noqa: PLR0913, PLR0917 - the options of a command
+    bench: Workbench,
+    wanted: Filter,
+    reason: str | None,
+    max_redrives: int,
+    rate: float | None,
+    breaker: int,
+    wait: timedelta,
+    *,
+    everything: bool,
+    force: bool,
+    native: bool,
+    cancel: bool,
+    machine: bool,
+) -> None:
+    """Put letters back on the queue: send first, delete after.
+
+    Shows the plan, with what would only come back left out; does it with --confirm --reason. Interrupt it and run it
+    again as you like: no letter is lost, and one that is sent twice is handled once.
+    """
+    pace = bench.pace if rate is None else rate or None
+    if native or cancel:
+        move(bench, wanted, reason, pace, everything=everything, force=force, cancel=cancel, machine=machine)
+        return
+    if reason and wanted == Filter() and not everything:
+        message = "no filter and no --limit: say --all to put every letter back"
+        raise click.UsageError(message)
+    with bench.hand() as hand:
+        plan = make_plan(
+            counted(hand.browse(), "looking into both queues"),
+            wanted,
+            now=bench.clock.now(),
+            max_redrives=max_redrives,
+            would_fail=bench.preflight.would_fail,
+            force=force,
+        )
+        hand.release_all_but(plan.chosen)
+        tell(plan, "redriven", len(plan.chosen) / pace if pace else None, machine=machine)
+        for unknown in bench.preflight.unknown:
+            talk.print(f"not found out: {unknown}", style="yellow")
+        if not may(plan, reason, machine=machine):
+            return
+        engine = bench.redriver(hand, rate=pace, breaker=breaker)
+        act_id = _put_back(bench, engine, plan, reason or "", wait)
+    end(plan, act_id, engine.results, _summary(plan, engine), machine=machine)
+    if engine.stopped:
+        raise OperateError(engine.stopped)
+    sys.exit(0 if engine.deleted == len(plan.chosen) and not plan.left_out and not engine.dead else 1)
+
+
+def _put_back(bench: Workbench, engine: Redrive, plan: Plan, reason: str, wait: timedelta) -> str:
+    """Do what is planned, on record; return the act's id."""
+    with bench.begin("redrive", reason, [letter.digest() for letter in plan.chosen]) as deed:
+        try:
+            with advancing("redriving", len(plan.chosen)) as advance:
+                engine.run(plan.chosen, advance)
+            engine.hand.release()
+            if not engine.stopped:
+                see_what_becomes(engine, wait)
+        except KeyboardInterrupt:
+            talk.print(f"interrupted: {engine.sent:,} sent; what was not sent is where it was, so run it again")
+            raise
+        finally:
+            deed.results, deed.became = engine.results, engine.fates
+            deed.ended = "stopped" if engine.stopped else "completed"
+    return deed.act.act_id
+
+
+def see_what_becomes(engine: Redrive, wait: timedelta) -> None:
+    """Wait for what becomes of letters that were sent; an interrupt ends the waiting and nothing else."""
+    if not wait or not engine.following.undecided:
+        return
+    try:
+        with advancing("deciding", engine.following.undecided) as advance:
+            engine.await_all(wait, advance)
+    except KeyboardInterrupt:
+        talk.print("no longer waiting")
+
+
+def _summary(plan: Plan, engine: Redrive) -> str:
+    results = engine.results
+    parts = [f"{results['sent']:,} sent, {results['deleted']:,} of them deleted"]
+    if left := len(plan.chosen) - results["sent"]:
+        parts.append(f"{left:,} left where they are")
+    parts += [f"{results[status]:,} {status}" for status in ("enforced", "ignored", "failed") if status in results]
+    if engine.following.undecided:
+        parts.append(f"{engine.following.undecided:,} not decided yet (`outcomes --status RETRYING`, `make logs`)")
+    refused = sorted({each for each in engine.became.values() if each.startswith("refused")})
+    return "; ".join([*parts, *refused])
+
+
+@click.command()
+@limited
+@filtered
+@acting
+@on_workbench
+def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool) -> None:
+    """Take letters away for good, after a backup of bodies and attributes. Needs a filter."""
+    if wanted.is_empty:
+        message = "say which letters: a filter or --id is needed to drop"
+        raise click.UsageError(message)
+    with bench.hand() as hand:
+        found = [each for each in hand.browse() if wanted.matches(each, bench.clock.now())]
+        chosen = sorted(found, key=lambda each: each.sent_at)[: wanted.limit]
+        hand.release_all_but(chosen)
+        plan = Plan(tuple(chosen))
+        tell(plan, "dropped", machine=machine)
+        if not may(plan, reason, machine=machine):
+            return
+        with bench.begin("drop", reason or "", [letter.digest() for letter in chosen]) as deed:
+            kept = deed.back_up(chosen)
+            became: dict[str, str] = {}
+            try:
+                with advancing("dropping", len(chosen)) as advance:
+                    for begin in range(0, len(chosen), 10):
+                        gone = [each.message_id for each in bench.post.delete(chosen[begin : begin + 10])]
+                        became |= dict.fromkeys(gone, "dropped")
+                        hand.forget(gone)
+                        advance(len(gone))
+            finally:
+                deed.results, deed.became = {"dropped": len(became)}, became
+    text = f"{len(became):,} dropped; `restore {kept}` brings them back"
+    end(plan, deed.act.act_id, deed.results | {}, text, machine=machine)
+    sys.exit(0 if len(became) == len(chosen) else 1)
+
+
+@click.command()
+@click.argument("key")
+@acting
+@on_workbench
+def restore(bench: Workbench, key: str, reason: str | None, *, machine: bool) -> None:
+    """Put the letters of a backup where they lay, as they were; KEY is what `drop` or `edit` said."""
+    try:
+        letters = [restored(line) for line in bench.archive.read(key).decode().splitlines()]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{key} is no backup; `drop` and `edit` say the keys of theirs"
+        raise OperateError(message) from error
+    plan = Plan(tuple(letters))
+    tell(plan, "restored", machine=machine)
+    if not may(plan, reason, machine=machine):
+        return
+    with bench.begin("restore", reason or "", [letter.digest() for letter in letters]) as deed:
+        became: dict[str, str] = {}
+        try:
+            with advancing("restoring", len(letters)) as advance:
+                for queue in dict.fromkeys(letter.queue for letter in letters):
+                    theirs = [letter for letter in letters if letter.queue == queue]
+                    for begin in range(0, len(theirs), 10):
+                        sent = bench.post.send(queue, theirs[begin : begin + 10])
+                        became |= {each.message_id: "restored" for each in sent.taken}
+                        became |= {each: f"refused: {why}" for each, why in sent.refused.items()}
+                        advance(len(sent.taken))
+        finally:
+            done = sum(each == "restored" for each in became.values())
+            deed.results, deed.became = {"restored": done}, became
+    text = f"{done:,} restored; `list` shows them"
+    end(plan, deed.act.act_id, deed.results, text, machine=machine)
+    sys.exit(0 if done == len(letters) else 1)

@@ -1,0 +1,192 @@
+"""Commands that look and change nothing."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.text import Text
+
+from handlers.core.acts import next_step
+from handlers.core.errors import JoinguardError
+from handlers.core.redrive import Filter
+from handlers.core.summary import KEYS, Group, Reason, summarize
+from handlers.operate.options import AccountIdType, as_json, filtered, on_workbench
+from handlers.operate.screens import (
+    age,
+    as_line,
+    counted,
+    lines,
+    outcomes_table,
+    sheet,
+    show,
+    table,
+    talk,
+    told_outcomes,
+)
+from handlers.operate.workbench import Workbench
+from schemas.outcome import OutcomeStatus
+
+
+@click.command("list")
+@click.option("--by", type=click.Choice(list(KEYS)), default="reason", show_default=True, help="What to group by.")
+@filtered
+@as_json
+@on_workbench
+def list_letters(bench: Workbench, by: str, wanted: Filter, *, machine: bool) -> None:
+    """Show what waits in both queues, and why.
+
+    Consumes nothing. SQS shows a message only by handing it out: each look counts as a receive, which leads nowhere
+    here, and hides the letters from others while it lasts.
+    """
+    now = bench.clock.now()
+    with bench.hand() as hand:
+        found = counted(hand.browse(), "looking into both queues")
+        groups = summarize((letter for letter in found if wanted.matches(letter, now)), by)
+    if machine:
+        as_line([_told(by, group) for group in groups])
+    elif groups:
+        total = sum(group.letters for group in groups)
+        _show_groups(groups, by, f"{total:,} {'letter waits' if total == 1 else 'letters wait'}, by {by}", now)
+        talk.print(f"`show {groups[0].ids[0][:8]}` shows a letter whole; `redrive` plans to put letters back")
+    else:
+        talk.print("no letter waits" if wanted == Filter() else "no letter matches")
+
+
+def _show_groups(groups: Sequence[Group], by: str, title: str, now: datetime) -> None:
+    # The reason stands in the last column in any case.
+    named = [by] if by not in {"reason", "code"} else []
+    made = table(*named, "letters", "age", "where and what", "why, and what to do", title=title)
+    for group in groups:
+        span = {age(now - group.oldest): None, age(now - group.newest): None}
+        left = f"gone in {age(group.deleted_at - now)}" if group.deleted_at else ""
+        redriven = f"redriven: {group.redrives}" if group.redrives else ""
+        ids = f"{', '.join(each[:8] for each in group.ids[:3])}{', …' if group.letters > 3 else ''}"  # noqa: PLR2004 - as many as fit
+        made.add_row(
+            *([group.key] if named else []),
+            f"{group.letters:,}",
+            lines(" to ".join(span), left),
+            lines(*_counts(group.queues), *_counts(group.origins), redriven),
+            lines(*(text for reason in group.reasons.most_common(3) for text in _reason(*reason)), Text(ids, "dim")),
+        )
+    show.print(made)
+
+
+def _counts(counter: Counter[str]) -> list[str]:
+    return [name if len(counter) == 1 else f"{number:,} {name}" for name, number in counter.most_common(4)]
+
+
+def _reason(reason: Reason, letters: int) -> list[Text]:
+    return [
+        Text(f"{reason.code} ({letters:,})", "bold"),
+        Text(reason.why),
+        Text(f"→ {reason.next_step}", "green"),
+    ]
+
+
+def _told(by: str, group: Group) -> dict[str, Any]:
+    return {
+        by: group.key,
+        "letters": group.letters,
+        "oldest": group.oldest.isoformat(),
+        "newest": group.newest.isoformat(),
+        "first_deleted_at": group.deleted_at.isoformat() if group.deleted_at else None,
+        "redrives": group.redrives,
+        "reasons": [asdict(reason) | {"letters": number} for reason, number in group.reasons.most_common()],
+        "queues": dict(group.queues),
+        "origins": dict(group.origins),
+        "ids": group.ids,
+    }
+
+
+@click.command("show")
+@click.argument("letter_id", metavar="ID")
+@as_json
+@on_workbench
+def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
+    """Show one letter whole.
+
+    ID is its message id or its event's id; eight characters will do. Shown are body, attributes, outcome, evidence,
+    what operators did to it, whether it would fail again, and the next step.
+    """
+    with bench.hand() as hand:
+        letter = bench.pick(counted(hand.browse(), "looking for it"), letter_id)
+    now = bench.clock.now()
+    outcome = bench.outcomes.of_events([letter.outcome_key]).get(letter.outcome_key) if letter.outcome_key else None
+    folder = f"evidence/{outcome.event_time:%Y/%m/%d}/{outcome.event_id}/" if outcome else ""
+    verdict = bench.preflight.would_fail(letter)
+    told = {
+        "message id": letter.message_id,
+        "event": f"{letter.origin} {letter.event_id}".strip(),
+        "account": letter.account_id,
+        "queue": letter.queue,
+        "code": letter.code,
+        "why": letter.why,
+        "next step": next_step(letter),
+        "would fail again": verdict or "nothing speaks against a redrive",
+        "not found out": bench.preflight.unknown,
+        "sent": f"{letter.sent_at:%Y-%m-%d %H:%M:%S}Z, {age(now - letter.sent_at)} ago",
+        "deleted by SQS": f"in {age(letter.deleted_at - now)}" if letter.deleted_at else None,
+        "received here": letter.receives,
+        "redriven": letter.redrives,
+        "history": [
+            f"{act.recorded_at:%Y-%m-%d %H:%M}Z {act.action} by {act.actor_id}: {act.reason}"
+            for act in bench.history(letter)
+        ],
+        "attributes": {
+            name: letter.says(name) or f"{len(each.get('BinaryValue', b''))} bytes"
+            for name, each in letter.attributes.items()
+        },
+        "outcome": json.loads(outcome.model_dump_json(exclude_none=True)) if outcome else None,
+        "evidence": bench.archive.under(folder) if outcome else [],
+        "body": letter.body,
+    }
+    if machine:
+        as_line({name.replace(" ", "_"): value for name, value in told.items()})
+    else:
+        sheet(f"Letter {letter.message_id}", told)
+
+
+@click.command("outcome")
+@click.argument("account_id", metavar="ACCOUNT", type=AccountIdType())
+@as_json
+@on_workbench
+def outcome_of(bench: Workbench, account_id: str, *, machine: bool) -> None:
+    """Show what is true now of one account: what it carries, its joins, when, evidence."""
+    found = sorted(bench.outcomes.of_account(account_id), key=lambda each: each.event_time)
+    carried: list[str] | None = None
+    try:
+        carried = sorted(bench.organization.attached_policies(account_id))
+        missing = sorted(set(bench.policy_ids) - set(carried))
+        verdict = f"lacks {', '.join(missing)}" if missing else "carries every policy it must"
+    except JoinguardError as error:
+        missing, verdict = [], f"what it carries now cannot be told ({error.fault.code}): {error.fault.message}"
+    if machine:
+        events = told_outcomes(found)
+        as_line({"account": account_id, "carries": carried, "missing": missing, "verdict": verdict, "events": events})
+        return
+    good = carried is not None and not missing
+    show.print(Text.assemble(f"{account_id} ", (verdict, "green" if good else "red")))
+    outcomes_table(found, f"Events of {account_id}")
+
+
+@click.command("outcomes")
+@click.option(
+    "--status",
+    type=click.Choice([OutcomeStatus.FAILED, OutcomeStatus.RETRYING]),
+    default=OutcomeStatus.FAILED,
+    show_default=True,
+    help="Which.",
+)
+@as_json
+@on_workbench
+def outcomes_of_many(bench: Workbench, status: OutcomeStatus, *, machine: bool) -> None:
+    """Show all events that are not well, the longest unchanged first."""
+    found = list(bench.outcomes.failing(status))
+    if machine:
+        as_line(told_outcomes(found))
+    else:
+        outcomes_table(found, f"Events that are {status.value}")

@@ -1,0 +1,117 @@
+"""Commands that send something new: a letter with a mended body, a join that no event told about."""
+
+import sys
+import tempfile
+import uuid
+from datetime import timedelta
+from hashlib import sha256
+from typing import TextIO
+
+import click
+
+from handlers.core.letters import DeadLetter, edited
+from handlers.core.redrive import Plan
+from handlers.operate.acting import see_what_becomes
+from handlers.operate.options import AccountIdType, Age, acting, on_workbench
+from handlers.operate.planning import end, may
+from handlers.operate.screens import as_line, counted, difference, talk
+from handlers.operate.workbench import OperateError, Workbench
+from schemas.act import LetterDigest
+from schemas.events import JoinRequest
+from schemas.intake import InvalidEventError
+
+
+@click.command()
+@click.argument("letter_id", metavar="ID")
+@click.option("--body", type=click.File(), help="Take the new body from this file (- for stdin), not from $EDITOR.")
+@acting
+@click.option("--wait", type=Age(), default="30s", show_default=True, help="How long to see what becomes of it.")
+@on_workbench
+def edit(  # noqa: PLR0913 - the options of a command
+    bench: Workbench, letter_id: str, body: TextIO | None, reason: str | None, wait: timedelta, *, machine: bool
+) -> None:
+    """Open a letter's body in $EDITOR, check it, show the difference, send it back.
+
+    What is not sent, because it cannot be read or for want of --confirm, is kept in a file for --body.
+    """
+    with bench.hand() as hand:
+        letter = bench.pick(counted(hand.browse(), "looking for it"), letter_id)
+        hand.release_all_but([letter])
+        changed = _changed(letter, letter_id, body)
+        hand.keep()
+        difference(letter.body, changed.body)
+        verdict = bench.preflight.would_fail(changed)
+        if verdict:
+            talk.print(f"it would fail again: {verdict}", style="yellow")
+        plan = Plan((changed,) if changed.body != letter.body else ())
+        if plan.chosen and not reason:
+            talk.print(f"`edit {letter_id} --body {_kept(changed.body)}` takes it from there")
+        if not may(plan, reason, machine=machine):
+            return
+        with bench.begin("edit", reason or "", [letter.digest(), changed.digest()]) as deed:
+            kept = deed.back_up([letter])
+            engine = bench.redriver(hand, rate=None, breaker=1)
+            try:
+                engine.run([changed], lambda _: None)
+                see_what_becomes(engine, wait)
+            finally:
+                deed.results, deed.became = engine.results, engine.fates
+    fate = ", ".join(engine.fates.values()) or "left where it is"
+    end(plan, deed.act.act_id, engine.results, f"{fate}; the old body is kept in {kept}", machine=machine)
+    sys.exit(0 if engine.deleted and not engine.dead else 1)
+
+
+def _changed(letter: DeadLetter, letter_id: str, body: TextIO | None) -> DeadLetter:
+    """Return the letter with the body that the operator wants; what cannot be read is kept in a file."""
+    told = body.read() if body else click.edit(letter.body, extension=".json", require_save=False)
+    # Editors end the last line.
+    text = (told or letter.body).removesuffix("\n") if not letter.body.endswith("\n") else told or letter.body
+    try:
+        return edited(letter, text)
+    except InvalidEventError as error:
+        message = (
+            f"the body still cannot be read: {error}. It is kept: correct it there and say "
+            f"`edit {letter_id} --body {_kept(text)}`"
+        )
+        raise OperateError(message) from error
+
+
+def _kept(body: str) -> str:
+    """Keep a body in a file that nobody else may read; return its name."""
+    with tempfile.NamedTemporaryFile("w", prefix="joinguard-", suffix=".json", delete=False, encoding="utf-8") as file:
+        file.write(body)
+    return file.name
+
+
+@click.command()
+@click.argument("account_id", metavar="ACCOUNT", type=AccountIdType())
+@acting
+@click.option("--force", is_flag=True, help="Also where nothing can be attached to it.")
+@on_workbench
+def enforce(bench: Workbench, account_id: str, reason: str | None, *, force: bool, machine: bool) -> None:
+    """Ask for an account to be treated as one that joined: for the account that no event told us about."""
+    problem = bench.preflight.of_account(account_id)
+    if problem:
+        talk.print(f"it would fail: {problem}", style="yellow")
+    if not reason or (problem and not force):
+        if machine:
+            as_line({"done": False, "would_fail": problem})
+        why = "Nothing was done" if not reason else "Nothing was done; --force does it all the same"
+        talk.print(why if reason else f'{why}; say --confirm --reason "…" to put a join request on the queue')
+        sys.exit(1 if reason else 0)
+    request = JoinRequest(
+        source="joinguard.operator",
+        event_id=str(uuid.uuid4()),
+        requested_at=bench.clock.now(),
+        account_id=account_id,
+        organization_id=bench.organization_id,
+        reason=reason,
+    )
+    body = request.model_dump_json()
+    digest = LetterDigest(event_id=request.event_id, body_sha256=sha256(body.encode()).hexdigest())
+    with bench.begin("enforce", reason, [digest]) as deed:
+        bench.post.put(body)
+        deed.results = {"sent": 1}
+    if machine:
+        as_line({"done": True, "act": deed.act.act_id, "event_id": request.event_id})
+    talk.print(f"event {request.event_id} is on the queue; `outcome {account_id}` shows what becomes of it")

@@ -1,0 +1,167 @@
+"""An operator's world without AWS: both queues, the joins, a worker behind them, and a bucket, all in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from handlers.core.following import Following
+from handlers.core.hand import Hand, Sent
+from handlers.core.letters import DeadLetter, Held
+from handlers.core.redrive import Redrive
+from schemas.outcome import Fault, Outcome, OutcomeStatus
+from tests.fakes import ACCOUNT, NOON, FakeClock, joined
+
+if TYPE_CHECKING:
+    from handlers.core.hand import Destination
+
+Key = tuple[str, str]
+
+
+class Killed(BaseException):
+    """As little to be caught as an interrupt."""
+
+
+def letter(
+    number: int = 1,
+    *,
+    code: str = "AccessDeniedException",
+    account: str = ACCOUNT,
+    why: str = "p-aaaaaaaa: not allowed",
+    **changes: Any,  # noqa: ANN401 - parts of a letter
+) -> DeadLetter:
+    attributes: dict[str, dict[str, Any]] = {
+        "ERROR_CODE": {"DataType": "String", "StringValue": code},
+        "ERROR_MESSAGE": {"DataType": "String", "StringValue": why},
+        "REDRIVES": {"DataType": "Number", "StringValue": str(changes.pop("redrives", 0))},
+        "foreign": {"DataType": "Binary", "BinaryValue": b"\x00\x01"},
+    }
+    event = joined(account, event_id=f"event-{number}") | {"id": f"envelope-{number}", "time": NOON.isoformat()}
+    made = DeadLetter(
+        queue="dead letters",
+        message_id=f"m-{number}",
+        receipt=f"r-{number}",
+        body=json.dumps(event),
+        attributes=attributes,
+        sent_at=NOON - timedelta(hours=number),
+        receives=1,
+        deleted_at=NOON - timedelta(hours=number) + timedelta(days=14),
+    )
+    return replace(made, **changes)
+
+
+@dataclass
+class Desk:
+    """The queues in an operator's hands, and what the worker makes of what is put back."""
+
+    lying: list[DeadLetter]
+    clock: FakeClock = field(default_factory=FakeClock)
+    in_hand: set[str] = field(default_factory=set)
+    joins: list[DeadLetter] = field(default_factory=list)
+    #: What the count of waiting joins is, the next times that it is asked for.
+    waits: list[int] = field(default_factory=list)
+    #: Called before and after each call to the queues, and may fail it.
+    at: Callable[[str], None] = lambda _step: None
+    #: Whether a letter that is put back dies again.
+    dies: Callable[[DeadLetter], bool] = lambda _letter: False
+    #: How long the worker takes for a letter.
+    takes: timedelta = timedelta(seconds=1)
+    held: int = 0
+    refuses: Collection[str] = ()
+    asked: int = 0
+    #: What each outcome says, from when on.
+    rows: dict[Key, list[tuple[datetime, Outcome]]] = field(default_factory=dict)
+
+    def browse(self) -> Iterator[Sequence[DeadLetter]]:
+        lying = list(self.lying)
+        for begin in range(0, len(lying), 10):
+            self.at("before receiving")
+            batch = lying[begin : begin + 10]
+            self.in_hand |= {each.message_id for each in batch}
+            yield batch
+
+    def release(self, letters: Sequence[Held]) -> None:
+        self.in_hand -= {each.message_id for each in letters}
+
+    def hold(self, letters: Sequence[Held]) -> None:
+        self.held += len(letters)
+
+    def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
+        self.at("before sending")
+        taken = [each for each in letters if each.message_id not in self.refuses]
+        if to == "joins":
+            self.joins += taken
+            for each in taken:
+                self._handle(each)
+        else:
+            self.lying += [replace(each, queue=to, message_id=f"{each.message_id}+", receipt="r") for each in taken]
+        self.at("after sending")
+        return Sent(taken, {each.message_id: "InternalError" for each in letters if each not in taken})
+
+    def delete(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+        self.at("before deleting")
+        gone = {each.message_id for each in letters}
+        self.lying = [each for each in self.lying if each.message_id not in gone]
+        self.at("after deleting")
+        return letters
+
+    def put(self, body: str) -> str:
+        self.joins.append(letter(body=body, attributes={}))
+        return "m"
+
+    def waiting(self) -> int:
+        return self.waits.pop(0) if self.waits else 0
+
+    def count(self, queue: str) -> int:
+        return len([each for each in self.lying if each.queue == queue])
+
+    def of_events(self, keys: Collection[Key]) -> Mapping[Key, Outcome]:
+        """Return the outcomes as far as the worker has come by now."""
+        assert len(keys) <= 100
+        self.asked += 1
+        now = self.clock.now()
+        seen = {key: [each for since, each in self.rows.get(key, []) if since <= now] for key in keys}
+        return {key: found[-1] for key, found in seen.items() if found}
+
+    def failed_before(self, each: DeadLetter, attempts: int = 1) -> None:
+        """Let a letter's event have failed."""
+        assert each.outcome_key
+        self.rows[each.outcome_key] = [(NOON, outcome(each.outcome_key, OutcomeStatus.FAILED, attempts))]
+
+    def _handle(self, each: DeadLetter) -> None:
+        if each.outcome_key:
+            row = self.rows.setdefault(each.outcome_key, [])
+            attempts = row[-1][1].attempts + 1 if row else 1
+            status = OutcomeStatus.FAILED if self.dies(each) else OutcomeStatus.ENFORCED
+            row.append((self.clock.now() + self.takes, outcome(each.outcome_key, status, attempts)))
+
+
+def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) -> Outcome:  # noqa: ANN401 - parts of an outcome
+    fault = Fault(code="AccessDeniedException", message="no") if status is OutcomeStatus.FAILED else None
+    told = {
+        "account_id": key[0],
+        "event_id": key[1],
+        "event_name": "AcceptHandshake",
+        "source": "aws.organizations",
+        "status": status,
+        "attempts": attempts,
+        "event_time": NOON,
+        "received_at": NOON,
+        "updated_at": NOON,
+        "fault": fault,
+    }
+    return Outcome.model_validate(told | changes)
+
+
+def engine(desk: Desk, hand: Hand | None = None, **options: Any) -> Redrive:  # noqa: ANN401 - the engine's own
+    return Redrive(
+        hand or Hand(desk, desk.clock),
+        Following(desk),
+        desk.clock,
+        Random(1),  # noqa: S311 - jitter, not a secret
+        **options,
+    )

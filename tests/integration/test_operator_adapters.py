@@ -1,0 +1,178 @@
+"""What else an operator asks of AWS: SQS's own move, IAM's simulator, Organizations, many outcomes at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.stub import Stubber
+
+from handlers.aws.ledger import DynamoLedger
+from handlers.aws.moves import Move, SqsMoves
+from handlers.aws.organizations import OrganizationsReader
+from handlers.aws.outcomes import OutcomesReader
+from handlers.aws.permissions import IamPermissions
+from handlers.core.errors import PermanentError, RetryableError
+from handlers.core.preflight import Account
+from schemas.events import Join
+from schemas.outcome import OutcomeStatus
+from tests.fakes import NOON
+from tests.integration.conftest import client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEAD = "https://sqs.us-east-1.amazonaws.com/111111111111/dead"
+ROLE = "arn:aws:iam::111111111111:role/worker"
+JOINS = "https://sqs.us-east-1.amazonaws.com/111111111111/joins"
+
+
+@pytest.fixture
+def moving(aws: None) -> Iterator[tuple[SqsMoves, Stubber]]:  # noqa: ARG001 - a fixture that is needed for its effect
+    """Stubber: neither moto nor the embedded AWS has the move task."""
+    sqs = client("sqs")
+    with Stubber(sqs) as stub:
+        yield SqsMoves(sqs, DEAD, JOINS), stub
+        stub.assert_no_pending_responses()
+
+
+def names(stub: Stubber, url: str, name: str) -> None:
+    asked = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
+    stub.add_response("get_queue_attributes", {"Attributes": {"QueueArn": f"arn:{name}"}}, asked)
+
+
+def test_a_move_names_its_destination_and_its_pace(moving: tuple[SqsMoves, Stubber]) -> None:
+    """Without a destination, letters that the worker itself has put there fail (CouldNotDetermineMessageSource)."""
+    moves, stub = moving
+    names(stub, DEAD, "dead")
+    names(stub, JOINS, "joins")
+    told = {"SourceArn": "arn:dead", "DestinationArn": "arn:joins", "MaxNumberOfMessagesPerSecond": 2}
+    stub.add_response("start_message_move_task", {"TaskHandle": "h"}, told)
+
+    moves.start(per_second=2)
+
+
+def test_the_latest_move_says_how_it_stands(moving: tuple[SqsMoves, Stubber]) -> None:
+    """As SQS describes it: the handle only of a running task, the number to move only once it has begun."""
+    moves, stub = moving
+    names(stub, DEAD, "dead")
+    asked = {"SourceArn": "arn:dead", "MaxResults": 1}
+    running = {"Status": "RUNNING", "TaskHandle": "h", "ApproximateNumberOfMessagesMoved": 3}
+    failed = {
+        "Status": "FAILED",
+        "ApproximateNumberOfMessagesMoved": 3,
+        "ApproximateNumberOfMessagesToMove": 9,
+        "FailureReason": "AWS.SimpleQueueService.NonExistentQueue",
+    }
+    for results in ([running], [failed], []):
+        stub.add_response("list_message_move_tasks", {"Results": results}, asked)
+
+    assert moves.latest() == Move("RUNNING", 3, None, "h", None)
+    assert moves.latest() == Move("FAILED", 3, 9, None, "AWS.SimpleQueueService.NonExistentQueue")
+    assert moves.latest() is None
+
+
+def test_a_move_is_cancelled_by_its_handle(moving: tuple[SqsMoves, Stubber]) -> None:
+    moves, stub = moving
+    stub.add_response("cancel_message_move_task", {"ApproximateNumberOfMessagesMoved": 3}, {"TaskHandle": "h"})
+
+    moves.cancel("h")
+
+
+def test_a_move_that_sqs_refuses_says_so(moving: tuple[SqsMoves, Stubber]) -> None:
+    moves, stub = moving
+    names(stub, DEAD, "dead")
+    names(stub, JOINS, "joins")
+    stub.add_client_error("start_message_move_task", "AWS.SimpleQueueService.UnsupportedOperation", "one at a time")
+
+    with pytest.raises(RetryableError, match="UnsupportedOperation"):
+        moves.start(per_second=1)
+
+
+def test_iam_is_asked_about_every_resource_and_every_page(aws: None) -> None:  # noqa: ARG001 - a fixture that is needed for its effect
+    """Stubber: moto has no simulator, and the stand-in's looks at the first resource only."""
+    iam = client("iam")
+    asked: dict[str, Any] = {"PolicySourceArn": ROLE, "ActionNames": ["a:B"], "ResourceArns": ["r1", "r2", "r3"]}
+
+    def result(resource: str, decision: str) -> dict[str, str]:
+        return {"EvalActionName": "a:B", "EvalResourceName": resource, "EvalDecision": decision}
+
+    first = [result("r1", "allowed"), result("r2", "implicitDeny")]
+    with Stubber(iam) as stub:
+        stub.add_response(
+            "simulate_principal_policy", {"EvaluationResults": first, "IsTruncated": True, "Marker": "m"}, asked
+        )
+        second = {"EvaluationResults": [result("r3", "explicitDeny")]}
+        stub.add_response("simulate_principal_policy", second, asked | {"Marker": "m"})
+
+        assert IamPermissions(iam, ROLE).denied("a:B", ["r1", "r2", "r3"]) == ["r2", "r3"]
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ({"State": "ACTIVE", "Status": "SUSPENDED"}, "ACTIVE"),
+        ({"Status": "SUSPENDED"}, "SUSPENDED"),
+        ({"State": "CLOSED"}, "CLOSED"),
+    ],
+)
+def test_an_accounts_state_is_read_and_its_retired_status_where_there_is_none(
+    aws: None,  # noqa: ARG001 - a fixture that is needed for its effect
+    told: dict[str, str],
+    state: str,
+) -> None:
+    organizations = client("organizations")
+    with Stubber(organizations) as stub:
+        stub.add_response("describe_account", {"Account": told | {"Arn": "arn:account"}})
+
+        assert OrganizationsReader(organizations).account("222222222222") == Account("arn:account", state)
+
+
+def test_what_is_not_there_is_no_error_and_what_is_not_allowed_is(aws: None) -> None:  # noqa: ARG001 - a fixture that is needed for its effect
+    organizations = client("organizations")
+    reader = OrganizationsReader(organizations)
+    with Stubber(organizations) as stub:
+        stub.add_client_error("describe_account", "AccountNotFoundException")
+        assert reader.account("222222222222") is None
+        stub.add_client_error("describe_policy", "PolicyNotFoundException")
+        assert reader.policy_arn("p-aaaaaaaa") is None
+        stub.add_client_error("describe_policy", "AccessDeniedException")
+        with pytest.raises(PermanentError, match="AccessDeniedException"):
+            reader.policy_arn("p-aaaaaaaa")
+
+
+@pytest.mark.parametrize(("status", "enabled"), [("ENABLED", True), ("PENDING_DISABLE", False)])
+def test_policies_are_enabled_where_the_root_says_so(
+    aws: None,  # noqa: ARG001 - a fixture that is needed for its effect
+    status: str,
+    enabled: bool,  # noqa: FBT001 - pytest passes it so
+) -> None:
+    organizations = client("organizations")
+    types = [{"Type": "TAG_POLICY", "Status": "ENABLED"}, {"Type": "SERVICE_CONTROL_POLICY", "Status": status}]
+    with Stubber(organizations) as stub:
+        stub.add_response("list_roots", {"Roots": [{"Id": "r-root", "PolicyTypes": types}]})
+
+        assert OrganizationsReader(organizations).scps_enabled() is enabled
+
+
+def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    ledger = DynamoLedger(client("dynamodb"), table.name)
+    joins = [
+        Join(
+            event_id=f"event-{number}",
+            event_name="AcceptHandshake",
+            event_time=NOON,
+            source="aws.organizations",
+            account_id=f"{number:012d}",
+        )
+        for number in range(100)
+    ]
+    for join in joins[:60]:
+        ledger.begin(join, now=NOON, lease_until=NOON)
+
+    found = OutcomesReader(client("dynamodb"), table.name).of_events(
+        [(join.account_id, join.event_id) for join in joins]
+    )
+
+    assert set(found) == {(join.account_id, join.event_id) for join in joins[:60]}
+    assert {each.status for each in found.values()} == {OutcomeStatus.RETRYING}

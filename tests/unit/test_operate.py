@@ -1,0 +1,402 @@
+"""The operator's commands, over a desk without AWS: what they ask for before they act, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from handlers.aws.moves import Move
+from handlers.core.errors import RetryableError, fault
+from handlers.operate.__main__ import cli
+from handlers.operate.workbench import Caller, Workbench
+from schemas.act import Act
+from schemas.evidence import Pseudonym
+from tests.desk import Desk, Killed, letter
+from tests.fakes import ORGANIZATION, POLICIES, FakeClock
+from tests.unit.test_preflight import preflight
+
+
+@dataclass
+class Bucket:
+    """Everything that was put into the bucket; or none of it, where it refuses."""
+
+    refuses: bool = False
+    objects: dict[str, Any] = field(default_factory=dict)
+
+    def record(self, key: str, evidence: Any) -> bool:  # noqa: ANN401 - an act, or bytes
+        if self.refuses:
+            raise RetryableError(fault("S3.AccessDenied", "no"))
+        self.objects[key] = evidence
+        return True
+
+    keep = record
+
+    def read(self, key: str) -> bytes:
+        if key not in self.objects:
+            raise RetryableError(fault("S3.NoSuchKey", "no such key"))
+        found = self.objects[key]
+        return found if isinstance(found, bytes) else found.model_dump_json().encode()
+
+    def under(self, prefix: str) -> list[str]:
+        return [key for key in self.objects if key.startswith(prefix)]
+
+    @property
+    def acts(self) -> list[Act]:
+        return [each for each in self.objects.values() if isinstance(each, Act)]
+
+
+class Names:
+    def of(self, _arn: str) -> Pseudonym:
+        return Pseudonym(value="acct-" + "0" * 32, key_version="k")
+
+
+@dataclass
+class Moves:
+    """SQS's own move task, which neither moto nor the embedded AWS has."""
+
+    states: list[Move | BaseException | None] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+
+    def start(self, *, per_second: int) -> None:
+        self.started.append(per_second)
+
+    def latest(self) -> Move | None:
+        state = self.states.pop(0)
+        if isinstance(state, BaseException):
+            raise state
+        return state
+
+    def cancel(self, handle: str) -> None:
+        self.cancelled.append(handle)
+
+
+@dataclass
+class Office:
+    """A desk with the tool on it."""
+
+    desk: Desk
+    bucket: Bucket = field(default_factory=Bucket)
+    moves: Moves = field(default_factory=Moves)
+
+    def bench(self) -> Workbench:
+        parts: dict[str, Any] = {
+            "post": self.desk,
+            "moves": self.moves,
+            "archive": self.bucket,
+            "outcomes": self.desk,
+            "organization": None,
+            "pseudonyms": Names(),
+            "clock": self.desk.clock,
+        }
+        return Workbench(
+            **parts,
+            preflight=preflight(),
+            caller=Caller("arn:aws:iam::111111111111:user/x", "AIDAEXAMPLE:session"),
+            policy_ids=POLICIES,
+            organization_id=ORGANIZATION,
+            attachments_per_second=2.0,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> Result:
+        command, *others = arguments
+        return CliRunner().invoke(cli.commands[command], others, obj=self.bench, env=environment, catch_exceptions=True)
+
+
+def office(*letters: Any, **told: Any) -> Office:  # noqa: ANN401 - letters, and parts of a desk
+    return Office(Desk(list(letters), **told))
+
+
+SEND_ELSEWHERE = {"EDITOR": "sed -i s/event-1/event-9/"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["redrive", "--all"], ["drop", "--id", "m-1"], ["edit", "m-1"]],
+    ids=["redrive", "drop", "edit"],
+)
+def test_an_act_that_cannot_be_put_on_record_is_not_done(arguments: list[str]) -> None:
+    at = office(letter())
+    at.bucket.refuses = True
+
+    done = at.run(*arguments, "--confirm", "--reason", "x", **SEND_ELSEWHERE)
+
+    assert isinstance(done.exception, RetryableError)
+    assert at.desk.lying == [letter()]
+    assert at.desk.joins == []
+    assert at.desk.in_hand == set(), "letters stay in hand"
+
+
+def test_a_join_by_hand_that_cannot_be_put_on_record_is_not_sent() -> None:
+    at = office()
+    at.bucket.refuses = True
+
+    assert isinstance(at.run("enforce", "222222222222", "--confirm", "--reason", "x").exception, RetryableError)
+    assert at.desk.joins == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["redrive"], ["drop", "--id", "m-1"], ["redrive", "--reason", "x"], ["enforce", "222222222222"]],
+)
+def test_nothing_is_done_without_confirm(arguments: list[str]) -> None:
+    at = office(letter())
+
+    done = at.run(*arguments)
+
+    assert done.exit_code == 0, done.output
+    assert at.desk.lying == [letter()]
+    assert at.desk.joins == []
+    assert at.desk.in_hand == set()
+    assert at.bucket.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["redrive", "--all", "--confirm"], "--confirm needs --reason"),
+        (["redrive", "--all", "--confirm", "--reason", "  "], "--confirm needs --reason"),
+        (["redrive", "--all", "--confirm", "--reason", "x" * 1001], "evidence holds 1000"),
+        (["redrive", "--confirm", "--reason", "x"], "say --all"),
+        (["drop", "--confirm", "--reason", "x"], "a filter or --id"),
+        (["drop", "--limit", "3", "--confirm", "--reason", "x"], "a filter or --id"),
+        (["list", "--older-than", "soon"], "no length of time"),
+        (["redrive", "--account", "12"], "twelve digits"),
+        (["redrive", "--rate", "-1"], "not in the range"),
+        (["enforce", "123"], "twelve digits"),
+        (["redrive", "--native", "--all", "--code", "x"], "takes no filter"),
+    ],
+)
+def test_wrong_use_is_told_and_nothing_is_done(arguments: list[str], told: str) -> None:
+    at = office(letter())
+
+    done = at.run(*arguments)
+
+    assert done.exit_code == 2
+    assert told in done.output
+    assert at.desk.joins == []
+    assert at.bucket.objects == {}
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_every_command_explains_itself(name: str) -> None:
+    command = cli.commands[name]
+    told = CliRunner().invoke(command, ["--help"])
+
+    assert told.exit_code == 0
+    assert command.help
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+    assert any(option.name == "machine" for option in command.params), "--json is everywhere"
+
+
+def test_evidence_says_what_became_of_each_letter() -> None:
+    at = office(letter(1), letter(2), letter(3, body="{broken"), dies=lambda each: each.message_id == "m-2")
+
+    done = at.run("redrive", "--all", "--confirm", "--reason", "mended by bob@example.com", "--json")
+
+    assert done.exit_code == 1, "one came back dead, one was left out"
+    [intended, ended] = at.bucket.acts
+    assert (intended.phase, intended.results, intended.ended) == ("intended", {}, None)
+    assert [each.event_id for each in intended.letters] == ["event-2", "event-1"]
+    assert (ended.phase, ended.ended) == ("done", "completed")
+    assert ended.results == {"sent": 2, "deleted": 2, "refused": 0, "enforced": 1, "failed": 1}
+    assert {each.message_id: each.result for each in ended.letters} == {"m-1": "enforced", "m-2": "failed"}
+    assert ended.reason == "mended by [e-mail]"
+    assert ended.actor_id == "AIDAEXAMPLE"
+    told = json.loads(done.stdout)
+    assert told["results"] == ended.results
+    assert [each["id"] for each in told["left_out"]] == ["m-3"]
+
+
+def test_an_interrupt_leaves_evidence_and_nothing_in_hand() -> None:
+    at = office(*(letter(number) for number in range(1, 31)))
+    sends = 0
+
+    def at_step(step: str) -> None:
+        nonlocal sends
+        sends += step == "before sending"
+        if sends == 3:
+            raise KeyboardInterrupt
+
+    at.desk.at = at_step
+    done = at.run("redrive", "--all", "--rate", "0", "--confirm", "--reason", "x")
+
+    assert done.exit_code == 1
+    assert "interrupted: 20 sent" in done.output
+    ended = at.bucket.acts[-1]
+    assert (ended.ended, ended.results["sent"]) == ("interrupted", len(at.desk.joins))
+    assert {each.result for each in ended.letters} == {"deleted", "left"}
+    assert at.desk.in_hand & {each.message_id for each in at.desk.lying} == set()
+
+
+def test_a_process_that_dies_leaves_the_intention_on_record() -> None:
+    at = office(letter())
+
+    def at_step(step: str) -> None:
+        if step == "after sending":
+            at.bucket.refuses = True
+            raise Killed
+
+    at.desk.at = at_step
+    with pytest.raises(Killed):
+        at.run("redrive", "--all", "--confirm", "--reason", "x")
+
+    assert [act.phase for act in at.bucket.acts] == ["intended"]
+
+
+def test_what_is_dropped_comes_back_as_it_was_and_where_it_was() -> None:
+    lying = [letter(1), letter(2, queue="undelivered"), letter(3, code="INVALID_EVENT", body="\u2603 {broken")]
+    at = office(*lying)
+
+    dropped = at.run("drop", "--older-than", "1s", "--confirm", "--reason", "x")
+    assert dropped.exit_code == 0, dropped.output
+    assert at.desk.lying == []
+    [key] = [each for each in at.bucket.objects if each.startswith("backups/")]
+    assert f"restore {key}" in dropped.output
+
+    assert at.run("restore", key).exit_code == 0
+    assert at.desk.lying == []
+    restored = at.run("restore", key, "--confirm", "--reason", "x")
+    assert restored.exit_code == 0, restored.output
+    assert at.desk.joins == [], "it was dead, and is dead again"
+    as_it_was = [(each.queue, each.body, each.attributes) for each in lying]
+    assert sorted((each.queue, each.body, each.attributes) for each in at.desk.lying) == sorted(as_it_was)
+    assert [act.action for act in at.bucket.acts] == ["drop", "drop", "restore", "restore"]
+
+
+def test_a_key_of_something_else_is_no_backup() -> None:
+    at = office()
+    at.bucket.objects["acts/x.json"] = b'{"schema_version": "x"}'
+
+    assert "is no backup" in str(at.run("restore", "acts/x.json").exception)
+
+
+def test_what_an_editor_made_and_was_not_sent_is_kept() -> None:
+    at = office(letter())
+
+    broken = at.run("edit", "m-1", "--confirm", "--reason", "x", EDITOR="sed -i s/.$/x/")
+    assert "still cannot be read" in str(broken.exception)
+    dry = at.run("edit", "m-1", **SEND_ELSEWHERE)
+    assert dry.exit_code == 0
+    assert "-" in dry.output
+    assert at.desk.lying == [letter()]
+    kept = dry.output.partition("--body ")[2].partition("`")[0]
+
+    sent = at.run("edit", "m-1", "--body", kept, "--confirm", "--reason", "x")
+
+    assert sent.exit_code == 0, sent.output
+    [back] = at.desk.joins
+    assert back.body == letter().body.replace("event-1", "event-9")
+    assert at.desk.lying == []
+    assert at.bucket.acts[-1].results["enforced"] == 1
+
+
+def test_letters_are_told_apart_by_a_part_of_their_ids() -> None:
+    at = office(letter(1, message_id="aaaaaaaa-1"), letter(2, message_id="aaaaaaaa-2"), letter(3))
+
+    assert "means 2 letters" in str(at.run("show", "aaaaaaaa").exception)
+    assert "no letter bbbbbbbb waits" in str(at.run("show", "bbbbbbbb").exception)
+    assert at.desk.in_hand == set()
+    shown = at.run("show", "event-3", "--json")
+    assert json.loads(shown.stdout)["message_id"] == "m-3"
+
+
+def test_show_tells_what_operators_did_to_a_letter() -> None:
+    at = office(letter(1, redrives=3), letter(2))
+    at.run("redrive", "--id", "m-2", "--confirm", "--reason", "another one")
+    at.desk.dies = lambda _: True
+    at.run("redrive", "--id", "m-1", "--force", "--confirm", "--reason", "tried too early")
+    at.desk.lying = [letter(1, redrives=4, message_id="new")]
+
+    shown = json.loads(at.run("show", "new", "--json").stdout)
+
+    [line] = shown["history"]
+    assert line.endswith("redrive by AIDAEXAMPLE: tried too early")
+    assert shown["outcome"]["status"] == "FAILED"
+
+
+def running(moved: int = 3) -> Move:
+    return Move("RUNNING", moved, 7, "handle", None)
+
+
+def ended(status: str) -> Move:
+    return Move(status, 7, 7, None, "no room" if status == "FAILED" else None)
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("COMPLETED", 0), ("FAILED", 1), ("CANCELLED", 1)])
+def test_sqs_own_move_is_started_at_the_organizations_pace_and_watched(status: str, exit_code: int) -> None:
+    at = office(letter())
+    at.moves.states = [ended("COMPLETED"), None, running(), ended(status)]
+
+    done = at.run("redrive", "--all", "--native", "--confirm", "--reason", "all at once")
+
+    assert done.exit_code == exit_code, done.output
+    assert at.moves.started == [1]
+    assert f"{status}: 7 moved" in done.output
+    [intended, last] = at.bucket.acts
+    assert (intended.action, last.results) == ("move", {"moved": 7})
+
+
+def test_a_move_that_runs_is_followed_and_not_started_again() -> None:
+    at = office()
+    at.moves.states = [running(), running(), ended("COMPLETED")]
+
+    assert at.run("redrive", "--all", "--native").exit_code == 0
+    assert at.moves.started == []
+
+
+def test_an_interrupt_stops_the_looking_and_not_the_move() -> None:
+    at = office()
+    at.moves.states = [None, running(), KeyboardInterrupt()]
+
+    assert at.run("redrive", "--all", "--native", "--confirm", "--reason", "x").exit_code == 1
+    assert at.moves.cancelled == []
+    assert at.bucket.acts[-1].ended == "interrupted"
+
+
+def test_a_move_is_cancelled_with_a_reason() -> None:
+    at = office()
+    at.moves.states = [running()]
+    assert "Nothing was done" in at.run("redrive", "--cancel").output
+    at.moves.states = [running(), ended("CANCELLED")]
+
+    done = at.run("redrive", "--cancel", "--confirm", "--reason", "too early")
+
+    assert done.exit_code == 0, done.output
+    assert at.moves.cancelled == ["handle"]
+    assert [act.action for act in at.bucket.acts] == ["cancel", "cancel"]
+    at.moves.states = [ended("CANCELLED")]
+    assert "moves nothing" in str(at.run("redrive", "--cancel").exception)
+
+
+def test_where_the_move_does_not_apply_it_says_why() -> None:
+    at = office(letter(1), letter(2, queue="undelivered"))
+    at.moves.states = [None]
+
+    dry = at.run("redrive", "--all", "--native")
+
+    assert "1 undelivered stay: SQS moves only out of a queue that another queue leaves its letters in" in dry.output
+    assert "Nothing was done" in dry.output
+    at.moves.states = [None]
+    assert "say --all --native" in at.run("redrive", "--native").output
+
+
+def test_a_look_says_what_waits_and_where_to_go_on() -> None:
+    at = office(letter(1), letter(2, code="INVALID_EVENT", body="{", redrives=2))
+
+    told = at.run("list")
+
+    assert "2 letters wait" in told.output
+    assert "→ see who may send to the queue" in told.output
+    assert "redriven: 2" in told.output
+    groups = json.loads(at.run("list", "--json", "--code", "INVALID_EVENT").stdout)
+    assert [(group["letters"], group["ids"]) for group in groups] == [(1, ["m-2"])]
+    assert groups[0]["oldest"] == (FakeClock().now() - timedelta(hours=2)).isoformat()
+    assert "no letter matches" in at.run("list", "--code", "x").output
+    assert "no letter waits" in office().run("list").output

@@ -1,0 +1,166 @@
+"""What would fail again is known before it is sent."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
+from handlers.core.preflight import LOOKED_AT, Account, Preflight
+from schemas.events import JoinRequest
+from tests.desk import letter
+from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, POLICIES, joined
+
+
+@dataclass
+class FakeOrganization:
+    enabled: bool = True
+    policies: Collection[str] = POLICIES
+    state: str | None = "ACTIVE"
+    carried: Collection[str] = ("p-FullAWSAccess",)
+    error: JoinguardError | None = None
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def _ask(self, what: str) -> None:
+        self.asked[what] += 1
+        if self.error:
+            raise self.error
+
+    def scps_enabled(self) -> bool:
+        self._ask("enabled")
+        return self.enabled
+
+    def policy_arn(self, policy_id: str) -> str | None:
+        self._ask("policy")
+        return f"arn:policy/{policy_id}" if policy_id in self.policies else None
+
+    def account(self, account_id: str) -> Account | None:
+        self._ask("account")
+        return Account(f"arn:account/{account_id}", self.state) if self.state else None
+
+    def attached_policies(self, account_id: str) -> frozenset[str]:
+        self._ask("attached")
+        assert account_id
+        return frozenset(self.carried)
+
+
+@dataclass
+class FakePermissions:
+    refused: Collection[str] = ()
+    error: JoinguardError | None = None
+    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+
+    def denied(self, action: str, resources: Sequence[str]) -> Collection[str]:
+        self.asked.append((action, tuple(resources)))
+        if self.error:
+            raise self.error
+        return [each for each in resources if each in self.refused]
+
+
+def preflight(
+    organization: FakeOrganization | None = None, permissions: FakePermissions | None = None, *, places: int = 10
+) -> Preflight:
+    asked = permissions or FakePermissions()
+    return Preflight(organization or FakeOrganization(), asked, POLICIES, ORGANIZATION, MANAGEMENT, places)
+
+
+def filled(number: int) -> list[str]:
+    return [f"p-other{n:04d}" for n in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ({}, None),
+        ({"state": "PENDING_ACTIVATION"}, None),
+        ({"enabled": False}, "not enabled"),
+        ({"policies": POLICIES[:1]}, f"policy {POLICIES[1]} does not exist"),
+        ({"state": None}, "no member"),
+        ({"state": "SUSPENDED"}, "SUSPENDED"),
+        ({"carried": filled(8)}, None),
+        ({"carried": filled(9)}, "carries 9 policies and has no place for 2 more"),
+        ({"carried": [*filled(8), *POLICIES]}, None),
+        ({"error": RetryableError(fault("TooManyRequestsException", "slow"))}, "does not answer"),
+        ({"error": PermanentError(fault("AccessDeniedException", "no"))}, "does not answer (AccessDeniedException)"),
+    ],
+)
+def test_each_cause_is_looked_for(told: dict[str, Any], problem: str | None) -> None:
+    found = preflight(FakeOrganization(**told)).would_fail(letter())
+
+    assert found is None if problem is None else found is not None and problem in found
+
+
+def test_how_many_policies_fit_is_a_setting() -> None:
+    assert preflight(FakeOrganization(carried=filled(4)), places=5).would_fail(letter()) is not None
+    assert preflight(FakeOrganization(carried=filled(4)), places=6).would_fail(letter()) is None
+
+
+@pytest.mark.parametrize(
+    ("refused", "named"), [(f"arn:policy/{POLICIES[0]}", POLICIES[0]), (f"arn:account/{ACCOUNT}", "the account")]
+)
+def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: str, named: str) -> None:
+    permissions = FakePermissions(refused=[refused])
+    asked = preflight(permissions=permissions)
+
+    assert f"may not attach ({named})" in str(asked.would_fail(letter(1)))
+    assert asked.would_fail(letter(2, account="333333333333"))
+    [(action, resources)] = permissions.asked
+    assert action == "organizations:AttachPolicy"
+    assert resources == (*(f"arn:policy/{each}" for each in POLICIES), f"arn:account/{ACCOUNT}")
+
+
+@pytest.mark.parametrize("permissions", [None, FakePermissions(error=RetryableError(fault("IAM.AccessDenied", "no")))])
+def test_what_iam_does_not_tell_is_said_and_keeps_nothing_back(permissions: FakePermissions | None) -> None:
+    asked = Preflight(FakeOrganization(), permissions, POLICIES, ORGANIZATION, MANAGEMENT, 10)
+
+    assert asked.would_fail(letter()) is None
+    [unknown] = asked.unknown
+    assert "whether the worker's role may attach" in unknown
+
+
+def test_bodies_that_can_never_be_enforced_are_known_without_asking_anybody() -> None:
+    organization = FakeOrganization()
+    asked = preflight(organization)
+    request = JoinRequest(
+        source="joinguard.operator",
+        event_id="e-1",
+        requested_at=NOON,
+        account_id=ACCOUNT,
+        organization_id="o-anotherone1",
+        reason="x",
+    )
+
+    assert "cannot be read" in str(asked.would_fail(letter(body="{broken")))
+    assert "management account" in str(asked.would_fail(letter(account=MANAGEMENT)))
+    assert "another organization" in str(asked.would_fail(letter(body=request.model_dump_json())))
+    no_join = json.dumps(joined(action="APPROVE_ALL_FEATURES"))
+    assert asked.would_fail(letter(body=no_join)) is None
+    assert not organization.asked
+
+
+def test_the_organization_is_asked_once_and_each_account_once() -> None:
+    organization = FakeOrganization()
+    asked = preflight(organization)
+
+    for number in range(30):
+        asked.would_fail(letter(number, account=f"{number % 3:012d}"))
+
+    assert organization.asked == {"enabled": 1, "policy": 2, "account": 3, "attached": 3}
+
+
+def test_of_many_accounts_only_the_first_are_asked_about_and_those_whose_state_was_the_reason() -> None:
+    """Organizations allows five such looks a second, and the worker needs them too."""
+    organization = FakeOrganization()
+    asked = preflight(organization)
+    for number in range(LOOKED_AT + 50):
+        asked.would_fail(letter(number, account=f"{number:012d}"))
+    assert organization.asked["account"] == LOOKED_AT
+
+    asked.would_fail(letter(code="ConstraintViolationException", account="999999999999"))
+
+    assert organization.asked["account"] == LOOKED_AT + 1
