@@ -43,11 +43,19 @@ deploy forwarder delegation-policy status logs destroy:
 
 ##@ An operator at work (STACK=joinguard; runbook: RUNBOOK.md)
 
-.PHONY: dlq redrive
-dlq: setup ## Show what waits in the dead letters, and why (ARGS='show ID' and every other command of the tool)
-	@$(RUN) -m handlers.operate --stack $(STACK) $(or $(ARGS),list)
-redrive: setup ## Put dead letters back; dry unless ARGS='--confirm --reason "…"'
-	@$(RUN) -m handlers.operate --stack $(STACK) redrive $(ARGS)
+.PHONY: dlq show redrive drop restore edit outcome outcomes enforce
+dlq: setup ## Show what waits in the dead letters, and why
+show: setup ## Show one letter whole (ARGS=ID)
+redrive: setup ## Put dead letters back; this and the next are dry unless ARGS='… --confirm --reason "…"'
+drop: setup ## Take letters away after a backup (ARGS="--id ID")
+restore: setup ## Bring a backup back (ARGS=KEY)
+edit: setup ## Mend a letter's body and send it (ARGS=ID)
+enforce: setup ## Ask for an account that no event told us about (ARGS=ACCOUNT)
+outcome: setup ## Show what is true now of one account (ARGS=ACCOUNT)
+outcomes: setup ## Show all events that are not well
+dlq: COMMAND = list
+dlq show redrive drop restore edit outcome outcomes enforce:
+	@$(RUN) -m handlers.operate --stack $(STACK) $(or $(COMMAND),$@) $(ARGS)
 
 ##@ Working on it
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
+from urllib.parse import parse_qs
 
 from infra.deploy.build import ROOT
 from tests.organizations import cut, served
@@ -63,6 +64,8 @@ class Chaos:
     #: Asked for each call, with its number and its name.
     plan: Callable[[int, str], Break | None] = field(default=lambda _number, _name: None)
     kill: Callable[[], None] = field(default=lambda: None)
+    #: What is made of a call's body on its way.
+    rewrite: Callable[[str, bytes], bytes] = field(default=lambda _name, body: body)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -77,7 +80,7 @@ class Chaos:
     ) -> tuple[int, bytes, Mapping[str, str]]:
         """Pass a call on; return status, body and headers of the answer."""
         target = self.organizations if name.startswith("Organizations") else self.others
-        kept = {key: value for key, value in headers.items() if key != "Connection"}
+        kept = {key: value for key, value in headers.items() if key not in {"Connection", "Content-Length"}}
         request = urllib.request.Request(target + path, data=body, headers=kept, method=method)  # noqa: S310 - loopback
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - loopback
@@ -112,10 +115,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._pass()
 
+    def do_GET(self) -> None:
+        self._pass()
+
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        prefix, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
-        name = f"{_SERVICES[prefix]}.{operation}" if prefix else f"S3.{self.command}"
+        name = self._name(body)
+        body = self.chaos.rewrite(name, body)
         what = self.chaos.count(name)
         if what in {Break.KILL_BEFORE, Break.CUT_BEFORE}:
             self._end(what)
@@ -129,6 +135,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(500, b"\x00\xff garbage", {})
             else:
                 self._answer(status, answer, headers)
+
+    def _name(self, body: bytes) -> str:
+        """Return service and operation: from the target of JSON, the action of a form; of S3, the method."""
+        prefix, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
+        if prefix:
+            return f"{_SERVICES[prefix]}.{operation}"
+        [action] = parse_qs(body.decode("latin-1")).get("Action", [""])
+        return f"Form.{action}" if action else f"S3.{self.command}"
 
     def _end(self, what: Break | None) -> None:
         if what in {Break.KILL_BEFORE, Break.KILL_AFTER}:

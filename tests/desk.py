@@ -116,6 +116,9 @@ class Desk:
     def waiting(self) -> int:
         return self.waits.pop(0) if self.waits else 0
 
+    def hidden(self) -> int:
+        return len(self.in_hand)
+
     def count(self, queue: str) -> int:
         return len([each for each in self.lying if each.queue == queue])
 

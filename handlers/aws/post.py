@@ -115,6 +115,10 @@ class SqsPost:
         """Count the joins that wait."""
         return self._visible(self._all_urls["joins"])
 
+    def hidden(self) -> int:
+        """Count the letters that are in somebody's hand; about, as SQS does."""
+        return sum(int(self._attribute(url, "ApproximateNumberOfMessagesNotVisible")) for url in self._urls.values())
+
     def count(self, queue: Queue) -> int:
         """Count the letters that nobody has in hand; about, as SQS does."""
         return self._visible(self._urls[queue])

@@ -47,6 +47,9 @@ class Post(Protocol):
     def waiting(self) -> int:
         """Count the joins that wait."""
 
+    def hidden(self) -> int:
+        """Count the letters that are in somebody's hand."""
+
 
 @dataclass
 class Hand:
@@ -83,6 +86,11 @@ class Hand:
             self._held |= {letter.message_id: letter.held for letter in batch}
             self._since = self._since or self.clock.now()
             yield from batch
+
+    @property
+    def elsewhere(self) -> int:
+        """How many letters are in other hands: another operator's, or of a look that was cut off."""
+        return max(0, self.post.hidden() - len(self._held))
 
     def release(self, letters: Iterable[DeadLetter] | None = None) -> None:
         """Give letters back; without a word which, all of them."""

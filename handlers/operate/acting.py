@@ -10,7 +10,7 @@ from handlers.core.redrive import Filter, Plan, Redrive, make_plan
 from handlers.operate.moving import move
 from handlers.operate.options import Age, acting, filtered, limited, on_workbench
 from handlers.operate.planning import end, may, tell
-from handlers.operate.screens import advancing, counted, talk
+from handlers.operate.screens import advancing, browsed, talk
 from handlers.operate.workbench import OperateError, Workbench
 
 
@@ -66,7 +66,7 @@ def redrive(  # noqa: PLR0913, PLR0917 - the options of a command
         raise click.UsageError(message)
     with bench.hand() as hand:
         plan = make_plan(
-            counted(hand.browse(), "looking into both queues"),
+            browsed(hand, "looking into both queues"),
             wanted,
             now=bench.clock.now(),
             max_redrives=max_redrives,
@@ -118,7 +118,9 @@ def see_what_becomes(engine: Redrive, wait: timedelta) -> None:
 
 def _summary(plan: Plan, engine: Redrive) -> str:
     results = engine.results
-    parts = [f"{results['sent']:,} sent, {results['deleted']:,} of them deleted"]
+    parts = [f"{results['sent']:,} sent and deleted"]
+    if kept := results["sent"] - results["deleted"]:
+        parts = [f"{results['sent']:,} sent, {kept:,} of them not deleted (twice does no harm; `list` shows them)"]
     if left := len(plan.chosen) - results["sent"]:
         parts.append(f"{left:,} left where they are")
     parts += [f"{results[status]:,} {status}" for status in ("enforced", "ignored", "failed") if status in results]
@@ -139,7 +141,8 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
         message = "say which letters: a filter or --id is needed to drop"
         raise click.UsageError(message)
     with bench.hand() as hand:
-        found = [each for each in hand.browse() if wanted.matches(each, bench.clock.now())]
+        now = bench.clock.now()
+        found = [each for each in browsed(hand, "looking into both queues") if wanted.matches(each, now)]
         chosen = sorted(found, key=lambda each: each.sent_at)[: wanted.limit]
         hand.release_all_but(chosen)
         plan = Plan(tuple(chosen))

@@ -18,7 +18,7 @@ from handlers.operate.options import AccountIdType, as_json, filtered, on_workbe
 from handlers.operate.screens import (
     age,
     as_line,
-    counted,
+    browsed,
     lines,
     outcomes_table,
     sheet,
@@ -44,7 +44,7 @@ def list_letters(bench: Workbench, by: str, wanted: Filter, *, machine: bool) ->
     """
     now = bench.clock.now()
     with bench.hand() as hand:
-        found = counted(hand.browse(), "looking into both queues")
+        found = browsed(hand, "looking into both queues")
         groups = summarize((letter for letter in found if wanted.matches(letter, now)), by)
     if machine:
         as_line([_told(by, group) for group in groups])
@@ -113,7 +113,7 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
     what operators did to it, whether it would fail again, and the next step.
     """
     with bench.hand() as hand:
-        letter = bench.pick(counted(hand.browse(), "looking for it"), letter_id)
+        letter = bench.pick(browsed(hand, "looking for it"), letter_id)
     now = bench.clock.now()
     outcome = bench.outcomes.of_events([letter.outcome_key]).get(letter.outcome_key) if letter.outcome_key else None
     folder = f"evidence/{outcome.event_time:%Y/%m/%d}/{outcome.event_id}/" if outcome else ""

@@ -14,7 +14,7 @@ from handlers.core.redrive import Plan
 from handlers.operate.acting import see_what_becomes
 from handlers.operate.options import AccountIdType, Age, acting, on_workbench
 from handlers.operate.planning import end, may
-from handlers.operate.screens import as_line, counted, difference, talk
+from handlers.operate.screens import as_line, browsed, difference, talk
 from handlers.operate.workbench import OperateError, Workbench
 from schemas.act import LetterDigest
 from schemas.events import JoinRequest
@@ -35,7 +35,7 @@ def edit(  # noqa: PLR0913 - the options of a command
     What is not sent, because it cannot be read or for want of --confirm, is kept in a file for --body.
     """
     with bench.hand() as hand:
-        letter = bench.pick(counted(hand.browse(), "looking for it"), letter_id)
+        letter = bench.pick(browsed(hand, "looking for it"), letter_id)
         hand.release_all_but([letter])
         changed = _changed(letter, letter_id, body)
         hand.keep()

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter
 from handlers.core.redrive import Plan
 from schemas.outcome import Outcome, OutcomeStatus
@@ -117,13 +118,19 @@ def moving_bar() -> Iterator[Callable[[int, int | None], None]]:
         yield lambda moved, total: bar.update(task, completed=moved, total=total)
 
 
-def counted(letters: Iterable[DeadLetter], what: str) -> Iterator[DeadLetter]:
-    """Yield letters, and say on stderr how many have come so far."""
+def browsed(hand: Hand, what: str) -> Iterator[DeadLetter]:
+    """Take all letters in hand and yield them; say on stderr how many have come, and how many others have in hand."""
     with talk.status(what) as status:
-        for number, letter in enumerate(letters, 1):
+        for number, letter in enumerate(hand.browse(), 1):
             if number % 500 == 0:
                 status.update(f"{what}: {number:,} so far")
             yield letter
+    if elsewhere := hand.elsewhere:
+        talk.print(
+            f"{elsewhere:,} more in other hands (an operator at work, or a look that was cut off): "
+            "there again within 15 minutes",
+            style="yellow",
+        )
 
 
 def difference(old: str, new: str) -> None:

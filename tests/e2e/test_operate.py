@@ -109,7 +109,7 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
 
     done = operate(pipeline, "redrive", "--code", "PolicyTypeNotEnabledException", "--confirm", "--reason", "enabled")
     assert done.returncode == 0, done.stderr
-    assert "1 sent, 1 of them deleted; 1 enforced" in done.stderr
+    assert "1 sent and deleted; 1 enforced" in done.stderr
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)

@@ -89,6 +89,7 @@ def test_both_queues_are_one_list_and_what_is_released_is_there_again(post: SqsP
     assert [each.queue for each in letters].count("undelivered") == 4
     assert len({each.message_id for each in letters}) == 27
     assert browsed(post) == []
+    assert post.hidden() == 27
     post.release([each.held for each in letters])
     again = browsed(post)
     assert {each.body for each in again} == {each.body for each in letters}

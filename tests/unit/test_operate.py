@@ -387,6 +387,16 @@ def test_where_the_move_does_not_apply_it_says_why() -> None:
     assert "say --all --native" in at.run("redrive", "--native").output
 
 
+def test_what_another_operator_has_in_hand_is_told() -> None:
+    at = office(letter(1))
+    at.desk.in_hand = {"of another"}
+
+    told = at.run("list")
+
+    assert "1 more in other hands" in told.output
+    assert at.desk.in_hand == {"of another"}
+
+
 def test_a_look_says_what_waits_and_where_to_go_on() -> None:
     at = office(letter(1), letter(2, code="INVALID_EVENT", body="{", redrives=2))
 

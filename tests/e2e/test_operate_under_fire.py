@@ -1,0 +1,243 @@
+"""The operator's tool, killed at any call, and with every kind of failure: no letter is lost, and again finishes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from infra.deploy.build import ROOT
+from infra.local.installation import STACK, build_local, install
+from infra.local.standin import running
+from schemas.act import Act
+from tests.chaos import Break, Chaos, wreaking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.local.installation import Installation
+    from infra.local.standin import StandIn
+
+LETTERS: Final = 12
+ACTING: Final = ("--confirm", "--reason", "x")
+
+
+@dataclass
+class Fire:
+    """The tool before a chaotic AWS; nobody takes the joins off their queue."""
+
+    aws: StandIn
+    at: Installation
+    chaos: Chaos
+
+    def fill(self) -> Counter[str]:
+        """Begin afresh; return the bodies of the dead letters, each as often as it is there."""
+        sqs = self.aws.client("sqs")
+        for url in (self.at.queue_url, self.at.dead_letter_queue_url):
+            sqs.purge_queue(QueueUrl=url)
+        bodies = [f'{{"n": {number}, "odd": "\u2603"}}\t' for number in range(LETTERS)]
+        attributes: Any = {"ERROR_CODE": {"DataType": "String", "StringValue": "INVALID_EVENT"}}
+        for body in bodies:
+            sqs.send_message(QueueUrl=self.at.dead_letter_queue_url, MessageBody=body, MessageAttributes=attributes)
+        return Counter(bodies)
+
+    def break_at(self, operation: str, *breaks: Break | None) -> None:
+        """Break the next calls of an operation so; None lets one through."""
+        told = list(breaks)
+        self.chaos.calls.clear()
+        self.chaos.plan = lambda _number, name: told.pop(0) if name == operation and told else None
+
+    def redrive(self) -> subprocess.CompletedProcess[str]:
+        arguments = ["redrive", "--all", "--force", "--rate", "0", "--wait", "0s", *ACTING]
+        told = {
+            "AWS_ENDPOINT_URL": self.chaos.endpoint,
+            "AWS_ACCESS_KEY_ID": self.aws.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.aws.secret_access_key,
+            "AWS_DEFAULT_REGION": self.aws.region,
+            "AWS_CONFIG_FILE": "/dev/null",
+        }
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "handlers.operate", "--stack", STACK, *arguments],
+            cwd=ROOT,
+            env=os.environ | told,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.chaos.kill = process.kill
+        try:
+            output, talk = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(arguments, process.returncode, output, talk)
+
+    def joins(self) -> Counter[str]:
+        """Take everything off the joins queue; return the bodies."""
+        sqs, found = self.aws.client("sqs"), Counter[str]()
+        while messages := sqs.receive_message(
+            QueueUrl=self.at.queue_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        ).get("Messages"):
+            for message in messages:
+                found[message["Body"]] += 1
+                assert message["MessageAttributes"]["REDRIVES"]["StringValue"] == "1"
+        return found
+
+    def lying(self, which: str = "") -> int:
+        asked = self.aws.client("sqs").get_queue_attributes(
+            QueueUrl=self.at.dead_letter_queue_url, AttributeNames=["All"]
+        )["Attributes"]
+        return int(asked[f"ApproximateNumberOfMessages{which}"])
+
+    def until_given_back(self) -> None:
+        deadline = time.monotonic() + 20
+        while self.lying("NotVisible"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def acts(self) -> list[Act]:
+        s3 = self.aws.client("s3")
+        found = s3.list_objects_v2(Bucket=self.at.evidence_bucket, Prefix="acts/").get("Contents", [])
+        bodies = [s3.get_object(Bucket=self.at.evidence_bucket, Key=each["Key"])["Body"].read() for each in found]
+        return sorted((Act.model_validate_json(body) for body in bodies), key=lambda act: act.recorded_at)
+
+
+def soon_given_back(name: str, body: bytes) -> bytes:
+    """Let a letter's time in hand be two seconds and not a quarter of an hour."""
+    if name != "SQS.ReceiveMessage":
+        return body
+    asked = json.loads(body)
+    assert asked["VisibilityTimeout"] == 900
+    return json.dumps(asked | {"VisibilityTimeout": 2}).encode()
+
+
+@pytest.fixture(scope="module")
+def fire() -> Iterator[Fire]:
+    with running() as aws, wreaking(aws.endpoint, aws.endpoint) as chaos:
+        at = install(aws, package=build_local(), told=lambda _: None)
+        functions = aws.client("lambda")
+        [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
+        functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        chaos.rewrite = soon_given_back
+        yield Fire(aws, at, chaos)
+
+
+def test_the_path_is_the_one_that_is_broken_here(fire: Fire) -> None:
+    bodies = fire.fill()
+    fire.break_at("none")
+
+    done = fire.redrive()
+
+    assert done.returncode == 0, done.stderr
+    acting = [name for name in fire.chaos.calls if not name.startswith(("Form.", "KMS.", "SQS.Get"))]
+    sending = ["SQS.SendMessageBatch", "SQS.DeleteMessageBatch"]
+    assert acting == [*["SQS.ReceiveMessage"] * 4, "S3.PUT", *sending, *sending, "S3.PUT"]
+    assert fire.joins() == bodies
+    assert fire.lying() == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "number", "what"),
+    [
+        ("SQS.ReceiveMessage", 2, Break.KILL_AFTER),
+        ("S3.PUT", 1, Break.KILL_AFTER),
+        ("SQS.SendMessageBatch", 1, Break.KILL_BEFORE),
+        ("SQS.SendMessageBatch", 1, Break.KILL_AFTER),
+        ("SQS.DeleteMessageBatch", 1, Break.KILL_AFTER),
+        ("SQS.SendMessageBatch", 2, Break.KILL_AFTER),
+        ("S3.PUT", 2, Break.KILL_BEFORE),
+    ],
+)
+def test_a_process_that_is_killed_loses_nothing_and_again_finishes_it(
+    fire: Fire, operation: str, number: int, what: Break
+) -> None:
+    bodies = fire.fill()
+    fire.break_at(operation, *[None] * (number - 1), what)
+
+    killed = fire.redrive()
+    assert killed.returncode == -9
+    sent = fire.joins()
+    lying = fire.lying() + fire.lying("NotVisible")
+    fire.until_given_back()
+    fire.break_at("none")
+    again = fire.redrive()
+
+    assert again.returncode == 0, again.stderr
+    assert LETTERS <= sum(sent.values()) + lying <= LETTERS + 10, "no more than a batch is in both queues"
+    assert max(sent.values(), default=1) == 1
+    together = sent + fire.joins()
+    assert set(together) == set(bodies)
+    assert max(together.values()) <= 2
+    assert fire.lying() == fire.lying("NotVisible") == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "what"),
+    [
+        ("SQS.ReceiveMessage", Break.CUT_BEFORE),
+        ("SQS.SendMessageBatch", Break.CUT_AFTER),
+        ("SQS.SendMessageBatch", Break.GARBAGE),
+        ("SQS.SendMessageBatch", Break.THROTTLE),
+        ("SQS.DeleteMessageBatch", Break.CUT_AFTER),
+        ("SQS.DeleteMessageBatch", Break.SERVER_ERROR),
+        ("S3.PUT", Break.CUT_AFTER),
+        ("S3.PUT", Break.SERVER_ERROR),
+    ],
+)
+def test_a_call_that_fails_once_is_made_again(fire: Fire, operation: str, what: Break) -> None:
+    bodies = fire.fill()
+    fire.break_at(operation, what)
+
+    done = fire.redrive()
+
+    # The stand-in refuses to delete again what it has deleted; AWS does not.
+    twice = (operation, what) == ("SQS.DeleteMessageBatch", Break.CUT_AFTER)
+    assert done.returncode == (1 if twice else 0), done.stderr
+    assert ("10 of them not deleted" in done.stderr) is twice
+    sent = fire.joins()
+    assert set(sent) == set(bodies)
+    # A batch whose answer was lost is sent again; the event id makes the second a no-op.
+    again = operation == "SQS.SendMessageBatch" and what in {Break.CUT_AFTER, Break.GARBAGE}
+    assert sum(sent.values()) == LETTERS + (10 if again else 0)
+    assert fire.lying() == fire.lying("NotVisible") == 0
+
+
+def test_letters_whose_answer_was_lost_are_told_and_come_again(fire: Fire) -> None:
+    """SQS has handed them out, so they are hidden until their time in hand is over."""
+    bodies = fire.fill()
+    fire.break_at("SQS.ReceiveMessage", Break.CUT_AFTER)
+
+    first = fire.redrive()
+    fire.until_given_back()
+    second = fire.redrive()
+
+    assert "10 more in other hands" in first.stderr
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert fire.joins() == bodies
+
+
+@pytest.mark.parametrize(
+    ("operation", "sent"),
+    [("S3.PUT", 0), ("SQS.ReceiveMessage", 0), ("SQS.SendMessageBatch", 0), ("SQS.DeleteMessageBatch", 10)],
+)
+def test_a_refusal_stops_it_in_one_clear_line_with_everything_given_back(fire: Fire, operation: str, sent: int) -> None:
+    fire.fill()
+    fire.break_at(operation, *[Break.DENIED] * 20)
+    before = len(fire.acts())
+
+    done = fire.redrive()
+
+    assert done.returncode == 1
+    assert "AccessDenied" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sum(fire.joins().values()) == sent
+    assert fire.lying() == LETTERS, "given back at once"
+    phases = [(act.phase, act.ended) for act in fire.acts()[before:]]
+    acted = operation in {"SQS.SendMessageBatch", "SQS.DeleteMessageBatch"}
+    assert phases == ([("intended", None), ("done", "interrupted")] if acted else [])
