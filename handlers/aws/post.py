@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 #: How long a letter stays in hand. Whoever dies meanwhile gives it back by that.
 IN_HAND: Final = 900
 _BATCH: Final = 10
+#: Calls that are made at once: SQS answers each within some 20 ms, and further away it is the way that takes long.
+_AT_ONCE: Final = 8
 #: What SQS takes in one batch, bodies and attributes
 #: (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
 _MOST_BYTES: Final = 1_048_576
@@ -36,24 +40,28 @@ class SqsPost:
     def __init__(self, client: SQSClient, urls: Mapping[Queue, str], joins_url: str) -> None:
         self._client = client
         self._urls = urls
+        self._pool = ThreadPoolExecutor(_AT_ONCE)
         self._all_urls: dict[str, str] = {"joins": joins_url} | {str(queue): url for queue, url in urls.items()}
 
     def browse(self) -> Iterator[list[DeadLetter]]:
-        """Take every letter of both queues in hand, a batch at a time.
+        """Take every letter of both queues in hand, a round of calls at a time.
 
         SQS shows a message only by handing it out, which raises its receive count. Neither queue has a redrive
         policy, so that count leads nowhere.
         """
         for queue, url in self._urls.items():
             seen: set[str] = set()
-            keeps_for, nothing_new = self._keeps_for(url), 0
+            keeps_for, nothing_new, calls = self._keeps_for(url), 0, 1
             while nothing_new < _NOTHING_NEW:
-                batch = self._receive(queue, keeps_for, wait=_LONG_POLL if nothing_new else 0)
-                fresh = [each for each in batch if each.message_id not in seen]
-                seen.update(each.message_id for each in fresh)
+                found = self._receive(queue, keeps_for, calls=calls, wait=_LONG_POLL if nothing_new else 0)
+                # Only where there is more than one call brings are several made at once.
+                calls = _AT_ONCE if len(found) == calls * _BATCH else 1
+                # SQS may hand out a message twice; the later receipt is the one that counts.
+                fresh = {each.message_id: each for each in found if each.message_id not in seen}
+                seen.update(fresh)
                 if fresh:
                     nothing_new = 0
-                    yield fresh
+                    yield list(fresh.values())
                 elif self._visible(url):
                     nothing_new += 1
                 else:
@@ -68,13 +76,16 @@ class SqsPost:
         self._hide(letters, IN_HAND)
 
     def _hide(self, letters: Sequence[Held], seconds: int) -> None:
-        for queue, batch in _by_queue(letters):
+        def hide(queue: Queue, batch: Sequence[Held]) -> None:
             entries: Any = [
                 {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
                 for number, each in enumerate(batch)
             ]
             with records_faults("SQS"):
                 self._client.change_message_visibility_batch(QueueUrl=self._urls[queue], Entries=entries)
+
+        for call in [self._pool.submit(hide, *each) for each in _by_queue(letters)]:
+            call.result()
 
     def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
         """Send letters, bodies byte for byte and attributes as they are, in batches that SQS takes."""
@@ -134,7 +145,18 @@ class SqsPost:
             asked: Any = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])
         return str(asked["Attributes"][name])
 
-    def _receive(self, queue: Queue, keeps_for: timedelta, *, wait: int) -> list[DeadLetter]:
+    def _receive(self, queue: Queue, keeps_for: timedelta, *, calls: int, wait: int) -> list[DeadLetter]:
+        """Make so many calls at once; whatever keeps their letters from the caller, they are given back."""
+        made = [self._pool.submit(self._receive_once, queue, keeps_for, wait) for _ in range(calls)]
+        try:
+            return [letter for call in made for letter in call.result()]
+        except BaseException:
+            for call in made:
+                with suppress(BaseException):
+                    self.release([letter.held for letter in call.result()])
+            raise
+
+    def _receive_once(self, queue: Queue, keeps_for: timedelta, wait: int) -> list[DeadLetter]:
         with records_faults("SQS"):
             answer = self._client.receive_message(
                 QueueUrl=self._urls[queue],

@@ -193,8 +193,8 @@ def warm(batches: int = 1_000) -> dict[str, Any]:
 def letters() -> dict[str, Any]:
     """List and redrive 10,000 letters with the operator's tool, over a plain loop of receive, send, delete."""
     with console.status("10,000 letters"):
-        rows = handle_letters(10_000)
-    table("10,000 dead letters in the embedded AWS", rows)
+        rows = handle_letters(1_000, 10_000)
+    table("Dead letters in the embedded AWS", rows)
     return rows
 
 

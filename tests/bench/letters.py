@@ -17,37 +17,46 @@ from infra.local.standin import StandIn, running
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-#: Runs the tool, then says how much memory it held at most, in KiB.
-_CODE: Final = """if True:
-    import atexit, pathlib, runpy, sys
+#: Says how much memory a process held at most, in KiB, when it ends.
+_HELD: Final = """if True:
+    import atexit, pathlib, sys
     held = lambda: pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
     atexit.register(lambda: print(held(), file=sys.stderr))
-    runpy.run_module("handlers.operate", run_name="__main__")
+"""
+_TOOL: Final = f"{_HELD}\n    import runpy; runpy.run_module('handlers.operate', run_name='__main__')"
+#: What one would write otherwise: attributes lost, no plan, no evidence, nothing counted.
+_LOOP: Final = f"""{_HELD}
+    import boto3
+    sqs, (dead, joins) = boto3.client("sqs"), sys.argv[1:]
+    while messages := sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            sqs.send_message(QueueUrl=joins, MessageBody=message["Body"])
+            sqs.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
 """
 
 
-def handle_letters(count: int) -> dict[str, dict[str, float]]:
-    """Time list and redrive over so many letters, and the ten lines that one would write otherwise."""
+def handle_letters(few: int, many: int) -> dict[str, dict[str, float]]:
+    """Time list and redrive over few and many letters, and the ten lines that one would write otherwise."""
     with running() as aws:
         at = install(aws, package=build_local(), told=lambda _: None)
         sqs, functions = aws.client("sqs"), aws.client("lambda")
         [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-        fill(sqs, at, count)
-        listing, list_megabytes = operate(aws, "list", "--json")
-        redriving, redrive_megabytes = operate(aws, "redrive", "--rate", "0", "--confirm", "--reason", "bench")
-        fill(sqs, at, count)
-        loop = plain_loop(sqs, at)
-    return {
-        "list": {"seconds": listing, "letters a second": count / listing, "MB": list_megabytes},
-        "redrive": {"seconds": redriving, "letters a second": count / redriving, "MB": redrive_megabytes},
-        "a plain loop": {"seconds": loop, "letters a second": count / loop, "MB": 0},
-    }
+        rows = {}
+        for count in (few, many):
+            fill(sqs, at, count)
+            rows[f"list of {count:,}"] = timed(aws, count, _TOOL, "list", "--json")
+        act = ("redrive", "--all", "--rate", "0", "--wait", "0s", "--confirm", "--reason", "bench")
+        rows[f"redrive of {many:,}"] = timed(aws, many, _TOOL, *act)
+        fill(sqs, at, many)
+        rows[f"a plain loop over {many:,}"] = timed(aws, many, _LOOP, at.dead_letter_queue_url, at.queue_url)
+    return rows
 
 
 def fill(sqs: SQSClient, at: Installation, count: int) -> None:
-    """Put dead letters into the queue."""
-    sqs.purge_queue(QueueUrl=at.queue_url)
+    """Put dead letters into the queue, and nothing else into both."""
+    for url in (at.queue_url, at.dead_letter_queue_url):
+        sqs.purge_queue(QueueUrl=url)
     event = handshake_accepted(at.account_ids[0], at.organization_id, at.management_account_id)
     for begin in range(0, count, 10):
         entries: list[Any] = []
@@ -60,8 +69,8 @@ def fill(sqs: SQSClient, at: Installation, count: int) -> None:
         sqs.send_message_batch(QueueUrl=at.dead_letter_queue_url, Entries=entries)
 
 
-def operate(aws: StandIn, *arguments: str) -> tuple[float, float]:
-    """Run the tool; return seconds and megabytes."""
+def timed(aws: StandIn, count: int, code: str, *arguments: str) -> dict[str, float]:
+    """Run code in a process of its own; return seconds, letters a second and megabytes."""
     environment = os.environ | {
         "AWS_ENDPOINT_URL": aws.endpoint,
         "AWS_ACCESS_KEY_ID": aws.access_key_id,
@@ -69,17 +78,12 @@ def operate(aws: StandIn, *arguments: str) -> tuple[float, float]:
         "AWS_DEFAULT_REGION": aws.region,
     }
     began = time.perf_counter()
-    done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-c", _CODE, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    return time.perf_counter() - began, int(done.stderr.splitlines()[-1]) / 1024
-
-
-def plain_loop(sqs: SQSClient, at: Installation) -> float:
-    """Do it as one would by hand, attributes lost; return seconds."""
-    began = time.perf_counter()
-    while messages := sqs.receive_message(QueueUrl=at.dead_letter_queue_url, MaxNumberOfMessages=10).get("Messages"):
-        for message in messages:
-            sqs.send_message(QueueUrl=at.queue_url, MessageBody=message["Body"])
-            sqs.delete_message(QueueUrl=at.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"])
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    return {
+        "seconds": seconds,
+        "letters a second": count / seconds,
+        "MB": int(done.stderr.splitlines()[-1]) / 1024,
+    }

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 from botocore.stub import Stubber
 
 from handlers.aws.post import SqsPost
@@ -93,7 +94,14 @@ def test_both_queues_are_one_list_and_what_is_released_is_there_again(post: SqsP
     post.release([each.held for each in letters])
     again = browsed(post)
     assert {each.body for each in again} == {each.body for each in letters}
-    assert {each.receives for each in again} == {2}, "a look counts as a receive, and no more than one"
+
+
+def test_a_look_counts_as_a_receive_and_no_more_than_one(post: SqsPost, queues: dict[str, str]) -> None:
+    """Nine letters: of more, several calls are made at once, and moto's queues are not safe for threads."""
+    fill(queues, 9)
+    post.release([each.held for each in browsed(post)])
+
+    assert {each.receives for each in browsed(post)} == {2}
 
 
 def test_a_letter_knows_when_sqs_deletes_it(post: SqsPost, queues: dict[str, str]) -> None:
@@ -155,6 +163,40 @@ def test_what_goes_back_is_the_same_but_for_the_count(post: SqsPost, queues: dic
         assert values == {"ERROR_CODE": "AccessDeniedException", "REDRIVES": "2", "raw": b"\x00\xff"}
     assert all_of(queues["dead"]) == []
     assert (engine.sent, engine.deleted) == (12, 12)
+
+
+def test_many_letters_are_received_by_several_calls_at_once(queues: dict[str, str]) -> None:
+    fill(queues, 95)
+    sqs, sizes = client("sqs"), list[int]()
+    sqs.meta.events.register(
+        "after-call.sqs.ReceiveMessage", lambda parsed, **_: sizes.append(len(parsed.get("Messages", [])))
+    )
+
+    batches = list(SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"]).browse())
+
+    assert len({each.message_id for batch in batches for each in batch}) == 95
+    assert [len(batch) for batch in batches[:1]] == [10], "the first call goes alone"
+    assert len(batches) < 95 / 10
+    assert len(sizes) < 3 * 95 / 10
+
+
+def test_a_call_that_fails_gives_back_what_its_neighbours_received(queues: dict[str, str]) -> None:
+    fill(queues, 95)
+    sqs, calls = client("sqs"), 0
+
+    def fail(**_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise ConnectionClosedError(endpoint_url="https://sqs")
+
+    sqs.meta.events.register("before-send.sqs.ReceiveMessage", fail)
+    post = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"])
+    with pytest.raises(RetryableError), Hand(post, FakeClock()) as hand:
+        list(hand.browse())
+
+    assert post.hidden() == 0
+    assert post.count("dead letters") == 95
 
 
 def test_heavy_letters_go_in_as_many_batches_as_sqs_wants(post: SqsPost, queues: dict[str, str]) -> None:
