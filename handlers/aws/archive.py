@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from handlers.aws.faults import error_code, records_faults
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mypy_boto3_s3 import S3Client
     from pydantic import BaseModel
 
@@ -25,10 +27,16 @@ class S3Archive:
 
         The SHA-256 checksum travels with the request and stays with the object.
         """
-        return self.keep(key, evidence.model_dump_json(exclude_none=True).encode())
+        return self._put(key, evidence.model_dump_json(exclude_none=True).encode())
 
-    def keep(self, key: str, body: bytes) -> bool:
-        """Write bytes once; False where the key was there already."""
+    def keep(self, key: str, body: bytes, *, mode: str, until: datetime) -> bool:
+        """Write bytes once, locked until then and not for as long as evidence; False where the key was there already.
+
+        Mode is GOVERNANCE or COMPLIANCE.
+        """
+        return self._put(key, body, ObjectLockMode=mode, ObjectLockRetainUntilDate=until)
+
+    def _put(self, key: str, body: bytes, **lock: Any) -> bool:  # noqa: ANN401 - S3's own
         with records_faults("S3"):
             try:
                 self._client.put_object(
@@ -38,6 +46,7 @@ class S3Archive:
                     ContentType="application/json",
                     ChecksumAlgorithm="SHA256",
                     IfNoneMatch="*",
+                    **lock,
                 )
             except ClientError as error:
                 if error_code(error) == "PreconditionFailed":

@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol, Self
 from pydantic import BaseModel
 
 from handlers.core.errors import RetryableError, redact
-from handlers.core.letters import GAVE_UP, DeadLetter, backup
+from handlers.core.letters import GAVE_UP, DeadLetter
 from handlers.core.ports import Clock
 from schemas.act import Act, Action, LetterDigest
 from schemas.evidence import Pseudonym
@@ -63,9 +63,6 @@ class Records(Protocol):
 
     def record(self, key: str, evidence: BaseModel) -> bool:
         """Write an object once; False where the key was there already."""
-
-    def keep(self, key: str, body: bytes) -> bool:
-        """Write bytes once; False where the key was there already."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +130,6 @@ class Deed:
     def backup_key(self) -> str:
         """Where a backup of its letters lies."""
         return f"backups/{self._day}/{self.act.act_id}.jsonl"
-
-    def back_up(self, letters: Sequence[DeadLetter]) -> str:
-        """Keep letters whole, account ids and all, and return the key."""
-        self.records.keep(self.backup_key, "\n".join(map(backup, letters)).encode())
-        return self.backup_key
 
     def _end(self, ended: Literal["completed", "stopped", "interrupted"]) -> None:
         letters = [

@@ -150,7 +150,7 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
         if not may(plan, reason, machine=machine):
             return
         with bench.begin("drop", reason or "", [letter.digest() for letter in chosen]) as deed:
-            kept = deed.back_up(chosen)
+            kept = bench.back_up(deed, chosen)
             became: dict[str, str] = {}
             try:
                 with advancing("dropping", len(chosen)) as advance:

@@ -49,7 +49,7 @@ def edit(  # noqa: PLR0913 - the options of a command
         if not may(plan, reason, machine=machine):
             return
         with bench.begin("edit", reason or "", [letter.digest(), changed.digest()]) as deed:
-            kept = deed.back_up([letter])
+            kept = bench.back_up(deed, [letter])
             engine = bench.redriver(hand, rate=None, breaker=1)
             try:
                 engine.run([changed], lambda _: None)

@@ -23,7 +23,7 @@ from handlers.core.acts import Actor, Deed
 from handlers.core.errors import redact
 from handlers.core.following import Following
 from handlers.core.hand import Hand
-from handlers.core.letters import DeadLetter
+from handlers.core.letters import DeadLetter, backup
 from handlers.core.preflight import Preflight
 from handlers.core.redrive import Redrive, is_meant
 from schemas.act import Act, Action, LetterDigest
@@ -59,6 +59,9 @@ class Workbench:
     policy_ids: tuple[str, ...]
     organization_id: str
     attachments_per_second: float
+    #: GOVERNANCE or COMPLIANCE.
+    lock_mode: str
+    backups_kept_for: timedelta
 
     def hand(self) -> Hand:
         """Return an empty hand; use it as a context."""
@@ -88,6 +91,12 @@ class Workbench:
     def begin(self, action: Action, reason: str, letters: Sequence[LetterDigest]) -> Deed:
         """Put an act on record before it is done."""
         return Deed.begin(self.archive, self.clock, self._actor, action, reason, letters)
+
+    def back_up(self, deed: Deed, letters: Sequence[DeadLetter]) -> str:
+        """Keep an act's letters whole, account ids and all, for as long as the stack says; return the key."""
+        until = self.clock.now() + self.backups_kept_for
+        self.archive.keep(deed.backup_key, "\n".join(map(backup, letters)).encode(), mode=self.lock_mode, until=until)
+        return deed.backup_key
 
     def history(self, letter: DeadLetter) -> Iterator[Act]:
         """Yield what operators did to a letter of this body or event since it was first seen, oldest first."""
@@ -171,4 +180,6 @@ def _workbench(session: boto3.Session, caller: Caller, at: dict[str, str], told:
         policy_ids=policy_ids,
         organization_id=told["OrganizationId"],
         attachments_per_second=float(told["AttachmentsPerSecond"]),
+        lock_mode=told["RetentionMode"],
+        backups_kept_for=timedelta(days=int(at["BackupDays"])),
     )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -195,6 +196,9 @@ def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
     assert dropped.returncode == 0, dropped.stderr
     assert pipeline.watch.dead() == 0
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
+    kept = pipeline.aws.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key)
+    days = (kept["ObjectLockRetainUntilDate"] - datetime.now(UTC)).days
+    assert (kept["ObjectLockMode"], days) == ("GOVERNANCE", 89), "locked, and not for seven years"
 
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "needed after all")
     assert restored.returncode == 0, restored.stderr

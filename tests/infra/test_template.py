@@ -314,6 +314,20 @@ def test_small_evidence_moves_to_the_archive_too() -> None:
     assert move[0]["StorageClass"] in {"GLACIER", "DEEP_ARCHIVE"}
 
 
+def test_backups_which_hold_account_ids_go_when_their_lock_is_over() -> None:
+    """A lock for as long is set by the tool; the default retention would be that of evidence, seven years."""
+    [rule] = [
+        rule
+        for rule in RESOURCES["Evidence"]["Properties"]["LifecycleConfiguration"]["Rules"]
+        if "ExpirationInDays" in rule
+    ]
+
+    assert (rule["Prefix"], rule["ExpirationInDays"]) == ("backups/", {"Ref": "BackupDays"})
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert TEMPLATE["Outputs"]["BackupDays"]["Value"] == {"Ref": "BackupDays"}
+    assert TEMPLATE["Parameters"]["BackupDays"]["Default"] == 90
+
+
 def test_the_trail_logs_management_events_everywhere_and_is_made_only_when_asked_for() -> None:
     trail = RESOURCES["Trail"]
 

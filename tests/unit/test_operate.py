@@ -18,7 +18,7 @@ from handlers.operate.workbench import Caller, Workbench
 from schemas.act import Act
 from schemas.evidence import Pseudonym
 from tests.desk import Desk, Killed, letter
-from tests.fakes import ORGANIZATION, POLICIES, FakeClock
+from tests.fakes import NOON, ORGANIZATION, POLICIES
 from tests.unit.test_preflight import preflight
 
 
@@ -28,6 +28,7 @@ class Bucket:
 
     refuses: bool = False
     objects: dict[str, Any] = field(default_factory=dict)
+    locks: dict[str, Any] = field(default_factory=dict)
 
     def record(self, key: str, evidence: Any) -> bool:  # noqa: ANN401 - an act, or bytes
         if self.refuses:
@@ -35,7 +36,9 @@ class Bucket:
         self.objects[key] = evidence
         return True
 
-    keep = record
+    def keep(self, key: str, body: bytes, **lock: Any) -> bool:  # noqa: ANN401 - how long, and how
+        self.locks[key] = lock
+        return self.record(key, body)
 
     def read(self, key: str) -> bytes:
         if key not in self.objects:
@@ -102,6 +105,8 @@ class Office:
             policy_ids=POLICIES,
             organization_id=ORGANIZATION,
             attachments_per_second=2.0,
+            lock_mode="COMPLIANCE",
+            backups_kept_for=timedelta(days=90),
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:
@@ -259,6 +264,7 @@ def test_what_is_dropped_comes_back_as_it_was_and_where_it_was() -> None:
     assert at.desk.lying == []
     [key] = [each for each in at.bucket.objects if each.startswith("backups/")]
     assert f"restore {key}" in dropped.output
+    assert at.bucket.locks[key] == {"mode": "COMPLIANCE", "until": NOON + timedelta(days=90)}
 
     assert at.run("restore", key).exit_code == 0
     assert at.desk.lying == []
@@ -407,6 +413,6 @@ def test_a_look_says_what_waits_and_where_to_go_on() -> None:
     assert "redriven: 2" in told.output
     groups = json.loads(at.run("list", "--json", "--code", "INVALID_EVENT").stdout)
     assert [(group["letters"], group["ids"]) for group in groups] == [(1, ["m-2"])]
-    assert groups[0]["oldest"] == (FakeClock().now() - timedelta(hours=2)).isoformat()
+    assert groups[0]["oldest"] == (NOON - timedelta(hours=2)).isoformat()
     assert "no letter matches" in at.run("list", "--code", "x").output
     assert "no letter waits" in office().run("list").output
