@@ -136,7 +136,7 @@ def _summary(plan: Plan, engine: Redrive) -> str:
 @acting
 @on_workbench
 def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool) -> None:
-    """Take letters away for good, after a backup of bodies and attributes. Needs a filter."""
+    """Take letters away, after a backup of bodies and attributes. Needs a filter."""
     if wanted.is_empty:
         message = "say which letters: a filter or --id is needed to drop"
         raise click.UsageError(message)
@@ -171,7 +171,10 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
 @acting
 @on_workbench
 def restore(bench: Workbench, key: str, reason: str | None, *, machine: bool) -> None:
-    """Put the letters of a backup where they lay, as they were; KEY is what `drop` or `edit` said."""
+    """Put the letters of a backup where they lay, as they were.
+
+    KEY is what `drop` or `edit` said.
+    """
     try:
         letters = [restored(line) for line in bench.archive.read(key).decode().splitlines()]
     except (ValueError, KeyError, TypeError) as error:

@@ -61,7 +61,7 @@ def _show_groups(groups: Sequence[Group], by: str, title: str, now: datetime) ->
     named = [by] if by not in {"reason", "code"} else []
     made = table(*named, "letters", "age", "where and what", "why, and what to do", title=title)
     for group in groups:
-        span = {age(now - group.oldest): None, age(now - group.newest): None}
+        span = dict.fromkeys([age(now - group.newest), age(now - group.oldest)])
         left = f"gone in {age(group.deleted_at - now)}" if group.deleted_at else ""
         redriven = f"redriven: {group.redrives}" if group.redrives else ""
         ids = f"{', '.join(each[:8] for each in group.ids[:3])}{', …' if group.letters > 3 else ''}"  # noqa: PLR2004 - as many as fit
@@ -70,7 +70,9 @@ def _show_groups(groups: Sequence[Group], by: str, title: str, now: datetime) ->
             f"{group.letters:,}",
             lines(" to ".join(span), left),
             lines(*_counts(group.queues), *_counts(group.origins), redriven),
-            lines(*(text for reason in group.reasons.most_common(3) for text in _reason(*reason)), Text(ids, "dim")),
+            lines(
+                *(text for reason in group.reasons.most_common(3) for text in _reason(group, *reason)), Text(ids, "dim")
+            ),
         )
     show.print(made)
 
@@ -79,9 +81,9 @@ def _counts(counter: Counter[str]) -> list[str]:
     return [name if len(counter) == 1 else f"{number:,} {name}" for name, number in counter.most_common(4)]
 
 
-def _reason(reason: Reason, letters: int) -> list[Text]:
+def _reason(group: Group, reason: Reason, letters: int) -> list[Text]:
     return [
-        Text(f"{reason.code} ({letters:,})", "bold"),
+        Text(reason.code if letters == group.letters else f"{reason.code} ({letters:,})", "bold"),
         Text(reason.why),
         Text(f"→ {reason.next_step}", "green"),
     ]

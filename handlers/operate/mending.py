@@ -89,7 +89,7 @@ def _kept(body: str) -> str:
 @click.option("--force", is_flag=True, help="Also where nothing can be attached to it.")
 @on_workbench
 def enforce(bench: Workbench, account_id: str, reason: str | None, *, force: bool, machine: bool) -> None:
-    """Ask for an account to be treated as one that joined: for the account that no event told us about."""
+    """Ask for an account that no event told us about, as if it had joined now."""
     problem = bench.preflight.of_account(account_id)
     if problem:
         talk.print(f"it would fail: {problem}", style="yellow")
