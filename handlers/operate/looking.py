@@ -28,6 +28,7 @@ from handlers.operate.screens import (
     told_outcomes,
 )
 from handlers.operate.workbench import Workbench
+from schemas.evidence import Evidence
 from schemas.outcome import OutcomeStatus
 
 
@@ -118,7 +119,7 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
         letter = bench.pick(browsed(hand, "looking for it"), letter_id)
     now = bench.clock.now()
     outcome = bench.outcomes.of_events([letter.outcome_key]).get(letter.outcome_key) if letter.outcome_key else None
-    folder = f"evidence/{outcome.event_time:%Y/%m/%d}/{outcome.event_id}/" if outcome else ""
+    evidence = bench.evidence(outcome) if outcome else {}
     verdict = bench.preflight.would_fail(letter)
     told = {
         "message id": letter.message_id,
@@ -143,13 +144,18 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
             for name, each in letter.attributes.items()
         },
         "outcome": json.loads(outcome.model_dump_json(exclude_none=True)) if outcome else None,
-        "evidence": bench.archive.under(folder) if outcome else [],
+        "evidence": [_proof(key, each) for key, each in evidence.items()],
         "body": letter.body,
     }
     if machine:
         as_line({name.replace(" ", "_"): value for name, value in told.items()})
     else:
         sheet(f"Letter {letter.message_id}", told)
+
+
+def _proof(key: str, evidence: Evidence) -> str:
+    results = ", ".join(f"{policy.policy_id} {policy.result}" for policy in evidence.policies)
+    return f"{evidence.recorded_at:%Y-%m-%d %H:%M}Z {evidence.status}{f': {results}' if results else ''} ({key})"
 
 
 @click.command("outcome")

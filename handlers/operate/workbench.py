@@ -27,6 +27,8 @@ from handlers.core.letters import DeadLetter, backup
 from handlers.core.preflight import Preflight
 from handlers.core.redrive import Redrive, is_meant
 from schemas.act import Act, Action, LetterDigest
+from schemas.evidence import Evidence
+from schemas.outcome import Outcome
 
 __all__ = ["Move", "OperateError", "Workbench", "open_workbench"]
 
@@ -97,6 +99,11 @@ class Workbench:
         until = self.clock.now() + self.backups_kept_for
         self.archive.keep(deed.backup_key, "\n".join(map(backup, letters)).encode(), mode=self.lock_mode, until=until)
         return deed.backup_key
+
+    def evidence(self, outcome: Outcome) -> dict[str, Evidence]:
+        """Return the evidence of an event by key, the first attempt's first."""
+        keys = self.archive.under(f"evidence/{outcome.event_time:%Y/%m/%d}/{outcome.event_id}/")
+        return {key: Evidence.model_validate_json(self.archive.read(key)) for key in keys}
 
     def history(self, letter: DeadLetter) -> Iterator[Act]:
         """Yield what operators did to a letter of this body or event since it was first seen, oldest first."""

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from handlers.aws.moves import Move
 from handlers.core.errors import RetryableError, fault
+from handlers.core.letters import restored
 from handlers.operate.__main__ import cli
 from handlers.operate.workbench import Caller, Workbench
 from schemas.act import Act
@@ -219,6 +220,17 @@ def test_evidence_says_what_became_of_each_letter() -> None:
     assert [each["id"] for each in told["left_out"]] == ["m-3"]
 
 
+@pytest.mark.parametrize("arguments", [["redrive", "--id", "m-1"], ["drop", "--id", "m-1"]])
+def test_letters_that_are_not_meant_are_given_back_before_anything_is_done(arguments: list[str]) -> None:
+    at = office(letter(1), letter(2), letter(3))
+    in_hand: list[set[str]] = []
+    at.desk.at = lambda step: in_hand.append(set(at.desk.in_hand)) if step == "before deleting" else None
+
+    assert at.run(*arguments, "--confirm", "--reason", "x").exit_code == 0
+
+    assert in_hand == [{"m-1"}]
+
+
 def test_an_interrupt_leaves_evidence_and_nothing_in_hand() -> None:
     at = office(*(letter(number) for number in range(1, 31)))
     sends = 0
@@ -299,6 +311,8 @@ def test_what_an_editor_made_and_was_not_sent_is_kept() -> None:
     assert sent.exit_code == 0, sent.output
     [back] = at.desk.joins
     assert back.body == letter().body.replace("event-1", "event-9")
+    [backup] = [each for key, each in at.bucket.objects.items() if key.startswith("backups/")]
+    assert restored(backup.decode()).body == letter().body
     assert at.desk.lying == []
     assert at.bucket.acts[-1].results["enforced"] == 1
 
@@ -353,7 +367,10 @@ def test_a_move_that_runs_is_followed_and_not_started_again() -> None:
     at = office()
     at.moves.states = [running(), running(), ended("COMPLETED")]
 
-    assert at.run("redrive", "--all", "--native").exit_code == 0
+    followed = at.run("redrive", "--all", "--native")
+
+    assert followed.exit_code == 0
+    assert "COMPLETED: 7 moved" in followed.output
     assert at.moves.started == []
 
 
