@@ -71,7 +71,9 @@ class Desk:
     #: How long the worker takes for a letter.
     takes: timedelta = timedelta(seconds=1)
     held: int = 0
+    #: Letters that SQS does not take, and those that it does not let be held on to.
     refuses: Collection[str] = ()
+    lost: Collection[str] = ()
     asked: int = 0
     #: What each outcome says, from when on.
     rows: dict[Key, list[tuple[datetime, Outcome]]] = field(default_factory=dict)
@@ -87,8 +89,9 @@ class Desk:
     def release(self, letters: Sequence[Held]) -> None:
         self.in_hand -= {each.message_id for each in letters}
 
-    def hold(self, letters: Sequence[Held]) -> None:
+    def hold(self, letters: Sequence[Held]) -> list[Held]:
         self.held += len(letters)
+        return [each for each in letters if each.message_id not in self.lost]
 
     def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
         self.at("before sending")
@@ -102,10 +105,11 @@ class Desk:
         self.at("after sending")
         return Sent(taken, {each.message_id: "InternalError" for each in letters if each not in taken})
 
-    def delete(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+    def delete(self, letters: Sequence[Held]) -> Sequence[Held]:
         self.at("before deleting")
         gone = {each.message_id for each in letters}
         self.lying = [each for each in self.lying if each.message_id not in gone]
+        self.in_hand -= gone
         self.at("after deleting")
         return letters
 
@@ -160,9 +164,18 @@ def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) 
     return Outcome.model_validate(told | changes)
 
 
-def engine(desk: Desk, hand: Hand | None = None, **options: Any) -> Redrive:  # noqa: ANN401 - the engine's own
+def run(desk: Desk, letters: Sequence[DeadLetter] | None = None, **options: Any) -> Redrive:  # noqa: ANN401 - the engine's own
+    """Take all letters in hand and put these back; all, where it is not said which."""
+    with Hand(desk, desk.clock) as hand:
+        found = list(hand.browse())
+        redriver = engine(desk, hand, **options)
+        redriver.run(found if letters is None else letters, lambda _: None)
+    return redriver
+
+
+def engine(desk: Desk, hand: Hand, **options: Any) -> Redrive:  # noqa: ANN401 - the engine's own
     return Redrive(
-        hand or Hand(desk, desk.clock),
+        hand,
         Following(desk),
         desk.clock,
         Random(1),  # noqa: S311 - jitter, not a secret

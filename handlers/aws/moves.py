@@ -24,6 +24,8 @@ class Move:
     #: SQS tells it of a running task alone.
     handle: str | None
     failure: str | None
+    #: When it was started, in milliseconds since 1970: tells one task from the next.
+    started: int = 0
 
 
 class SqsMoves:
@@ -61,6 +63,7 @@ class SqsMoves:
             to_move=task.get("ApproximateNumberOfMessagesToMove"),
             handle=task.get("TaskHandle"),
             failure=task.get("FailureReason"),
+            started=task.get("StartedTimestamp", 0),
         )
 
     def cancel(self, handle: str) -> None:

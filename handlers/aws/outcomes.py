@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from boto3.dynamodb.types import TypeDeserializer
 
 from handlers.aws.faults import records_faults
 from handlers.aws.ledger import outcome
+from handlers.core.errors import RetryableError, fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from schemas.ids import AccountId
     from schemas.outcome import Outcome, OutcomeStatus
 
-_deserialize = TypeDeserializer().deserialize
+#: DynamoDB may leave a part of the keys for another call.
+_TRIES: Final = 4
+_deserialize: Final = TypeDeserializer().deserialize
 
 
 class OutcomesReader:
@@ -42,13 +45,22 @@ class OutcomesReader:
         )
 
     def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome]:
-        """Return the outcomes of up to 100 events, by account id and event id; of those that have one."""
+        """Return the outcomes of up to 100 events, by account id and event id; of those that have one.
+
+        Raises RetryableError where DynamoDB does not get through all of them.
+        """
         asked: Any = {self._table: {"Keys": [_key(*each) for each in keys], "ConsistentRead": True}}
-        with records_faults("DynamoDB"):
-            # What DynamoDB leaves unprocessed is missing in the answer, and is asked for at the next look.
-            answer = self._client.batch_get_item(RequestItems=asked)
-        found = map(_outcome, answer["Responses"].get(self._table, []))
-        return {(each.account_id, each.event_id): each for each in found}
+        found: dict[tuple[str, str], Outcome] = {}
+        for _ in range(_TRIES):
+            with records_faults("DynamoDB"):
+                answer = self._client.batch_get_item(RequestItems=asked)
+            outcomes = map(_outcome, answer["Responses"].get(self._table, []))
+            found |= {(each.account_id, each.event_id): each for each in outcomes}
+            asked = answer.get("UnprocessedKeys")
+            if not asked:
+                return found
+        message = "DynamoDB did not get through all outcomes that were asked for"
+        raise RetryableError(fault("DynamoDB.UnprocessedKeys", message), soon=True)
 
     def _query(self, **asked: Any) -> Iterator[Outcome]:  # noqa: ANN401 - the SDK's own
         pages = self._client.get_paginator("query").paginate(TableName=self._table, **asked)

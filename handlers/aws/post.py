@@ -5,11 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from handlers.aws.faults import records_faults
+from handlers.core.errors import RetryableError
 from handlers.core.hand import Sent
-from handlers.core.letters import DeadLetter
+from handlers.core.letters import MOST_BYTES, DeadLetter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,27 +20,21 @@ if TYPE_CHECKING:
     from handlers.core.hand import Destination
     from handlers.core.letters import Held, Queue
 
-    Any_ = TypeVar("Any_", DeadLetter, Held)
-
 #: How long a letter stays in hand. Whoever dies meanwhile gives it back by that.
 IN_HAND: Final = 900
 _BATCH: Final = 10
 #: Calls that are made at once: SQS answers each within some 20 ms, and further away it is the way that takes long.
 _AT_ONCE: Final = 8
-#: What SQS takes in one batch, bodies and attributes
-#: (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
-_MOST_BYTES: Final = 1_048_576
-#: A long poll asks all of SQS's servers, a short one some. So many answers without anything new are believed.
-_LONG_POLL: Final = 1
-_NOTHING_NEW: Final = 2
 
 
 class SqsPost:
     """Take letters in hand, give them back, send them, delete them."""
 
-    def __init__(self, client: SQSClient, urls: Mapping[Queue, str], joins_url: str) -> None:
+    def __init__(self, client: SQSClient, urls: Mapping[Queue, str], joins_url: str, *, poll: int = 1) -> None:
+        """Take the queues; `poll` is how many seconds SQS may take to look on all its servers, 0 to 20."""
         self._client = client
         self._urls = urls
+        self._poll = poll
         self._pool = ThreadPoolExecutor(_AT_ONCE)
         self._all_urls: dict[str, str] = {"joins": joins_url} | {str(queue): url for queue, url in urls.items()}
 
@@ -47,69 +42,88 @@ class SqsPost:
         """Take every letter of both queues in hand, a round of calls at a time.
 
         SQS shows a message only by handing it out, which raises its receive count. Neither queue has a redrive
-        policy, so that count leads nowhere.
+        policy, so that count leads nowhere. A short poll asks some of SQS's servers and may come back empty
+        although there is more, a long one asks all: the last answer of each queue is that of a long one.
         """
-        for queue, url in self._urls.items():
-            seen: set[str] = set()
-            keeps_for, nothing_new, calls = self._keeps_for(url), 0, 1
-            while nothing_new < _NOTHING_NEW:
-                found = self._receive(queue, keeps_for, calls=calls, wait=_LONG_POLL if nothing_new else 0)
-                # Only where there is more than one call brings are several made at once.
-                calls = _AT_ONCE if len(found) == calls * _BATCH else 1
-                # SQS may hand out a message twice; the later receipt is the one that counts.
-                fresh = {each.message_id: each for each in found if each.message_id not in seen}
-                seen.update(fresh)
-                if fresh:
-                    nothing_new = 0
-                    yield list(fresh.values())
-                elif self._visible(url):
-                    nothing_new += 1
-                else:
-                    break
+        seen: set[str] = set()
+        keeps_for = {queue: self._keeps_for(url) for queue, url in self._urls.items()}
+        found = True
+        while found:
+            for queue in self._urls:
+                yield from self._drain(queue, keeps_for, seen)
+            late = self._receive(list(self._urls), keeps_for, wait=self._poll)
+            found = not {each.message_id for each in late} <= seen
+            seen.update(each.message_id for each in late)
+            yield late
+
+    def _drain(self, queue: Queue, keeps_for: Mapping[Queue, timedelta], seen: set[str]) -> Iterator[list[DeadLetter]]:
+        """Receive until an answer brings nothing new; where there is more than one call brings, by several at once."""
+        calls = 1
+        while True:
+            batch = self._receive([queue] * calls, keeps_for, wait=0)
+            if {each.message_id for each in batch} <= seen:
+                yield batch
+                return
+            seen.update(each.message_id for each in batch)
+            calls = _AT_ONCE if len(batch) == calls * _BATCH else 1
+            yield batch
 
     def release(self, letters: Sequence[Held]) -> None:
         """Let letters be seen again at once."""
         self._hide(letters, 0)
 
-    def hold(self, letters: Sequence[Held]) -> None:
-        """Keep letters in hand for as long again."""
-        self._hide(letters, IN_HAND)
+    def hold(self, letters: Sequence[Held]) -> list[Held]:
+        """Keep letters in hand for as long again; return those that still are."""
+        return self._hide(letters, IN_HAND)
 
-    def _hide(self, letters: Sequence[Held], seconds: int) -> None:
-        def hide(queue: Queue, batch: Sequence[Held]) -> None:
+    def _hide(self, letters: Sequence[Held], seconds: int) -> list[Held]:
+        def hide(queue: Queue, batch: Sequence[Held]) -> list[Held]:
             entries: Any = [
                 {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
                 for number, each in enumerate(batch)
             ]
             with records_faults("SQS"):
-                self._client.change_message_visibility_batch(QueueUrl=self._urls[queue], Entries=entries)
+                answer = self._client.change_message_visibility_batch(QueueUrl=self._urls[queue], Entries=entries)
+            return [batch[int(each["Id"])] for each in answer.get("Successful", [])]
 
-        for call in [self._pool.submit(hide, *each) for each in _by_queue(letters)]:
-            call.result()
+        calls = [self._pool.submit(hide, *each) for each in _by_queue(letters)]
+        return [each for call in calls for each in call.result()]
 
     def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
-        """Send letters, bodies byte for byte and attributes as they are, in batches that SQS takes."""
+        """Send letters, bodies byte for byte and attributes as they are, in batches that SQS takes.
+
+        Raises RetryableError where nothing was sent; where something was, the rest is told as refused.
+        """
         taken: list[DeadLetter] = []
         refused: dict[str, str] = {}
         for batch in _light_enough(letters):
-            entries: Any = [
-                {
-                    "Id": str(number),
-                    "MessageBody": each.body,
-                    "MessageAttributes": {name: dict(value) for name, value in each.attributes.items()},
-                }
-                for number, each in enumerate(batch)
-            ]
-            with records_faults("SQS"):
-                answer = self._client.send_message_batch(QueueUrl=self._all_urls[to], Entries=entries)
+            try:
+                answer = self._send(to, batch)
+            except RetryableError as error:
+                if not taken:
+                    raise
+                refused |= {each.message_id: str(error) for each in batch}
+                continue
             taken += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
             for each in answer.get("Failed", []):
                 refused[batch[int(each["Id"])].message_id] = f"{each['Code']}: {each.get('Message', 'no reason given')}"
         return Sent(taken, refused)
 
-    def delete(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    def _send(self, to: Destination, batch: Sequence[DeadLetter]) -> Any:  # noqa: ANN401 - SQS's own answer
+        entries: Any = [
+            {
+                "Id": str(number),
+                "MessageBody": each.body,
+                "MessageAttributes": {name: dict(value) for name, value in each.attributes.items()},
+            }
+            for number, each in enumerate(batch)
+        ]
+        with records_faults("SQS"):
+            return self._client.send_message_batch(QueueUrl=self._all_urls[to], Entries=entries)
+
+    def delete(self, letters: Sequence[Held]) -> list[Held]:
         """Delete letters for good; return those that are gone."""
-        gone: list[DeadLetter] = []
+        gone: list[Held] = []
         for queue, batch in _by_queue(letters):
             entries: Any = [{"Id": str(n), "ReceiptHandle": each.receipt} for n, each in enumerate(batch)]
             with records_faults("SQS"):
@@ -145,9 +159,9 @@ class SqsPost:
             asked: Any = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])
         return str(asked["Attributes"][name])
 
-    def _receive(self, queue: Queue, keeps_for: timedelta, *, calls: int, wait: int) -> list[DeadLetter]:
-        """Make so many calls at once; whatever keeps their letters from the caller, they are given back."""
-        made = [self._pool.submit(self._receive_once, queue, keeps_for, wait) for _ in range(calls)]
+    def _receive(self, queues: Sequence[Queue], keeps_for: Mapping[Queue, timedelta], *, wait: int) -> list[DeadLetter]:
+        """Make a call for each name, all at once; whatever keeps their letters from the caller, they are given back."""
+        made = [self._pool.submit(self._receive_once, queue, keeps_for[queue], wait) for queue in queues]
         try:
             return [letter for call in made for letter in call.result()]
         except BaseException:
@@ -169,7 +183,7 @@ class SqsPost:
         return [_letter(queue, keeps_for, message) for message in answer.get("Messages", [])]
 
 
-def _by_queue(letters: Sequence[Any_]) -> Iterator[tuple[Queue, list[Any_]]]:
+def _by_queue(letters: Sequence[Held]) -> Iterator[tuple[Queue, list[Held]]]:
     """Put letters into batches of one queue each."""
     for queue in dict.fromkeys(each.queue for each in letters):
         ours = [each for each in letters if each.queue == queue]
@@ -182,7 +196,7 @@ def _light_enough(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
     batch: list[DeadLetter] = []
     weight = 0
     for letter in letters:
-        if batch and (len(batch) == _BATCH or weight + letter.weight > _MOST_BYTES):
+        if batch and (len(batch) == _BATCH or weight + letter.weight > MOST_BYTES):
             yield batch
             batch, weight = [], 0
         batch.append(letter)

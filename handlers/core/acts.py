@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol, Self
 
 from pydantic import BaseModel
 
-from handlers.core.errors import RetryableError, redact
+from handlers.core.errors import RetryableError, redact, redact_words
 from handlers.core.letters import GAVE_UP, DeadLetter
 from handlers.core.ports import Clock
 from schemas.act import Act, Action, LetterDigest
@@ -41,7 +41,7 @@ def next_step(letter: DeadLetter) -> str:
 
 #: What to do about a failure of AWS's that keeps an operator from acting, by a part of its code.
 _ADVICE: Final[Mapping[str, str]] = {
-    "AccessDenied": "Your role lacks that permission: take the stack's role OperatorReads or OperatorActs",
+    "AccessDenied": "Your role lacks that permission: take the stack's role OperatorReads to look, OperatorActs to act",
     "Expired": "Your credentials have expired: log in again and run it again; nothing is lost",
     "InvalidClientTokenId": "Your credentials are not valid: log in again",
     "UnrecognizedClient": "Your credentials are not valid: log in again",
@@ -82,7 +82,7 @@ class Deed:
     act: Act
     #: What came of it, counted.
     results: dict[str, int] = field(default_factory=dict, init=False)
-    #: What became of each letter, by message id.
+    #: What became of each letter, by message id, or event id where it has none yet.
     became: Mapping[str, str] = field(default_factory=dict, init=False)
     ended: Literal["completed", "stopped"] = field(default="completed", init=False)
 
@@ -103,7 +103,7 @@ class Deed:
             phase="intended",
             actor=actor.pseudonym,
             actor_id=actor.unique_id,
-            reason=redact(reason),
+            reason=redact_words(reason),
             letters=tuple(letters),
             recorded_at=clock.now(),
         )
@@ -133,7 +133,7 @@ class Deed:
 
     def _end(self, ended: Literal["completed", "stopped", "interrupted"]) -> None:
         letters = [
-            each.model_copy(update={"result": redact(self.became.get(each.message_id or "", "left"))})
+            each.model_copy(update={"result": redact(self.became.get(each.message_id or each.event_id or "", "left"))})
             for each in self.act.letters
         ]
         update = {

@@ -23,8 +23,21 @@ _MAX_MESSAGE: Final = 1000
 
 def redact(text: str) -> str:
     """Take account ids, e-mail addresses, ARNs and unprintable characters out of a text."""
-    for pattern, label in ((_ARN, "[arn]"), (_EMAIL, "[e-mail]"), (_ACCOUNT_ID, "[account]"), (_UNPRINTABLE, " ")):
+    return _shortened(_UNPRINTABLE.sub(" ", _nameless(text)))
+
+
+def redact_words(text: str) -> str:
+    """Take account ids, e-mail addresses, ARNs and control characters out of what a person wrote, in any language."""
+    return _shortened("".join(each if each.isprintable() else " " for each in _nameless(text)))
+
+
+def _nameless(text: str) -> str:
+    for pattern, label in ((_ARN, "[arn]"), (_EMAIL, "[e-mail]"), (_ACCOUNT_ID, "[account]")):
         text = pattern.sub(label, text)
+    return text
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "~"
 
 

@@ -35,6 +35,8 @@ class Following:
     outcomes: Outcomes
     #: Letters that are decided, by message id.
     decided: dict[str, OutcomeStatus] = field(default_factory=dict, init=False)
+    #: How many letters ended so.
+    ended: Counter[OutcomeStatus] = field(default_factory=Counter, init=False)
     #: How often each reason came back.
     reasons: Counter[str] = field(default_factory=Counter, init=False)
     #: How often an event had been begun before its letter was sent.
@@ -68,6 +70,7 @@ class Following:
                 self._open[key] = letters
                 continue
             self.decided |= dict.fromkeys(letters, outcome.status)
+            self.ended[outcome.status] += len(letters)
             if outcome.status is OutcomeStatus.FAILED and outcome.fault:
                 self.reasons[outcome.fault.code] += len(letters)
 
@@ -75,10 +78,6 @@ class Following:
     def undecided(self) -> int:
         """How many letters are followed and not decided."""
         return sum(map(len, self._open.values()))
-
-    def count(self, status: OutcomeStatus) -> int:
-        """Count the letters that were decided so."""
-        return sum(each is status for each in self.decided.values())
 
     def _is_decided(self, key: Key, outcome: Outcome) -> bool:
         if outcome.status in FINAL:

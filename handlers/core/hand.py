@@ -30,18 +30,18 @@ class Post(Protocol):
     """The queues as an operator handles them."""
 
     def browse(self) -> Iterable[Sequence[DeadLetter]]:
-        """Take every letter of both queues in hand, a batch at a time."""
+        """Take every letter of both queues in hand, some at a time."""
 
     def release(self, letters: Sequence[Held]) -> None:
         """Let letters be seen by others again."""
 
-    def hold(self, letters: Sequence[Held]) -> None:
-        """Keep letters in hand for longer."""
+    def hold(self, letters: Sequence[Held]) -> Sequence[Held]:
+        """Keep letters in hand for longer; return those that still are."""
 
     def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
         """Send letters, bodies and attributes as they are."""
 
-    def delete(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+    def delete(self, letters: Sequence[Held]) -> Sequence[Held]:
         """Delete letters; return those that are gone."""
 
     def waiting(self) -> int:
@@ -62,6 +62,8 @@ class Hand:
 
     post: Post
     clock: Clock
+    #: About how many letters were in other hands when all were looked at: another operator's, or a look's that died.
+    elsewhere: int = field(default=0, init=False)
     _held: dict[str, Held] = field(default_factory=dict, init=False)
     _since: datetime | None = field(default=None, init=False)
 
@@ -74,28 +76,46 @@ class Hand:
     ) -> None:
         """Give everything back."""
         if error is None:
-            self.release()
+            self.release_all_but(())
             return
         # What went wrong matters more; the letters are there again when their time in hand is over.
         with suppress(RetryableError):
-            self.release()
+            self.release_all_but(())
 
     def browse(self) -> Iterator[DeadLetter]:
-        """Take every letter of both queues in hand and yield it."""
+        """Take every letter of both queues in hand and yield it, once."""
         for batch in self.post.browse():
+            fresh = {letter.message_id: letter for letter in batch if letter.message_id not in self._held}
+            # SQS may hand a letter out twice; only the later receipt counts.
             self._held |= {letter.message_id: letter.held for letter in batch}
             self._since = self._since or self.clock.now()
-            yield from batch
+            yield from fresh.values()
+        self.elsewhere = max(0, self.post.hidden() - len(self._held))
 
-    @property
-    def elsewhere(self) -> int:
-        """How many letters are in other hands: another operator's, or of a look that was cut off."""
-        return max(0, self.post.hidden() - len(self._held))
+    def has(self, letter: DeadLetter) -> bool:
+        """Tell whether a letter is in hand."""
+        return letter.message_id in self._held
 
-    def release(self, letters: Iterable[DeadLetter] | None = None) -> None:
-        """Give letters back; without a word which, all of them."""
-        ids = set(self._held) if letters is None else {letter.message_id for letter in letters}
-        self._give_back(ids & set(self._held))
+    def keep(self) -> None:
+        """Hold on to everything anew, where it is time for that; what SQS does not let be held is not in hand any more.
+
+        SQS lets a letter be in hand for twelve hours in all.
+        """
+        now = self.clock.now()
+        if self._held and self._since and now - self._since > HOLD_AGAIN:
+            self._held = {each.message_id: each for each in self.post.hold(list(self._held.values()))}
+            self._since = now
+
+    def delete(self, letters: Iterable[DeadLetter]) -> list[str]:
+        """Delete letters that are in hand; return the message ids of those that are gone."""
+        gone = self.post.delete([self._held[letter.message_id] for letter in letters if self.has(letter)])
+        for each in gone:
+            self._held.pop(each.message_id, None)
+        return [each.message_id for each in gone]
+
+    def release(self, letters: Iterable[DeadLetter]) -> None:
+        """Give letters back."""
+        self._give_back({letter.message_id for letter in letters} & set(self._held))
 
     def release_all_but(self, letters: Iterable[DeadLetter]) -> None:
         """Give all others back."""
@@ -105,15 +125,3 @@ class Hand:
         given = [self._held.pop(each) for each in message_ids]
         if given:
             self.post.release(given)
-
-    def forget(self, message_ids: Collection[str]) -> None:
-        """Count letters as not in hand any more: they are deleted, or given back."""
-        for each in message_ids:
-            self._held.pop(each, None)
-
-    def keep(self) -> None:
-        """Hold on to everything anew, where it is time for that."""
-        now = self.clock.now()
-        if self._held and self._since and now - self._since > HOLD_AGAIN:
-            self.post.hold(list(self._held.values()))
-            self._since = now

@@ -20,8 +20,10 @@ _EARLIEST: Final = timedelta(days=56)
 GAVE_UP: Final = "GAVE_UP"
 #: Where an event names no account, its outcome lies under this.
 _NO_ACCOUNT: Final = "none"
-#: SQS takes ten attributes with a message.
+#: SQS takes ten attributes with a message, and so many bytes, bodies and attributes, in a batch and in a message
+#: (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
 _MAX_ATTRIBUTES: Final = 10
+MOST_BYTES: Final = 1_048_576
 _POLICY: Final = re.compile(r"\bp-[0-9a-zA-Z_]{8,128}\b")
 
 Queue = Literal["dead letters", "undelivered"]
@@ -134,6 +136,8 @@ class DeadLetter:
         """Why it cannot go back at all; None where it can."""
         if "REDRIVES" not in self.attributes and len(self.attributes) >= _MAX_ATTRIBUTES:
             return "it carries ten attributes, and there is no place to count its redrives; `--all --native` moves it"
+        if self.redriven().weight > MOST_BYTES:
+            return "it is as long as SQS allows, and there is no place to count its redrives; `--all --native` moves it"
         return None
 
     def digest(self, result: str | None = None) -> LetterDigest:

@@ -94,10 +94,16 @@ class Preflight:
         return self._asked(self._look_at_organization)
 
     def _asked(self, ask: Callable[[], str | None]) -> str | None:
+        """Ask; what Organizations does not tell speaks against nothing, for the first letters go alone."""
         try:
             return ask()
         except JoinguardError as error:
-            return f"Organizations does not answer ({error.fault.code}): {error.fault.message}"
+            self._does_not_know(f"Organizations does not answer: {error}")
+            return None
+
+    def _does_not_know(self, what: str) -> None:
+        if what not in self.unknown:
+            self.unknown.append(what)
 
     def _look_at_organization(self) -> str | None:
         if not self.organization.scps_enabled():
@@ -127,7 +133,7 @@ class Preflight:
             try:
                 self._denied = self._ask_permissions(account_arn)
             except JoinguardError as error:
-                self.unknown.append(f"whether the worker's role may attach: {error}")
+                self._does_not_know(f"whether the worker's role may attach: {error}")
                 self._denied = ()
         if self._denied:
             return f"the worker's role may not attach ({', '.join(self._denied)}); deploy to restore it"
@@ -135,7 +141,7 @@ class Preflight:
 
     def _ask_permissions(self, account_arn: str) -> tuple[str, ...]:
         if self.permissions is None:
-            self.unknown.append("whether the worker's role may attach: the stack does not name it yet; deploy")
+            self._does_not_know("whether the worker's role may attach: the stack does not name it yet; deploy")
             return ()
         denied = self.permissions.denied("organizations:AttachPolicy", [*self._policy_arns, account_arn])
         return tuple("the account" if arn == account_arn else arn.rpartition("/")[2] for arn in denied)

@@ -1,6 +1,5 @@
 """Which letters are meant, what would become of them, and putting them back."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,15 +11,15 @@ from handlers.core.following import AT_ONCE, Following
 from handlers.core.hand import Hand, Sent
 from handlers.core.letters import DeadLetter
 from handlers.core.ports import Clock
-from handlers.core.timing import retry
+from handlers.core.timing import patiently
 from schemas.outcome import OutcomeStatus
 
 T = TypeVar("T")
 
-#: For so long a lost connection is waited for.
-PATIENCE: Final = timedelta(minutes=2)
 #: For so long the first letters are waited for before the others follow.
-FIRST: Final = timedelta(minutes=1)
+FIRST: Final = timedelta(minutes=5)
+#: For so long live joins are let go first.
+GIVE_WAY: Final = timedelta(minutes=15)
 _BATCH: Final = 10
 #: Seconds.
 _BETWEEN_LOOKS: Final = 0.5
@@ -48,12 +47,12 @@ class Filter:
 
     def matches(self, letter: DeadLetter, now: datetime) -> bool:
         """Tell whether a letter is meant, the limit aside. An id may be cut short, to eight characters at least."""
-        age = now - letter.sent_at
+        age = now - letter.first_seen
         wanted: Iterable[tuple[Collection[str], Collection[str]]] = (
             (self.codes, [letter.code]),
             (self.accounts, [letter.account_id]),
             (self.policies, letter.policies),
-            (self.events, [letter.event_id]),
+            (self.events, [letter.event_id, letter.origin]),
         )
         return (
             all(not told or set(told) & set(has) for told, has in wanted)
@@ -93,7 +92,7 @@ def make_plan(  # noqa: PLR0913 - the options of a command
 ) -> Plan:
     """Choose the letters that are meant, oldest first; leave out what would only come back, unless forced."""
     letters = list(letters)
-    meant = sorted((each for each in letters if wanted.matches(each, now)), key=lambda each: each.sent_at)
+    meant = sorted((each for each in letters if wanted.matches(each, now)), key=lambda each: each.first_seen)
     chosen: list[DeadLetter] = []
     left_out: list[tuple[DeadLetter, str]] = []
     for letter in meant:
@@ -127,26 +126,31 @@ class Redrive:
     yield_above: int = 50
     #: How many may come back dead before it stops, and how many go first and are waited for.
     breaker: int = 5
+    #: Says what is waited for.
+    tell: Callable[[str], None] = lambda _text: None
     #: What became of each letter so far: `sent`, then `deleted`; or `refused: …`.
     became: dict[str, str] = field(default_factory=dict, init=False)
+    sent: int = field(default=0, init=False)
+    deleted: int = field(default=0, init=False)
+    #: How many were sent whose fate nobody can follow, for their bodies cannot be read.
+    unfollowed: int = field(default=0, init=False)
     stopped: str = field(default="", init=False)
     _first_awaited: bool = field(default=False, init=False)
 
     def run(self, letters: Sequence[DeadLetter], progress: Callable[[int], None]) -> None:
         """Do it; what was not sent stays in hand, for its owner to give back."""
-        size = _BATCH if self.rate is None else max(1, min(_BATCH, round(self.rate)))
         for begin in range(0, len(letters), AT_ONCE):
-            chunk = letters[begin : begin + AT_ONCE]
-            self._patiently(partial(self.following.expect, chunk))
-            for first in range(0, len(chunk), size):
+            left = letters[begin : begin + AT_ONCE]
+            self._patiently(partial(self.following.expect, left))
+            while left:
                 self._give_way()
                 if self._tripped():
                     return
-                batch = chunk[first : first + size]
+                batch, left = left[: self._size()], left[self._size() :]
                 self._put_back(batch)
                 progress(len(batch))
-                if self.rate is not None and batch[-1] is not letters[-1]:
-                    self.clock.sleep(len(batch) / self.rate)
+                if batch[-1] is not letters[-1]:
+                    self.clock.sleep(len(batch) / self.rate if self.rate else 0)
                     self._await_the_first()
 
     def await_all(self, patience: timedelta, progress: Callable[[int], None]) -> None:
@@ -160,50 +164,49 @@ class Redrive:
             before = len(self.following.decided)
 
     @property
-    def sent(self) -> int:
-        """How many were sent."""
-        return sum(each in {"sent", "deleted"} for each in self.became.values())
-
-    @property
-    def deleted(self) -> int:
-        """How many of those were deleted."""
-        return sum(each == "deleted" for each in self.became.values())
-
-    @property
     def dead(self) -> int:
         """How many came back dead."""
-        return self.following.count(OutcomeStatus.FAILED)
+        return self.following.ended[OutcomeStatus.FAILED]
 
     @property
     def results(self) -> dict[str, int]:
         """What came of it, counted: letters sent, deleted, refused, and how those that were decided ended."""
-        fates = Counter(status.value.lower() for status in self.following.decided.values())
-        refused = len(self.became) - self.sent
-        return {"sent": self.sent, "deleted": self.deleted, "refused": refused} | fates
+        told = {"sent": self.sent, "deleted": self.deleted, "refused": len(self.became) - self.sent}
+        return told | {status.value.lower(): number for status, number in self.following.ended.items()}
 
     @property
     def fates(self) -> dict[str, str]:
-        """What became of each letter that was touched, by message id."""
-        return self.became | {each: status.value.lower() for each, status in self.following.decided.items()}
+        """What became of each letter that was touched, and of its event, by message id."""
+        decided = self.following.decided
+        return {
+            each: f"{state}, {decided[each].value.lower()}" if each in decided else state
+            for each, state in self.became.items()
+        }
+
+    def _size(self) -> int:
+        """How many letters go next: no more than are wanted first, before those are decided."""
+        size = _BATCH if self.rate is None else max(1, min(_BATCH, round(self.rate)))
+        return size if self._first_awaited else max(1, min(size, self.breaker - self.sent))
 
     def _put_back(self, batch: Sequence[DeadLetter]) -> None:
-        self.hand.keep()
-        sent: Sent = self._patiently(lambda: self.hand.post.send("joins", [each.redriven() for each in batch]))
+        self._patiently(self.hand.keep)
+        ours = [each.redriven() for each in batch if self.hand.has(each)]
+        self.became |= {each.message_id: "refused: no longer in hand" for each in batch if not self.hand.has(each)}
+        sent: Sent = self._patiently(lambda: self.hand.post.send("joins", ours))
         self.became |= {each.message_id: "sent" for each in sent.taken}
         self.became |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}
+        self.sent += len(sent.taken)
+        self.unfollowed += sum(each.outcome_key is None for each in sent.taken)
         self.following.follow(sent.taken)
-        gone = self._patiently(lambda: self.hand.post.delete(sent.taken))
-        self.became |= {each.message_id: "deleted" for each in gone}
-        self.hand.forget([each.message_id for each in gone])
+        gone = self._patiently(lambda: self.hand.delete(sent.taken))
+        self.became |= dict.fromkeys(gone, "deleted")
+        self.deleted += len(gone)
 
     def _tripped(self) -> bool:
         self._look()
-        dead = self.dead
-        if dead >= self.breaker:
+        if self.dead >= self.breaker:
             reasons = ", ".join(f"{code} {number}" for code, number in self.following.reasons.most_common())
-            self.stopped = (
-                f"{dead} letters came back dead ({reasons}) after {self.sent} were sent; the cause is not gone"
-            )
+            self.stopped = f"{self.dead} letters came back dead ({reasons}) of {self.sent}; the cause is not gone"
         return bool(self.stopped)
 
     def _await_the_first(self) -> None:
@@ -211,14 +214,27 @@ class Redrive:
         if self._first_awaited or self.sent < self.breaker:
             return
         self._first_awaited = True
+        self.tell(f"waiting for what becomes of the first {self.sent}")
         until = self.clock.now() + FIRST
         while self.following.undecided and self.clock.now() < until:
             self.clock.sleep(_BETWEEN_LOOKS)
+            self._patiently(self.hand.keep)
             self._look()
+        if self.following.undecided and not self.following.decided:
+            self.stopped = (
+                f"none of the first {self.sent} was decided in five minutes: is the worker on? (`make status`)"
+            )
 
     def _give_way(self) -> None:
-        while self.rate is not None and self._patiently(self.hand.post.waiting) > self.yield_above:
-            self.hand.keep()
+        if self.rate is None or self.stopped or self._patiently(self.hand.post.waiting) <= self.yield_above:
+            return
+        self.tell(f"more than {self.yield_above} joins wait, and they go first")
+        until = self.clock.now() + GIVE_WAY
+        while self._patiently(self.hand.post.waiting) > self.yield_above:
+            if self.clock.now() >= until:
+                self.stopped = "joins have been waiting for a quarter of an hour: is the worker on? (`make status`)"
+                return
+            self._patiently(self.hand.keep)
             self.clock.sleep(2)
 
     def _look(self) -> None:
@@ -226,4 +242,4 @@ class Redrive:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Call, and again while the connection is lost. SQS may take a letter twice by that, which does no harm."""
-        return retry(call, deadline=self.clock.now() + PATIENCE, clock=self.clock, rng=self.rng)
+        return patiently(call, clock=self.clock, rng=self.rng)

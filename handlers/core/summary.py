@@ -19,7 +19,7 @@ KEYS: Final[Mapping[str, Callable[[DeadLetter], str]]] = {
     "account": lambda each: each.account_id or "none",
     "policy": lambda each: ", ".join(each.policies) or "none",
     "event": lambda each: each.origin,
-    "day": lambda each: f"{each.sent_at:%Y-%m-%d}",
+    "day": lambda each: f"{each.first_seen:%Y-%m-%d}",
 }
 
 
@@ -54,7 +54,7 @@ class Group:
     def add(self, letter: DeadLetter) -> None:
         """Count a letter."""
         self.letters += 1
-        self.oldest, self.newest = min(self.oldest, letter.sent_at), max(self.newest, letter.sent_at)
+        self.oldest, self.newest = min(self.oldest, letter.first_seen), max(self.newest, letter.first_seen)
         if letter.deleted_at and self.deleted_at:
             self.deleted_at = min(self.deleted_at, letter.deleted_at)
         self.redrives = max(self.redrives, letter.redrives)
@@ -70,6 +70,6 @@ def summarize(letters: Iterable[DeadLetter], by: str) -> list[Group]:
     groups: dict[str, Group] = {}
     for letter in letters:
         key = KEYS[by](letter)
-        group = groups.setdefault(key, Group(key, letter.sent_at, letter.sent_at, letter.deleted_at))
+        group = groups.setdefault(key, Group(key, letter.first_seen, letter.first_seen, letter.deleted_at))
         group.add(letter)
     return sorted(groups.values(), key=lambda group: (-group.letters, group.key))

@@ -15,6 +15,8 @@ T = TypeVar("T")
 RESERVE: Final = timedelta(seconds=8)
 #: Below this share a record is not begun: a read, a first attach and the writes with one botocore retry each.
 LEAST_SHARE: Final = timedelta(seconds=4)
+#: For so long an operator's tool waits for a lost connection.
+PATIENCE: Final = timedelta(minutes=2)
 #: How much a worker's clock may be off before a lease that has run out is still held for alive.
 CLOCK_TOLERANCE: Final = timedelta(seconds=10)
 
@@ -76,6 +78,11 @@ def retry(call: Callable[[], T], *, deadline: datetime, clock: Clock, rng: Rando
                 raise
         clock.sleep(pause)
         ceiling = min(5.0, ceiling * 2)
+
+
+def patiently(call: Callable[[], T], *, clock: Clock, rng: Random) -> T:
+    """Call, and again while the connection is lost, for two minutes: for people who wait, not for functions."""
+    return retry(call, deadline=clock.now() + PATIENCE, clock=clock, rng=rng)
 
 
 class LocalPace:

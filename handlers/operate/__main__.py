@@ -4,6 +4,8 @@ Data goes to stdout, talk to stderr. Exit status 0: done; 1: something failed or
 """
 
 import signal
+import sys
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -34,13 +36,20 @@ class Commands(click.Group):
 @click.option("--stack", default="joinguard", show_default=True, help="The installation's stack.")
 @click.option("--profile", help="One of your AWS profiles.")
 @click.option("--region", help="The stack's Region.")
+@click.option(
+    "--poll",
+    type=click.IntRange(0, 20),
+    default=1,
+    show_default=True,
+    help="Seconds that SQS may take to look for letters on all its servers.",
+)
 @click.pass_context
-def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None) -> None:
+def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None, poll: int) -> None:
     """See why accounts have not got their policies, and put right what can be put right.
 
     Start with `list`. Nothing is changed without --confirm and --reason, and what is changed is on record for ever.
     """
-    ctx.obj = lambda: open_workbench(stack, profile, region)
+    ctx.obj = lambda: open_workbench(stack, profile, region, poll)
 
 
 for command in (list_letters, show_letter, redrive, drop, restore, edit, outcome_of, outcomes_of_many, enforce):
@@ -51,4 +60,8 @@ if __name__ == "__main__":
     # A terminal that goes away and a polite end are interrupts: letters in hand are given back.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
+    # What a terminal cannot show does not keep it from showing the rest.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     cli(prog_name="joinguard")

@@ -1,14 +1,16 @@
 """Commands that move letters: dry without --confirm and --reason, on record before and after."""
 
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 import click
 
-from handlers.core.letters import restored
+from handlers.core.letters import DeadLetter, restored
 from handlers.core.redrive import Filter, Plan, Redrive, make_plan
 from handlers.operate.moving import move
-from handlers.operate.options import Age, acting, filtered, limited, on_workbench
+from handlers.operate.options import Age, Rate, acting, filtered, limited, on_workbench
 from handlers.operate.planning import end, may, tell
 from handlers.operate.screens import advancing, browsed, talk
 from handlers.operate.workbench import OperateError, Workbench
@@ -22,7 +24,7 @@ from handlers.operate.workbench import OperateError, Workbench
 @click.option("--max-redrives", default=3, show_default=True, help="Leave out what was put back so often.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0),
+    type=Rate(),
     help="Letters a second. Default: what the workers absorb. 0: as fast as SQS, before live joins.",
 )
 @click.option(
@@ -70,21 +72,23 @@ def redrive(  # noqa: PLR0913, PLR0917 - the options of a command
             wanted,
             now=bench.clock.now(),
             max_redrives=max_redrives,
-            would_fail=bench.preflight.would_fail,
+            would_fail=lambda letter: bench.would_fail(letter, hand),
             force=force,
         )
         hand.release_all_but(plan.chosen)
         tell(plan, "redriven", len(plan.chosen) / pace if pace else None, machine=machine)
         for unknown in bench.preflight.unknown:
             talk.print(f"not found out: {unknown}", style="yellow")
-        if not may(plan, reason, machine=machine):
+        named = bool(wanted.ids or wanted.events)
+        if not may(plan, reason, machine=machine, named=named, elsewhere=hand.elsewhere):
             return
-        engine = bench.redriver(hand, rate=pace, breaker=breaker)
+        engine = bench.redriver(hand, rate=pace, breaker=breaker, tell=talk.print)
         act_id = _put_back(bench, engine, plan, reason or "", wait)
     end(plan, act_id, engine.results, _summary(plan, engine), machine=machine)
     if engine.stopped:
         raise OperateError(engine.stopped)
-    sys.exit(0 if engine.deleted == len(plan.chosen) and not plan.left_out and not engine.dead else 1)
+    well = engine.deleted == len(plan.chosen) and not plan.left_out and not engine.dead and not engine.unfollowed
+    sys.exit(0 if well else 1)
 
 
 def _put_back(bench: Workbench, engine: Redrive, plan: Plan, reason: str, wait: timedelta) -> str:
@@ -93,7 +97,7 @@ def _put_back(bench: Workbench, engine: Redrive, plan: Plan, reason: str, wait: 
         try:
             with advancing("redriving", len(plan.chosen)) as advance:
                 engine.run(plan.chosen, advance)
-            engine.hand.release()
+            engine.hand.release_all_but(())
             if not engine.stopped:
                 see_what_becomes(engine, wait)
         except KeyboardInterrupt:
@@ -125,7 +129,11 @@ def _summary(plan: Plan, engine: Redrive) -> str:
         parts.append(f"{left:,} left where they are")
     parts += [f"{results[status]:,} {status}" for status in ("enforced", "ignored", "failed") if status in results]
     if engine.following.undecided:
-        parts.append(f"{engine.following.undecided:,} not decided yet (`outcomes --status RETRYING`, `make logs`)")
+        parts.append(f"{engine.following.undecided:,} not decided yet (`outcome ACCOUNT` and `make logs` tell more)")
+    if engine.unfollowed:
+        parts.append(
+            f"of {engine.unfollowed:,} nobody can tell, for their bodies cannot be read; `list` shows them again"
+        )
     refused = sorted({each for each in engine.became.values() if each.startswith("refused")})
     return "; ".join([*parts, *refused])
 
@@ -143,26 +151,27 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
     with bench.hand() as hand:
         now = bench.clock.now()
         found = [each for each in browsed(hand, "looking into both queues") if wanted.matches(each, now)]
-        chosen = sorted(found, key=lambda each: each.sent_at)[: wanted.limit]
+        chosen = sorted(found, key=lambda each: each.first_seen)[: wanted.limit]
         hand.release_all_but(chosen)
         plan = Plan(tuple(chosen))
         tell(plan, "dropped", machine=machine)
-        if not may(plan, reason, machine=machine):
+        named = bool(wanted.ids or wanted.events)
+        if not may(plan, reason, machine=machine, named=named, elsewhere=hand.elsewhere):
             return
         with bench.begin("drop", reason or "", [letter.digest() for letter in chosen]) as deed:
             kept = bench.back_up(deed, chosen)
+            talk.print(f"`restore {kept}` brings back what is dropped now")
             became: dict[str, str] = {}
             try:
                 with advancing("dropping", len(chosen)) as advance:
-                    for begin in range(0, len(chosen), 10):
-                        gone = [each.message_id for each in bench.post.delete(chosen[begin : begin + 10])]
+                    for batch in in_tens(chosen):
+                        bench.patiently(hand.keep)
+                        gone = bench.patiently(partial(hand.delete, batch))
                         became |= dict.fromkeys(gone, "dropped")
-                        hand.forget(gone)
                         advance(len(gone))
             finally:
                 deed.results, deed.became = {"dropped": len(became)}, became
-    text = f"{len(became):,} dropped; `restore {kept}` brings them back"
-    end(plan, deed.act.act_id, deed.results | {}, text, machine=machine)
+    end(plan, deed.act.act_id, deed.results | {}, f"{len(became):,} dropped", machine=machine)
     sys.exit(0 if len(became) == len(chosen) else 1)
 
 
@@ -173,31 +182,40 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
 def restore(bench: Workbench, key: str, reason: str | None, *, machine: bool) -> None:
     """Put the letters of a backup where they lay, as they were.
 
-    KEY is what `drop` or `edit` said.
+    KEY is what `drop` or `edit` said. Letters that lie there still, and those that were restored before, are left out.
     """
     try:
         letters = [restored(line) for line in bench.archive.read(key).decode().splitlines()]
     except (ValueError, KeyError, TypeError) as error:
         message = f"{key} is no backup; `drop` and `edit` say the keys of theirs"
         raise OperateError(message) from error
-    plan = Plan(tuple(letters))
+    with bench.hand() as hand:
+        there = {letter.message_id for letter in browsed(hand, "looking into both queues")}
+        before = bench.restored_since(letters, key)
+    left_out = [(each, "it lies there still") for each in letters if each.message_id in there]
+    left_out += [(each, "it was restored before") for each in letters if each.message_id in before - there]
+    plan = Plan(tuple(each for each in letters if each.message_id not in there | before), tuple(left_out))
     tell(plan, "restored", machine=machine)
-    if not may(plan, reason, machine=machine):
+    if not may(plan, reason, machine=machine, elsewhere=hand.elsewhere):
         return
-    with bench.begin("restore", reason or "", [letter.digest() for letter in letters]) as deed:
+    with bench.begin("restore", reason or "", [letter.digest() for letter in plan.chosen]) as deed:
         became: dict[str, str] = {}
         try:
-            with advancing("restoring", len(letters)) as advance:
-                for queue in dict.fromkeys(letter.queue for letter in letters):
-                    theirs = [letter for letter in letters if letter.queue == queue]
-                    for begin in range(0, len(theirs), 10):
-                        sent = bench.post.send(queue, theirs[begin : begin + 10])
+            with advancing("restoring", len(plan.chosen)) as advance:
+                for queue in dict.fromkeys(letter.queue for letter in plan.chosen):
+                    for batch in in_tens([letter for letter in plan.chosen if letter.queue == queue]):
+                        sent = bench.patiently(partial(bench.post.send, queue, batch))
                         became |= {each.message_id: "restored" for each in sent.taken}
                         became |= {each: f"refused: {why}" for each, why in sent.refused.items()}
                         advance(len(sent.taken))
         finally:
             done = sum(each == "restored" for each in became.values())
             deed.results, deed.became = {"restored": done}, became
-    text = f"{done:,} restored; `list` shows them"
-    end(plan, deed.act.act_id, deed.results, text, machine=machine)
-    sys.exit(0 if done == len(letters) else 1)
+    end(plan, deed.act.act_id, deed.results, f"{done:,} restored; `list` shows them", machine=machine)
+    sys.exit(0 if done == len(plan.chosen) else 1)
+
+
+def in_tens(letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
+    """Put letters into batches as SQS has them."""
+    for begin in range(0, len(letters), 10):
+        yield letters[begin : begin + 10]

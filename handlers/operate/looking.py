@@ -16,18 +16,20 @@ from handlers.core.redrive import Filter
 from handlers.core.summary import KEYS, Group, Reason, summarize
 from handlers.operate.options import AccountIdType, as_json, filtered, on_workbench
 from handlers.operate.screens import (
+    Cell,
     age,
     as_line,
     browsed,
+    grid,
     lines,
     outcomes_table,
     sheet,
     show,
-    table,
     talk,
     told_outcomes,
 )
 from handlers.operate.workbench import Workbench
+from schemas.act import Act
 from schemas.evidence import Evidence
 from schemas.outcome import OutcomeStatus
 
@@ -60,22 +62,23 @@ def list_letters(bench: Workbench, by: str, wanted: Filter, *, machine: bool) ->
 def _show_groups(groups: Sequence[Group], by: str, title: str, now: datetime) -> None:
     # The reason stands in the last column in any case.
     named = [by] if by not in {"reason", "code"} else []
-    made = table(*named, "letters", "age", "where and what", "why, and what to do", title=title)
+    rows: list[list[Cell]] = []
     for group in groups:
         span = dict.fromkeys([age(now - group.newest), age(now - group.oldest)])
         left = f"gone in {age(group.deleted_at - now)}" if group.deleted_at else ""
         redriven = f"redriven: {group.redrives}" if group.redrives else ""
         ids = f"{', '.join(each[:8] for each in group.ids[:3])}{', …' if group.letters > 3 else ''}"  # noqa: PLR2004 - as many as fit
-        made.add_row(
-            *([group.key] if named else []),
-            f"{group.letters:,}",
-            lines(" to ".join(span), left),
-            lines(*_counts(group.queues), *_counts(group.origins), redriven),
-            lines(
-                *(text for reason in group.reasons.most_common(3) for text in _reason(group, *reason)), Text(ids, "dim")
-            ),
+        why = [text for reason in group.reasons.most_common(3) for text in _reason(group, *reason)]
+        rows.append(
+            [
+                *([group.key] if named else []),
+                f"{group.letters:,}",
+                lines(" to ".join(span), left),
+                lines(*_counts(group.queues), *_counts(group.origins), redriven),
+                lines(*why, Text(ids, "dim")),
+            ]
         )
-    show.print(made)
+    grid(title, [*named, "letters", "age", "where and what", "why, and what to do"], rows)
 
 
 def _counts(counter: Counter[str]) -> list[str]:
@@ -131,14 +134,12 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
         "next step": next_step(letter),
         "would fail again": verdict or "nothing speaks against a redrive",
         "not found out": bench.preflight.unknown,
-        "sent": f"{letter.sent_at:%Y-%m-%d %H:%M:%S}Z, {age(now - letter.sent_at)} ago",
+        "first seen": f"{letter.first_seen:%Y-%m-%d %H:%M:%S}Z, {age(now - letter.first_seen)} ago",
+        "sent here": f"{letter.sent_at:%Y-%m-%d %H:%M:%S}Z, {age(now - letter.sent_at)} ago",
         "deleted by SQS": f"in {age(letter.deleted_at - now)}" if letter.deleted_at else None,
         "received here": letter.receives,
         "redriven": letter.redrives,
-        "history": [
-            f"{act.recorded_at:%Y-%m-%d %H:%M}Z {act.action} by {act.actor_id}: {act.reason}"
-            for act in bench.history(letter)
-        ],
+        "history": [_deed(*acts) for acts in bench.history(letter)],
         "attributes": {
             name: letter.says(name) or f"{len(each.get('BinaryValue', b''))} bytes"
             for name, each in letter.attributes.items()
@@ -151,6 +152,13 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
         as_line({name.replace(" ", "_"): value for name, value in told.items()})
     else:
         sheet(f"Letter {letter.message_id}", told)
+
+
+def _deed(intended: Act, done: Act | None) -> str:
+    who = f"{intended.actor_id} ({intended.actor.value})"
+    results = ", ".join(f"{number} {name}" for name, number in done.results.items() if number) if done else ""
+    course = f"{done.ended}: {results}" if done else "cut off"
+    return f"{intended.recorded_at:%Y-%m-%d %H:%M}Z {intended.action} by {who}: {intended.reason} ({course})"
 
 
 def _proof(key: str, evidence: Evidence) -> str:

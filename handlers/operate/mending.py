@@ -5,7 +5,8 @@ import tempfile
 import uuid
 from datetime import timedelta
 from hashlib import sha256
-from typing import TextIO
+from pathlib import Path
+from typing import BinaryIO, Final
 
 import click
 
@@ -20,15 +21,26 @@ from schemas.act import LetterDigest
 from schemas.events import JoinRequest
 from schemas.intake import InvalidEventError
 
+#: How the files begin that keep what was not sent.
+_KEPT: Final = "joinguard-"
+
 
 @click.command()
 @click.argument("letter_id", metavar="ID")
-@click.option("--body", type=click.File(), help="Take the new body from this file (- for stdin), not from $EDITOR.")
+@click.option("--body", type=click.File("rb"), help="Take the new body from this file (- for stdin), not from $EDITOR.")
 @acting
 @click.option("--wait", type=Age(), default="30s", show_default=True, help="How long to see what becomes of it.")
+@click.option("--force", is_flag=True, help="Also where it would only come back.")
 @on_workbench
 def edit(  # noqa: PLR0913 - the options of a command
-    bench: Workbench, letter_id: str, body: TextIO | None, reason: str | None, wait: timedelta, *, machine: bool
+    bench: Workbench,
+    letter_id: str,
+    body: BinaryIO | None,
+    reason: str | None,
+    wait: timedelta,
+    *,
+    force: bool,
+    machine: bool,
 ) -> None:
     """Open a letter's body in $EDITOR, check it, show the difference, send it back.
 
@@ -38,32 +50,43 @@ def edit(  # noqa: PLR0913 - the options of a command
         letter = bench.pick(browsed(hand, "looking for it"), letter_id)
         hand.release_all_but([letter])
         changed = _changed(letter, letter_id, body)
-        hand.keep()
         difference(letter.body, changed.body)
-        verdict = bench.preflight.would_fail(changed)
-        if verdict:
-            talk.print(f"it would fail again: {verdict}", style="yellow")
-        plan = Plan((changed,) if changed.body != letter.body else ())
-        if plan.chosen and not reason:
+        problem = changed.stuck or (None if force else bench.preflight.would_fail(changed))
+        different = changed.body != letter.body
+        plan = Plan((changed,) if different and not problem else (), ((changed, problem),) if problem else ())
+        if problem:
+            talk.print(f"it would only come back: {problem}", style="yellow")
+        if different and not (plan.chosen and reason):
             talk.print(f"`edit {letter_id} --body {_kept(changed.body)}` takes it from there")
         if not may(plan, reason, machine=machine):
             return
+        hand.keep()
+        if not hand.has(letter):
+            message = f"the letter is not in hand any more; its new body is kept in {_kept(changed.body)}"
+            raise OperateError(message)
         with bench.begin("edit", reason or "", [letter.digest(), changed.digest()]) as deed:
             kept = bench.back_up(deed, [letter])
-            engine = bench.redriver(hand, rate=None, breaker=1)
+            talk.print(f"`restore {kept}` brings the old body back")
+            engine = bench.redriver(hand, rate=None, breaker=1, tell=talk.print)
             try:
                 engine.run([changed], lambda _: None)
                 see_what_becomes(engine, wait)
             finally:
                 deed.results, deed.became = engine.results, engine.fates
     fate = ", ".join(engine.fates.values()) or "left where it is"
-    end(plan, deed.act.act_id, engine.results, f"{fate}; the old body is kept in {kept}", machine=machine)
+    end(plan, deed.act.act_id, engine.results, fate, machine=machine)
+    if engine.deleted and body and Path(body.name).name.startswith(_KEPT):
+        Path(body.name).unlink(missing_ok=True)
     sys.exit(0 if engine.deleted and not engine.dead else 1)
 
 
-def _changed(letter: DeadLetter, letter_id: str, body: TextIO | None) -> DeadLetter:
+def _changed(letter: DeadLetter, letter_id: str, body: BinaryIO | None) -> DeadLetter:
     """Return the letter with the body that the operator wants; what cannot be read is kept in a file."""
-    told = body.read() if body else click.edit(letter.body, extension=".json", require_save=False)
+    try:
+        told = body.read().decode() if body else click.edit(letter.body, extension=".json", require_save=False)
+    except UnicodeDecodeError as error:
+        message = f"the new body is no UTF-8 text: {error}"
+        raise OperateError(message) from error
     # Editors end the last line.
     text = (told or letter.body).removesuffix("\n") if not letter.body.endswith("\n") else told or letter.body
     try:
@@ -78,7 +101,7 @@ def _changed(letter: DeadLetter, letter_id: str, body: TextIO | None) -> DeadLet
 
 def _kept(body: str) -> str:
     """Keep a body in a file that nobody else may read; return its name."""
-    with tempfile.NamedTemporaryFile("w", prefix="joinguard-", suffix=".json", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile("w", prefix=_KEPT, suffix=".json", delete=False, encoding="utf-8") as file:
         file.write(body)
     return file.name
 
@@ -111,7 +134,7 @@ def enforce(bench: Workbench, account_id: str, reason: str | None, *, force: boo
     digest = LetterDigest(event_id=request.event_id, body_sha256=sha256(body.encode()).hexdigest())
     with bench.begin("enforce", reason, [digest]) as deed:
         bench.post.put(body)
-        deed.results = {"sent": 1}
+        deed.results, deed.became = {"sent": 1}, {request.event_id: "sent"}
     if machine:
         as_line({"done": True, "act": deed.act.act_id, "event_id": request.event_id})
     talk.print(f"event {request.event_id} is on the queue; `outcome {account_id}` shows what becomes of it")

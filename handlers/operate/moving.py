@@ -1,6 +1,8 @@
 """SQS's own move of all dead letters: no filter, no count of redrives, and it goes on when this machine does not."""
 
 import sys
+from datetime import timedelta
+from typing import Final, NoReturn
 
 import click
 
@@ -8,7 +10,9 @@ from handlers.core.redrive import Filter
 from handlers.operate.screens import as_line, moving_bar, talk
 from handlers.operate.workbench import Move, OperateError, Workbench
 
-_RUNNING = frozenset({"RUNNING", "CANCELLING"})
+_RUNNING: Final = frozenset({"RUNNING", "CANCELLING"})
+#: For so long a move that was started may not be told of yet.
+_UNSEEN: Final = timedelta(minutes=1)
 
 
 def move(  # noqa: PLR0913 - the options of a command
@@ -26,9 +30,8 @@ def move(  # noqa: PLR0913 - the options of a command
     if wanted != Filter():
         message = "SQS moves all or nothing: --native takes no filter and no --limit; without --native a filter works"
         raise click.UsageError(message)
-    running = bench.moves.latest()
-    if running and running.status not in _RUNNING:
-        running = None
+    latest = bench.moves.latest()
+    running = latest if latest and latest.status in _RUNNING else None
     if cancel:
         _cancel(bench, running, reason, machine=machine)
         return
@@ -37,12 +40,15 @@ def move(  # noqa: PLR0913 - the options of a command
         raise click.UsageError(message)
     if running:
         talk.print("a move is running already, and SQS allows one; this follows it. Ctrl-C leaves it running")
-        _end(_follow(bench), machine=machine)
-        return
-    _start(bench, reason, max(1, min(500, round(pace or 500))), force=force, machine=machine)
+        _end(_follow(bench, after=0), machine=machine)
+    per_second = max(1, min(500, round(pace or 500)))
+    before = latest.started if latest else 0
+    _start(bench, reason, per_second, before=before, force=force, machine=machine)
 
 
-def _start(bench: Workbench, reason: str | None, per_second: int, *, force: bool, machine: bool) -> None:
+def _start(  # noqa: PLR0913 - the options of a command
+    bench: Workbench, reason: str | None, per_second: int, *, before: int, force: bool, machine: bool
+) -> None:
     letters, elsewhere = bench.post.count("dead letters"), bench.post.count("undelivered")
     talk.print(f"SQS would move about {letters:,} dead letters, {per_second} a second, whatever became of their cause")
     if elsewhere:
@@ -62,8 +68,7 @@ def _start(bench: Workbench, reason: str | None, per_second: int, *, force: bool
     with bench.begin("move", reason, []) as deed:
         bench.moves.start(per_second=per_second)
         talk.print("SQS moves, also without this machine. Ctrl-C stops looking; `redrive --cancel` cancels it")
-        ended = _follow(bench)
-        deed.results = {"moved": ended.moved}
+        ended = _follow(bench, after=before, seen=deed.results)
         deed.ended = "completed" if ended.status == "COMPLETED" else "stopped"
     _end(ended, machine=machine)
 
@@ -73,30 +78,37 @@ def _cancel(bench: Workbench, running: Move | None, reason: str | None, *, machi
         message = "SQS moves nothing that could be cancelled"
         raise OperateError(message)
     if not reason:
+        if machine:
+            as_line({"done": False, "status": running.status, "moved": running.moved})
         talk.print(f'{running.moved:,} are moved and stay so. Nothing was done; say --confirm --reason "…" to cancel')
         return
     with bench.begin("cancel", reason, []) as deed:
         bench.moves.cancel(running.handle)
-        ended = _follow(bench)
-        deed.results = {"moved": ended.moved}
+        ended = _follow(bench, after=0, seen=deed.results)
     if machine:
         as_line({"done": True, "status": ended.status, "moved": ended.moved})
     talk.print(f"{ended.status}: {ended.moved:,} had been moved")
 
 
-def _follow(bench: Workbench) -> Move:
-    """Show how the move goes until it ends."""
+def _follow(bench: Workbench, *, after: int, seen: dict[str, int] | None = None) -> Move:
+    """Show how the move that was started after another goes until it ends; keep in `seen` how far it has come."""
+    until = bench.clock.now() + _UNSEEN
     with moving_bar() as update:
         while True:
-            task = bench.moves.latest()
-            if task and task.status not in _RUNNING:
-                return task
-            if task:
+            task = bench.patiently(bench.moves.latest)
+            if task and task.started > after:
                 update(task.moved, task.to_move)
+                if seen is not None:
+                    seen["moved"] = task.moved
+                if task.status not in _RUNNING:
+                    return task
+            elif bench.clock.now() > until:
+                message = "SQS does not tell how the move goes; `redrive --all --native` follows it later"
+                raise OperateError(message)
             bench.clock.sleep(2)
 
 
-def _end(ended: Move, *, machine: bool) -> None:
+def _end(ended: Move, *, machine: bool) -> NoReturn:
     if machine:
         as_line({"done": True, "status": ended.status, "moved": ended.moved, "failure": ended.failure})
     talk.print(f"{ended.status}: {ended.moved:,} moved{f'; {ended.failure}' if ended.failure else ''}")

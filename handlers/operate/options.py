@@ -8,10 +8,14 @@ from typing import Any, Final
 
 import click
 
+from handlers.core.errors import redact_words
 from handlers.core.redrive import Filter
 
 _AGE: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+#: Letters a second; the upper bound is SQS's own, for its move.
+_SLOWEST: Final = 0.01
+_FASTEST: Final = 500
 #: Evidence holds that much.
 _LONGEST_REASON: Final = 1000
 
@@ -29,6 +33,23 @@ class Age(click.ParamType[timedelta]):
         if not found:
             self.fail(f"{value!r} is no length of time; say 90s, 15m, 6h or 3d", param, ctx)
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+class Rate(click.ParamType[float]):
+    """Letters a second; 0 for no limit."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's own
+        """Read it."""
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = -1
+        # Written so that NaN is refused too.
+        if not (rate == 0 or _SLOWEST <= rate <= _FASTEST):
+            self.fail(f"{value!r} is no rate; say 0, or {_SLOWEST} to {_FASTEST} letters a second", param, ctx)
+        return rate
 
 
 class AccountIdType(click.ParamType[str]):
@@ -60,7 +81,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--code", "codes", multiple=True, help="Only this reason. May be repeated, as all of these.")
     @click.option("--account", "accounts", multiple=True, type=AccountIdType(), help="Only this account.")
     @click.option("--policy", "policies", multiple=True, help="Only where the reason names this policy.")
-    @click.option("--event", "events", multiple=True, help="Only this event id.")
+    @click.option("--event", "events", multiple=True, help="Only this event: its id, or its name.")
     @click.option("--id", "ids", multiple=True, help="Only this message or event id; eight characters will do.")
     @click.option("--older-than", type=Age(), help="Only letters older than 15m, 6h, 3d, …")
     @click.option("--newer-than", type=Age(), help="Only letters newer than that.")
@@ -87,12 +108,12 @@ def acting(command: Callable[..., None]) -> Callable[..., None]:
     @as_json
     @wraps(command)
     def with_reason(*args: Any, confirm: bool, reason: str | None, **options: Any) -> None:  # noqa: ANN401 - the command's own options
-        told = (reason or "").strip()
+        told = redact_words(reason or "").strip()
         if confirm and not told:
             message = '--confirm needs --reason "…": it goes on record'
             raise click.UsageError(message)
-        if len(told) > _LONGEST_REASON:
-            message = f"the reason has {len(told)} characters; evidence holds {_LONGEST_REASON}"
+        if len(reason or "") > _LONGEST_REASON:
+            message = f"the reason has {len(reason or '')} characters; evidence holds {_LONGEST_REASON}"
             raise click.UsageError(message)
         command(*args, reason=told if confirm else None, **options)
 

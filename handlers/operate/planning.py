@@ -12,14 +12,17 @@ def tell(plan: Plan, what: str, seconds: float | None = None, *, machine: bool) 
         tell_plan(plan, what, seconds)
 
 
-def may(plan: Plan, reason: str | None, *, machine: bool) -> bool:
-    """Tell whether a plan is to be carried out; say so where it is not, and exit where that leaves letters."""
+def may(plan: Plan, reason: str | None, *, machine: bool, named: bool = False, elsewhere: int = 0) -> bool:
+    """Tell whether a plan is to be carried out; say so where it is not.
+
+    Exits with 1 where it was to be carried out and letters are left: left out, in other hands, or `named` and gone.
+    """
     if plan.chosen and reason:
         return True
     if machine:
-        as_line(told_plan(plan) | {"done": False})
+        as_line(told_plan(plan, elsewhere) | {"done": False})
     talk.print("nothing to do" if not plan.chosen else 'Nothing was done; say --confirm --reason "…" to do it')
-    if reason and plan.left_out:
+    if reason and (plan.left_out or named or elsewhere):
         sys.exit(1)
     return False
 

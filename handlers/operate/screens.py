@@ -20,8 +20,11 @@ from handlers.core.letters import DeadLetter
 from handlers.core.redrive import Plan
 from schemas.outcome import Outcome, OutcomeStatus
 
-talk: Final = Console(stderr=True, soft_wrap=True, highlight=False)
-show: Final = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+# Nothing that others wrote is taken for markup.
+talk: Final = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+show: Final = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False, emoji=False)
+#: Below so many columns, cells stand under each other.
+_NARROW: Final = 90
 _COLOURS: Final = {
     OutcomeStatus.ENFORCED: "green",
     OutcomeStatus.FAILED: "red",
@@ -30,16 +33,35 @@ _COLOURS: Final = {
 }
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """Return an empty table; the last column takes what width there is."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    for number, name in enumerate(columns):
-        last = number == len(columns) - 1
-        made.add_column(name, overflow="fold", no_wrap=not last, ratio=1 if last else None)
-    return made
+Cell = str | Text | Group
 
 
-def lines(*texts: str | Text) -> RenderableType:
+def grid(title: str, columns: Sequence[str], cells: Iterable[Sequence[Cell]]) -> None:
+    """Print a table whose last column takes what width there is; where there is little, cells under each other."""
+    narrow = show.width < _NARROW
+    made = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True, show_header=not narrow
+    )
+    if narrow:
+        made.add_column(overflow="fold")
+        for row in cells:
+            named = zip(columns[:-1], row[:-1], strict=True)
+            made.add_row(Group(*(_labelled(name, cell) for name, cell in named), row[-1], ""))
+    else:
+        for number, name in enumerate(columns, 1):
+            last = number == len(columns)
+            made.add_column(name, overflow="fold", no_wrap=not last, ratio=1 if last else None)
+        for row in cells:
+            made.add_row(*row)
+    show.print(made)
+
+
+def _labelled(name: str, cell: Cell) -> RenderableType:
+    texts = [str(each) for each in cell.renderables] if isinstance(cell, Group) else [str(cell)]
+    return Text(f"{name}: {', '.join(texts)}")
+
+
+def lines(*texts: str | Text) -> Group:
     """Put texts under each other in one cell; empty ones are left out, and nothing in them is markup."""
     return Group(*(each if isinstance(each, Text) else Text(each) for each in texts if each))
 
@@ -63,7 +85,7 @@ def _written(value: Any) -> str:  # noqa: ANN401 - anything that JSON knows
 
 def tell_plan(plan: Plan, what: str, seconds: float | None = None) -> None:
     """Print what would be done."""
-    made = table("letters", "plan", "why", title=f"{_letters(len(plan.chosen))} to be {what}")
+    rows: list[list[Cell]] = []
     groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
     for letter in plan.chosen:
         groups.setdefault(("", letter.code, letter.why), []).append(letter)
@@ -72,15 +94,16 @@ def tell_plan(plan: Plan, what: str, seconds: float | None = None) -> None:
     for (problem, code, why), letters in sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1]))):
         verdict = Text("left out", "yellow") if problem else Text(what.split(maxsplit=1)[0], "green")
         note = Text(f"left out: {problem}", "yellow") if problem else ""
-        made.add_row(str(len(letters)), verdict, lines(Text(code, "bold"), why, note, Text(_ids(letters), "dim")))
-    show.print(made)
+        rows.append([str(len(letters)), verdict, lines(Text(code, "bold"), why, note, Text(_ids(letters), "dim"))])
+    grid(f"{_letters(len(plan.chosen))} to be {what}", ["letters", "plan", "why"], rows)
     if seconds and plan.chosen:
         talk.print(f"at the organization's pace this takes about {age(timedelta(seconds=seconds))}")
 
 
-def told_plan(plan: Plan) -> dict[str, Any]:
+def told_plan(plan: Plan, elsewhere: int = 0) -> dict[str, Any]:
     """Return what would be done, for machines."""
     return {
+        "elsewhere": elsewhere,
         "chosen": [letter.message_id for letter in plan.chosen],
         "left_out": [{"id": letter.message_id, "code": letter.code, "why": why} for letter, why in plan.left_out],
     }
@@ -96,7 +119,7 @@ def _ids(letters: Sequence[DeadLetter]) -> str:
 
 
 @contextmanager
-def advancing(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def advancing(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on stderr; what is yielded moves it on."""
     columns = (
         TextColumn("{task.description}"),
@@ -127,7 +150,7 @@ def browsed(hand: Hand, what: str) -> Iterator[DeadLetter]:
             yield letter
     if elsewhere := hand.elsewhere:
         talk.print(
-            f"{elsewhere:,} more in other hands (an operator at work, or a look that was cut off): "
+            f"about {elsewhere:,} more in other hands (an operator at work, or a look that was cut off): "
             "there again within 15 minutes",
             style="yellow",
         )
@@ -148,7 +171,7 @@ def outcomes_table(found: Sequence[Outcome], title: str) -> None:
     if not found:
         talk.print(f"{title}: none")
         return
-    made = table("status", "joined, decided", "event", title=title)
+    rows: list[list[Cell]] = []
     for each in found:
         policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
         times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
@@ -159,8 +182,8 @@ def outcomes_table(found: Sequence[Outcome], title: str) -> None:
             Text(each.evidence_key or "", "dim"),
         )
         tries = f"{each.attempts} {'try' if each.attempts == 1 else 'tries'}"
-        made.add_row(lines(Text(each.status.value, _COLOURS[each.status]), tries), lines(*times), told)
-    show.print(made)
+        rows.append([lines(Text(each.status.value, _COLOURS[each.status]), tries), lines(*times), told])
+    grid(title, ["status", "joined, decided", "event"], rows)
 
 
 def told_outcomes(found: Iterable[Outcome]) -> list[dict[str, Any]]:

@@ -1,15 +1,17 @@
 """The wiring of the operator's tool: from a stack's name to everything that it works with."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from random import SystemRandom
-from typing import Any
+from random import Random, SystemRandom
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
 
 from handlers.aws.archive import S3Archive
 from handlers.aws.moves import Move, SqsMoves
@@ -26,9 +28,12 @@ from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter, backup
 from handlers.core.preflight import Preflight
 from handlers.core.redrive import Redrive, is_meant
+from handlers.core.timing import patiently
 from schemas.act import Act, Action, LetterDigest
 from schemas.evidence import Evidence
 from schemas.outcome import Outcome
+
+T = TypeVar("T")
 
 __all__ = ["Move", "OperateError", "Workbench", "open_workbench"]
 
@@ -64,6 +69,7 @@ class Workbench:
     #: GOVERNANCE or COMPLIANCE.
     lock_mode: str
     backups_kept_for: timedelta
+    rng: Random = field(default_factory=SystemRandom)
 
     def hand(self) -> Hand:
         """Return an empty hand; use it as a context."""
@@ -74,9 +80,19 @@ class Workbench:
         """How many letters a second the workers absorb."""
         return self.attachments_per_second / max(1, len(self.policy_ids))
 
-    def redriver(self, hand: Hand, *, rate: float | None, breaker: int) -> Redrive:
+    def redriver(self, hand: Hand, *, rate: float | None, breaker: int, tell: Callable[[str], None]) -> Redrive:
         """Return what puts letters back."""
-        return Redrive(hand, Following(self.outcomes), self.clock, SystemRandom(), rate=rate, breaker=breaker)
+        following = Following(self.outcomes)
+        return Redrive(hand, following, self.clock, self.rng, rate=rate, breaker=breaker, tell=tell)
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Call, and again while the connection is lost."""
+        return patiently(call, clock=self.clock, rng=self.rng)
+
+    def would_fail(self, letter: DeadLetter, hand: Hand) -> str | None:
+        """Return why a letter would fail again; keeps letters in hand meanwhile, for asking may take long."""
+        hand.keep()
+        return self.preflight.would_fail(letter)
 
     def pick(self, letters: Iterable[DeadLetter], name: str) -> DeadLetter:
         """Return the one letter that a message or event id means; raise OperateError where it is none or several."""
@@ -105,18 +121,46 @@ class Workbench:
         keys = self.archive.under(f"evidence/{outcome.event_time:%Y/%m/%d}/{outcome.event_id}/")
         return {key: Evidence.model_validate_json(self.archive.read(key)) for key in keys}
 
-    def history(self, letter: DeadLetter) -> Iterator[Act]:
-        """Yield what operators did to a letter of this body or event since it was first seen, oldest first."""
+    def history(self, letter: DeadLetter) -> list[tuple[Act, Act | None]]:
+        """Return what operators meant to do and did to a letter of this body or event since it was first seen."""
         digest = letter.digest()
         names = {digest.body_sha256, digest.event_id} - {None}
-        day, acts = letter.first_seen.date(), []
+        return [
+            acts
+            for acts in self._acts_since(letter.first_seen.date())
+            if any({each.body_sha256, each.event_id} & names for each in acts[0].letters)
+        ]
+
+    def restored_since(self, letters: Sequence[DeadLetter], backup_key: str) -> set[str]:
+        """Return the message ids of those letters that were brought back since their backup was made."""
+        found = re.search(r"[0-9]{4}/[0-9]{2}/[0-9]{2}", backup_key)
+        day = datetime.strptime(found[0], "%Y/%m/%d").replace(tzinfo=UTC).date() if found else self.clock.now().date()
+        theirs = {letter.message_id for letter in letters}
+        return theirs & {
+            each.message_id
+            for _, done in self._acts_since(day)
+            if done and done.action == "restore"
+            for each in done.letters
+            if each.result == "restored" and each.message_id
+        }
+
+    def _acts_since(self, day: date) -> Iterator[tuple[Act, Act | None]]:
+        """Yield what was intended since a day, and what came of it where that is known, the oldest first."""
+        found: list[tuple[Act, Act | None]] = []
         while day <= self.clock.now().date():
-            keys = [each for each in self.archive.under(f"acts/{day:%Y/%m/%d}/") if each.endswith("/intended.json")]
-            acts += [Act.model_validate_json(self.archive.read(key)) for key in keys]
+            acts = {key: self._act(key) for key in self.archive.under(f"acts/{day:%Y/%m/%d}/")}
+            for key, act in acts.items():
+                if act and act.phase == "intended":
+                    found.append((act, acts.get(key.replace("/intended.json", "/done.json"))))
             day += timedelta(days=1)
-        for act in sorted(acts, key=lambda act: act.recorded_at):
-            if any({each.body_sha256, each.event_id} & names for each in act.letters):
-                yield act
+        yield from sorted(found, key=lambda acts: acts[0].recorded_at)
+
+    def _act(self, key: str) -> Act | None:
+        """Read an act; None where somebody else has put something there that is none."""
+        try:
+            return Act.model_validate_json(self.archive.read(key))
+        except ValidationError:
+            return None
 
     @cached_property
     def _actor(self) -> Actor:
@@ -125,7 +169,7 @@ class Workbench:
         return Actor(self.pseudonyms.of(self.caller.arn), unique_id)
 
 
-def open_workbench(stack: str, profile: str | None, region: str | None) -> Workbench:
+def open_workbench(stack: str, profile: str | None, region: str | None, poll: int) -> Workbench:
     """Find a stack's resources with the credentials at hand.
 
     Raises OperateError where credentials, Region or stack are not right.
@@ -133,16 +177,21 @@ def open_workbench(stack: str, profile: str | None, region: str | None) -> Workb
     try:
         session = boto3.Session(profile_name=profile, region_name=region)
         caller = session.client("sts").get_caller_identity()
+    except (BotoCoreError, ClientError, ValueError) as error:
+        message = f"AWS cannot be reached: {error}. Log in (aws sso login), or say --profile, --region"
+        raise OperateError(message) from error
+    try:
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
     except (BotoCoreError, ClientError) as error:
         message = (
-            f"stack {stack} cannot be reached: {error}. Log in (aws sso login), or say --profile, --region, --stack"
+            f"stack {stack} cannot be reached in {session.region_name} of account {caller['Account']}: {error}. "
+            "Is it the right account and Region? Say --profile, --region, --stack"
         )
         raise OperateError(message) from error
     at = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
     told = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
     try:
-        return _workbench(session, Caller(caller["Arn"], caller["UserId"]), at, told)
+        return _workbench(session, Caller(caller["Arn"], caller["UserId"]), at, told, poll)
     except KeyError as missing:
         message = (
             f"stack {stack} ({found['StackStatus']}) names no {missing.args[0]}, so it is no installation of "
@@ -151,7 +200,9 @@ def open_workbench(stack: str, profile: str | None, region: str | None) -> Workb
         raise OperateError(message) from missing
 
 
-def _workbench(session: boto3.Session, caller: Caller, at: dict[str, str], told: dict[str, str]) -> Workbench:
+def _workbench(
+    session: boto3.Session, caller: Caller, at: dict[str, str], told: dict[str, str], poll: int
+) -> Workbench:
     config = Config(retries={"mode": "standard", "total_max_attempts": 5}, user_agent_extra="joinguard-operate")
     # Keeps below what Organizations allows, which the worker needs too.
     patient = config.merge(Config(retries={"mode": "adaptive", "total_max_attempts": 5}))
@@ -168,6 +219,7 @@ def _workbench(session: boto3.Session, caller: Caller, at: dict[str, str], told:
             sqs,
             {"dead letters": at["DeadLetterQueueUrl"], "undelivered": at["UndeliveredQueueUrl"]},
             at["QueueUrl"],
+            poll=poll,
         ),
         moves=SqsMoves(sqs, at["DeadLetterQueueUrl"], at["QueueUrl"]),
         archive=S3Archive(client("s3"), at["EvidenceBucket"]),

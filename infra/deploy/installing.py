@@ -99,6 +99,7 @@ def delegation_policy(here: Here, administrator_id: str, policy_ids: list[str]) 
                 "Effect": "Allow",
                 "Principal": principal,
                 "Action": [
+                    "organizations:DescribeAccount",
                     "organizations:DescribeOrganization",
                     "organizations:DescribePolicy",
                     "organizations:ListPoliciesForTarget",

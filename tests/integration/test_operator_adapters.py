@@ -57,7 +57,12 @@ def test_the_latest_move_says_how_it_stands(moving: tuple[SqsMoves, Stubber]) ->
     moves, stub = moving
     names(stub, DEAD, "dead")
     asked = {"SourceArn": "arn:dead", "MaxResults": 1}
-    running = {"Status": "RUNNING", "TaskHandle": "h", "ApproximateNumberOfMessagesMoved": 3}
+    running = {
+        "Status": "RUNNING",
+        "TaskHandle": "h",
+        "ApproximateNumberOfMessagesMoved": 3,
+        "StartedTimestamp": 1795521600000,
+    }
     failed = {
         "Status": "FAILED",
         "ApproximateNumberOfMessagesMoved": 3,
@@ -67,7 +72,7 @@ def test_the_latest_move_says_how_it_stands(moving: tuple[SqsMoves, Stubber]) ->
     for results in ([running], [failed], []):
         stub.add_response("list_message_move_tasks", {"Results": results}, asked)
 
-    assert moves.latest() == Move("RUNNING", 3, None, "h", None)
+    assert moves.latest() == Move("RUNNING", 3, None, "h", None, 1795521600000)
     assert moves.latest() == Move("FAILED", 3, 9, None, "AWS.SimpleQueueService.NonExistentQueue")
     assert moves.latest() is None
 
@@ -176,3 +181,20 @@ def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:  # noqa
 
     assert set(found) == {(join.account_id, join.event_id) for join in joins[:60]}
     assert {each.status for each in found.values()} == {OutcomeStatus.RETRYING}
+
+
+def test_outcomes_that_dynamodb_leaves_for_later_are_asked_for_again(aws: None) -> None:  # noqa: ARG001 - a fixture that is needed for its effect
+    """Stubber: a row that is missing for want of capacity would be taken for an event that was never begun."""
+    dynamodb = client("dynamodb")
+    later = {"outcomes": {"Keys": [{"account_id": {"S": "222222222222"}, "event_id": {"S": "event-1"}}]}}
+    with Stubber(dynamodb) as stub:
+        stub.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": later})
+        stub.add_response("batch_get_item", {"Responses": {"outcomes": []}}, {"RequestItems": later})
+        reader = OutcomesReader(dynamodb, "outcomes")
+        assert reader.of_events([("222222222222", "event-1")]) == {}
+
+        for _ in range(4):
+            stub.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": later})
+        with pytest.raises(RetryableError, match="UnprocessedKeys") as raised:
+            reader.of_events([("222222222222", "event-1")])
+    assert raised.value.soon

@@ -43,7 +43,7 @@ def queues(aws: None) -> dict[str, str]:  # noqa: ARG001 - a fixture that is nee
 @pytest.fixture
 def post(queues: dict[str, str]) -> SqsPost:
     urls: Any = {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}
-    return SqsPost(client("sqs"), urls, queues["joins"])
+    return SqsPost(client("sqs"), urls, queues["joins"], poll=0)
 
 
 def fill(queues: dict[str, str], count: int, name: str = "dead") -> None:
@@ -76,7 +76,7 @@ def back_home(post: SqsPost) -> Redrive:
     """Do with all letters as the command does."""
     clock = FakeClock()
     with Hand(post, clock) as hand:
-        engine = Redrive(hand, Following(NoOutcomes()), clock, Random(1))  # noqa: S311 - jitter, not a secret
+        engine = Redrive(hand, Following(NoOutcomes()), clock, Random(1), breaker=1000)  # noqa: S311 - jitter, not a secret
         engine.run(list(hand.browse()), lambda _: None)
     return engine
 
@@ -113,10 +113,10 @@ def test_a_letter_knows_when_sqs_deletes_it(post: SqsPost, queues: dict[str, str
     assert each.deleted_at == each.sent_at + timedelta(days=14)
 
 
-def test_answers_without_a_letter_are_not_believed_while_sqs_counts_some(queues: dict[str, str]) -> None:
+def test_a_short_answer_without_a_letter_is_not_believed(queues: dict[str, str]) -> None:
     """Stubber: a short poll asks some of SQS's servers and may come back empty; moto and the stand-in ask all."""
     sqs = client("sqs")
-    post = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"])
+    post = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=7)
     message = {
         "MessageId": "m",
         "ReceiptHandle": "r",
@@ -127,22 +127,47 @@ def test_answers_without_a_letter_are_not_believed_while_sqs_counts_some(queues:
     sqs.meta.events.register(
         "provide-client-params.sqs.ReceiveMessage", lambda params, **_: asked.append(params["WaitTimeSeconds"])
     )
-    counts = {"count": {"ApproximateNumberOfMessages": "1"}, "none": {"ApproximateNumberOfMessages": "0"}}
     with Stubber(sqs) as stub:
-        stub.add_response("get_queue_attributes", {"Attributes": {"MessageRetentionPeriod": "1209600"}})
-        stub.add_response("receive_message", {})
-        stub.add_response("get_queue_attributes", {"Attributes": counts["count"]})
         # The digest of the body is not looked at here.
         sqs.meta.events.unregister("after-call.sqs.ReceiveMessage")
-        stub.add_response("receive_message", {"Messages": [message]})
-        stub.add_response("receive_message", {})
-        stub.add_response("get_queue_attributes", {"Attributes": counts["none"]})
+        stub.add_response("get_queue_attributes", {"Attributes": {"MessageRetentionPeriod": "1209600"}})
+        for answer in ({}, {"Messages": [message]}, {}, {}):
+            stub.add_response("receive_message", answer)
 
         found = browsed(post)
 
         stub.assert_no_pending_responses()
     assert [each.message_id for each in found] == ["m"]
-    assert asked == [0, 1, 0], "the second time all servers are asked"
+    assert asked == [0, 7, 0, 7], "the last answer is that of all servers"
+
+
+def test_what_is_not_held_any_more_is_told(queues: dict[str, str]) -> None:
+    """Stubber: SQS lets a letter be in hand for twelve hours in all; moto and the stand-in for ever."""
+    sqs = client("sqs")
+    post = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
+    failed = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue", "Message": "Total VisibilityTimeout"}
+    with Stubber(sqs) as stub:
+        stub.add_response("change_message_visibility_batch", {"Successful": [{"Id": "1"}], "Failed": [failed]})
+
+        assert post.hold([letter(1).held, letter(2).held]) == [letter(2).held]
+
+
+def test_of_a_batch_too_heavy_for_one_call_what_was_sent_is_told(queues: dict[str, str]) -> None:
+    heavy = [letter(number, body="x" * 400_000, attributes=ATTRIBUTES) for number in range(4)]
+    sqs, calls = client("sqs"), 0
+
+    def cut(**_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise ConnectionClosedError(endpoint_url="https://sqs")
+
+    sqs.meta.events.register("before-send.sqs.SendMessageBatch", cut)
+    sent = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0).send("joins", heavy)
+
+    assert sent.taken == heavy[:2]
+    assert set(sent.refused) == {"m-2", "m-3"}
+    assert len(all_of(queues["joins"])) == 2
 
 
 def test_what_goes_back_is_the_same_but_for_the_count(post: SqsPost, queues: dict[str, str]) -> None:
@@ -191,7 +216,7 @@ def test_a_call_that_fails_gives_back_what_its_neighbours_received(queues: dict[
             raise ConnectionClosedError(endpoint_url="https://sqs")
 
     sqs.meta.events.register("before-send.sqs.ReceiveMessage", fail)
-    post = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"])
+    post = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
     with pytest.raises(RetryableError), Hand(post, FakeClock()) as hand:
         list(hand.browse())
 
@@ -208,7 +233,7 @@ def test_heavy_letters_go_in_as_many_batches_as_sqs_wants(post: SqsPost, queues:
         "provide-client-params.sqs.SendMessageBatch",
         lambda params, **_: sizes.append(sum(len(each["MessageBody"]) for each in params["Entries"])),
     )
-    counted = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"])
+    counted = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
 
     sent = counted.send("joins", heavy)
 
@@ -223,7 +248,7 @@ def test_letters_of_both_queues_are_deleted_and_sent_to_either(post: SqsPost, qu
     fill(queues, 2, "undelivered")
     letters = browsed(post)
 
-    assert len(post.delete(letters)) == 13
+    assert len(post.delete([each.held for each in letters])) == 13
     assert post.send("undelivered", letters[:3]).taken == letters[:3]
 
     assert post.count("undelivered") == 3
@@ -236,7 +261,7 @@ def test_what_sqs_does_not_take_stays_where_it_is_and_the_reason_is_told(queues:
     sqs = client("sqs")
     failed = {"Id": "1", "SenderFault": False, "Code": "InternalError", "Message": "try again"}
     sent = [{"Id": each, "MessageId": "x", "MD5OfMessageBody": "x"} for each in ("0", "2")]
-    half = SqsPost(sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"])
+    half = SqsPost(sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"], poll=0)
     with Stubber(sqs) as stub:
         # The answer's digests are not those of the bodies; that is not what is looked at here.
         sqs.meta.events.unregister("after-call.sqs.SendMessageBatch")
@@ -258,10 +283,12 @@ def test_what_sqs_does_not_do_says_whether_it_is_worth_another_try(
 ) -> None:
     letters = [letter()]
     sqs = client("sqs")
-    broken = SqsPost(sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"])
+    broken = SqsPost(
+        sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"], poll=0
+    )
     calls: dict[str, Any] = {
         "send_message_batch": lambda: broken.send("joins", letters),
-        "delete_message_batch": lambda: broken.delete(letters),
+        "delete_message_batch": lambda: broken.delete([letters[0].held]),
         "change_message_visibility_batch": lambda: broken.release([letters[0].held]),
     }
     with Stubber(sqs) as stub:
@@ -289,7 +316,9 @@ def test_an_interrupt_at_any_call_loses_nothing(queues: dict[str, str], dies_at:
             raise Killed
 
     sqs.meta.events.register("before-call.sqs", die)
-    dying = SqsPost(sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"])
+    dying = SqsPost(
+        sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"], poll=0
+    )
     with suppress(Killed):
         back_home(dying)
 

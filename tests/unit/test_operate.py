@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,13 +15,14 @@ from click.testing import CliRunner, Result
 
 from handlers.aws.moves import Move
 from handlers.core.errors import RetryableError, fault
-from handlers.core.letters import restored
+from handlers.core.letters import DeadLetter, restored
+from handlers.core.summary import KEYS
 from handlers.operate.__main__ import cli
 from handlers.operate.workbench import Caller, Workbench
 from schemas.act import Act
 from schemas.evidence import Pseudonym
 from tests.desk import Desk, Killed, letter
-from tests.fakes import NOON, ORGANIZATION, POLICIES
+from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, POLICIES
 from tests.unit.test_preflight import preflight
 
 
@@ -174,7 +177,11 @@ def test_nothing_is_done_without_confirm(arguments: list[str]) -> None:
         (["drop", "--limit", "3", "--confirm", "--reason", "x"], "a filter or --id"),
         (["list", "--older-than", "soon"], "no length of time"),
         (["redrive", "--account", "12"], "twelve digits"),
-        (["redrive", "--rate", "-1"], "not in the range"),
+        (["redrive", "--rate", "-1"], "is no rate"),
+        (["redrive", "--rate", "nan"], "is no rate"),
+        (["redrive", "--rate", "inf"], "is no rate"),
+        (["redrive", "--rate", "1e-300"], "is no rate"),
+        (["redrive", "--all", "--confirm", "--reason", "\x07"], "--confirm needs --reason"),
         (["enforce", "123"], "twelve digits"),
         (["redrive", "--native", "--all", "--code", "x"], "takes no filter"),
     ],
@@ -212,7 +219,10 @@ def test_evidence_says_what_became_of_each_letter() -> None:
     assert [each.event_id for each in intended.letters] == ["event-2", "event-1"]
     assert (ended.phase, ended.ended) == ("done", "completed")
     assert ended.results == {"sent": 2, "deleted": 2, "refused": 0, "enforced": 1, "failed": 1}
-    assert {each.message_id: each.result for each in ended.letters} == {"m-1": "enforced", "m-2": "failed"}
+    assert {each.message_id: each.result for each in ended.letters} == {
+        "m-1": "deleted, enforced",
+        "m-2": "deleted, failed",
+    }
     assert ended.reason == "mended by [e-mail]"
     assert ended.actor_id == "AIDAEXAMPLE"
     told = json.loads(done.stdout)
@@ -238,17 +248,17 @@ def test_an_interrupt_leaves_evidence_and_nothing_in_hand() -> None:
     def at_step(step: str) -> None:
         nonlocal sends
         sends += step == "before sending"
-        if sends == 3:
+        if sends == 4:
             raise KeyboardInterrupt
 
     at.desk.at = at_step
     done = at.run("redrive", "--all", "--rate", "0", "--confirm", "--reason", "x")
 
     assert done.exit_code == 1
-    assert "interrupted: 20 sent" in done.output
+    assert "interrupted: 25 sent" in done.output
     ended = at.bucket.acts[-1]
     assert (ended.ended, ended.results["sent"]) == ("interrupted", len(at.desk.joins))
-    assert {each.result for each in ended.letters} == {"deleted", "left"}
+    assert {each.result for each in ended.letters} == {"deleted", "deleted, enforced", "left"}
     assert at.desk.in_hand & {each.message_id for each in at.desk.lying} == set()
 
 
@@ -288,6 +298,119 @@ def test_what_is_dropped_comes_back_as_it_was_and_where_it_was() -> None:
     assert [act.action for act in at.bucket.acts] == ["drop", "drop", "restore", "restore"]
 
 
+def test_what_was_restored_or_never_dropped_is_not_restored_again() -> None:
+    at = office(*(letter(number) for number in range(1, 31)))
+    deletes = 0
+
+    def at_step(step: str) -> None:
+        nonlocal deletes
+        deletes += step == "before deleting"
+        if deletes == 2:
+            raise KeyboardInterrupt
+
+    at.desk.at = at_step
+    dropped = at.run("drop", "--older-than", "1s", "--confirm", "--reason", "x")
+    assert dropped.exit_code == 1
+    assert len(at.desk.lying) == 20
+    key = dropped.output.partition("`restore ")[2].partition("`")[0]
+    deletes = -100
+
+    first = at.run("restore", key, "--confirm", "--reason", "x")
+    second = at.run("restore", key, "--confirm", "--reason", "x")
+
+    assert "it lies there still" in first.output
+    assert (first.exit_code, second.exit_code) == (0, 1)
+    assert "it was restored before" in second.output
+    assert sorted(each.body for each in at.desk.lying) == sorted(letter(number).body for number in range(1, 31))
+
+
+def test_a_lost_connection_does_not_end_a_drop_nor_a_restore() -> None:
+    at = office(letter(1))
+    cuts = ["before deleting", "before sending"]
+
+    def at_step(step: str) -> None:
+        if step in cuts:
+            cuts.remove(step)
+            raise RetryableError(fault("SQS.ConnectionClosedError", "cut"), soon=True)
+
+    at.desk.at = at_step
+    dropped = at.run("drop", "--id", "m-1", "--confirm", "--reason", "x")
+    key = dropped.output.partition("`restore ")[2].partition("`")[0]
+
+    assert dropped.exit_code == 0, dropped.output
+    assert at.run("restore", key, "--confirm", "--reason", "x").exit_code == 0
+    assert cuts == []
+
+
+def test_a_reason_in_any_language_goes_on_record_and_names_nobody() -> None:
+    at = office()
+
+    at.run("enforce", "222222222222", "--confirm", "--reason", "修复完成, Müller für 333333333333")
+
+    assert {act.reason for act in at.bucket.acts} == {"修复完成, Müller für [account]"}
+    [digest] = at.bucket.acts[-1].letters
+    assert digest.result == "sent"
+
+
+@pytest.mark.parametrize("by", KEYS)
+def test_what_others_wrote_is_not_taken_for_markup(by: str) -> None:
+    event = json.loads(letter().body)
+    event["detail"]["eventName"] = "[/red]"
+    at = office(letter(1, body=json.dumps(event), why="[bold]p-aaaaaaaa[/x] :smile:", code="[/red]"))
+
+    told = at.run("list", "--by", by)
+
+    assert told.exit_code == 0, told.exception
+    assert "[bold]p-aaaaaaaa[/x] :smile:" in told.output
+
+
+@pytest.mark.parametrize("arguments", [["redrive", "--id", "m-7"], ["drop", "--event", "nothing"]])
+def test_a_letter_that_is_named_and_not_there_is_a_failure(arguments: list[str]) -> None:
+    at = office(letter(1))
+
+    assert at.run(*arguments).exit_code == 0
+    assert at.run(*arguments, "--confirm", "--reason", "x").exit_code == 1
+
+
+def test_letters_in_other_hands_are_left_and_counted() -> None:
+    at = office()
+    at.desk.in_hand = {"of another"}
+
+    done = at.run("redrive", "--all", "--confirm", "--reason", "x", "--json")
+
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["elsewhere"] == 1
+
+
+def test_an_edit_that_would_only_come_back_is_not_sent_unless_forced() -> None:
+    at = office(letter(1, code="INVALID_EVENT"))
+    foreign = {"EDITOR": f"sed -i s/{ACCOUNT}/{MANAGEMENT}/g"}
+
+    refused = at.run("edit", "m-1", "--confirm", "--reason", "x", **foreign)
+    assert refused.exit_code == 1
+    assert "it would only come back: it is the management account" in refused.output
+    assert at.desk.joins == []
+
+    assert at.run("edit", "m-1", "--force", "--confirm", "--reason", "x", **foreign).exit_code == 0
+    assert len(at.desk.joins) == 1
+
+
+def test_an_edit_that_took_too_long_is_kept_and_not_sent() -> None:
+    """Its time in hand is over, and somebody else may have acted on it."""
+    at = office(letter(1), lost=["m-1"])
+    browse = at.desk.browse
+
+    def slowly() -> Iterator[Sequence[DeadLetter]]:
+        yield from browse()
+        at.desk.clock.pass_(1000)
+
+    at.desk.browse = slowly  # type: ignore[method-assign]
+    done = at.run("edit", "m-1", "--confirm", "--reason", "x", **SEND_ELSEWHERE)
+
+    assert "not in hand any more" in str(done.exception)
+    assert at.desk.joins == []
+
+
 def test_a_key_of_something_else_is_no_backup() -> None:
     at = office()
     at.bucket.objects["acts/x.json"] = b'{"schema_version": "x"}'
@@ -295,8 +418,10 @@ def test_a_key_of_something_else_is_no_backup() -> None:
     assert "is no backup" in str(at.run("restore", "acts/x.json").exception)
 
 
-def test_what_an_editor_made_and_was_not_sent_is_kept() -> None:
+def test_what_an_editor_made_and_was_not_sent_is_kept(tmp_path: Path) -> None:
     at = office(letter())
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
 
     broken = at.run("edit", "m-1", "--confirm", "--reason", "x", EDITOR="sed -i s/.$/x/")
     assert "still cannot be read" in str(broken.exception)
@@ -306,7 +431,9 @@ def test_what_an_editor_made_and_was_not_sent_is_kept() -> None:
     assert at.desk.lying == [letter()]
     kept = dry.output.partition("--body ")[2].partition("`")[0]
 
+    assert "no UTF-8" in str(at.run("edit", "m-1", "--body", str(binary)).exception)
     sent = at.run("edit", "m-1", "--body", kept, "--confirm", "--reason", "x")
+    assert not Path(kept).exists(), "it holds account ids"
 
     assert sent.exit_code == 0, sent.output
     [back] = at.desk.joins
@@ -337,22 +464,24 @@ def test_show_tells_what_operators_did_to_a_letter() -> None:
     shown = json.loads(at.run("show", "new", "--json").stdout)
 
     [line] = shown["history"]
-    assert line.endswith("redrive by AIDAEXAMPLE: tried too early")
+    name = "acct-" + "0" * 32
+    assert line.endswith(f"redrive by AIDAEXAMPLE ({name}): tried too early (completed: 1 sent, 1 deleted, 1 failed)")
     assert shown["outcome"]["status"] == "FAILED"
 
 
 def running(moved: int = 3) -> Move:
-    return Move("RUNNING", moved, 7, "handle", None)
+    return Move("RUNNING", moved, 7, "handle", None, started=2)
 
 
-def ended(status: str) -> Move:
-    return Move(status, 7, 7, None, "no room" if status == "FAILED" else None)
+def ended(status: str, *, started: int = 2, moved: int = 7) -> Move:
+    return Move(status, moved, 7, None, "no room" if status == "FAILED" else None, started=started)
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [("COMPLETED", 0), ("FAILED", 1), ("CANCELLED", 1)])
 def test_sqs_own_move_is_started_at_the_organizations_pace_and_watched(status: str, exit_code: int) -> None:
     at = office(letter())
-    at.moves.states = [ended("COMPLETED"), None, running(), ended(status)]
+    yesterdays = ended("COMPLETED", started=1, moved=77)
+    at.moves.states = [yesterdays, None, yesterdays, running(), ended(status)]
 
     done = at.run("redrive", "--all", "--native", "--confirm", "--reason", "all at once")
 
@@ -380,13 +509,25 @@ def test_an_interrupt_stops_the_looking_and_not_the_move() -> None:
 
     assert at.run("redrive", "--all", "--native", "--confirm", "--reason", "x").exit_code == 1
     assert at.moves.cancelled == []
-    assert at.bucket.acts[-1].ended == "interrupted"
+    last = at.bucket.acts[-1]
+    assert (last.ended, last.results) == ("interrupted", {"moved": 3})
+
+
+def test_a_move_that_sqs_does_not_tell_of_is_not_waited_for_for_ever() -> None:
+    at = office()
+    at.moves.states = [None] * 100
+
+    done = at.run("redrive", "--all", "--native", "--confirm", "--reason", "x")
+
+    assert "SQS does not tell how the move goes" in str(done.exception)
 
 
 def test_a_move_is_cancelled_with_a_reason() -> None:
     at = office()
     at.moves.states = [running()]
     assert "Nothing was done" in at.run("redrive", "--cancel").output
+    at.moves.states = [running()]
+    assert json.loads(at.run("redrive", "--cancel", "--json").stdout)["moved"] == 3
     at.moves.states = [running(), ended("CANCELLED")]
 
     done = at.run("redrive", "--cancel", "--confirm", "--reason", "too early")

@@ -85,8 +85,6 @@ def filled(number: int) -> list[str]:
         ({"carried": filled(8)}, None),
         ({"carried": filled(9)}, "carries 9 policies and has no place for 2 more"),
         ({"carried": [*filled(8), *POLICIES]}, None),
-        ({"error": RetryableError(fault("TooManyRequestsException", "slow"))}, "does not answer"),
-        ({"error": PermanentError(fault("AccessDeniedException", "no"))}, "does not answer (AccessDeniedException)"),
     ],
 )
 def test_each_cause_is_looked_for(told: dict[str, Any], problem: str | None) -> None:
@@ -112,6 +110,18 @@ def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: 
     [(action, resources)] = permissions.asked
     assert action == "organizations:AttachPolicy"
     assert resources == (*(f"arn:policy/{each}" for each in POLICIES), f"arn:account/{ACCOUNT}")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RetryableError(fault("TooManyRequestsException", "slow")), PermanentError(fault("AccessDeniedException", "no"))],
+)
+def test_what_organizations_does_not_tell_is_said_once_and_keeps_nothing_back(error: JoinguardError) -> None:
+    asked = preflight(FakeOrganization(error=error))
+
+    assert [asked.would_fail(letter(number, account=f"{number:012d}")) for number in range(3)] == [None] * 3
+    [unknown] = asked.unknown
+    assert f"Organizations does not answer: {error.fault.code}" in unknown
 
 
 @pytest.mark.parametrize("permissions", [None, FakePermissions(error=RetryableError(fault("IAM.AccessDenied", "no")))])
