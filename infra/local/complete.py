@@ -25,6 +25,7 @@ NOT_CHECKED: Final = (
     ),
     "the retries and the dead-letter queue of the rule's target, and that only the rule may send to the queue",
     "TLS only: the stand-in speaks plain HTTP, so these statements are taken out of its policies",
+    "that the evidence bucket refuses to write without If-None-Match: the stand-in does not know that condition",
     "encryption at rest, point-in-time recovery of the table, retention of the log: accepted and not kept",
     "the function's memory, its architecture and its Python version: it runs on the interpreter that runs this",
     "the composite alarm and the alarm on missing evidence: left out, the stand-in's CloudFormation refuses them",
@@ -94,9 +95,9 @@ def _speak_plainly(aws: StandIn, queues: Iterable[str], buckets: Iterable[str]) 
     sqs, s3 = (_over_tls(aws.client(service)) for service in ("sqs", "s3"))
     for queue in queues:
         policy = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])["Attributes"]["Policy"]
-        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": _without_tls(policy)})
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": _fulfillable(policy)})
     for bucket in buckets:
-        s3.put_bucket_policy(Bucket=bucket, Policy=_without_tls(s3.get_bucket_policy(Bucket=bucket)["Policy"]))
+        s3.put_bucket_policy(Bucket=bucket, Policy=_fulfillable(s3.get_bucket_policy(Bucket=bucket)["Policy"]))
 
 
 def _over_tls(client: Any) -> Any:  # noqa: ANN401 - any client
@@ -107,9 +108,11 @@ def _over_tls(client: Any) -> Any:  # noqa: ANN401 - any client
     return client
 
 
-def _without_tls(policy: str) -> str:
+def _fulfillable(policy: str) -> str:
+    """Take out what the stand-in cannot fulfil: it has no TLS, and does not know the condition on If-None-Match."""
     document = json.loads(policy)
-    document["Statement"] = [each for each in document["Statement"] if each.get("Sid") != "OnlyOverTls"]
+    foreign = {"OnlyOverTls", "EachKeyIsWrittenOnce"}
+    document["Statement"] = [each for each in document["Statement"] if each.get("Sid") not in foreign]
     return json.dumps(document)
 
 

@@ -104,6 +104,23 @@ def test_evidence_is_locked_versioned_private_and_never_deleted() -> None:
     assert {"s3:DeleteObject", "s3:DeleteObjectVersion"} <= set(denied)
 
 
+def test_no_key_of_the_evidence_is_written_twice() -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html"""
+    policy = RESOURCES["EvidencePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    [once] = [each for each in policy if each["Sid"] == "EachKeyIsWrittenOnce"]
+
+    assert (once["Effect"], once["Principal"], once["Action"]) == ("Deny", "*", "s3:PutObject")
+    assert once["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+
+
+def test_what_is_read_from_and_written_to_s3_is_in_our_own_account() -> None:
+    for role, statement in statements():
+        actions = _listed(statement["Action"])
+        if any(action.startswith(("s3:Get", "s3:Put")) for action in actions):
+            ours = {"StringEquals": {"s3:ResourceAccount": {"Ref": "AWS::AccountId"}}}
+            assert statement["Condition"] == ours, (role, statement["Sid"])
+
+
 def test_what_holds_records_or_messages_survives_the_stack() -> None:
     for name in (
         "DeadLetters",

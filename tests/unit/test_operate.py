@@ -17,6 +17,7 @@ from handlers.aws.moves import Move
 from handlers.core.errors import RetryableError, fault
 from handlers.core.letters import DeadLetter, restored
 from handlers.core.summary import KEYS
+from handlers.operate import screens
 from handlers.operate.__main__ import cli
 from handlers.operate.workbench import Caller, Workbench
 from schemas.act import Act
@@ -574,3 +575,15 @@ def test_a_look_says_what_waits_and_where_to_go_on() -> None:
     assert groups[0]["oldest"] == (NOON - timedelta(hours=2)).isoformat()
     assert "no letter matches" in at.run("list", "--code", "x").output
     assert "no letter waits" in office().run("list").output
+
+
+@pytest.mark.parametrize("width", [30, 60, 89, 90, 200])
+def test_nothing_is_cut_off_on_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screens.show, "_width", width)
+
+    told = office(letter(1, code="INVALID_EVENT", body="{")).run("list", "--by", "policy").output
+
+    words = set("".join(each if each.isprintable() else " " for each in told).split())
+    assert {"INVALID_EVENT", "p-aaaaaaaa", "unreadable", "not", "allowed"} <= words
+    assert "m-1" in words
+    assert all(len(line.rstrip()) <= width for line in told.splitlines() if "`" not in line)
