@@ -31,7 +31,7 @@ from handlers.operate.screens import (
 from handlers.operate.workbench import Workbench
 from schemas.act import Act
 from schemas.evidence import Evidence
-from schemas.outcome import OutcomeStatus
+from schemas.outcome import Outcome, OutcomeStatus
 
 
 @click.command("list")
@@ -124,6 +124,10 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
     outcome = bench.outcomes.of_events([letter.outcome_key]).get(letter.outcome_key) if letter.outcome_key else None
     evidence = bench.evidence(outcome) if outcome else {}
     verdict = bench.preflight.would_fail(letter)
+    attributes = {
+        name: letter.says(name) or f"{len(each.get('BinaryValue', b''))} bytes"
+        for name, each in letter.attributes.items()
+    }
     told = {
         "message id": letter.message_id,
         "event": f"{letter.origin} {letter.event_id}".strip(),
@@ -140,10 +144,7 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
         "received here": letter.receives,
         "redriven": letter.redrives,
         "history": [_deed(*acts) for acts in bench.history(letter)],
-        "attributes": {
-            name: letter.says(name) or f"{len(each.get('BinaryValue', b''))} bytes"
-            for name, each in letter.attributes.items()
-        },
+        "attributes": attributes,
         "outcome": json.loads(outcome.model_dump_json(exclude_none=True)) if outcome else None,
         "evidence": [_proof(key, each) for key, each in evidence.items()],
         "body": letter.body,
@@ -151,7 +152,20 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
     if machine:
         as_line({name.replace(" ", "_"): value for name, value in told.items()})
     else:
-        sheet(f"Letter {letter.message_id}", told)
+        shorter = {
+            "attributes": [f"{name} {value}" for name, value in attributes.items()],
+            "outcome": _stand(outcome) if outcome else None,
+        }
+        sheet(f"Letter {letter.message_id}", told | shorter)
+
+
+def _stand(outcome: Outcome) -> list[str]:
+    tries = f"{outcome.attempts} {'try' if outcome.attempts == 1 else 'tries'}"
+    policies = [
+        f"{policy.policy_id} {policy.result}" + (f": {policy.fault.message}" if policy.fault else "")
+        for policy in outcome.policies
+    ]
+    return [f"{outcome.status} after {tries}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *policies]
 
 
 def _deed(intended: Act, done: Act | None) -> str:
