@@ -1,8 +1,8 @@
-"""Which letters are meant, what would become of them, and putting them back."""
+"""Putting letters back: send first, delete after, no faster than they are absorbed, until too many come back."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from random import Random
 from typing import Final, TypeVar
@@ -23,93 +23,6 @@ GIVE_WAY: Final = timedelta(minutes=15)
 _BATCH: Final = 10
 #: Seconds.
 _BETWEEN_LOOKS: Final = 0.5
-#: So much of an id says which is meant.
-_SHORT: Final = 8
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which letters are meant; empty means all."""
-
-    codes: Collection[str] = ()
-    accounts: Collection[str] = ()
-    policies: Collection[str] = ()
-    events: Collection[str] = ()
-    ids: Collection[str] = ()
-    older_than: timedelta | None = None
-    newer_than: timedelta | None = None
-    limit: int | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all letters are meant."""
-        return self == Filter(limit=self.limit)
-
-    def matches(self, letter: DeadLetter, now: datetime) -> bool:
-        """Tell whether a letter is meant, the limit aside. An id may be cut short, to eight characters at least."""
-        age = now - letter.first_seen
-        wanted: Iterable[tuple[Collection[str], Collection[str]]] = (
-            (self.codes, [letter.code]),
-            (self.accounts, [letter.account_id]),
-            (self.policies, letter.policies),
-            (self.events, [letter.event_id, letter.origin]),
-        )
-        return (
-            all(not told or set(told) & set(has) for told, has in wanted)
-            and (not self.ids or any(is_meant(letter, each) for each in self.ids))
-            and (self.older_than is None or age > self.older_than)
-            and (self.newer_than is None or age < self.newer_than)
-        )
-
-
-def is_meant(letter: DeadLetter, name: str) -> bool:
-    """Tell whether a message id or an event id is a letter's, whole or its first eight characters and more."""
-    return any(
-        name == known or (len(name) >= _SHORT and known.startswith(name))
-        for known in (letter.message_id, letter.event_id)
-        if known
-    )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What would be done with the letters in hand."""
-
-    chosen: tuple[DeadLetter, ...]
-    #: Letters that are meant and left out, with the reason.
-    left_out: tuple[tuple[DeadLetter, str], ...] = ()
-    others: tuple[DeadLetter, ...] = ()
-
-
-def make_plan(  # noqa: PLR0913 - the options of a command
-    letters: Iterable[DeadLetter],
-    wanted: Filter,
-    *,
-    now: datetime,
-    max_redrives: int,
-    would_fail: Callable[[DeadLetter], str | None],
-    force: bool,
-) -> Plan:
-    """Choose the letters that are meant, oldest first; leave out what would only come back, unless forced."""
-    letters = list(letters)
-    meant = sorted((each for each in letters if wanted.matches(each, now)), key=lambda each: each.first_seen)
-    chosen: list[DeadLetter] = []
-    left_out: list[tuple[DeadLetter, str]] = []
-    for letter in meant:
-        if wanted.limit is not None and len(chosen) >= wanted.limit:
-            break
-        worn = (
-            f"redriven {letter.redrives} times already; --max-redrives and --force allow more"
-            if letter.redrives >= max_redrives
-            else None
-        )
-        problem = letter.stuck or (None if force else worn or would_fail(letter))
-        if problem:
-            left_out.append((letter, problem))
-        else:
-            chosen.append(letter)
-    taken = {id(each) for each in [*chosen, *(each for each, _ in left_out)]}
-    return Plan(tuple(chosen), tuple(left_out), tuple(each for each in letters if id(each) not in taken))
 
 
 @dataclass

@@ -12,9 +12,11 @@ import click
 
 from handlers.core.acts import advice
 from handlers.core.errors import JoinguardError
-from handlers.operate.acting import drop, redrive, restore
-from handlers.operate.looking import list_letters, outcome_of, outcomes_of_many, show_letter
+from handlers.operate.acting import redrive
+from handlers.operate.dropping import drop, restore
+from handlers.operate.looking import list_letters, show_letter
 from handlers.operate.mending import edit, enforce
+from handlers.operate.outcomes import outcome_of, outcomes_of_many
 from handlers.operate.workbench import OperateError, open_workbench
 
 

@@ -11,10 +11,9 @@ import click
 from rich.text import Text
 
 from handlers.core.acts import next_step
-from handlers.core.errors import JoinguardError
-from handlers.core.redrive import Filter
+from handlers.core.plan import Filter
 from handlers.core.summary import KEYS, Group, Reason, summarize
-from handlers.operate.options import AccountIdType, as_json, filtered, on_workbench
+from handlers.operate.options import as_json, filtered, on_workbench
 from handlers.operate.screens import (
     Cell,
     age,
@@ -22,16 +21,13 @@ from handlers.operate.screens import (
     browsed,
     grid,
     lines,
-    outcomes_table,
     sheet,
-    show,
     talk,
-    told_outcomes,
 )
 from handlers.operate.workbench import Workbench
 from schemas.act import Act
 from schemas.evidence import Evidence
-from schemas.outcome import Outcome, OutcomeStatus
+from schemas.outcome import Outcome
 
 
 @click.command("list")
@@ -122,7 +118,7 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
         letter = bench.pick(browsed(hand, "looking for it"), letter_id)
     now = bench.clock.now()
     outcome = bench.outcomes.of_events([letter.outcome_key]).get(letter.outcome_key) if letter.outcome_key else None
-    evidence = bench.evidence(outcome) if outcome else {}
+    evidence = bench.trail.evidence(outcome) if outcome else {}
     verdict = bench.preflight.would_fail(letter)
     attributes = {
         name: letter.says(name) or f"{len(each.get('BinaryValue', b''))} bytes"
@@ -143,7 +139,7 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
         "deleted by SQS": f"in {age(letter.deleted_at - now)}" if letter.deleted_at else None,
         "received here": letter.receives,
         "redriven": letter.redrives,
-        "history": [_deed(*acts) for acts in bench.history(letter)],
+        "history": [_deed(*acts) for acts in bench.trail.history(letter)],
         "attributes": attributes,
         "outcome": json.loads(outcome.model_dump_json(exclude_none=True)) if outcome else None,
         "evidence": [_proof(key, each) for key, each in evidence.items()],
@@ -178,45 +174,3 @@ def _deed(intended: Act, done: Act | None) -> str:
 def _proof(key: str, evidence: Evidence) -> str:
     results = ", ".join(f"{policy.policy_id} {policy.result}" for policy in evidence.policies)
     return f"{evidence.recorded_at:%Y-%m-%d %H:%M}Z {evidence.status}{f': {results}' if results else ''} ({key})"
-
-
-@click.command("outcome")
-@click.argument("account_id", metavar="ACCOUNT", type=AccountIdType())
-@as_json
-@on_workbench
-def outcome_of(bench: Workbench, account_id: str, *, machine: bool) -> None:
-    """Show what is true now of one account: what it carries, its joins, when, evidence."""
-    found = sorted(bench.outcomes.of_account(account_id), key=lambda each: each.event_time)
-    carried: list[str] | None = None
-    try:
-        carried = sorted(bench.organization.attached_policies(account_id))
-        missing = sorted(set(bench.policy_ids) - set(carried))
-        verdict = f"lacks {', '.join(missing)}" if missing else "carries every policy it must"
-    except JoinguardError as error:
-        missing, verdict = [], f"what it carries now cannot be told ({error.fault.code}): {error.fault.message}"
-    if machine:
-        events = told_outcomes(found)
-        as_line({"account": account_id, "carries": carried, "missing": missing, "verdict": verdict, "events": events})
-        return
-    good = carried is not None and not missing
-    show.print(Text.assemble(f"{account_id} ", (verdict, "green" if good else "red")))
-    outcomes_table(found, f"Events of {account_id}")
-
-
-@click.command("outcomes")
-@click.option(
-    "--status",
-    type=click.Choice([OutcomeStatus.FAILED, OutcomeStatus.RETRYING]),
-    default=OutcomeStatus.FAILED,
-    show_default=True,
-    help="Which.",
-)
-@as_json
-@on_workbench
-def outcomes_of_many(bench: Workbench, status: OutcomeStatus, *, machine: bool) -> None:
-    """Show all events that are not well, the longest unchanged first."""
-    found = list(bench.outcomes.failing(status))
-    if machine:
-        as_line(told_outcomes(found))
-    else:
-        outcomes_table(found, f"Events that are {status.value}")

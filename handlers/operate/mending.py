@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 import click
 
 from handlers.core.letters import DeadLetter, edited
-from handlers.core.redrive import Plan
+from handlers.core.plan import Plan
 from handlers.operate.acting import see_what_becomes
 from handlers.operate.options import AccountIdType, Age, acting, on_workbench
 from handlers.operate.planning import end, may

@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 
 import click
 
-from handlers.core.redrive import Filter
+from handlers.core.plan import Filter
 from handlers.operate.screens import as_line, moving_bar, talk
 from handlers.operate.workbench import Move, OperateError, Workbench
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from handlers.core.redrive import Plan
+from handlers.core.plan import Plan
 from handlers.operate.screens import as_line, talk, tell_plan, told_plan
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter
-from handlers.core.redrive import Plan
+from handlers.core.plan import Plan
 from schemas.outcome import Outcome, OutcomeStatus
 
 # Nothing that others wrote is taken for markup.

@@ -1,9 +1,8 @@
 """The wiring of the operator's tool: from a stack's name to everything that it works with."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from random import Random, SystemRandom
 from typing import Any, TypeVar
@@ -11,7 +10,6 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import ValidationError
 
 from handlers.aws.archive import S3Archive
 from handlers.aws.moves import Move, SqsMoves
@@ -26,12 +24,12 @@ from handlers.core.errors import redact
 from handlers.core.following import Following
 from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter, backup
+from handlers.core.plan import is_meant
 from handlers.core.preflight import Preflight
-from handlers.core.redrive import Redrive, is_meant
+from handlers.core.redrive import Redrive
 from handlers.core.timing import patiently
-from schemas.act import Act, Action, LetterDigest
-from schemas.evidence import Evidence
-from schemas.outcome import Outcome
+from handlers.core.trail import Trail
+from schemas.act import Action, LetterDigest
 
 T = TypeVar("T")
 
@@ -106,6 +104,11 @@ class Workbench:
             message = f"no letter {name} waits; `list` names some of each group, `list --json` more"
         raise OperateError(message)
 
+    @property
+    def trail(self) -> Trail:
+        """What is on record."""
+        return Trail(self.archive, self.clock)
+
     def begin(self, action: Action, reason: str, letters: Sequence[LetterDigest]) -> Deed:
         """Put an act on record before it is done."""
         return Deed.begin(self.archive, self.clock, self._actor, action, reason, letters)
@@ -115,52 +118,6 @@ class Workbench:
         until = self.clock.now() + self.backups_kept_for
         self.archive.keep(deed.backup_key, "\n".join(map(backup, letters)).encode(), mode=self.lock_mode, until=until)
         return deed.backup_key
-
-    def evidence(self, outcome: Outcome) -> dict[str, Evidence]:
-        """Return the evidence of an event by key, the first attempt's first."""
-        keys = self.archive.under(f"evidence/{outcome.event_time:%Y/%m/%d}/{outcome.event_id}/")
-        return {key: Evidence.model_validate_json(self.archive.read(key)) for key in keys}
-
-    def history(self, letter: DeadLetter) -> list[tuple[Act, Act | None]]:
-        """Return what operators meant to do and did to a letter of this body or event since it was first seen."""
-        digest = letter.digest()
-        names = {digest.body_sha256, digest.event_id} - {None}
-        return [
-            acts
-            for acts in self._acts_since(letter.first_seen.date())
-            if any({each.body_sha256, each.event_id} & names for each in acts[0].letters)
-        ]
-
-    def restored_since(self, letters: Sequence[DeadLetter], backup_key: str) -> set[str]:
-        """Return the message ids of those letters that were brought back since their backup was made."""
-        found = re.search(r"[0-9]{4}/[0-9]{2}/[0-9]{2}", backup_key)
-        day = datetime.strptime(found[0], "%Y/%m/%d").replace(tzinfo=UTC).date() if found else self.clock.now().date()
-        theirs = {letter.message_id for letter in letters}
-        return theirs & {
-            each.message_id
-            for _, done in self._acts_since(day)
-            if done and done.action == "restore"
-            for each in done.letters
-            if each.result == "restored" and each.message_id
-        }
-
-    def _acts_since(self, day: date) -> Iterator[tuple[Act, Act | None]]:
-        """Yield what was intended since a day, and what came of it where that is known, the oldest first."""
-        found: list[tuple[Act, Act | None]] = []
-        while day <= self.clock.now().date():
-            acts = {key: self._act(key) for key in self.archive.under(f"acts/{day:%Y/%m/%d}/")}
-            for key, act in acts.items():
-                if act and act.phase == "intended":
-                    found.append((act, acts.get(key.replace("/intended.json", "/done.json"))))
-            day += timedelta(days=1)
-        yield from sorted(found, key=lambda acts: acts[0].recorded_at)
-
-    def _act(self, key: str) -> Act | None:
-        """Read an act; None where somebody else has put something there that is none."""
-        try:
-            return Act.model_validate_json(self.archive.read(key))
-        except ValidationError:
-            return None
 
     @cached_property
     def _actor(self) -> Actor:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from handlers.core.errors import RetryableError, fault
 from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter, Held
-from handlers.core.redrive import Filter, make_plan
+from handlers.core.plan import Filter, make_plan
 from schemas.outcome import OutcomeStatus
 from tests.desk import Desk, Killed, engine, letter, outcome, run
 from tests.fakes import NOON, joined
