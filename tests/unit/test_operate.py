@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from handlers.aws.moves import Move
-from handlers.core.errors import RetryableError, fault
+from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.letters import DeadLetter, restored
 from handlers.core.summary import KEYS
 from handlers.operate import screens
@@ -24,7 +24,7 @@ from schemas.act import Act
 from schemas.evidence import Pseudonym
 from tests.desk import Desk, Killed, letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, POLICIES
-from tests.unit.test_preflight import preflight
+from tests.unit.test_preflight import FakeOrganization, preflight
 
 
 @dataclass
@@ -92,6 +92,7 @@ class Office:
     desk: Desk
     bucket: Bucket = field(default_factory=Bucket)
     moves: Moves = field(default_factory=Moves)
+    organization: FakeOrganization = field(default_factory=FakeOrganization)
 
     def bench(self) -> Workbench:
         parts: dict[str, Any] = {
@@ -105,7 +106,7 @@ class Office:
         }
         return Workbench(
             **parts,
-            preflight=preflight(),
+            preflight=preflight(self.organization),
             caller=Caller("arn:aws:iam::111111111111:user/x", "AIDAEXAMPLE:session"),
             policy_ids=POLICIES,
             organization_id=ORGANIZATION,
@@ -363,6 +364,29 @@ def test_what_others_wrote_is_not_taken_for_markup(by: str) -> None:
 
     assert told.exit_code == 0, told.exception
     assert "[bold]p-aaaaaaaa[/x] :smile:" in told.output
+
+
+def test_what_was_taken_out_of_a_message_shows_as_such() -> None:
+    at = office(letter())
+    at.organization.error = PermanentError(fault("AccessDeniedException", "arn:aws:iam::111111111111:user/x may not"))
+
+    assert (
+        "not found out: Organizations does not answer: AccessDeniedException: [arn] may not" in at.run("redrive").output
+    )
+
+
+def test_what_nobody_can_follow_is_no_success() -> None:
+    done = office(letter(1, body="{broken")).run("redrive", "--all", "--force", "--confirm", "--reason", "x")
+
+    assert done.exit_code == 1
+    assert "of 1 nobody can tell" in done.output
+
+
+def test_something_else_among_the_acts_keeps_nothing_from_being_shown() -> None:
+    at = office(letter())
+    at.bucket.objects["acts/2026/11/24/zz/intended.json"] = b"{}"
+
+    assert at.run("show", "m-1").exit_code == 0
 
 
 @pytest.mark.parametrize("arguments", [["redrive", "--id", "m-7"], ["drop", "--event", "nothing"]])
