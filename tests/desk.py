@@ -13,6 +13,7 @@ from handlers.core.following import Following
 from handlers.core.hand import Hand, Sent
 from handlers.core.letters import DeadLetter, Held
 from handlers.core.redrive import Redrive
+from handlers.core.timing import patiently
 from schemas.outcome import Fault, Outcome, OutcomeStatus
 from tests.fakes import ACCOUNT, NOON, FakeClock, joined
 
@@ -164,9 +165,13 @@ def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) 
     return Outcome.model_validate(told | changes)
 
 
+def empty_hand(desk: Desk) -> Hand:
+    return Hand(desk, desk.clock, lambda call: patiently(call, clock=desk.clock, rng=Random(1)))  # noqa: S311 - jitter
+
+
 def run(desk: Desk, letters: Sequence[DeadLetter] | None = None, **options: Any) -> Redrive:  # noqa: ANN401 - the engine's own
     """Take all letters in hand and put these back; all, where it is not said which."""
-    with Hand(desk, desk.clock) as hand:
+    with empty_hand(desk) as hand:
         found = list(hand.browse())
         redriver = engine(desk, hand, **options)
         redriver.run(found if letters is None else letters, lambda _: None)

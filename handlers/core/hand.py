@@ -1,15 +1,17 @@
 """Letters in hand: what is taken from the queues is given back, whatever happens in between."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self, TypeVar
 
 from handlers.core.errors import RetryableError
 from handlers.core.letters import DeadLetter, Held, Queue
 from handlers.core.ports import Clock
+
+T = TypeVar("T")
 
 #: After this, letters in hand are held on to anew; a third of the time that they stay in hand.
 HOLD_AGAIN: Final = timedelta(minutes=5)
@@ -51,6 +53,18 @@ class Post(Protocol):
         """Count the letters that are in somebody's hand."""
 
 
+class Patience(Protocol):
+    """Calls, and again while the connection is lost."""
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        """Return what the call returns in the end."""
+
+
+def impatiently(call: Callable[[], T]) -> T:
+    """Call once."""
+    return call()
+
+
 @dataclass
 class Hand:
     """All letters that this process has in hand.
@@ -62,6 +76,8 @@ class Hand:
 
     post: Post
     clock: Clock
+    #: For keeping, deleting and giving back.
+    patiently: Patience = impatiently
     #: About how many letters were in other hands when all were looked at: another operator's, or a look's that died.
     elsewhere: int = field(default=0, init=False)
     _held: dict[str, Held] = field(default_factory=dict, init=False)
@@ -103,12 +119,14 @@ class Hand:
         """
         now = self.clock.now()
         if self._held and self._since and now - self._since > HOLD_AGAIN:
-            self._held = {each.message_id: each for each in self.post.hold(list(self._held.values()))}
+            held = self.patiently(lambda: self.post.hold(list(self._held.values())))
+            self._held = {each.message_id: each for each in held}
             self._since = now
 
     def delete(self, letters: Iterable[DeadLetter]) -> list[str]:
         """Delete letters that are in hand; return the message ids of those that are gone."""
-        gone = self.post.delete([self._held[letter.message_id] for letter in letters if self.has(letter)])
+        held = [self._held[letter.message_id] for letter in letters if self.has(letter)]
+        gone = self.patiently(lambda: self.post.delete(held))
         for each in gone:
             self._held.pop(each.message_id, None)
         return [each.message_id for each in gone]
@@ -122,6 +140,8 @@ class Hand:
         self._give_back(set(self._held) - {letter.message_id for letter in letters})
 
     def _give_back(self, message_ids: Collection[str]) -> None:
-        given = [self._held.pop(each) for each in message_ids]
+        given = [self._held[each] for each in message_ids]
         if given:
-            self.post.release(given)
+            self.patiently(lambda: self.post.release(given))
+        for each in message_ids:
+            del self._held[each]

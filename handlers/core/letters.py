@@ -27,6 +27,7 @@ MOST_BYTES: Final = 1_048_576
 _POLICY: Final = re.compile(r"\bp-[0-9a-zA-Z_]{8,128}\b")
 
 Queue = Literal["dead letters", "undelivered"]
+Likeness = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,14 @@ class DeadLetter:
     def outcome_key(self) -> tuple[str, str] | None:
         """Account id and event id, under which its outcome lies; None where it cannot be read."""
         return (self.account_id or _NO_ACCOUNT, self.event_id) if self.event else None
+
+    @property
+    def likeness(self) -> Likeness:
+        """What stays the same when it is taken away and brought back: where it lay, its body, its attributes."""
+        attributes = sorted(
+            (name, sorted((key, str(value)) for key, value in each.items())) for name, each in self.attributes.items()
+        )
+        return self.queue, self.body, json.dumps(attributes)
 
     @property
     def weight(self) -> int:

@@ -62,7 +62,25 @@ class Plan:
     chosen: tuple[DeadLetter, ...]
     #: Letters that are meant and left out, with the reason.
     left_out: tuple[tuple[DeadLetter, str], ...] = ()
-    others: tuple[DeadLetter, ...] = ()
+    #: Message and event ids that were named and are not there.
+    missing: tuple[str, ...] = ()
+    #: About how many letters are in other hands.
+    elsewhere: int = 0
+    #: What could not be found out, in words.
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def leaves(self) -> bool:
+        """Whether something that may have been meant is left, whatever becomes of those that are chosen."""
+        return bool(self.left_out or self.missing or self.elsewhere)
+
+
+def select(letters: Iterable[DeadLetter], wanted: Filter, now: datetime) -> tuple[list[DeadLetter], tuple[str, ...]]:
+    """Return the letters that are meant, oldest first, the limit aside; and the names that mean none."""
+    meant = sorted((each for each in letters if wanted.matches(each, now)), key=lambda each: each.first_seen)
+    missing = [name for name in wanted.ids if not any(is_meant(each, name) for each in meant)]
+    missing += [name for name in wanted.events if not any(name in {each.event_id, each.origin} for each in meant)]
+    return meant, tuple(missing)
 
 
 def make_plan(  # noqa: PLR0913 - the options of a command
@@ -75,8 +93,7 @@ def make_plan(  # noqa: PLR0913 - the options of a command
     force: bool,
 ) -> Plan:
     """Choose the letters that are meant, oldest first; leave out what would only come back, unless forced."""
-    letters = list(letters)
-    meant = sorted((each for each in letters if wanted.matches(each, now)), key=lambda each: each.first_seen)
+    meant, missing = select(letters, wanted, now)
     chosen: list[DeadLetter] = []
     left_out: list[tuple[DeadLetter, str]] = []
     for letter in meant:
@@ -92,5 +109,4 @@ def make_plan(  # noqa: PLR0913 - the options of a command
             left_out.append((letter, problem))
         else:
             chosen.append(letter)
-    taken = {id(each) for each in [*chosen, *(each for each, _ in left_out)]}
-    return Plan(tuple(chosen), tuple(left_out), tuple(each for each in letters if id(each) not in taken))
+    return Plan(tuple(chosen), tuple(left_out), missing)

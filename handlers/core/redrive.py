@@ -102,7 +102,7 @@ class Redrive:
         return size if self._first_awaited else max(1, min(size, self.breaker - self.sent))
 
     def _put_back(self, batch: Sequence[DeadLetter]) -> None:
-        self._patiently(self.hand.keep)
+        self.hand.keep()
         ours = [each.redriven() for each in batch if self.hand.has(each)]
         self.became |= {each.message_id: "refused: no longer in hand" for each in batch if not self.hand.has(each)}
         sent: Sent = self._patiently(lambda: self.hand.post.send("joins", ours))
@@ -111,7 +111,7 @@ class Redrive:
         self.sent += len(sent.taken)
         self.unfollowed += sum(each.outcome_key is None for each in sent.taken)
         self.following.follow(sent.taken)
-        gone = self._patiently(lambda: self.hand.delete(sent.taken))
+        gone = self.hand.delete(sent.taken)
         self.became |= dict.fromkeys(gone, "deleted")
         self.deleted += len(gone)
 
@@ -131,7 +131,7 @@ class Redrive:
         until = self.clock.now() + FIRST
         while self.following.undecided and self.clock.now() < until:
             self.clock.sleep(_BETWEEN_LOOKS)
-            self._patiently(self.hand.keep)
+            self.hand.keep()
             self._look()
         if self.following.undecided and not self.following.decided:
             self.stopped = (
@@ -147,7 +147,7 @@ class Redrive:
             if self.clock.now() >= until:
                 self.stopped = "joins have been waiting for a quarter of an hour: is the worker on? (`make status`)"
                 return
-            self._patiently(self.hand.keep)
+            self.hand.keep()
             self.clock.sleep(2)
 
     def _look(self) -> None:

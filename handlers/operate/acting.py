@@ -1,6 +1,7 @@
 """Commands that move letters: dry without --confirm and --reason, on record before and after."""
 
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import click
@@ -10,7 +11,7 @@ from handlers.core.redrive import Redrive
 from handlers.operate.moving import move
 from handlers.operate.options import Age, Rate, acting, filtered, limited, on_workbench
 from handlers.operate.planning import end, may, tell
-from handlers.operate.screens import advancing, browsed, talk
+from handlers.operate.screens import advancing, browsed, pace_told, talk
 from handlers.operate.workbench import OperateError, Workbench
 
 
@@ -74,19 +75,19 @@ def redrive(  # noqa: PLR0913, PLR0917 - the options of a command
             force=force,
         )
         hand.release_all_but(plan.chosen)
-        tell(plan, "redriven", len(plan.chosen) / pace if pace else None, machine=machine)
-        for unknown in bench.preflight.unknown:
-            talk.print(f"not found out: {unknown}", style="yellow")
-        named = bool(wanted.ids or wanted.events)
-        if not may(plan, reason, machine=machine, named=named, elsewhere=hand.elsewhere):
+        plan = replace(plan, elsewhere=hand.elsewhere, unknown=tuple(bench.preflight.unknown))
+        tell(plan, "redriven", machine=machine)
+        if plan.chosen:
+            talk.print(pace_told(len(plan.chosen), pace, bench.pace))
+        if not may(plan, reason, machine=machine):
             return
         engine = bench.redriver(hand, rate=pace, breaker=breaker, tell=talk.print)
         act_id = _put_back(bench, engine, plan, reason or "", wait)
     end(plan, act_id, engine.results, _summary(plan, engine), machine=machine)
     if engine.stopped:
         raise OperateError(engine.stopped)
-    well = engine.deleted == len(plan.chosen) and not plan.left_out and not engine.dead and not engine.unfollowed
-    sys.exit(0 if well else 1)
+    well = engine.deleted == len(plan.chosen) and not engine.dead and not engine.unfollowed
+    sys.exit(0 if well and not plan.leaves else 1)
 
 
 def _put_back(bench: Workbench, engine: Redrive, plan: Plan, reason: str, wait: timedelta) -> str:

@@ -1,13 +1,14 @@
 """Commands that take letters away and bring them back: dry without --confirm and --reason, on record."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 import click
 
-from handlers.core.letters import DeadLetter, restored
-from handlers.core.plan import Filter, Plan
+from handlers.core.letters import DeadLetter, Likeness, restored
+from handlers.core.plan import Filter, Plan, select
 from handlers.operate.options import acting, filtered, limited, on_workbench
 from handlers.operate.planning import end, may, tell
 from handlers.operate.screens import advancing, browsed, talk
@@ -25,14 +26,12 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
         message = "say which letters: a filter or --id is needed to drop"
         raise click.UsageError(message)
     with bench.hand() as hand:
-        now = bench.clock.now()
-        found = [each for each in browsed(hand, "looking into both queues") if wanted.matches(each, now)]
-        chosen = sorted(found, key=lambda each: each.first_seen)[: wanted.limit]
+        meant, missing = select(browsed(hand, "looking into both queues"), wanted, bench.clock.now())
+        chosen = meant[: wanted.limit]
         hand.release_all_but(chosen)
-        plan = Plan(tuple(chosen))
+        plan = Plan(tuple(chosen), missing=missing, elsewhere=hand.elsewhere)
         tell(plan, "dropped", machine=machine)
-        named = bool(wanted.ids or wanted.events)
-        if not may(plan, reason, machine=machine, named=named, elsewhere=hand.elsewhere):
+        if not may(plan, reason, machine=machine):
             return
         with bench.begin("drop", reason or "", [letter.digest() for letter in chosen]) as deed:
             kept = bench.back_up(deed, chosen)
@@ -41,24 +40,26 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
             try:
                 with advancing("dropping", len(chosen)) as advance:
                     for batch in _in_tens(chosen):
-                        bench.patiently(hand.keep)
-                        gone = bench.patiently(partial(hand.delete, batch))
+                        hand.keep()
+                        gone = hand.delete(batch)
                         became |= dict.fromkeys(gone, "dropped")
                         advance(len(gone))
             finally:
                 deed.results, deed.became = {"dropped": len(became)}, became
     end(plan, deed.act.act_id, deed.results, f"{len(became):,} dropped", machine=machine)
-    sys.exit(0 if len(became) == len(chosen) else 1)
+    sys.exit(0 if len(became) == len(chosen) and not plan.leaves else 1)
 
 
 @click.command()
 @click.argument("key")
 @acting
+@click.option("--force", is_flag=True, help="Also while letters are in other hands, and perhaps some of these.")
 @on_workbench
-def restore(bench: Workbench, key: str, reason: str | None, *, machine: bool) -> None:
+def restore(bench: Workbench, key: str, reason: str | None, *, force: bool, machine: bool) -> None:
     """Put the letters of a backup where they lay, as they were.
 
-    KEY is what `drop` or `edit` said. Letters that lie there still, and those that were restored before, are left out.
+    KEY is what `drop` or `edit` said. Letters that lie there still or again, and those of which it is on record that
+    they were restored, are left out.
     """
     try:
         letters = [restored(line) for line in bench.archive.read(key).decode().splitlines()]
@@ -66,13 +67,13 @@ def restore(bench: Workbench, key: str, reason: str | None, *, machine: bool) ->
         message = f"{key} is no backup; `drop` and `edit` say the keys of theirs"
         raise OperateError(message) from error
     with bench.hand() as hand:
-        there = {letter.message_id for letter in browsed(hand, "looking into both queues")}
-        before = bench.trail.restored_since(letters, key)
-    left_out = [(each, "it lies there still") for each in letters if each.message_id in there]
-    left_out += [(each, "it was restored before") for each in letters if each.message_id in before - there]
-    plan = Plan(tuple(each for each in letters if each.message_id not in there | before), tuple(left_out))
+        there = Counter(letter.likeness for letter in browsed(hand, "looking into both queues"))
+    plan = _restoring(letters, there, bench.trail.restored_since(letters, key), hand.elsewhere)
     tell(plan, "restored", machine=machine)
-    if not may(plan, reason, machine=machine, elsewhere=hand.elsewhere):
+    if plan.elsewhere and plan.chosen and reason and not force:
+        message = "some of these may be in other hands, and would be there twice: again within 15 minutes, or --force"
+        raise OperateError(message)
+    if not may(plan, reason, machine=machine):
         return
     with bench.begin("restore", reason or "", [letter.digest() for letter in plan.chosen]) as deed:
         became: dict[str, str] = {}
@@ -89,6 +90,21 @@ def restore(bench: Workbench, key: str, reason: str | None, *, machine: bool) ->
             deed.results, deed.became = {"restored": done}, became
     end(plan, deed.act.act_id, deed.results, f"{done:,} restored; `list` shows them", machine=machine)
     sys.exit(0 if done == len(plan.chosen) else 1)
+
+
+def _restoring(letters: Sequence[DeadLetter], there: Counter[Likeness], before: set[str], elsewhere: int) -> Plan:
+    """Leave out what lies there, each as often as it does, and what is on record as restored."""
+    left = Counter(there)
+    chosen, left_out = [], []
+    for letter in letters:
+        if left[letter.likeness]:
+            left[letter.likeness] -= 1
+            left_out.append((letter, "it lies there"))
+        elif letter.message_id in before:
+            left_out.append((letter, "it was restored before"))
+        else:
+            chosen.append(letter)
+    return Plan(tuple(chosen), tuple(left_out), elsewhere=elsewhere)
 
 
 def _in_tens(letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:

@@ -6,7 +6,7 @@ import uuid
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import click
 
@@ -15,14 +15,11 @@ from handlers.core.plan import Plan
 from handlers.operate.acting import see_what_becomes
 from handlers.operate.options import AccountIdType, Age, acting, on_workbench
 from handlers.operate.planning import end, may
-from handlers.operate.screens import as_line, browsed, difference, talk
+from handlers.operate.screens import as_line, browsed, difference, say_unknown, talk
 from handlers.operate.workbench import OperateError, Workbench
 from schemas.act import LetterDigest
 from schemas.events import JoinRequest
 from schemas.intake import InvalidEventError
-
-#: How the files begin that keep what was not sent.
-_KEPT: Final = "joinguard-"
 
 
 @click.command()
@@ -44,7 +41,7 @@ def edit(  # noqa: PLR0913 - the options of a command
 ) -> None:
     """Open a letter's body in $EDITOR, check it, show the difference, send it back.
 
-    What is not sent, because it cannot be read or for want of --confirm, is kept in a file for --body.
+    What is not sent, because it cannot be read or for want of --confirm, is kept in a file for --body until it is.
     """
     with bench.hand() as hand:
         letter = bench.pick(browsed(hand, "looking for it"), letter_id)
@@ -53,16 +50,21 @@ def edit(  # noqa: PLR0913 - the options of a command
         difference(letter.body, changed.body)
         problem = changed.stuck or (None if force else bench.preflight.would_fail(changed))
         different = changed.body != letter.body
-        plan = Plan((changed,) if different and not problem else (), ((changed, problem),) if problem else ())
+        plan = Plan(
+            (changed,) if different and not problem else (),
+            ((changed, problem),) if problem else (),
+            unknown=tuple(bench.preflight.unknown),
+        )
+        say_unknown(plan.unknown)
         if problem:
             talk.print(f"it would only come back: {problem}", style="yellow")
         if different and not (plan.chosen and reason):
-            talk.print(f"`edit {letter_id} --body {_kept(changed.body)}` takes it from there")
+            talk.print(f"`edit {letter_id} --body {_kept(changed.body, body)}` takes it from there")
         if not may(plan, reason, machine=machine):
             return
         hand.keep()
         if not hand.has(letter):
-            message = f"the letter is not in hand any more; its new body is kept in {_kept(changed.body)}"
+            message = f"the letter is not in hand any more; its new body is kept in {_kept(changed.body, body)}"
             raise OperateError(message)
         with bench.begin("edit", reason or "", [letter.digest(), changed.digest()]) as deed:
             kept = bench.back_up(deed, [letter])
@@ -75,7 +77,7 @@ def edit(  # noqa: PLR0913 - the options of a command
                 deed.results, deed.became = engine.results, engine.fates
     fate = ", ".join(engine.fates.values()) or "left where it is"
     end(plan, deed.act.act_id, engine.results, fate, machine=machine)
-    if engine.deleted and body and Path(body.name).name.startswith(_KEPT):
+    if engine.deleted and body and Path(body.name).parent == _drawer():
         Path(body.name).unlink(missing_ok=True)
     sys.exit(0 if engine.deleted and not engine.dead else 1)
 
@@ -94,15 +96,23 @@ def _changed(letter: DeadLetter, letter_id: str, body: BinaryIO | None) -> DeadL
     except InvalidEventError as error:
         message = (
             f"the body still cannot be read: {error}. It is kept: correct it there and say "
-            f"`edit {letter_id} --body {_kept(text)}`"
+            f"`edit {letter_id} --body {_kept(text, body)}`"
         )
         raise OperateError(message) from error
 
 
-def _kept(body: str) -> str:
-    """Keep a body in a file that nobody else may read; return its name."""
-    with tempfile.NamedTemporaryFile("w", prefix=_KEPT, suffix=".json", delete=False, encoding="utf-8") as file:
-        file.write(body)
+def _drawer() -> Path:
+    """Return where bodies are kept that were not sent, each until it is; nobody else may read there."""
+    return Path(click.get_app_dir("joinguard")) / "edits"
+
+
+def _kept(text: str, body: BinaryIO | None) -> str:
+    """Return the name of the file that the body came from, or of one where it is kept."""
+    if body and Path(body.name).exists():
+        return body.name
+    _drawer().mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=_drawer(), suffix=".json", delete=False, encoding="utf-8") as file:
+        file.write(text)
     return file.name
 
 
@@ -114,11 +124,12 @@ def _kept(body: str) -> str:
 def enforce(bench: Workbench, account_id: str, reason: str | None, *, force: bool, machine: bool) -> None:
     """Ask for an account that no event told us about, as if it had joined now."""
     problem = bench.preflight.of_account(account_id)
+    say_unknown(bench.preflight.unknown)
     if problem:
         talk.print(f"it would fail: {problem}", style="yellow")
     if not reason or (problem and not force):
         if machine:
-            as_line({"done": False, "would_fail": problem})
+            as_line({"done": False, "would_fail": problem, "unknown": bench.preflight.unknown})
         why = "Nothing was done" if not reason else "Nothing was done; --force does it all the same"
         talk.print(why if reason else f'{why}; say --confirm --reason "…" to put a join request on the queue')
         sys.exit(1 if reason else 0)

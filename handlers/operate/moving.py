@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 import click
 
 from handlers.core.plan import Filter
-from handlers.operate.screens import as_line, moving_bar, talk
+from handlers.operate.screens import as_line, moving_bar, say_unknown, talk
 from handlers.operate.workbench import Move, OperateError, Workbench
 
 _RUNNING: Final = frozenset({"RUNNING", "CANCELLING"})
@@ -57,6 +57,7 @@ def _start(  # noqa: PLR0913 - the options of a command
             "`redrive` without --native takes them too"
         )
     problem = bench.preflight.cannot_attach
+    say_unknown(bench.preflight.unknown)
     if problem and not force:
         message = f"all of them would come back: {problem}. --force moves them all the same"
         raise OperateError(message)

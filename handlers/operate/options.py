@@ -101,7 +101,7 @@ as_json = click.option("--json", "machine", is_flag=True, help="For machines: JS
 
 
 def acting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --confirm and --reason, without which nothing is done; one without the other is wrong use."""
+    """Give a command --confirm and --reason, without which nothing is done; --confirm alone is wrong use."""
 
     @click.option("--confirm", is_flag=True, help="Really do it.")
     @click.option("--reason", help="Why; goes on record, with account ids, e-mail addresses and ARNs taken out.")

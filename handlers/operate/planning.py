@@ -3,26 +3,27 @@
 import sys
 
 from handlers.core.plan import Plan
-from handlers.operate.screens import as_line, talk, tell_plan, told_plan
+from handlers.operate.screens import as_line, say_unknown, talk, tell_plan, told_plan
 
 
-def tell(plan: Plan, what: str, seconds: float | None = None, *, machine: bool) -> None:
-    """Print a plan; machines get it together with what came of it."""
+def tell(plan: Plan, what: str, *, machine: bool) -> None:
+    """Print a plan, and what could not be found out; machines get it together with what came of it."""
     if not machine:
-        tell_plan(plan, what, seconds)
+        tell_plan(plan, what)
+    say_unknown(plan.unknown)
 
 
-def may(plan: Plan, reason: str | None, *, machine: bool, named: bool = False, elsewhere: int = 0) -> bool:
+def may(plan: Plan, reason: str | None, *, machine: bool) -> bool:
     """Tell whether a plan is to be carried out; say so where it is not.
 
-    Exits with 1 where it was to be carried out and letters are left: left out, in other hands, or `named` and gone.
+    Exits with 1 where it was to be carried out and something is left.
     """
     if plan.chosen and reason:
         return True
     if machine:
-        as_line(told_plan(plan, elsewhere) | {"done": False})
+        as_line(told_plan(plan) | {"done": False})
     talk.print("nothing to do" if not plan.chosen else 'Nothing was done; say --confirm --reason "…" to do it')
-    if reason and (plan.left_out or named or elsewhere):
+    if reason and plan.leaves:
         sys.exit(1)
     return False
 

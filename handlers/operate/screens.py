@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,8 +24,11 @@ from schemas.outcome import Outcome, OutcomeStatus
 # Nothing that others wrote is taken for markup.
 talk: Final = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 show: Final = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False, emoji=False)
-#: Below so many columns, cells stand under each other.
-_NARROW: Final = 90
+#: No column but the last is wider; and where less is left for that, cells stand under each other.
+_WIDEST: Final = 24
+_ENOUGH: Final = 40
+#: Between two columns.
+_GAP: Final = 2
 _COLOURS: Final = {
     OutcomeStatus.ENFORCED: "green",
     OutcomeStatus.FAILED: "red",
@@ -36,29 +40,36 @@ _COLOURS: Final = {
 Cell = str | Text | Group
 
 
-def grid(title: str, columns: Sequence[str], cells: Iterable[Sequence[Cell]]) -> None:
+def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Print a table whose last column takes what width there is; where there is little, cells under each other."""
-    narrow = show.width < _NARROW
+    widths = [
+        min(_WIDEST, max(map(cell_len, [name, *(text for row in rows for text in _texts(row[place]))])))
+        for place, name in enumerate(columns[:-1])
+    ]
+    narrow = show.width - sum(widths) - _GAP * len(widths) < _ENOUGH
     made = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True, show_header=not narrow
     )
     if narrow:
         made.add_column(overflow="fold")
-        for row in cells:
+        for row in rows:
             named = zip(columns[:-1], row[:-1], strict=True)
             made.add_row(Group(*(_labelled(name, cell) for name, cell in named), row[-1], ""))
     else:
-        for number, name in enumerate(columns, 1):
-            last = number == len(columns)
-            made.add_column(name, overflow="fold", no_wrap=not last, ratio=1 if last else None)
-        for row in cells:
+        for name, width in zip(columns[:-1], widths, strict=True):
+            made.add_column(name, overflow="fold", width=width)
+        made.add_column(columns[-1], overflow="fold", ratio=1)
+        for row in rows:
             made.add_row(*row)
     show.print(made)
 
 
+def _texts(cell: Cell) -> list[str]:
+    return [str(each) for each in cell.renderables] if isinstance(cell, Group) else [str(cell)]
+
+
 def _labelled(name: str, cell: Cell) -> RenderableType:
-    texts = [str(each) for each in cell.renderables] if isinstance(cell, Group) else [str(cell)]
-    return Text(f"{name}: {', '.join(texts)}")
+    return Text(f"{name}: {', '.join(_texts(cell))}")
 
 
 def lines(*texts: str | Text) -> Group:
@@ -83,7 +94,7 @@ def _written(value: Any) -> str:  # noqa: ANN401 - anything that JSON knows
     return value if isinstance(value, str) else json.dumps(value, indent=1)
 
 
-def tell_plan(plan: Plan, what: str, seconds: float | None = None) -> None:
+def tell_plan(plan: Plan, what: str) -> None:
     """Print what would be done."""
     rows: list[list[Cell]] = []
     groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
@@ -96,17 +107,34 @@ def tell_plan(plan: Plan, what: str, seconds: float | None = None) -> None:
         note = Text(f"left out: {problem}", "yellow") if problem else ""
         rows.append([str(len(letters)), verdict, lines(Text(code, "bold"), why, note, Text(_ids(letters), "dim"))])
     grid(f"{_letters(len(plan.chosen))} to be {what}", ["letters", "plan", "why"], rows)
-    if seconds and plan.chosen:
-        talk.print(f"at the organization's pace this takes about {age(timedelta(seconds=seconds))}")
+    if plan.missing:
+        talk.print(f"not there: {', '.join(plan.missing)}", style="yellow")
 
 
-def told_plan(plan: Plan, elsewhere: int = 0) -> dict[str, Any]:
+def told_plan(plan: Plan) -> dict[str, Any]:
     """Return what would be done, for machines."""
     return {
-        "elsewhere": elsewhere,
         "chosen": [letter.message_id for letter in plan.chosen],
         "left_out": [{"id": letter.message_id, "code": letter.code, "why": why} for letter, why in plan.left_out],
+        "missing": plan.missing,
+        "elsewhere": plan.elsewhere,
+        "unknown": plan.unknown,
     }
+
+
+def say_unknown(unknown: Iterable[str]) -> None:
+    """Say what could not be found out."""
+    for each in unknown:
+        talk.print(f"not found out: {each}", style="yellow")
+
+
+def pace_told(letters: int, rate: float | None, pace: float) -> str:
+    """Say how long it takes to send so many letters at a rate, None for as fast as can be, and to handle them."""
+    handling = f"{age(timedelta(seconds=letters / pace))} at the organization's pace, {pace:g} a second"
+    if rate == pace:
+        return f"this takes about {handling}"
+    sending = f"sending takes about {age(timedelta(seconds=letters / rate))}" if rate else "as fast as SQS takes them"
+    return f"{sending}; handling them about {handling}"
 
 
 def _letters(number: int) -> str:

@@ -71,7 +71,7 @@ class Workbench:
 
     def hand(self) -> Hand:
         """Return an empty hand; use it as a context."""
-        return Hand(self.post, self.clock)
+        return Hand(self.post, self.clock, self.patiently)
 
     @property
     def pace(self) -> float:

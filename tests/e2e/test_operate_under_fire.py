@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -222,8 +224,22 @@ def test_letters_whose_answer_was_lost_are_told_and_come_again(fire: Fire) -> No
     second = fire.redrive()
 
     assert "10 more in other hands" in first.stderr
-    assert (first.returncode, second.returncode) == (0, 0)
+    assert (first.returncode, second.returncode) == (1, 0)
     assert fire.joins() == bodies
+
+
+def test_two_operators_at_once_send_each_letter_once(fire: Fire) -> None:
+    """What one has in hand, the other does not see."""
+    bodies = fire.fill()
+    fire.break_at("none")
+
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: fire.redrive(), range(2))
+
+    assert fire.joins() == bodies
+    assert fire.lying() == fire.lying("NotVisible") == 0
+    sent = [int(found) for done in (first, second) for found in re.findall(r"([0-9]+) sent and deleted", done.stderr)]
+    assert sum(sent) == LETTERS
 
 
 @pytest.mark.parametrize(

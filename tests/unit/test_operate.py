@@ -124,6 +124,13 @@ def office(*letters: Any, **told: Any) -> Office:  # noqa: ANN401 - letters, and
     return Office(Desk(list(letters), **told))
 
 
+@pytest.fixture(autouse=True)
+def drawer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the tool keeps bodies that were not sent."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config" / "joinguard" / "edits"
+
+
 SEND_ELSEWHERE = {"EDITOR": "sed -i s/event-1/event-9/"}
 
 
@@ -320,10 +327,56 @@ def test_what_was_restored_or_never_dropped_is_not_restored_again() -> None:
     first = at.run("restore", key, "--confirm", "--reason", "x")
     second = at.run("restore", key, "--confirm", "--reason", "x")
 
-    assert "it lies there still" in first.output
-    assert (first.exit_code, second.exit_code) == (0, 1)
-    assert "it was restored before" in second.output
-    assert sorted(each.body for each in at.desk.lying) == sorted(letter(number).body for number in range(1, 31))
+    assert "left out: it lies there" in first.output
+    assert "nothing to do" in second.output
+    at.desk.lying = at.desk.lying[:25]
+    third = at.run("restore", key, "--confirm", "--reason", "what went since was redriven")
+    assert "left out: it was restored before" in third.output
+    assert (first.exit_code, second.exit_code, third.exit_code) == (0, 1, 1)
+    assert len(at.desk.lying) == 25
+
+
+def test_a_restore_that_died_is_finished_by_doing_it_again() -> None:
+    """Nothing is on record of what it did, so the letters themselves tell."""
+    at = office(*(letter(number) for number in range(1, 31)), letter(31, body=letter(1).body))
+    key = at.run("drop", "--older-than", "1s", "--confirm", "--reason", "x").output
+    key = key.partition("`restore ")[2].partition("`")[0]
+    sends = 0
+
+    def at_step(step: str) -> None:
+        nonlocal sends
+        sends += step == "after sending"
+        if sends == 2:
+            at.bucket.refuses = True
+            raise Killed
+
+    at.desk.at = at_step
+    with pytest.raises(Killed):
+        at.run("restore", key, "--confirm", "--reason", "x")
+    assert len(at.desk.lying) == 20
+    at.bucket.refuses, sends = False, -100
+
+    again = at.run("restore", key, "--confirm", "--reason", "x")
+
+    assert again.exit_code == 0
+    assert len(at.desk.lying) == 31
+    assert sorted(each.body for each in at.desk.lying) == sorted(
+        [*(letter(n).body for n in range(1, 31)), letter(1).body]
+    )
+
+
+def test_nothing_is_restored_while_letters_are_in_other_hands_unless_forced() -> None:
+    """A drop that died has them in hand still, and they would be there twice."""
+    at = office(letter(1))
+    key = at.run("drop", "--id", "m-1", "--confirm", "--reason", "x").output.partition("`restore ")[2].partition("`")[0]
+    at.desk.in_hand = {"of the dead"}
+
+    refused = at.run("restore", key, "--confirm", "--reason", "x")
+    assert "within 15 minutes, or --force" in str(refused.exception)
+    assert at.desk.lying == []
+
+    at.run("restore", key, "--force", "--confirm", "--reason", "x")
+    assert len(at.desk.lying) == 1
 
 
 def test_a_lost_connection_does_not_end_a_drop_nor_a_restore() -> None:
@@ -395,6 +448,12 @@ def test_a_letter_that_is_named_and_not_there_is_a_failure(arguments: list[str])
 
     assert at.run(*arguments).exit_code == 0
     assert at.run(*arguments, "--confirm", "--reason", "x").exit_code == 1
+    together = at.run(
+        *arguments, arguments[1], "m-1" if arguments[1] == "--id" else "event-1", "--confirm", "--reason", "x"
+    )
+    assert together.exit_code == 1, "one is done, and one is not there"
+    assert f"not there: {arguments[2]}" in together.output
+    assert at.desk.lying == []
 
 
 def test_letters_in_other_hands_are_left_and_counted() -> None:
@@ -405,6 +464,11 @@ def test_letters_in_other_hands_are_left_and_counted() -> None:
 
     assert done.exit_code == 1
     assert json.loads(done.stdout)["elsewhere"] == 1
+
+    at.desk.lying = [letter(1)]
+    some = at.run("redrive", "--all", "--confirm", "--reason", "x", "--json")
+    assert some.exit_code == 1
+    assert (json.loads(some.stdout)["elsewhere"], json.loads(some.stdout)["done"]) == (1, True)
 
 
 def test_an_edit_that_would_only_come_back_is_not_sent_unless_forced() -> None:
@@ -443,7 +507,7 @@ def test_a_key_of_something_else_is_no_backup() -> None:
     assert "is no backup" in str(at.run("restore", "acts/x.json").exception)
 
 
-def test_what_an_editor_made_and_was_not_sent_is_kept(tmp_path: Path) -> None:
+def test_what_an_editor_made_and_was_not_sent_is_kept(tmp_path: Path, drawer: Path) -> None:
     at = office(letter())
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
@@ -459,7 +523,7 @@ def test_what_an_editor_made_and_was_not_sent_is_kept(tmp_path: Path) -> None:
     assert "no UTF-8" in str(at.run("edit", "m-1", "--body", str(binary)).exception)
     sent = at.run("edit", "m-1", "--body", kept, "--confirm", "--reason", "x")
     assert not Path(kept).exists(), "it holds account ids"
-
+    assert (Path(kept).parent, drawer.stat().st_mode & 0o777) == (drawer, 0o700)
     assert sent.exit_code == 0, sent.output
     [back] = at.desk.joins
     assert back.body == letter().body.replace("event-1", "event-9")
@@ -467,6 +531,17 @@ def test_what_an_editor_made_and_was_not_sent_is_kept(tmp_path: Path) -> None:
     assert restored(backup.decode()).body == letter().body
     assert at.desk.lying == []
     assert at.bucket.acts[-1].results["enforced"] == 1
+
+
+def test_a_file_of_the_operators_own_is_named_again_and_never_deleted(tmp_path: Path) -> None:
+    at = office(letter())
+    own = tmp_path / "joinguard-mine.json"
+    own.write_text(letter().body.replace("event-1", "event-9"))
+
+    dry = at.run("edit", "m-1", "--body", str(own))
+    assert f"--body {own}`" in dry.output
+    assert at.run("edit", "m-1", "--body", str(own), "--confirm", "--reason", "x").exit_code == 0
+    assert own.exists()
 
 
 def test_letters_are_told_apart_by_a_part_of_their_ids() -> None:

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.core.errors import RetryableError, fault
-from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter, Held
 from handlers.core.plan import Filter, make_plan
 from schemas.outcome import OutcomeStatus
-from tests.desk import Desk, Killed, engine, letter, outcome, run
+from tests.desk import Desk, Killed, empty_hand, engine, letter, outcome, run
 from tests.fakes import NOON, joined
 
 letters_ = st.lists(
@@ -48,7 +47,7 @@ def cut() -> RetryableError:
 def back_home(desk: Desk, wanted: Filter, *, force: bool) -> set[str]:
     """Do as the command does; return the ids of the letters that are meant."""
     chosen: set[str] = set()
-    with Hand(desk, desk.clock) as hand:
+    with empty_hand(desk) as hand:
         plan = make_plan(hand.browse(), wanted, now=NOON, max_redrives=3, would_fail=lambda _: None, force=force)
         chosen = {each.message_id for each in plan.chosen}
         hand.release_all_but(plan.chosen)
@@ -187,7 +186,7 @@ def test_where_nobody_handles_the_first_no_more_follow() -> None:
 
 def test_one_that_dies_now_and_then_does_not_stop_the_others() -> None:
     desk = Desk([letter(number) for number in range(1, 41)], dies=lambda each: each.message_id in {"m-3", "m-30"})
-    with Hand(desk, desk.clock) as hand:
+    with empty_hand(desk) as hand:
         redriver = engine(desk, hand, breaker=5, rate=1.0)
         redriver.run(list(hand.browse()), lambda _: None)
         redriver.await_all(timedelta(seconds=30), lambda _: None)
@@ -341,7 +340,7 @@ def test_a_letter_that_is_handed_out_twice_is_one_and_its_later_receipt_counts()
             return letters
 
     desk = Twice([])
-    with Hand(desk, desk.clock) as hand:
+    with empty_hand(desk) as hand:
         found = list(hand.browse())
         hand.delete(found)
 
