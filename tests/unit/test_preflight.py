@@ -3,70 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
-from handlers.core.preflight import LOOKED_AT, Account, Preflight
+from handlers.core.preflight import LOOKED_AT, Preflight
 from schemas.events import JoinRequest
 from tests.desk import letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, POLICIES, joined
-
-
-@dataclass
-class FakeOrganization:
-    enabled: bool = True
-    policies: Collection[str] = POLICIES
-    state: str | None = "ACTIVE"
-    carried: Collection[str] = ("p-FullAWSAccess",)
-    error: JoinguardError | None = None
-    asked: Counter[str] = field(default_factory=Counter)
-
-    def _ask(self, what: str) -> None:
-        self.asked[what] += 1
-        if self.error:
-            raise self.error
-
-    def scps_enabled(self) -> bool:
-        self._ask("enabled")
-        return self.enabled
-
-    def policy_arn(self, policy_id: str) -> str | None:
-        self._ask("policy")
-        return f"arn:policy/{policy_id}" if policy_id in self.policies else None
-
-    def account(self, account_id: str) -> Account | None:
-        self._ask("account")
-        return Account(f"arn:account/{account_id}", self.state) if self.state else None
-
-    def attached_policies(self, account_id: str) -> frozenset[str]:
-        self._ask("attached")
-        assert account_id
-        return frozenset(self.carried)
-
-
-@dataclass
-class FakePermissions:
-    refused: Collection[str] = ()
-    error: JoinguardError | None = None
-    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
-
-    def denied(self, action: str, resources: Sequence[str]) -> Collection[str]:
-        self.asked.append((action, tuple(resources)))
-        if self.error:
-            raise self.error
-        return [each for each in resources if each in self.refused]
-
-
-def preflight(
-    organization: FakeOrganization | None = None, permissions: FakePermissions | None = None, *, places: int = 10
-) -> Preflight:
-    asked = permissions or FakePermissions()
-    return Preflight(organization or FakeOrganization(), asked, POLICIES, ORGANIZATION, MANAGEMENT, places)
+from tests.office import FakeOrganization, FakePermissions, preflight
 
 
 def filled(number: int) -> list[str]:

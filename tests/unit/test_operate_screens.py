@@ -1,0 +1,119 @@
+"""What the operator is shown."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from handlers.core.errors import PermanentError, fault
+from handlers.core.summary import KEYS
+from handlers.operate import screens
+from handlers.operate.__main__ import cli
+from tests.desk import letter
+from tests.fakes import NOON
+from tests.office import office
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_every_command_explains_itself(name: str) -> None:
+    command = cli.commands[name]
+    told = CliRunner().invoke(command, ["--help"])
+
+    assert told.exit_code == 0
+    assert command.help
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+    assert any(option.name == "machine" for option in command.params), "--json is everywhere"
+
+
+@pytest.mark.parametrize("by", KEYS)
+def test_what_others_wrote_is_not_taken_for_markup(by: str) -> None:
+    event = json.loads(letter().body)
+    event["detail"]["eventName"] = "[/red]"
+    at = office(letter(1, body=json.dumps(event), why="[bold]p-aaaaaaaa[/x] :smile:", code="[/red]"))
+
+    told = at.run("list", "--by", by)
+
+    assert told.exit_code == 0, told.exception
+    assert "[bold]p-aaaaaaaa[/x] :smile:" in told.output
+
+
+def test_what_was_taken_out_of_a_message_shows_as_such() -> None:
+    at = office(letter())
+    at.organization.error = PermanentError(fault("AccessDeniedException", "arn:aws:iam::111111111111:user/x may not"))
+
+    assert (
+        "not found out: Organizations does not answer: AccessDeniedException: [arn] may not" in at.run("redrive").output
+    )
+
+
+def test_something_else_among_the_acts_keeps_nothing_from_being_shown() -> None:
+    at = office(letter())
+    at.bucket.objects["acts/2026/11/24/zz/intended.json"] = b"{}"
+
+    assert at.run("show", "m-1").exit_code == 0
+
+
+def test_letters_are_told_apart_by_a_part_of_their_ids() -> None:
+    at = office(letter(1, message_id="aaaaaaaa-1"), letter(2, message_id="aaaaaaaa-2"), letter(3))
+
+    assert "means 2 letters" in str(at.run("show", "aaaaaaaa").exception)
+    assert "no letter bbbbbbbb waits" in str(at.run("show", "bbbbbbbb").exception)
+    assert at.desk.in_hand == set()
+    shown = at.run("show", "event-3", "--json")
+    assert json.loads(shown.stdout)["message_id"] == "m-3"
+
+
+def test_show_tells_what_operators_did_to_a_letter() -> None:
+    at = office(letter(1, redrives=3), letter(2))
+    at.run("redrive", "--id", "m-2", "--confirm", "--reason", "another one")
+    at.desk.dies = lambda _: True
+    at.run("redrive", "--id", "m-1", "--force", "--confirm", "--reason", "tried too early")
+    at.desk.lying = [letter(1, redrives=4, message_id="new")]
+
+    shown = json.loads(at.run("show", "new", "--json").stdout)
+
+    [line] = shown["history"]
+    name = "acct-" + "0" * 32
+    assert line.endswith(f"redrive by AIDAEXAMPLE ({name}): tried too early (completed: 1 sent, 1 deleted, 1 failed)")
+    assert shown["outcome"]["status"] == "FAILED"
+
+
+def test_what_another_operator_has_in_hand_is_told() -> None:
+    at = office(letter(1))
+    at.desk.in_hand = {"of another"}
+
+    told = at.run("list")
+
+    assert "1 more in other hands" in told.output
+    assert at.desk.in_hand == {"of another"}
+
+
+def test_a_look_says_what_waits_and_where_to_go_on() -> None:
+    at = office(letter(1), letter(2, code="INVALID_EVENT", body="{", redrives=2))
+
+    told = at.run("list")
+
+    assert "2 letters wait" in told.output
+    assert "→ see who may send to the queue" in told.output
+    assert "redriven: 2" in told.output
+    groups = json.loads(at.run("list", "--json", "--code", "INVALID_EVENT").stdout)
+    assert [(group["letters"], group["ids"]) for group in groups] == [(1, ["m-2"])]
+    assert groups[0]["oldest"] == (NOON - timedelta(hours=2)).isoformat()
+    assert "no letter matches" in at.run("list", "--code", "x").output
+    assert "no letter waits" in office().run("list").output
+
+
+@pytest.mark.parametrize("width", [30, 60, 89, 90, 200])
+def test_nothing_is_cut_off_on_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screens.show, "_width", width)
+
+    told = office(letter(1, code="INVALID_EVENT", body="{")).run("list", "--by", "policy").output
+
+    words = set("".join(each if each.isprintable() else " " for each in told).split())
+    assert {"INVALID_EVENT", "p-aaaaaaaa", "unreadable", "not", "allowed"} <= words
+    assert "m-1" in words
+    assert all(len(line.rstrip()) <= width for line in told.splitlines() if "`" not in line)
