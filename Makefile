@@ -44,15 +44,15 @@ deploy forwarder delegation-policy status logs destroy:
 ##@ An operator at work (STACK=joinguard; runbook: RUNBOOK.md)
 
 .PHONY: dlq show redrive drop restore edit outcome outcomes enforce
-dlq: setup ## Show what waits in the dead letters, and why
-show: setup ## Show one letter whole (ARGS=ID)
-redrive: setup ## Put dead letters back; this and the next are dry unless ARGS='… --confirm --reason "…"'
-drop: setup ## Take letters away after a backup (ARGS="--id ID")
-restore: setup ## Bring a backup back (ARGS=KEY)
-edit: setup ## Mend a letter's body and send it (ARGS=ID)
-enforce: setup ## Ask for an account that no event told us about (ARGS=ACCOUNT)
-outcome: setup ## Show what is true now of one account (ARGS=ACCOUNT)
-outcomes: setup ## Show all events that are not well
+dlq: .venv/.made ## Show what waits in the dead letters, and why
+show: .venv/.made ## Show one letter whole (ARGS=ID)
+redrive: .venv/.made ## Put dead letters back; this and the next are dry unless ARGS='… --confirm --reason "…"'
+drop: .venv/.made ## Take letters away after a backup (ARGS="--id ID")
+restore: .venv/.made ## Bring a backup back (ARGS=KEY)
+edit: .venv/.made ## Mend a letter's body and send it (ARGS=ID)
+enforce: .venv/.made ## Ask for an account that no event told us about (ARGS=ACCOUNT)
+outcome: .venv/.made ## Show what is true now of one account (ARGS=ACCOUNT)
+outcomes: .venv/.made ## Show all events that are not well
 dlq: COMMAND = list
 dlq show redrive drop restore edit outcome outcomes enforce:
 	@$(RUN) -m handlers.operate --stack $(STACK) $(or $(COMMAND),$@) $(ARGS)
