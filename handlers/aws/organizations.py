@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from botocore.parsers import ResponseParserError
 
 from handlers.aws.faults import organizations_faults
-from handlers.core.preflight import Account
 from schemas.outcome import AttachmentResult
 
 if TYPE_CHECKING:
@@ -43,34 +42,6 @@ class OrganizationsDirectory:
             except self._client.exceptions.DuplicatePolicyAttachmentException:
                 return AttachmentResult.ALREADY_ATTACHED
         return AttachmentResult.ATTACHED
-
-
-class OrganizationsReader(OrganizationsDirectory):
-    """Ask what an operator wants to know before letters go back."""
-
-    def scps_enabled(self) -> bool:
-        """Tell whether service control policies are switched on in the root."""
-        with organizations_faults():
-            types = [kind for root in self._client.list_roots()["Roots"] for kind in root["PolicyTypes"]]
-        return ("SERVICE_CONTROL_POLICY", "ENABLED") in [(each["Type"], each["Status"]) for each in types]
-
-    def policy_arn(self, policy_id: PolicyId) -> str | None:
-        """Return a policy's ARN; None where there is none."""
-        with organizations_faults():
-            try:
-                return self._client.describe_policy(PolicyId=policy_id)["Policy"]["PolicySummary"]["Arn"]
-            except self._client.exceptions.PolicyNotFoundException:
-                return None
-
-    def account(self, account_id: AccountId) -> Account | None:
-        """Return a member account; None where it is no member."""
-        with organizations_faults():
-            try:
-                found = self._client.describe_account(AccountId=account_id)["Account"]
-            except self._client.exceptions.AccountNotFoundException:
-                return None
-            # `Status` was retired in September 2026.
-            return Account(arn=found["Arn"], state=str(found.get("State") or found.get("Status")))
 
 
 def _policies(page: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:

@@ -119,7 +119,7 @@ class Deed:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Write down what came of it, also after an error or an interrupt."""
-        if error is None or isinstance(error, SystemExit):
+        if error is None:
             self._end(self.ended)
             return
         # What went wrong matters more; an act without an end is known to have been cut off.

@@ -1,6 +1,6 @@
 """Letters in hand: what is taken from the queues is given back, whatever happens in between."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -94,9 +94,10 @@ class Hand:
         if error is None:
             self.release_all_but(())
             return
-        # What went wrong matters more; the letters are there again when their time in hand is over.
+        # What went wrong matters more, and nobody waits for a connection twice: the letters are there again when
+        # their time in hand is over.
         with suppress(RetryableError):
-            self.release_all_but(())
+            self.post.release(list(self._held.values()))
 
     def browse(self) -> Iterator[DeadLetter]:
         """Take every letter of both queues in hand and yield it, once."""
@@ -131,17 +132,11 @@ class Hand:
             self._held.pop(each.message_id, None)
         return [each.message_id for each in gone]
 
-    def release(self, letters: Iterable[DeadLetter]) -> None:
-        """Give letters back."""
-        self._give_back({letter.message_id for letter in letters} & set(self._held))
-
     def release_all_but(self, letters: Iterable[DeadLetter]) -> None:
         """Give all others back."""
-        self._give_back(set(self._held) - {letter.message_id for letter in letters})
-
-    def _give_back(self, message_ids: Collection[str]) -> None:
-        given = [self._held[each] for each in message_ids]
+        kept = {letter.message_id for letter in letters}
+        given = [held for message_id, held in self._held.items() if message_id not in kept]
         if given:
             self.patiently(lambda: self.post.release(given))
-        for each in message_ids:
-            del self._held[each]
+        for each in given:
+            del self._held[each.message_id]

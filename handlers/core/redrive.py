@@ -59,7 +59,8 @@ class Redrive:
                 self._give_way()
                 if self._tripped():
                     return
-                batch, left = left[: self._size()], left[self._size() :]
+                size = self._size()
+                batch, left = left[:size], left[size:]
                 self._put_back(batch)
                 progress(len(batch))
                 if batch[-1] is not letters[-1]:
@@ -139,16 +140,18 @@ class Redrive:
             )
 
     def _give_way(self) -> None:
-        if self.rate is None or self.stopped or self._patiently(self.hand.post.waiting) <= self.yield_above:
-            return
-        self.tell(f"more than {self.yield_above} joins wait, and they go first")
-        until = self.clock.now() + GIVE_WAY
-        while self._patiently(self.hand.post.waiting) > self.yield_above:
+        until = None
+        while self.rate is not None and not self.stopped and self._joins_wait():
+            if until is None:
+                self.tell(f"more than {self.yield_above} joins wait, and they go first")
+                until = self.clock.now() + GIVE_WAY
             if self.clock.now() >= until:
                 self.stopped = "joins have been waiting for a quarter of an hour: is the worker on? (`make status`)"
-                return
             self.hand.keep()
             self.clock.sleep(2)
+
+    def _joins_wait(self) -> bool:
+        return self._patiently(self.hand.post.waiting) > self.yield_above
 
     def _look(self) -> None:
         self._patiently(lambda: self.following.look(self.clock.now()))

@@ -49,7 +49,7 @@ class Commands(click.Group):
 def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None, poll: int) -> None:
     """See why accounts have not got their policies, and put right what can be put right.
 
-    Start with `list`. Nothing is changed without --confirm and --reason, and what is changed is on record for ever.
+    Start with `list`. Nothing is changed without --confirm and --reason, and what is changed goes on record.
     """
     ctx.obj = lambda: open_workbench(stack, profile, region, poll)
 

@@ -130,9 +130,11 @@ def enforce(bench: Workbench, account_id: str, reason: str | None, *, force: boo
     if not reason or (problem and not force):
         if machine:
             as_line({"done": False, "would_fail": problem, "unknown": bench.preflight.unknown})
-        why = "Nothing was done" if not reason else "Nothing was done; --force does it all the same"
-        talk.print(why if reason else f'{why}; say --confirm --reason "…" to put a join request on the queue')
-        sys.exit(1 if reason else 0)
+        if reason:
+            talk.print("Nothing was done; --force does it all the same")
+            sys.exit(1)
+        talk.print('Nothing was done; say --confirm --reason "…" to put a join request on the queue')
+        return
     request = JoinRequest(
         source="joinguard.operator",
         event_id=str(uuid.uuid4()),

@@ -60,7 +60,7 @@ def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> 
             made.add_column(name, overflow="fold", width=width)
         made.add_column(columns[-1], overflow="fold", ratio=1)
         for row in rows:
-            made.add_row(*row)
+            made.add_row(*(plain(each) if isinstance(each, str) else each for each in row))
     show.print(made)
 
 
@@ -69,12 +69,17 @@ def _texts(cell: Cell) -> list[str]:
 
 
 def _labelled(name: str, cell: Cell) -> RenderableType:
-    return Text(f"{name}: {', '.join(_texts(cell))}")
+    return plain(f"{name}: {', '.join(_texts(cell))}")
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Return a text that does nothing to the terminal: an event's name may hold control characters."""
+    return Text("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text), style)
 
 
 def lines(*texts: str | Text) -> Group:
     """Put texts under each other in one cell; empty ones are left out, and nothing in them is markup."""
-    return Group(*(each if isinstance(each, Text) else Text(each) for each in texts if each))
+    return Group(*(each if isinstance(each, Text) else plain(each) for each in texts if each))
 
 
 def sheet(title: str, told: dict[str, Any]) -> None:
@@ -84,7 +89,7 @@ def sheet(title: str, told: dict[str, Any]) -> None:
     made.add_column(overflow="fold")
     for name, value in told.items():
         if value not in (None, "", [], {}):
-            made.add_row(name, value if isinstance(value, Text) else Text(_written(value)))
+            made.add_row(name, value if isinstance(value, Text) else plain(_written(value)))
     show.print(made)
 
 
@@ -191,7 +196,7 @@ def difference(old: str, new: str) -> None:
     except ValueError:
         before, after = old, new
     for line in difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=2):
-        talk.print(Text(line, {"+": "green", "-": "red"}.get(line[0], "")))
+        talk.print(plain(line, {"+": "green", "-": "red"}.get(line[0], "")))
 
 
 def outcomes_table(found: Sequence[Outcome], title: str) -> None:

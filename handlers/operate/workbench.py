@@ -12,8 +12,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handlers.aws.archive import S3Archive
+from handlers.aws.inspection import OrganizationsReader
 from handlers.aws.moves import Move, SqsMoves
-from handlers.aws.organizations import OrganizationsReader
 from handlers.aws.outcomes import OutcomesReader
 from handlers.aws.permissions import IamPermissions
 from handlers.aws.post import SqsPost

@@ -108,3 +108,14 @@ def test_starting_imports_what_is_on_the_list_and_nothing_else(package: Path, tm
     assert {name for name in ours if not name.startswith(("_", "__"))} <= IMPORTED
     assert not modules & HEAVY
     assert len(modules) <= MODULES
+
+
+def test_the_function_loads_nothing_of_the_operators_tool() -> None:
+    """Its start is what an account without guardrails waits for."""
+    code = "import sys; import handlers.attach_policies; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - our own code
+
+    modules = set(done.stdout.split())
+    decisions = {name.removeprefix("handlers.core.") for name in modules if name.startswith("handlers.core.")}
+    assert decisions == {"attempt", "enforce", "errors", "ports", "timing"}
+    assert "schemas.act" not in modules

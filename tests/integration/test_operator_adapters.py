@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.stub import Stubber
 
+from handlers.aws.inspection import OrganizationsReader
 from handlers.aws.ledger import DynamoLedger
 from handlers.aws.moves import Move, SqsMoves
-from handlers.aws.organizations import OrganizationsReader
 from handlers.aws.outcomes import OutcomesReader
 from handlers.aws.permissions import IamPermissions
 from handlers.core.errors import PermanentError, RetryableError

@@ -15,7 +15,7 @@ from handlers.operate import screens
 from handlers.operate.__main__ import cli
 from tests.desk import letter
 from tests.fakes import NOON
-from tests.office import office
+from tests.office import SEND_ELSEWHERE, office
 
 
 @pytest.mark.parametrize("name", cli.commands)
@@ -117,3 +117,17 @@ def test_nothing_is_cut_off_on_a_narrow_terminal(width: int, monkeypatch: pytest
     assert {"INVALID_EVENT", "p-aaaaaaaa", "unreadable", "not", "allowed"} <= words
     assert "m-1" in words
     assert all(len(line.rstrip()) <= width for line in told.splitlines() if "`" not in line)
+
+
+@pytest.mark.parametrize("arguments", [["list", "--by", "event"], ["list"], ["show", "m-1"], ["edit", "m-1"]])
+def test_no_letter_commands_the_terminal(arguments: list[str]) -> None:
+    """SQS takes no control characters, but JSON may write them as escapes."""
+    event = json.loads(letter().body)
+    event["detail"]["eventName"] = "Accept\x1b[2J\x9b31mHandshake"
+    at = office(letter(1, body=json.dumps(event)))
+
+    told = at.run(*arguments, **SEND_ELSEWHERE)
+
+    assert told.exit_code == 0, told.exception
+    assert "Accept" in told.output
+    assert not {"\x1b", "\x9b"} & set(told.output)

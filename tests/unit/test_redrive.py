@@ -281,6 +281,25 @@ def test_a_lost_connection_is_waited_for_and_in_the_end_given_up() -> None:
     assert desk.in_hand == set()
 
 
+def test_who_is_interrupted_while_the_connection_is_lost_waits_no_more() -> None:
+    class Offline(Desk):
+        def release(self, letters: Sequence[Held]) -> None:
+            assert letters
+            raise cut()
+
+    desk = Offline([letter()])
+
+    def at(step: str) -> None:
+        if step == "before sending":
+            raise KeyboardInterrupt
+
+    desk.at = at
+    with pytest.raises(KeyboardInterrupt):
+        run(desk)
+
+    assert desk.clock.slept == []
+
+
 def test_a_refusal_is_not_waited_for() -> None:
     desk = Desk([letter()])
 
@@ -296,7 +315,7 @@ def test_a_refusal_is_not_waited_for() -> None:
 
 
 def test_live_joins_go_first() -> None:
-    desk, told = Desk([letter()], waits=[500, 500, 200, 51, 50]), list[str]()
+    desk, told = Desk([letter()], waits=[500, 200, 51, 50]), list[str]()
 
     run(desk, rate=10.0, tell=told.append)
 
