@@ -11,6 +11,10 @@ from pydantic.alias_generators import to_camel
 from schemas.ids import AccountId, EventId, OrganizationId
 from schemas.values import Moment, Text
 
+KNOWN_EVENT_NAMES = frozenset(
+    {"AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult", "MoveAccount", "JoinRequest"}
+)
+
 
 class _Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

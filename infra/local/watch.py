@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from boto3.dynamodb.conditions import Attr
 
-from handlers.aws.ledger import outcome
+from handlers.aws.rows import outcome
 from schemas.evidence import Evidence
 from schemas.outcome import OutcomeStatus
 

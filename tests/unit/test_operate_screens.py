@@ -77,7 +77,7 @@ def test_show_tells_what_operators_did_to_a_letter() -> None:
     shown = json.loads(at.run("show", "new", "--json").stdout)
 
     [line] = shown["history"]
-    name = "acct-" + "0" * 32
+    name = "prin-" + "0" * 32
     assert line.endswith(f"redrive by AIDAEXAMPLE ({name}): tried too early (completed: 1 sent, 1 deleted, 1 failed)")
     assert shown["outcome"]["status"] == "FAILED"
 
