@@ -117,6 +117,8 @@ class FakeDirectory:
 class FakeLedger:
     steps: Steps
     rows: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    #: Whether the next row is one that cannot be read.
+    replaced: bool = False
 
     def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
         return self.steps.take("begin", lambda: self._begin(event, now, lease_until))
@@ -152,6 +154,7 @@ class FakeLedger:
             frozenset(row.get("unclear", ())),
             row["event_time"],
             dict(row["announced"]),
+            replaced=self.replaced,
         )
 
     def _intend(self, event: Event, attempt: int, policies: Sequence[str], unclear: Collection[str]) -> None:

@@ -34,7 +34,8 @@ OTHER: Final = "333333333333"
 POLICIES: Final = ("p-aaaaaaaa", "p-bbbbbbbb", "p-cccccccc")
 #: More than any lease, less than an account is young.
 LATER: Final = 100
-CLAIMED: Final = {AttachmentResult.ATTACHED, AttachmentResult.UNKNOWN}
+ATTACHED: Final = AttachmentResult.ATTACHED
+CLAIMED: Final = {ATTACHED, AttachmentResult.UNKNOWN}
 
 
 class Killed(BaseException):
@@ -120,6 +121,8 @@ class Scenario:
     conflicts: int = 0
     #: Keys under which somebody put something before any worker.
     planted: set[str] = field(default_factory=set)
+    #: What others took off an account, or it lost when it left.
+    taken_off: set[tuple[str, str]] = field(default_factory=set)
     #: Outcomes that were looked at; nothing about them may change, and nothing does until they are begun anew.
     checked: set[tuple[str, str, int]] = field(default_factory=set)
 
@@ -194,9 +197,19 @@ class Scenario:
         handled = worker.step(order)
         if handled:
             self.conflicts += len(handled.conflicts)
-            self.told.append(f"{self.workers.index(worker)} ends: {handled.status} {handled.fault or ''}")
+            self.told.append(f"{number} ends: {handled.status} {handled.fault or ''}")
+            if handled.status is OutcomeStatus.FAILED and any(self.owed(handled)):
+                self.fails("FAILED, and earlier attempts are not proven")
         self.assert_rows()
         return handled
+
+    def owed(self, handled: Handled) -> Iterator[object]:
+        """Yield what is not proven of the attempts before one."""
+        pseudonyms = self.world.enforcer.tools.pseudonyms
+        for (account_id, event_id), row in self.world.ledger.rows.items():
+            this = event_id == handled.event_id and pseudonyms.of(account_id).value == handled.account
+            if this and row["attempts"] == handled.attempt:
+                yield from row["intents"]
 
     def finish(self, worker: Worker) -> Handled | None:
         handled = None
@@ -219,11 +232,12 @@ class Scenario:
         self.world.clock.pass_(passed)
 
     def others_act(self) -> None:
-        carried = self.world.directory.attached.get(self.rng.choice([ACCOUNT, OTHER]), [])
-        policy = self.rng.choice(POLICIES)
+        account_id, policy = self.rng.choice([ACCOUNT, OTHER]), self.rng.choice(POLICIES)
+        carried = self.world.directory.attached.get(account_id, [])
         self.told.append(f"others {'detach' if policy in carried else 'attach'} {policy}")
         if policy in carried:
             carried.remove(policy)
+            self.taken_off.add((account_id, policy))
         else:
             carried.append(policy)
 
@@ -240,7 +254,7 @@ class Scenario:
         attached, account_id = self.world.directory.attached, self.rng.choice([ACCOUNT, OTHER])
         self.told.append(f"{account_id} {'leaves' if account_id in attached else 'joins'}")
         if account_id in attached:
-            del attached[account_id]
+            self.taken_off |= {(account_id, policy) for policy in attached.pop(account_id)}
         else:
             attached[account_id] = ["p-FullAWSAccess"]
 
@@ -279,17 +293,20 @@ class Scenario:
         for account_id in (ACCOUNT, OTHER):
             if not set(POLICIES[:2]) <= set(self.world.directory.attached[account_id]):
                 self.fails(f"{account_id} lacks a policy")
-        claimed = Counter(self.claims())
+        claimed = Counter((account_id, policy) for account_id, policy, _ in self.claims())
+        certain = {(account_id, policy) for account_id, policy, result in self.claims() if result is ATTACHED}
         # An attempt says of a policy once that it was attached, however often others took it off meanwhile.
         made = Counter((account_id, policy) for account_id, policy, _ in set(self.world.directory.changes))
         for change, times in made.items():
             if claimed[change] < times:
                 self.fails(f"{change} was made by {times} attempts of ours and is claimed {claimed[change]} times")
+            if change not in self.taken_off and change not in certain:
+                self.fails(f"{change} is our change, has stayed, and nobody claims it")
         if self.conflicts and not self.planted:
             self.fails(f"{self.conflicts} conflicts, and nobody put anything there")
 
-    def claims(self) -> Iterator[tuple[str, str]]:
-        """Yield account and policy of all that evidence calls ours, or unknown; planted objects are none."""
+    def claims(self) -> Iterator[tuple[str, str, AttachmentResult]]:
+        """Yield account, policy and result of all that evidence calls ours, or unknown; planted objects are none."""
         pseudonyms = self.world.enforcer.tools.pseudonyms
         names = {pseudonyms.of(each): each for each in (ACCOUNT, OTHER)}
         for key, evidence in self.world.archive.objects.items():
@@ -297,7 +314,7 @@ class Scenario:
                 continue
             for policy in evidence.policies:
                 if policy.result in CLAIMED:
-                    yield names[evidence.account], policy.policy_id
+                    yield names[evidence.account], policy.policy_id, policy.result
 
     def fails(self, why: str) -> None:
         pytest.fail("\n".join([f"seed {self.seed}: {why}", *self.told, *self.records()]))

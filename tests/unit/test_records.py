@@ -253,6 +253,40 @@ def test_what_an_attempt_that_died_did_not_get_done_is_called_unknown_not_failed
     assert results(completed) == dict.fromkeys(POLICIES, ATTACHED)
 
 
+def test_a_call_of_an_attempt_that_died_may_land_after_the_next_one_has_looked() -> None:
+    world = World()
+    dies(world, "attach")
+    with pytest.raises(Killed):
+        world.handle(joined())
+
+    def land(name: str, when: str) -> None:
+        if (name, when) == ("read", "after"):
+            world.directory.attached[ACCOUNT].append(POLICIES[0])
+
+    world.steps.at = land
+
+    assert again(world).status is OutcomeStatus.ENFORCED
+    assert claims(world) == sorted(POLICIES)
+
+
+def test_an_attempt_that_outlives_its_lease_proves_what_it_did_by_itself() -> None:
+    world = World()
+
+    def overtaken(name: str, when: str) -> None:
+        if (name, when) == ("announce", "before"):
+            world.steps.at = lambda _name, _when: None
+            assert again(world).status is OutcomeStatus.ENFORCED
+
+    world.steps.at = overtaken
+    handled = world.handle(joined())
+
+    assert (handled.status, handled.fault and handled.fault.code) == (OutcomeStatus.RETRYING, "SUPERSEDED")
+    courses = {each.course: results(each) for each in world.proven()}
+    assert set(courses) == {"interrupted", "completed", "late"}
+    assert courses["late"] == dict.fromkeys(POLICIES, ATTACHED)
+    assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
+
+
 def test_a_request_is_handled_although_an_operator_used_the_same_id_before() -> None:
     world = World()
     request = {
