@@ -293,6 +293,11 @@ class Scenario:
         for account_id in (ACCOUNT, OTHER):
             if not set(POLICIES[:2]) <= set(self.world.directory.attached[account_id]):
                 self.fails(f"{account_id} lacks a policy")
+        if self.conflicts and not self.planted:
+            self.fails(f"{self.conflicts} conflicts, and nobody put anything there")
+        self.assert_changes_are_claimed()
+
+    def assert_changes_are_claimed(self) -> None:
         claimed = Counter((account_id, policy) for account_id, policy, _ in self.claims())
         certain = {(account_id, policy) for account_id, policy, result in self.claims() if result is ATTACHED}
         # An attempt says of a policy once that it was attached, however often others took it off meanwhile.
@@ -302,8 +307,6 @@ class Scenario:
                 self.fails(f"{change} was made by {times} attempts of ours and is claimed {claimed[change]} times")
             if change not in self.taken_off and change not in certain:
                 self.fails(f"{change} is our change, has stayed, and nobody claims it")
-        if self.conflicts and not self.planted:
-            self.fails(f"{self.conflicts} conflicts, and nobody put anything there")
 
     def claims(self) -> Iterator[tuple[str, str, AttachmentResult]]:
         """Yield account, policy and result of all that evidence calls ours, or unknown; planted objects are none."""
