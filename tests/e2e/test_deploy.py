@@ -76,10 +76,10 @@ class Console:
         return self.run("deploy", "--stage", stage, *self.options(), *arguments, answer=answer)
 
     def options(self) -> list[str]:
-        """Deploy what the stand-in understands, and look at it often."""
+        """Deploy what the stand-in understands, from the files as they are here, and look at it often."""
         template = self.folder / "template.yaml"
         template.write_text(understood((ROOT / "infra" / "template.yaml").read_text()))
-        return ["--pause", "1", "--template", str(template)]
+        return ["--pause", "1", "--allow-dirty", "--template", str(template)]
 
     def stacks(self) -> dict[str, str]:
         found = self.aws.client("cloudformation").describe_stacks()["Stacks"]
