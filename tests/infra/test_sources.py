@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.deploy.build import ROOT
+from infra.deploy.build import ROOT, build
 from infra.deploy.sources import BuildError, sources
 
 FILES = {
@@ -339,18 +339,29 @@ def test_a_repository_that_git_does_not_trust_is_refused_in_gits_own_words(
     assert "safe.directory" in said
 
 
-def test_make_build_says_what_differs_and_builds_nothing(archive: Path) -> None:
+def test_a_commit_gives_the_same_zip_in_every_checkout_and_a_dirty_tree_none(tmp_path: Path) -> None:
     """The command itself, on a checkout of its own."""
-    shutil.copytree(ROOT / "infra", archive / "infra", dirs_exist_ok=True)
-    git(archive, "init", "--quiet")
-    commit(archive)
-    write(archive / "handlers" / "worker.py", b"changed = True\n")
+    checkout = tmp_path / "another checkout"
+    for name in ("handlers", "schemas", "infra"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "uv.lock"):
+        shutil.copy(ROOT / name, checkout / name)
+    write(checkout / ".gitignore", b"__pycache__/\nbuild/\n")
+    git(checkout, "init", "--quiet")
+    commit(checkout)
+    write(checkout / "handlers" / ".env", b"SECRET=1\n")
+    command = [sys.executable, "-m", "infra.deploy", "build"]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "infra.deploy", "build"], cwd=archive, capture_output=True, text=True, check=False
-    )
+    built = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    zipped = checkout / built.stdout.partition(" ")[0]
+    ours = build(target=tmp_path / "ours.zip", allow_dirty=True).path
+    assert built.returncode == 0, built.stderr
+    assert zipped.read_bytes() == ours.read_bytes()
 
-    assert done.returncode == 1
-    assert "handlers/worker.py (changed)" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (archive / "build").exists()
+    zipped.unlink()
+    write(checkout / "handlers" / "worker.py", b"changed = True\n")
+    refused = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    assert refused.returncode == 1
+    assert "handlers/worker.py (untracked)" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not zipped.exists()
