@@ -107,7 +107,8 @@ help: ## Show this
 	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, and {sys.argv[1]} is {sys.version.split()[0]}; say make PYTHON=python3.x")' "$$PYTHON" >&2
 	@echo "setting up .venv" >&2
 	@"$$PYTHON" -m venv .venv >&2
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r infra/uv.txt >&2
+	@# Wheels only: building one would run what no hash pins.
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps -r infra/uv.txt >&2
 	@.venv/bin/uv sync --quiet --frozen --python $(RUN) >&2
 	@$(RUN) -c 'import os, shlex; print("#!/bin/sh\nPYTHONPATH={0} exec {0}/.venv/bin/python -m handlers.operate \"$$@\"".format(shlex.quote(os.getcwd())))' > .venv/bin/joinguard
 	@chmod +x .venv/bin/joinguard

@@ -25,11 +25,11 @@ NOT_CHECKED: Final = (
     ),
     "the retries and the dead-letter queue of the rule's target, and that the rule itself may send to the queues",
     (
-        "that nobody else may send to the queues holds here for users and roles; the keys that are printed here, which "
-        "are the root user's, are excepted, so that events can be put there by hand"
+        "that nobody else may send to the queues or write records holds here for users and roles; the keys that are "
+        "printed here, which are the root user's, are excepted, so that events can be put on the queues by hand"
     ),
     (
-        "whose session may send is compared by the name of the session's role, which AWS compares by the role's ARN; "
+        "whose session may do so is compared by the name of the session's role, which AWS compares by the role's ARN; "
         "so each session is excepted beside its role"
     ),
     "TLS only: the stand-in speaks plain HTTP, so these statements are taken out of its policies",

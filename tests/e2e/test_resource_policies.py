@@ -1,4 +1,4 @@
-"""The queues' real policies, enforced: IAM alone lets nobody send."""
+"""The real policies of queues and evidence, enforced: IAM alone lets nobody send a message or write a record."""
 
 from __future__ import annotations
 
@@ -103,6 +103,19 @@ def test_an_operator_who_looks_sends_to_no_queue(pipeline: Pipeline, queue: str)
 @pytest.mark.parametrize("queue", QUEUES)
 def test_with_the_keys_that_make_local_prints_messages_are_sent_by_hand(pipeline: Pipeline, queue: str) -> None:
     SENDS["one"](pipeline.aws.client("sqs"), pipeline.resource(queue))
+
+
+@pytest.mark.parametrize("folder", ["evidence", "acts", "backups"])
+def test_who_may_do_everything_by_iam_writes_no_record(
+    pipeline: Pipeline, administrator: dict[str, str], folder: str
+) -> None:
+    """Least of all before the worker does, under a key that can be foretold."""
+    s3 = pipeline.aws.client("s3", **administrator)
+
+    with pytest.raises(ClientError) as refused:
+        s3.put_object(Bucket=pipeline.at.evidence_bucket, Key=f"{folder}/x", Body=b"x", IfNoneMatch="*")
+
+    assert refused.value.response["Error"]["Code"] == "AccessDenied"
 
 
 @pytest.mark.usefixtures("quiet")
