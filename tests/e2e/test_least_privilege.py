@@ -170,7 +170,10 @@ ALLOWED: Final[dict[str, Callable[[Worker], object]]] = {
         w("s3").put_object(Bucket=w.at.evidence_bucket, Key="evidence/y", Body=b"x"),
         w("s3").head_object(Bucket=w.at.evidence_bucket, Key="evidence/y", ChecksumMode="ENABLED"),
     ),
-    "replace a row": lambda w: w("dynamodb").put_item(TableName=w.at.outcomes_table, Item=ITEM),
+    "replace a row": lambda w: (
+        w("dynamodb").put_item(TableName=w.at.outcomes_table, Item=ITEM),
+        w.pipeline.aws.client("dynamodb").delete_item(TableName=w.at.outcomes_table, Key=ITEM),
+    ),
     "derive a pseudonym": lambda w: w("kms").generate_mac(KeyId=w.key(), **MAC),
 }
 
