@@ -9,9 +9,10 @@ from typing import Final, Literal, Protocol, Self
 
 from pydantic import BaseModel
 
-from handlers.core.errors import RetryableError, redact, redact_words
+from handlers.core.errors import RetryableError
 from handlers.core.letters import GAVE_UP, DeadLetter
 from handlers.core.ports import Clock
+from handlers.core.redaction import redact, redact_words
 from schemas.act import Act, Action, LetterDigest
 from schemas.evidence import Pseudonym
 
