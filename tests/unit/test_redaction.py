@@ -71,6 +71,10 @@ def units(text: str) -> list[int]:
     return [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
 
 
+#: What is long and leaves little, so that more of the text is seen.
+LONG_ARN = f"arn:aws:s3:::{'b' * 86} "
+
+
 @st.composite
 def spelled(draw: st.DrawFn) -> tuple[str, str]:
     """An account id, and a way to write it."""
@@ -102,15 +106,23 @@ def test_no_account_id_survives_in_whatever_spelling(spelling: tuple[str, str], 
 
 
 @settings(deadline=None, max_examples=300)
-@given(spelled(), st.integers(0, 5000), st.sampled_from(["x", " ", "x ", "a@b ", "arn:aws:s3:::b ", "é", "-", "%41"]))
+@given(spelled(), st.integers(3900, 4000), st.sampled_from(["x", " ", "\u00e9", LONG_ARN, LONG_ARN.replace(" ", "_")]))
 def test_no_cut_leaves_a_part_of_an_account_id(spelling: tuple[str, str], length: int, filler: str) -> None:
     account_id, written = spelling
-    text = (filler * length)[:length] + "z" + written + " tail" * 1000
+    text = (filler * length)[:length] + " z" + written + " tail" * 1000
 
     cleaned = redact_words(text)
 
     assert len(cleaned) <= 1000
     assert account_id[:6] not in digits(cleaned)
+
+
+@pytest.mark.parametrize("length", range(3975, 4001))
+@pytest.mark.parametrize(("whole", "part"), [("john.doe@example.com", "john"), ("3456 7890 1234", "3456")])
+def test_no_cut_leaves_a_part(length: int, whole: str, part: str) -> None:
+    text = (LONG_ARN * 40)[:length] + f" {whole}" + " tail" * 1000
+
+    assert part not in redact(text)
 
 
 SPELLINGS = {
@@ -137,6 +149,8 @@ SPELLINGS = {
     "an address with its name in quotes": ('of "Doe, John" <john@example.com>', "of [e-mail]"),
     "an address in quotes": ('of "john doe"@example.com', "of [e-mail]"),
     "an address in HTML": ("john&commat;example&period;com", "[e-mail]"),
+    "an address in HTML in a URL": ("john%26commat%3Bexample.com", "[e-mail]"),
+    "an ARN in JSON in a URL": ("%5Cu0061rn:aws:iam::1:user/john", "[arn]"),
     "an address in JSON": ("\\u006aohn\\u0040example.com", "[e-mail]"),
 }
 
