@@ -99,7 +99,6 @@ NO_JOINS = {
     "a state that is unknown, which is not repeated": (invited(state=f"FOR {ACCOUNT}"), "another state"),
     "a creation that ended otherwise": (created(state=f"FOR {ACCOUNT}"), "something else"),
     "an error that is unknown": (with_detail(invited(), errorCode=f"E{ACCOUNT}"), "another error"),
-    "an error of another kind": (with_detail(invited(), errorCode={"code": "x"}), "another error"),
     "an error as CloudTrail writes others": (
         with_detail(invited(), errorCode="ConcurrentModificationException", responseElements=None),
         "the call failed: ConcurrentModificationException",
@@ -158,6 +157,8 @@ REFUSED = {
     "a handshake without action": (invited(action=None), f"{HANDSHAKE}.action"),
     "a creation without state": (created(state=None), "createAccountStatus.state"),
     "an event id that is no key": (with_detail(invited(), eventID="../../etc"), "detail.eventID"),
+    "an error code that is none": (with_detail(invited(), errorCode={"code": "x"}), "detail.errorCode: must be a text"),
+    "an error code that is a number": (with_detail(invited(), errorCode=404), "detail.errorCode: must be a text"),
     "no event id": (with_detail(invited(), eventID=None), "detail.eventID"),
     "another service's record": (with_detail(invited(), eventSource="iam.amazonaws.com"), "detail.eventSource"),
     "another source": (invited() | {"source": "aws.iam"}, "source: must be one of aws.organizations"),
