@@ -21,6 +21,8 @@ class Handled:
     status: OutcomeStatus
     event_id: str | None = None
     event_name: str | None = None
+    #: Where the event's time comes from, where that is not the event itself.
+    event_time_from: str | None = None
     #: The account's pseudonym.
     account: str | None = None
     attempt: int | None = None
@@ -55,7 +57,9 @@ class Enforcer:
         except OutOfTimeError as error:
             return self._again(message, Handled(OutcomeStatus.RETRYING, fault=error.fault), seconds=0)
         try:
-            event = read_event(message.body)
+            event = read_event(
+                message.body, management_account_id=self.tools.management_account_id, sent_at=message.sent_at
+            )
         except InvalidEventError as error:
             handled = Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", str(error)))
         else:
@@ -75,6 +79,8 @@ class Enforcer:
         try:
             event = event.model_copy(update={"event_name": event_name(event, tools.pseudonyms)})
             known = replace(known, event_id=reference(event, tools.pseudonyms), event_name=event.event_name)
+            if event.event_time_from != "event":
+                known = replace(known, event_time_from=event.event_time_from)
             if isinstance(event, Join):
                 known = replace(known, account=tools.pseudonyms.of(event.account_id).value)
             begun = tools.ledger.begin(event, now=tools.clock.now(), lease_until=turn.lease_until)
