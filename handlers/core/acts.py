@@ -8,9 +8,10 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Final, Literal, Protocol, Self
 
-from handlers.core.errors import RetryableError, fault, redact, redact_words
+from handlers.core.errors import RetryableError, fault
 from handlers.core.letters import GAVE_UP, DeadLetter
 from handlers.core.ports import Clock
+from handlers.core.redaction import redact, redact_words
 from schemas.act import Act, Action, LetterDigest
 from schemas.evidence import Pseudonym
 from schemas.ids import Sha256

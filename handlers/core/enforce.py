@@ -55,7 +55,9 @@ class Enforcer:
         except OutOfTimeError as error:
             return self._again(message, Handled(OutcomeStatus.RETRYING, fault=error.fault), seconds=0)
         try:
-            event = read_event(message.body)
+            event = read_event(
+                message.body, management_account_id=self.tools.management_account_id, sent_at=message.sent_at
+            )
         except InvalidEventError as error:
             handled = Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", str(error)))
         else:

@@ -20,12 +20,12 @@ from handlers.aws.post import SqsPost
 from handlers.aws.pseudonyms import KmsPseudonyms
 from handlers.clock import SystemClock
 from handlers.core.acts import Actor, Deed
-from handlers.core.errors import redact
 from handlers.core.following import Following
 from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter, backup
 from handlers.core.plan import is_meant
 from handlers.core.preflight import Preflight
+from handlers.core.redaction import redact
 from handlers.core.redrive import Redrive
 from handlers.core.timing import patiently
 from handlers.core.trail import Trail
