@@ -17,10 +17,11 @@ from handlers.operate.dropping import drop, restore
 from handlers.operate.looking import list_letters, show_letter
 from handlers.operate.mending import edit, enforce
 from handlers.operate.outcomes import outcome_of, outcomes_of_many
+from handlers.operate.terminal import Group, cleaned
 from handlers.operate.workbench import OperateError, open_workbench
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Commands whose failures are one clear line and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
@@ -28,10 +29,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OperateError as error:
-            raise click.ClickException(str(error)) from error
+            raise cleaned(click.ClickException(str(error))) from error
         except JoinguardError as error:
             message = f"{str(error).rstrip('.')}. {advice(error.fault.code)}"
-            raise click.ClickException(message) from error
+            raise cleaned(click.ClickException(message)) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,17 +1,15 @@
 """What the operator sees: tables, plans, progress. Data on stdout, talk on stderr."""
 
-import difflib
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
-import click
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -19,14 +17,18 @@ from rich.text import Text
 from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter
 from handlers.core.plan import Plan
+from handlers.core.ports import UnreadableRow
+from handlers.core.proofs import Proof, Verdict
+from handlers.operate.differences import differences
+from handlers.operate.terminal import plain, show, talk
 from schemas.outcome import Outcome, OutcomeStatus
 
-# Nothing that others wrote is taken for markup.
-talk: Final = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
-show: Final = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False, emoji=False)
 #: No column but the last is wider; and where less is left for that, cells stand under each other.
 _WIDEST: Final = 24
 _ENOUGH: Final = 40
+#: So many characters and lines of a value are shown.
+_LONGEST: Final = 65_536
+_MOST_LINES: Final = 1_000
 #: Between two columns.
 _GAP: Final = 2
 _COLOURS: Final = {
@@ -36,6 +38,16 @@ _COLOURS: Final = {
     OutcomeStatus.IGNORED: "dim",
 }
 
+
+_VERDICTS: Final = {
+    Verdict.VALID: "valid",
+    Verdict.MISSING: "MISSING: the outcome rests on it, and the bucket has none",
+    Verdict.DIFFERS: "DIFFERS from what was written there: somebody put another object in its place",
+    Verdict.ANOTHER_ACCOUNT: "of another account",
+    Verdict.ANOTHER_EVENT: "OF ANOTHER EVENT",
+    Verdict.UNREADABLE: "UNREADABLE: no evidence of ours, or more than ours can be",
+    Verdict.NOT_COMPARED: "not compared: the outcome has the SHA-256 of its last evidence only",
+}
 
 Cell = str | Text | Group
 
@@ -72,13 +84,8 @@ def _labelled(name: str, cell: Cell) -> RenderableType:
     return plain(f"{name}: {', '.join(_texts(cell))}")
 
 
-def plain(text: str, style: str = "") -> Text:
-    """Return a text that does nothing to the terminal: an event's name may hold control characters."""
-    return Text("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text), style)
-
-
 def lines(*texts: str | Text) -> Group:
-    """Put texts under each other in one cell; empty ones are left out, and nothing in them is markup."""
+    """Put texts under each other in one cell; empty ones are left out."""
     return Group(*(each if isinstance(each, Text) else plain(each) for each in texts if each))
 
 
@@ -89,7 +96,7 @@ def sheet(title: str, told: dict[str, Any]) -> None:
     made.add_column(overflow="fold")
     for name, value in told.items():
         if value not in (None, "", [], {}):
-            made.add_row(name, value if isinstance(value, Text) else plain(_written(value)))
+            made.add_row(name, value if isinstance(value, Text) else plain(_shortened(_written(value))))
     show.print(made)
 
 
@@ -97,6 +104,13 @@ def _written(value: Any) -> str:  # noqa: ANN401 - anything that JSON knows
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return "\n".join(value)
     return value if isinstance(value, str) else json.dumps(value, indent=1)
+
+
+def _shortened(text: str) -> str:
+    """Return as much of a text as somebody may want to read on a screen."""
+    shown = "\n".join(text[:_LONGEST].split("\n", _MOST_LINES)[:_MOST_LINES])
+    left = len(text) - len(shown)
+    return f"{shown}… ({left:,} more characters; --json tells all)" if left else text
 
 
 def tell_plan(plan: Plan, what: str) -> None:
@@ -109,8 +123,8 @@ def tell_plan(plan: Plan, what: str) -> None:
         groups.setdefault((problem, letter.code, letter.why), []).append(letter)
     for (problem, code, why), letters in sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1]))):
         verdict = Text("left out", "yellow") if problem else Text(what.split(maxsplit=1)[0], "green")
-        note = Text(f"left out: {problem}", "yellow") if problem else ""
-        rows.append([str(len(letters)), verdict, lines(Text(code, "bold"), why, note, Text(_ids(letters), "dim"))])
+        note = plain(f"left out: {problem}", "yellow") if problem else ""
+        rows.append([str(len(letters)), verdict, lines(plain(code, "bold"), why, note, plain(_ids(letters), "dim"))])
     grid(f"{_letters(len(plan.chosen))} to be {what}", ["letters", "plan", "why"], rows)
     if plan.missing:
         talk.print(f"not there: {', '.join(plan.missing)}", style="yellow")
@@ -190,47 +204,73 @@ def browsed(hand: Hand, what: str) -> Iterator[DeadLetter]:
 
 
 def difference(old: str, new: str) -> None:
-    """Print what changed between two bodies; of JSON, by field."""
-    try:
-        before, after = (json.dumps(json.loads(body), indent=1, ensure_ascii=False) for body in (old, new))
-    except ValueError:
-        before, after = old, new
-    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=2):
+    """Print what changed between two bodies."""
+    for line in differences(old, new):
         talk.print(plain(line, {"+": "green", "-": "red"}.get(line[0], "")))
 
 
-def outcomes_table(found: Sequence[Outcome], title: str) -> None:
-    """Print outcomes, a row each."""
+def outcomes_table(found: Sequence[Outcome | UnreadableRow], title: str, proofs: Mapping[str, Sequence[Text]]) -> None:
+    """Print outcomes, a row each, with what is to be said of their evidence, by event id."""
     if not found:
         talk.print(f"{title}: none")
         return
-    rows: list[list[Cell]] = []
-    for each in found:
-        policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
-        times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
-        told = lines(
-            f"{each.account_id}  {each.event_name} {each.event_id}",
-            ", ".join(policies),
-            Text(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
-            Text(each.evidence_key or "", "dim"),
-        )
-        tries = f"{each.attempts} {'try' if each.attempts == 1 else 'tries'}"
-        rows.append([lines(Text(each.status.value, _COLOURS[each.status]), tries), lines(*times), told])
+    rows = [
+        _unreadable(each) if isinstance(each, UnreadableRow) else _row(each, proofs.get(each.event_id))
+        for each in found
+    ]
     grid(title, ["status", "joined, decided", "event"], rows)
+    if unreadable := sum(isinstance(each, UnreadableRow) for each in found):
+        talk.print(f"{unreadable:,} of {len(found):,} rows cannot be read: somebody wrote them by hand", style="red")
 
 
-def told_outcomes(found: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """Return outcomes for machines."""
-    return [json.loads(each.model_dump_json(exclude_none=True)) for each in found]
+def _row(each: Outcome, proofs: Sequence[Text] | None) -> list[Cell]:
+    policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
+    times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
+    told = lines(
+        f"{each.account_id}  {each.event_name} {each.event_id}",
+        ", ".join(policies),
+        plain(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
+        *(proofs if proofs is not None else [plain(each.evidence_key or "", "dim")]),
+    )
+    tries = f"{each.attempts} {'try' if each.attempts == 1 else 'tries'}"
+    return [lines(plain(each.status.value, _COLOURS[each.status]), tries), lines(*times), told]
+
+
+def _unreadable(row: UnreadableRow) -> list[Cell]:
+    return [plain("unreadable", "red"), "", f"{row.account_id}  {row.event_id}"]
+
+
+def told_outcomes(found: Iterable[Outcome | UnreadableRow]) -> list[dict[str, Any]]:
+    """Return outcomes for machines; of a row that cannot be read its key, and that it cannot."""
+    return [
+        asdict(each) | {"unreadable": True}
+        if isinstance(each, UnreadableRow)
+        else json.loads(each.model_dump_json(exclude_none=True))
+        for each in found
+    ]
+
+
+def proof_told(proof: Proof) -> Text:
+    """Say what an object among the evidence is."""
+    evidence = proof.evidence
+    results = ", ".join(f"{policy.policy_id} {policy.result}" for policy in evidence.policies) if evidence else ""
+    about = f"{_minute(evidence.recorded_at)} {evidence.status}{f': {results}' if results else ''} " if evidence else ""
+    beside = ", beside what lay under its own key" if proof.beside else ""
+    verdict = f"{_VERDICTS[proof.verdict]}{beside}"
+    if proof.verdict is Verdict.NOT_COMPARED and proof.named:
+        verdict = f"not compared{beside}: the outcome is of an older version, which has no SHA-256"
+    style = "red" if proof.wrong else "green" if proof.verdict is Verdict.VALID else ""
+    return plain(f"{about}({proof.key or 'no key'}): {verdict}", style)
+
+
+def told_proof(proof: Proof) -> dict[str, Any]:
+    """Return what an object among the evidence is, for machines."""
+    told = {name: getattr(proof, name) for name in ("key", "verdict", "wrong", "named", "beside", "sha256")}
+    return told | {"status": proof.evidence.status if proof.evidence else None}
 
 
 def _minute(moment: Any) -> str:  # noqa: ANN401 - a datetime
     return f"{moment:%Y-%m-%d %H:%M}Z"
-
-
-def as_line(told: Any) -> None:  # noqa: ANN401 - anything that JSON knows
-    """Print one line of JSON."""
-    click.echo(json.dumps(told))
 
 
 def age(span: timedelta) -> str:

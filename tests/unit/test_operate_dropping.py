@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from handlers.core.backups import restored
 from handlers.core.errors import RetryableError, fault
-from handlers.core.letters import DeadLetter, restored
+from handlers.core.letters import DeadLetter
 from tests.desk import Killed, letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON
 from tests.office import SEND_ELSEWHERE, office
@@ -191,7 +192,7 @@ def test_what_an_editor_made_and_was_not_sent_is_kept(tmp_path: Path, drawer: Pa
     [back] = at.desk.joins
     assert back.body == letter().body.replace("event-1", "event-9")
     [backup] = [each for key, each in at.bucket.objects.items() if key.startswith("backups/")]
-    assert restored(backup.decode()).body == letter().body
+    assert [each.body for each in restored(backup)] == [letter().body]
     assert at.desk.lying == []
     assert at.bucket.acts[-1].results["enforced"] == 1
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from handlers.core.errors import PermanentError, fault
 from handlers.core.summary import KEYS
-from handlers.operate import screens
+from handlers.operate import terminal
 from handlers.operate.__main__ import cli
 from tests.desk import letter
 from tests.fakes import NOON
@@ -109,7 +109,7 @@ def test_a_look_says_what_waits_and_where_to_go_on() -> None:
 
 @pytest.mark.parametrize("width", [30, 60, 89, 90, 200])
 def test_nothing_is_cut_off_on_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screens.show, "_width", width)
+    monkeypatch.setattr(terminal.show, "_width", width)
 
     told = office(letter(1, code="INVALID_EVENT", body="{")).run("list", "--by", "policy").output
 
