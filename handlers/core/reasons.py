@@ -133,10 +133,11 @@ def _theirs(message: Message) -> tuple[dict[str, Mapping[str, Any]], dict[str, M
     superseded = set(ORDER) if _was_dead(message) else {"REDRIVES"} if _is_ours(attributes, "REDRIVES") else set()
     theirs = {name: value for name, value in attributes.items() if name not in superseded}
     packed = _unpacked(_text(attributes, CARRIED))
-    if packed is None or any(packed.get(name, value) != value for name, value in theirs.items()):
+    others = {name: value for name, value in theirs.items() if name != CARRIED}
+    if packed is None or any(packed.get(name, value) != value for name, value in others.items()):
         # Not packed by us; or another attribute of one name came later, and then it is packed as a whole.
         return theirs, {}
-    return {name: value for name, value in theirs.items() if name != CARRIED}, packed
+    return others, packed
 
 
 def _was_dead(message: Message) -> bool:

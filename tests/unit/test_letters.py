@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from botocore.session import get_session
-from hypothesis import given
-from hypothesis import strategies as st
 
 from handlers.core.acts import NEXT_STEPS, next_step
-from handlers.core.backups import backup, restored
 from handlers.core.letters import GAVE_UP, DeadLetter, edited
 from handlers.core.summary import KEYS, summarize
 from infra.deploy.build import ROOT
@@ -31,14 +27,6 @@ PASSING = {
     "ServiceException",
     "TooManyRequestsException",
 }
-
-
-@given(st.text(), st.dictionaries(st.text(min_size=1), st.binary(min_size=1)))
-def test_a_backup_brings_a_letter_back_byte_for_byte(body: str, binaries: dict[str, bytes]) -> None:
-    attributes = {name: {"DataType": "Binary", "BinaryValue": value} for name, value in binaries.items()}
-    odd = letter(body=body, attributes=attributes)
-
-    assert restored(backup(odd)) == replace(odd, receipt="", deleted_at=None)
 
 
 def test_an_edited_body_must_be_readable() -> None:
