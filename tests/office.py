@@ -106,7 +106,7 @@ class Bucket:
 
 class Names:
     def of(self, account_id: str) -> Pseudonym:
-        return Pseudonym(value=f"acct-{self.digest('account', account_id)[:32]}", key_version="k")
+        return Pseudonym(value=f"acct-{sha256(account_id.encode()).hexdigest()[:32]}", key_version="key-1")
 
     def principal(self, _arn: str) -> Pseudonym:
         return Pseudonym(value="prin-" + "0" * 32, key_version="k")
