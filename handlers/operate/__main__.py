@@ -52,7 +52,8 @@ def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None,
 
     Start with `list`. Nothing is changed without --confirm and --reason, and what is changed goes on record.
     """
-    ctx.obj = lambda: open_workbench(stack, profile, region, poll)
+    # Whoever runs this in their own process may bring an installation along.
+    ctx.obj = ctx.obj or (lambda: open_workbench(stack, profile, region, poll))
 
 
 for command in (list_letters, show_letter, redrive, drop, restore, edit, outcome_of, outcomes_of_many, enforce):
