@@ -60,8 +60,8 @@ def _compared(removed: Sequence[str], added: Sequence[str]) -> list[str]:
         removed, added = ([f"…{each[0][begin:]}" if begin else each[0]] for each in (removed, added))
     if max(len(removed), len(added)) > _MOST_COMPARED:
         return [*(f"-{line}" for line in removed), *(f"+{line}" for line in added)]
-    # Without its first two lines, which name files.
-    told = list(difflib.unified_diff(removed, added, lineterm="", n=_CONTEXT))[2:]
+    # Without what stands before the first difference: the names of files, and where it is.
+    told = list(difflib.unified_diff(removed, added, lineterm="", n=_CONTEXT))[3:]
     return [" …" if line.startswith("@@") else line for line in told]
 
 

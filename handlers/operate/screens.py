@@ -27,8 +27,8 @@ from schemas.outcome import Outcome, OutcomeStatus
 _WIDEST: Final = 24
 _ENOUGH: Final = 40
 #: So many characters and lines of a value are shown.
-_LONGEST: Final = 65_536
-_MOST_LINES: Final = 1_000
+_LONGEST: Final = 16_384
+_MOST_LINES: Final = 500
 #: Between two columns.
 _GAP: Final = 2
 _COLOURS: Final = {

@@ -59,7 +59,7 @@ show: Final = Screen(width=None if sys.stdout.isatty() else 110)
 
 def as_line(told: Any) -> None:  # noqa: ANN401 - anything that JSON knows
     """Print one line of JSON, in ASCII and without control characters."""
-    click.echo(json.dumps(told).replace("\x7f", "\\u007f"))
+    click.echo(json.dumps(told))
 
 
 class _Cleaned:
