@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from handlers.aws.ledger import LONGEST_LEASE
 from handlers.core.attempt import Tools
 from handlers.core.enforce import Enforcer, Handled
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
-from handlers.core.ports import Attempt, Message, Settlement
+from handlers.core.ports import Attempt, Message, Pace, Settlement
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted
 from schemas.events import Join, NoJoin
@@ -88,6 +89,9 @@ class FakeClock:
 class FakeDirectory:
     steps: Steps
     attached: dict[str, list[str]] = field(default_factory=dict)
+    #: What we attached: account, policy, and who is at work.
+    changes: list[tuple[str, str, str]] = field(default_factory=list)
+    at_work: str = ""
 
     def attached_policies(self, account_id: str) -> frozenset[str]:
         return self.steps.take("read", lambda: frozenset(self._account(account_id)))
@@ -100,6 +104,7 @@ class FakeDirectory:
         if policy_id in carried:
             return AttachmentResult.ALREADY_ATTACHED
         carried.append(policy_id)
+        self.changes.append((account_id, policy_id, self.at_work))
         return AttachmentResult.ATTACHED
 
     def _account(self, account_id: str) -> list[str]:
@@ -112,6 +117,8 @@ class FakeDirectory:
 class FakeLedger:
     steps: Steps
     rows: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    #: Whether the next row is one that cannot be read.
+    replaced: bool = False
 
     def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
         return self.steps.take("begin", lambda: self._begin(event, now, lease_until))
@@ -147,6 +154,7 @@ class FakeLedger:
             frozenset(row.get("unclear", ())),
             row["event_time"],
             dict(row["announced"]),
+            replaced=self.replaced,
         )
 
     def _intend(self, event: Event, attempt: int, policies: Sequence[str], unclear: Collection[str]) -> None:
@@ -264,8 +272,15 @@ class NoPace:
 class World:
     """An Enforcer in a world of fakes."""
 
-    def __init__(self, *, policies: tuple[str, ...] = POLICIES, seed: int = 1) -> None:
-        self.steps = Steps()
+    def __init__(
+        self,
+        *,
+        policies: tuple[str, ...] = POLICIES,
+        pace: Pace | None = None,
+        seed: int = 1,
+        steps: Steps | None = None,
+    ) -> None:
+        self.steps = steps or Steps()
         self.clock = FakeClock()
         self.directory = FakeDirectory(self.steps, {ACCOUNT: ["p-FullAWSAccess"], MANAGEMENT: []})
         self.ledger = FakeLedger(self.steps)
@@ -280,7 +295,7 @@ class World:
             ledger=self.ledger,
             archive=self.archive,
             pseudonyms=FakePseudonyms(self.steps),
-            pace=NoPace(),
+            pace=pace or NoPace(),
             clock=self.clock,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
@@ -290,6 +305,11 @@ class World:
         """Deliver an event as the only record of an invocation that has so many seconds left."""
         budget = Budget(self.clock, milliseconds=round(seconds * 1000), records=1)
         return self.enforcer.handle(message(event, receives=receives), budget)
+
+    def settings(self, *, policies: tuple[str, ...]) -> None:
+        """Deploy other settings."""
+        tools = dataclasses.replace(self.enforcer.tools, policy_ids=policies)
+        self.enforcer = dataclasses.replace(self.enforcer, tools=tools)
 
     def carried(self, account_id: str = ACCOUNT) -> set[str]:
         return set(self.directory.attached[account_id]) - {"p-FullAWSAccess"}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from infra.deploy.build import BuildError
+from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError
 from infra.local.complete import NOT_CHECKED, IncompleteError
 from infra.local.installation import Installation, build_local, install
@@ -60,7 +60,7 @@ def rehearsed(faults: str | None) -> Iterator[tuple[Mapping[str, str], Callable[
 
     Yields the environment to run in, and what tells the double of an installation's policies and accounts.
     """
-    if faults is None:
+    if not faults:
         yield os.environ, lambda _: None
         return
     # Tests are no part of what is deployed; this is the one place that borrows from them.

@@ -47,9 +47,10 @@ class Installation:
 
 
 def build_local() -> Path:
-    """Build the function's zip for this machine: the stand-in runs it on the interpreter that we run on."""
+    """Build the zip from the files as they are here, for the interpreter that we run on: the stand-in uses the same."""
     machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
-    return build(python_version=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=machine).path
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return build(python_version=version, architecture=machine, allow_dirty=True).path
 
 
 def install(aws: StandIn, *, package: Path, told: Callable[[str], None], accounts: int = ACCOUNTS) -> Installation:

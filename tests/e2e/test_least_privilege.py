@@ -27,6 +27,9 @@ BY_THE_SERVICES: Final = {
     "kms:Decrypt",
     "kms:GenerateDataKey",
 }
+#: For code that is to come: comparing what lies under an evidence key, and replacing a row that cannot be read. With
+#: that code they belong to BY_THE_CODE, and `what_works` needs a join that meets such an object, and one such a row.
+AWAITED: Final = {"s3:GetObject", "dynamodb:PutItem"}
 BY_THE_CODE: Final = {
     "organizations:ListPoliciesForTarget",
     "organizations:AttachPolicy",
@@ -105,7 +108,7 @@ def what_works(pipeline: Pipeline) -> set[str]:
 def test_the_role_allows_what_the_code_and_the_services_use_and_nothing_else(pipeline: Pipeline, role: str) -> None:
     document = pipeline.aws.client("iam").get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
 
-    assert sorted(actions(document)) == sorted(BY_THE_CODE | BY_THE_SERVICES)
+    assert set(actions(document)) == BY_THE_CODE | AWAITED | BY_THE_SERVICES
 
 
 def test_everything_works_with_all_of_them(pipeline: Pipeline, role: str) -> None:
@@ -163,6 +166,14 @@ ALLOWED: Final[dict[str, Callable[[Worker], object]]] = {
         TargetId=w.at.account_ids[0], Filter="SERVICE_CONTROL_POLICY"
     ),
     "write evidence": lambda w: w("s3").put_object(Bucket=w.at.evidence_bucket, Key="evidence/x", Body=b"x"),
+    "read evidence, to compare it": lambda w: (
+        w("s3").put_object(Bucket=w.at.evidence_bucket, Key="evidence/y", Body=b"x"),
+        w("s3").head_object(Bucket=w.at.evidence_bucket, Key="evidence/y", ChecksumMode="ENABLED"),
+    ),
+    "replace a row": lambda w: (
+        w("dynamodb").put_item(TableName=w.at.outcomes_table, Item=ITEM),
+        w.pipeline.aws.client("dynamodb").delete_item(TableName=w.at.outcomes_table, Key=ITEM),
+    ),
     "derive a pseudonym": lambda w: w("kms").generate_mac(KeyId=w.key(), **MAC),
 }
 
@@ -183,7 +194,11 @@ REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
     "scan outcomes": lambda w: w("dynamodb").scan(TableName=w.at.outcomes_table),
     "delete an outcome": lambda w: w("dynamodb").delete_item(TableName=w.at.outcomes_table, Key=ITEM),
     "write to another table": lambda w: w("dynamodb").update_item(TableName="another", Key=ITEM),
-    "read evidence": lambda w: w("s3").get_object(Bucket=w.at.evidence_bucket, Key="evidence/x"),
+    "replace the row of the pace": lambda w: w("dynamodb").put_item(
+        TableName=w.pipeline.resource("Pace"), Item={"name": {"S": "x"}}
+    ),
+    "read the record of an act": lambda w: w("s3").get_object(Bucket=w.at.evidence_bucket, Key="acts/x"),
+    "read a backup": lambda w: w("s3").get_object(Bucket=w.at.evidence_bucket, Key="backups/x"),
     "list evidence": lambda w: w("s3").list_objects_v2(Bucket=w.at.evidence_bucket),
     "delete evidence": lambda w: w("s3").delete_object(Bucket=w.at.evidence_bucket, Key="evidence/x"),
     "write beside the evidence": lambda w: w("s3").put_object(Bucket=w.at.evidence_bucket, Key="other/x", Body=b"x"),
