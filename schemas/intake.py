@@ -180,8 +180,9 @@ def _reading(name: str, envelope: Place, record: Place, management_account_id: A
         return f"{name if name in KNOWN_EVENT_NAMES else 'another event'} does not report a join"
     code = record["errorCode"]
     if code.value not in (None, ""):
-        known = (code.text or "").removesuffix("Exception") in _ERRORS
-        return f"the call failed: {code.text if known else 'another error'}"
+        error = _text_of(code)
+        known = error.removesuffix("Exception") in _ERRORS
+        return f"the call failed: {error if known else 'another error'}"
     if name == "AcceptHandshake":
         return _accept_handshake(record)
     if name == "CreateAccountResult":
@@ -232,6 +233,11 @@ def _create_account_result(record: Place) -> Reading:
 
 def _word(place: Place) -> str:
     """Return a text that decides, in capitals."""
+    text = _text_of(place)
+    return text.upper() if text.isascii() else "something else"
+
+
+def _text_of(place: Place) -> str:
     if not place.text:
         raise InvalidEventError((place.where, "must be a text"))
-    return place.word or "something else"
+    return place.text

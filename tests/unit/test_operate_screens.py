@@ -13,6 +13,7 @@ from handlers.core.errors import PermanentError, fault
 from handlers.core.summary import KEYS
 from handlers.operate import terminal
 from handlers.operate.__main__ import cli
+from handlers.operate.differences import differences
 from tests.desk import letter
 from tests.fakes import NOON
 from tests.office import SEND_ELSEWHERE, office
@@ -131,3 +132,48 @@ def test_no_letter_commands_the_terminal(arguments: list[str]) -> None:
     assert told.exit_code == 0, told.exception
     assert "Accept" in told.output
     assert not {"\x1b", "\x9b"} & set(told.output)
+
+
+def test_a_difference_is_told_where_it_is() -> None:
+    old = letter(1).body
+
+    assert [line[0] for line in differences(old, old.replace("event-1", "event-9")) if line[0] in "+-"] == ["-", "+"]
+    assert differences(old, old) == []
+    assert differences('{"a": 1}', '{"a":  1}') == ['-{"a": 1}', '+{"a":  1}']
+    assert differences("a\nb\nc\nd\ne\nf", "a\nb\nc\nX\ne\nf") == [" b", " c", "-d", "+X", " e", " f"]
+
+
+def test_of_a_long_line_the_part_that_differs_is_told() -> None:
+    long = "x" * 500_000
+
+    [removed, added] = differences(f"{long}a{long}", f"{long}b{long}")
+
+    assert removed.startswith(f"-…{'x' * 100}a")
+    assert added.startswith(f"+…{'x' * 100}b")
+    assert max(map(len, (removed, added))) < 600
+
+
+def test_of_two_long_bodies_the_part_that_differs_is_told() -> None:
+    old = json.dumps({"lines": [number % 120 for number in range(5000)]})
+
+    told = differences(old, old.replace("[0, 1,", "[0, 7777,", 1))
+
+    assert [line for line in told if line[0] in "+-"] == ["-  1,", "+  7777,"]
+
+
+def test_of_two_long_bodies_that_differ_throughout_the_beginning_is_told() -> None:
+    told = differences(json.dumps(["a"] * 3000), json.dumps(["b"] * 3000))
+
+    assert len(told) == 401
+    assert told[-1] == " … 5,602 more lines"
+
+
+def test_bodies_that_nest_too_deep_for_a_parser_are_compared_as_text() -> None:
+    assert differences("[" * 5000, "[" * 5000 + "]")[-1].endswith("[]")
+
+
+def test_a_value_that_nobody_reads_on_a_screen_is_cut_and_says_so() -> None:
+    at = office(letter(1, body="x" * 100_000))
+
+    assert "83,616 more characters; --json tells all" in " ".join(at.run("show", "m-1").output.split())
+    assert json.loads(at.run("show", "m-1", "--json").stdout)["body"] == "x" * 100_000
