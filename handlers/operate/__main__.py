@@ -5,6 +5,7 @@ Data goes to stdout, talk to stderr. Exit status 0: done; 1: something failed or
 
 import signal
 import sys
+import traceback
 from io import TextIOWrapper
 from typing import Any
 
@@ -17,7 +18,7 @@ from handlers.operate.dropping import drop, restore
 from handlers.operate.looking import list_letters, show_letter
 from handlers.operate.mending import edit, enforce
 from handlers.operate.outcomes import outcome_of, outcomes_of_many
-from handlers.operate.terminal import Group, cleaned
+from handlers.operate.terminal import Group, cleaned, talk
 from handlers.operate.workbench import OperateError, open_workbench
 
 
@@ -64,6 +65,8 @@ if __name__ == "__main__":
     # A terminal that goes away and a polite end are interrupts: letters in hand are given back.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
+    # A defect of ours may tell what others wrote.
+    sys.excepthook = lambda *error: talk.print("".join(traceback.format_exception(*error)))
     # What a terminal cannot show does not keep it from showing the rest.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

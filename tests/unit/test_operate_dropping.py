@@ -45,6 +45,19 @@ def test_what_is_dropped_comes_back_as_it_was_and_where_it_was() -> None:
     assert [act.action for act in at.bucket.acts] == ["drop", "drop", "restore", "restore"]
 
 
+def test_whatever_is_done_to_a_letter_it_keeps_its_trace_header() -> None:
+    traced = [letter(number, trace_header=f"Root=1-{number}") for number in (1, 2, 3)]
+    at = office(*traced)
+    dropped = at.run("drop", "--id", "m-1", "--confirm", "--reason", "x").output
+
+    at.run("restore", dropped.partition("`restore ")[2].partition("`")[0], "--confirm", "--reason", "x")
+    at.run("edit", "m-2", "--confirm", "--reason", "x", EDITOR="sed -i s/event-2/event-9/")
+    at.run("redrive", "--id", "m-3", "--confirm", "--reason", "x")
+
+    assert [each.trace_header for each in at.desk.lying] == ["Root=1-1"]
+    assert [each.trace_header for each in at.desk.joins] == ["Root=1-2", "Root=1-3"]
+
+
 def test_what_was_restored_or_never_dropped_is_not_restored_again() -> None:
     at = office(*(letter(number) for number in range(1, 31)))
     deletes = 0
