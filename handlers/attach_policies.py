@@ -113,6 +113,7 @@ def _report(handled: Handled, message_id: str) -> None:
         "message_id": message_id,
         "event_id": handled.event_id,
         "event_name": handled.event_name,
+        "event_time_from": handled.event_time_from,
         "account": handled.account,
         "attempt": handled.attempt,
         "status": handled.status.value,

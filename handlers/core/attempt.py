@@ -267,6 +267,7 @@ class _Run:
             event_id=reference(event, tools.pseudonyms),
             event_name=event.event_name,
             event_time=self.attempt.event_time,
+            event_time_from=event.event_time_from,
             source=event.source,
             body_digest=tools.pseudonyms.digest("body", self.message.body),
             account=tools.pseudonyms.of(event.account_id) if isinstance(event, Join) else None,

@@ -21,6 +21,8 @@ class Handled:
     status: OutcomeStatus
     event_id: str | None = None
     event_name: str | None = None
+    #: Where the event's time comes from, where that is not the event itself.
+    event_time_from: str | None = None
     #: The account's pseudonym.
     account: str | None = None
     attempt: int | None = None
@@ -77,6 +79,8 @@ class Enforcer:
         try:
             event = event.model_copy(update={"event_name": event_name(event, tools.pseudonyms)})
             known = replace(known, event_id=reference(event, tools.pseudonyms), event_name=event.event_name)
+            if event.event_time_from != "event":
+                known = replace(known, event_time_from=event.event_time_from)
             if isinstance(event, Join):
                 known = replace(known, account=tools.pseudonyms.of(event.account_id).value)
             begun = tools.ledger.begin(event, now=tools.clock.now(), lease_until=turn.lease_until)

@@ -35,7 +35,7 @@ from tests.messages import ACCOUNT, announced, created, invited, requested, reso
 from tests.office import Names
 
 #: So many characters, and eight times as many.
-SIZE: Final = 3_000
+SIZE: Final = 2_000
 TIMES: Final = 8
 #: Linear work comes to 8, quadratic to 64.
 LIMIT: Final = 24

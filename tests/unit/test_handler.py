@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -208,3 +209,15 @@ def test_the_alarm_is_off_when_the_record_is_done() -> None:
 
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_a_time_that_cannot_be_the_events_is_replaced_and_said(said: Said) -> None:
+    world = World()
+
+    handle(world, joined(age=-10 * 365 * 86400))
+
+    [line] = said.lines()
+    assert line["event_time_from"] == "queue"
+    [evidence] = world.proven()
+    assert evidence.event_time_from == "queue"
+    assert evidence.event_time == datetime.fromtimestamp(1795521600, UTC)

@@ -202,7 +202,7 @@ def test_a_body_that_no_queue_takes_is_refused() -> None:
 
 def decides(event: Event) -> list[Path]:
     """Return the paths to what decides: on the way to it no key may be there twice."""
-    record = [("eventName",), ("eventID",), ("eventSource",)]
+    record: list[Path] = [("eventName",), ("eventID",), ("eventSource",)]
     name = event.get("detail", {}).get("eventName")
     if name == "AcceptHandshake":
         handshake = [path for path in paths(event["detail"]["responseElements"]) if path[:1] == ("handshake",)]

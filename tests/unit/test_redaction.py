@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -47,7 +48,7 @@ def octets(text: str) -> str:
     return "".join(f"%{octet:02X}" for octet in text.encode())
 
 
-ESCAPES = {
+ESCAPES: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "percent": octets,
     "percent, small": lambda text: octets(text).lower(),
