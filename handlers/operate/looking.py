@@ -15,7 +15,8 @@ from handlers.core.ports import UnreadableRow
 from handlers.core.proofs import Proof
 from handlers.core.summary import KEYS, Group, Reason, summarize
 from handlers.operate.options import as_json, filtered, on_workbench
-from handlers.operate.screens import Cell, age, browsed, grid, lines, proof_told, sheet, told_outcomes, told_proof
+from handlers.operate.records import proof_told, told_outcomes, told_proof
+from handlers.operate.screens import Cell, age, browsed, grid, lines, sheet
 from handlers.operate.terminal import Command, as_line, plain, talk
 from handlers.operate.workbench import Workbench
 from schemas.act import Act

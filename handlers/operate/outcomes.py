@@ -9,7 +9,7 @@ from rich.text import Text
 
 from handlers.core.errors import JoinguardError
 from handlers.operate.options import AccountIdType, as_json, on_workbench
-from handlers.operate.screens import outcomes_table, proof_told, told_outcomes, told_proof
+from handlers.operate.records import outcomes_table, proof_told, told_outcomes, told_proof
 from handlers.operate.terminal import Command, as_line, show, talk
 from handlers.operate.workbench import Workbench
 from schemas.outcome import Outcome, OutcomeStatus
