@@ -15,6 +15,7 @@ from handlers.clock import TimeIsUpError, interrupted_after
 from handlers.core.enforce import Enforcer, Handled
 from handlers.core.errors import RetryableError, fault
 from handlers.core.ports import Message
+from handlers.core.reasons import trace_header
 from handlers.core.redaction import redact
 from handlers.core.timing import Budget
 from schemas.outcome import AttachmentResult, OutcomeStatus
@@ -96,6 +97,7 @@ def _message(record: "SQSRecord") -> Message:
         receives=int(record.attributes.approximate_receive_count),
         sent_at=datetime.fromtimestamp(sent, UTC),
         attributes={name: _attribute(value) for name, value in (record.get("messageAttributes") or {}).items()},
+        trace_header=trace_header(record.attributes.aws_trace_header),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.evidence import Pseudonym
-from schemas.ids import EventId
+from schemas.ids import EventId, Sha256
 from schemas.values import Moment, Text
 
 Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move", "cancel"]
@@ -18,9 +18,14 @@ class LetterDigest(BaseModel):
 
     #: Absent where SQS has not given it one yet.
     message_id: Text | None = None
-    #: Ties it to its outcome and evidence; absent where the body cannot be read.
+    #: Ties it to its outcome and evidence; a keyed digest where the event's own id holds an account id. Absent where
+    #: the body cannot be read.
     event_id: EventId | None = None
-    body_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    #: HMAC-SHA-256 of the body under the pseudonyms' key. A plain digest would give an account away, for all else in
+    #: a body can be known.
+    body_digest: Sha256 | None = None
+    #: Version 1 only: the plain digest.
+    body_sha256: Sha256 | None = None
     #: Absent where it was never dead.
     error_code: Text | None = None
     redrives: Annotated[int, Field(ge=0)] = 0
@@ -33,7 +38,7 @@ class Act(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal["joinguard/act/1"] = "joinguard/act/1"
+    schema_version: Literal["joinguard/act/1", "joinguard/act/2"] = "joinguard/act/2"
     act_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")]
     action: Action
     #: `intended` is written before anything is done; without it nothing is.

@@ -1,8 +1,10 @@
 """Where objects lie in the evidence bucket. No key holds an account id."""
 
+from datetime import datetime
 from typing import Final
 
 from schemas.evidence import Evidence
+from schemas.ids import EventId
 
 #: Stands for the account where an event names none.
 NO_ACCOUNT: Final = "none"
@@ -22,7 +24,12 @@ def evidence_key(evidence: Evidence) -> str:
 
 def evidence_prefix(evidence: Evidence) -> str:
     """Return what the keys of an event's evidence begin with."""
-    return f"evidence/{evidence.event_time:%Y/%m/%d}/{evidence.event_id}/"
+    return event_prefix(evidence.event_time, evidence.event_id)
+
+
+def event_prefix(event_time: datetime, event_id: EventId) -> str:
+    """Return what the keys of the evidence of an event begin with, by its time (UTC) and its id."""
+    return f"evidence/{event_time:%Y/%m/%d}/{event_id}/"
 
 
 def key_beside(key: str, sha256: str) -> str:

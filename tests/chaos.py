@@ -118,6 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._pass()
 
+    def do_HEAD(self) -> None:
+        self._pass()
+
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         name = self._name(body)
@@ -158,12 +161,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        for key in ("Content-Type", "x-amz-crc32"):
+        for key in ("Content-Type", "x-amz-crc32", "x-amz-checksum-sha256"):
             if key in headers:
                 self.send_header(key, headers[key])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass

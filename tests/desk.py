@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from handlers.core.following import Following
 from handlers.core.hand import Hand, Sent
 from handlers.core.letters import DeadLetter, Held
+from handlers.core.ports import UnreadableRow
 from handlers.core.redrive import Redrive
 from handlers.core.timing import patiently
 from schemas.outcome import Fault, Outcome, OutcomeStatus
@@ -78,6 +79,8 @@ class Desk:
     asked: int = 0
     #: What each outcome says, from when on.
     rows: dict[Key, list[tuple[datetime, Outcome]]] = field(default_factory=dict)
+    #: Rows that somebody has written by hand, and wrongly.
+    spoilt: Collection[Key] = ()
 
     def browse(self) -> Iterator[Sequence[DeadLetter]]:
         lying = list(self.lying)
@@ -127,13 +130,24 @@ class Desk:
     def count(self, queue: str) -> int:
         return len([each for each in self.lying if each.queue == queue])
 
-    def of_events(self, keys: Collection[Key]) -> Mapping[Key, Outcome]:
+    def of_events(self, keys: Collection[Key]) -> Mapping[Key, Outcome | UnreadableRow]:
         """Return the outcomes as far as the worker has come by now."""
         assert len(keys) <= 100
         self.asked += 1
         now = self.clock.now()
         seen = {key: [each for since, each in self.rows.get(key, []) if since <= now] for key in keys}
-        return {key: found[-1] for key, found in seen.items() if found}
+        spoilt = {key: UnreadableRow(*key) for key in keys if key in self.spoilt}
+        return {key: found[-1] for key, found in seen.items() if found} | spoilt
+
+    def of_account(self, account_id: str) -> list[Outcome | UnreadableRow]:
+        return [row[-1][1] for key, row in self.rows.items() if key[0] == account_id] + self._spoilt(account_id)
+
+    def failing(self, status: OutcomeStatus) -> list[Outcome | UnreadableRow]:
+        known: list[Outcome | UnreadableRow] = [row[-1][1] for row in self.rows.values() if row[-1][1].status is status]
+        return known + self._spoilt()
+
+    def _spoilt(self, account_id: str | None = None) -> list[Outcome | UnreadableRow]:
+        return [UnreadableRow(*key) for key in self.spoilt if account_id in {None, key[0]}]
 
     def failed_before(self, each: DeadLetter, attempts: int = 1) -> None:
         """Let a letter's event have failed."""

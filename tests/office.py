@@ -91,13 +91,13 @@ class Bucket:
         self.locks[key] = lock
         return self.record(key, body) == sha256(body).hexdigest()
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, *, most: int | None = None) -> bytes:
         if key not in self.objects:
             raise RetryableError(fault("S3.NoSuchKey", "no such key"))
-        return self.objects[key]
+        return self.objects[key] if most is None else self.objects[key][: most + 1]
 
-    def under(self, prefix: str) -> list[str]:
-        return [key for key in self.objects if key.startswith(prefix)]
+    def under(self, prefix: str, *, most: int | None = None) -> list[str]:
+        return sorted(key for key in self.objects if key.startswith(prefix))[:most]
 
     @property
     def acts(self) -> list[Act]:
@@ -105,6 +105,9 @@ class Bucket:
 
 
 class Names:
+    def of(self, account_id: str) -> Pseudonym:
+        return Pseudonym(value=f"acct-{sha256(account_id.encode()).hexdigest()[:32]}", key_version="key-1")
+
     def principal(self, _arn: str) -> Pseudonym:
         return Pseudonym(value="prin-" + "0" * 32, key_version="k")
 
@@ -148,7 +151,7 @@ class Office:
             "moves": self.moves,
             "archive": self.bucket,
             "outcomes": self.desk,
-            "organization": None,
+            "organization": self.organization,
             "pseudonyms": Names(),
             "clock": self.desk.clock,
         }

@@ -66,13 +66,17 @@ class S3Archive:
                 raise
         return True
 
-    def read(self, key: str) -> bytes:
-        """Read what was kept; only operators may."""
+    def read(self, key: str, *, most: int | None = None) -> bytes:
+        """Read what was kept; of an object that has more bytes, one more than so many. Only operators may."""
         with records_faults("S3"):
-            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
+            with body:
+                return body.read() if most is None else body.read(most + 1)
 
-    def under(self, prefix: str) -> list[str]:
-        """List the keys under a prefix; only operators may."""
+    def under(self, prefix: str, *, most: int | None = None) -> list[str]:
+        """List the keys under a prefix, at most so many; only operators may."""
         with records_faults("S3"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, PaginationConfig={"MaxItems": most} if most else {}
+            )
             return [each["Key"] for page in pages for each in page.get("Contents", [])]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from boto3.dynamodb.types import TypeDeserializer
-
 from handlers.aws.faults import records_faults
-from handlers.aws.rows import outcome
+from handlers.aws.rows import plain, readable
 from handlers.core.errors import RetryableError, fault
+from handlers.core.ports import UnreadableRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 #: DynamoDB may leave a part of the keys for another call.
 _TRIES: Final = 4
-_deserialize: Final = TypeDeserializer().deserialize
 
 
 class OutcomesReader:
@@ -30,13 +28,13 @@ class OutcomesReader:
         self._client = client
         self._table = table
 
-    def of_account(self, account_id: AccountId | str) -> Iterator[Outcome]:
+    def of_account(self, account_id: AccountId | str) -> Iterator[Outcome | UnreadableRow]:
         """Yield all events of an account; of `none`, those that name no account."""
         yield from self._query(
             KeyConditionExpression="account_id = :a", ExpressionAttributeValues={":a": _s(account_id)}
         )
 
-    def failing(self, status: OutcomeStatus) -> Iterator[Outcome]:
+    def failing(self, status: OutcomeStatus) -> Iterator[Outcome | UnreadableRow]:
         """Yield all that are RETRYING or FAILED, the longest unchanged first."""
         yield from self._query(
             IndexName="failing",
@@ -44,13 +42,13 @@ class OutcomesReader:
             ExpressionAttributeValues={":s": _s(status.value)},
         )
 
-    def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome]:
+    def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome | UnreadableRow]:
         """Return the outcomes of up to 100 events, by account id and event id; of those that have one.
 
         Raises RetryableError where DynamoDB does not get through all of them.
         """
         asked: Any = {self._table: {"Keys": [_key(*each) for each in keys], "ConsistentRead": True}}
-        found: dict[tuple[str, str], Outcome] = {}
+        found: dict[tuple[str, str], Outcome | UnreadableRow] = {}
         for _ in range(_TRIES):
             with records_faults("DynamoDB"):
                 answer = self._client.batch_get_item(RequestItems=asked)
@@ -62,15 +60,16 @@ class OutcomesReader:
         message = "DynamoDB did not get through all outcomes that were asked for"
         raise RetryableError(fault("DynamoDB.UnprocessedKeys", message), soon=True)
 
-    def _query(self, **asked: Any) -> Iterator[Outcome]:  # noqa: ANN401 - the SDK's own
+    def _query(self, **asked: Any) -> Iterator[Outcome | UnreadableRow]:  # noqa: ANN401 - the SDK's own
         pages = self._client.get_paginator("query").paginate(TableName=self._table, **asked)
         with records_faults("DynamoDB"):
             for page in pages:
                 yield from map(_outcome, page["Items"])
 
 
-def _outcome(item: Mapping[str, Any]) -> Outcome:
-    return outcome({name: _deserialize(value) for name, value in item.items()})
+def _outcome(item: Mapping[str, Any]) -> Outcome | UnreadableRow:
+    row = plain(item)
+    return readable(row) or UnreadableRow(str(row["account_id"]), str(row["event_id"]))
 
 
 def _key(account_id: str, event_id: str) -> dict[str, dict[str, str]]:

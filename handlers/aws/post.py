@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from handlers.aws.faults import records_faults
 from handlers.core.errors import RetryableError
 from handlers.core.hand import Sent
-from handlers.core.letters import MOST_BYTES, DeadLetter
+from handlers.core.letters import DeadLetter
+from handlers.core.reasons import trace_header, tracing
+from schemas.attribute import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 #: How long a letter stays in hand. Whoever dies meanwhile gives it back by that.
 IN_HAND: Final = 900
 _BATCH: Final = 10
+_ASKED: Final = ("SentTimestamp", "ApproximateReceiveCount", "AWSTraceHeader", "DeadLetterQueueSourceArn")
 #: Calls that are made at once: SQS answers each within some 20 ms, and further away it is the way that takes long.
 _AT_ONCE: Final = 8
 
@@ -115,6 +118,7 @@ class SqsPost:
                 "Id": str(number),
                 "MessageBody": each.body,
                 "MessageAttributes": {name: dict(value) for name, value in each.attributes.items()},
+                **tracing(each.trace_header),
             }
             for number, each in enumerate(batch)
         ]
@@ -178,7 +182,7 @@ class SqsPost:
                 VisibilityTimeout=IN_HAND,
                 WaitTimeSeconds=wait,
                 MessageAttributeNames=["All"],
-                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+                MessageSystemAttributeNames=list(_ASKED),
             )
         return [_letter(queue, keeps_for, message) for message in answer.get("Messages", [])]
 
@@ -221,4 +225,6 @@ def _letter(queue: Queue, keeps_for: timedelta, message: Mapping[str, Any]) -> D
         sent_at=sent_at,
         receives=int(told["ApproximateReceiveCount"]),
         deleted_at=sent_at + keeps_for,
+        trace_header=trace_header(told.get("AWSTraceHeader")),
+        moved_by_sqs="DeadLetterQueueSourceArn" in told,
     )

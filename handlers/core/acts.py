@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Final, Literal, Protocol, Self
 
 from handlers.core.errors import RetryableError, fault
+from handlers.core.hand import NOT_IN_HAND
 from handlers.core.letters import GAVE_UP, DeadLetter
 from handlers.core.ports import Clock
-from handlers.core.redaction import redact, redact_words
+from handlers.core.redaction import redact_words, safe_code
 from schemas.act import Act, Action, LetterDigest
 from schemas.evidence import Pseudonym
 from schemas.ids import Sha256
@@ -134,7 +135,9 @@ class Deed:
 
     def _end(self, ended: Literal["completed", "stopped", "interrupted"]) -> None:
         letters = [
-            each.model_copy(update={"result": redact(self.became.get(each.message_id or each.event_id or "", "left"))})
+            each.model_copy(
+                update={"result": _recorded(self.became.get(each.message_id or each.event_id or "", "left"))}
+            )
             for each in self.act.letters
         ]
         update = {
@@ -159,3 +162,9 @@ class Deed:
     @property
     def _folder(self) -> str:
         return f"acts/{self._day}/{self.act.act_id}"
+
+
+def _recorded(result: str) -> str:
+    """Return what became of a letter as evidence holds it: our own words, and of a refusal the code alone."""
+    word, colon, why = result.partition(": ")
+    return f"{word}: {why if why == NOT_IN_HAND else safe_code(why.partition(':')[0])}" if colon else result

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from handlers.core.letters import DeadLetter
+from handlers.core.ports import UnreadableRow
 from schemas.outcome import FINAL, Outcome, OutcomeStatus
 
 Key = tuple[str, str]
@@ -20,7 +21,7 @@ _NOT_SOONER: Final = timedelta(seconds=0.5)
 class Outcomes(Protocol):
     """The outcomes as they are now."""
 
-    def of_events(self, keys: Collection[Key]) -> Mapping[Key, Outcome]:
+    def of_events(self, keys: Collection[Key]) -> Mapping[Key, Outcome | UnreadableRow]:
         """Return the outcomes of up to 100 events that have one, by account id and event id."""
 
 
@@ -48,7 +49,9 @@ class Following:
         """Write down how things stand before up to 100 letters are sent."""
         keys = {letter.outcome_key for letter in letters if letter.outcome_key} - set(self._attempts)
         known = self.outcomes.of_events(keys) if keys else {}
-        self._attempts |= {key: known[key].attempts if key in known else 0 for key in keys}
+        for key in keys:
+            row = known.get(key)
+            self._attempts[key] = row.attempts if isinstance(row, Outcome) else 0
 
     def follow(self, letters: Sequence[DeadLetter]) -> None:
         """Follow letters that were sent."""
@@ -66,7 +69,8 @@ class Following:
         for key in asked:
             letters = self._open.pop(key)
             outcome = found.get(key)
-            if outcome is None or not self._is_decided(key, outcome):
+            # What cannot be read tells nothing, until a worker puts a row in its place.
+            if not isinstance(outcome, Outcome) or not self._is_decided(key, outcome):
                 self._open[key] = letters
                 continue
             self.decided |= dict.fromkeys(letters, outcome.status)

@@ -16,6 +16,9 @@ T = TypeVar("T")
 #: After this, letters in hand are held on to anew; a third of the time that they stay in hand.
 HOLD_AGAIN: Final = timedelta(minutes=5)
 
+#: Why a letter was not sent that SQS has given back.
+NOT_IN_HAND: Final = "no longer in hand"
+
 Destination = Queue | Literal["joins"]
 
 

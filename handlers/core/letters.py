@@ -1,29 +1,28 @@
-"""Dead letters: what they say, and their backup."""
+"""Dead letters: what they say."""
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final, Literal, Self
 
-from handlers.core.redaction import redact
+from handlers.core.naming import Keyed, event_reference
+from handlers.core.reasons import counted, letter_of, weight
+from handlers.core.redaction import redact, safe_code
 from schemas.act import LetterDigest
+from schemas.attribute import MOST_ATTRIBUTES, MOST_BYTES
 from schemas.events import Join, NoJoin
+from schemas.ids import Sha256
 from schemas.intake import InvalidEventError, read_event
+from schemas.letter import Letter
 
-#: How far back a letter may say that it was first seen: four times what SQS keeps one.
-_EARLIEST: Final = timedelta(days=56)
 #: SQS moved it there by itself, so nobody wrote down a reason; the outcome row and the log know it.
 GAVE_UP: Final = "GAVE_UP"
 #: Where an event names no account, its outcome lies under this.
 _NO_ACCOUNT: Final = "none"
-#: SQS takes ten attributes with a message, and so many bytes, bodies and attributes, in a batch and in a message
-#: (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
-_MAX_ATTRIBUTES: Final = 10
-MOST_BYTES: Final = 1_048_576
 _POLICY: Final = re.compile(r"\bp-[0-9a-zA-Z_]{8,128}\b")
 
 Queue = Literal["dead letters", "undelivered"]
@@ -53,6 +52,10 @@ class DeadLetter:
     receives: int
     #: When SQS deletes it by itself; unknown of a backup.
     deleted_at: datetime | None = None
+    #: The system attribute `AWSTraceHeader`.
+    trace_header: str | None = None
+    #: Whether SQS itself moved it here after the last of its receives.
+    moved_by_sqs: bool = False
 
     @property
     def held(self) -> Held:
@@ -63,35 +66,38 @@ class DeadLetter:
         """Return an attribute's text; empty where it has none."""
         return str(self.attributes.get(name, {}).get("StringValue") or "")
 
+    @cached_property
+    def _told(self) -> Letter:
+        return letter_of(self.attributes, self.sent_at)
+
     @property
     def code(self) -> str:
-        """Why it is dead."""
-        return self.says("ERROR_CODE") or GAVE_UP
+        """Why it is dead. Where SQS itself moved it here, what it carries is no reason for that, or an older one."""
+        return GAVE_UP if self.moved_by_sqs else self._told.error_code or GAVE_UP
 
     @property
     def why(self) -> str:
         """The reason in words, without account ids."""
-        return redact(self.says("ERROR_MESSAGE")) or "SQS gave it up after all its receives; see its outcome"
+        return redact(self._reason) or "SQS gave it up after all its receives; see its outcome"
+
+    @property
+    def _reason(self) -> str:
+        return "" if self.moved_by_sqs else self._told.error_message or ""
 
     @property
     def redrives(self) -> int:
         """How often it was put back."""
-        text = self.says("REDRIVES")
-        return int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+        return self._told.redrives
 
     @property
     def first_seen(self) -> datetime:
         """When it first came, before any redrive; at least when it was sent here."""
-        try:
-            seen = datetime.fromisoformat(self.says("FIRST_SEEN"))
-        except ValueError:
-            return self.sent_at
-        return min(self.sent_at, max(seen, self.sent_at - _EARLIEST)) if seen.tzinfo else self.sent_at
+        return self._told.first_seen or self.sent_at
 
     @property
     def policies(self) -> list[str]:
         """The policies that its reason names."""
-        return sorted(set(_POLICY.findall(self.says("ERROR_MESSAGE"))))
+        return sorted(set(_POLICY.findall(self._reason)))
 
     @cached_property
     def event(self) -> Join | NoJoin | None:
@@ -134,71 +140,35 @@ class DeadLetter:
     @property
     def weight(self) -> int:
         """How many bytes it is for SQS: its body, and names, types and values of its attributes."""
-        values = (part for each in self.attributes.values() for part in each.values())
-        texts = [self.body, *self.attributes]
-        return sum(len(each.encode()) for each in texts) + sum(
-            len(value if isinstance(value, bytes) else str(value).encode()) for value in values
-        )
+        return weight(self.attributes, self.body)
 
     @property
     def stuck(self) -> str | None:
         """Why it cannot go back at all; None where it can."""
-        if "REDRIVES" not in self.attributes and len(self.attributes) >= _MAX_ATTRIBUTES:
+        if "REDRIVES" not in self.attributes and len(self.attributes) >= MOST_ATTRIBUTES:
             return "it carries ten attributes, and there is no place to count its redrives; `--all --native` moves it"
         if self.redriven().weight > MOST_BYTES:
             return "it is as long as SQS allows, and there is no place to count its redrives; `--all --native` moves it"
         return None
 
-    def digest(self, result: str | None = None) -> LetterDigest:
-        """Return what evidence may hold of it, and what became of it."""
+    def digest(self, keyed: Keyed) -> LetterDigest:
+        """Return what evidence may hold of it; `keyed` makes a keyed digest of a kind and a text."""
         return LetterDigest(
             message_id=self.message_id,
-            event_id=self.event_id or None,
-            body_sha256=sha256(self.body.encode()).hexdigest(),
-            error_code=redact(self.code),
+            event_id=event_reference(self.event_id, keyed) if self.event_id else None,
+            body_digest=keyed("body", self.body),
+            error_code=safe_code(self.code),
             redrives=self.redrives,
-            result=result,
         )
+
+    @property
+    def body_sha256(self) -> Sha256:
+        """The plain digest by which records of version 1 name its body."""
+        return sha256(self.body.encode(errors="surrogatepass")).hexdigest()
 
     def redriven(self) -> Self:
         """Return it as it goes back: all that it has, one redrive more."""
-        counted = {"REDRIVES": {"DataType": "Number", "StringValue": str(self.redrives + 1)}}
-        return replace(self, attributes=dict(self.attributes) | counted)
-
-
-def backup(letter: DeadLetter) -> str:
-    """Write a letter down whole, so that it can be restored."""
-    attributes = {
-        name: {key: value.hex() if isinstance(value, bytes) else value for key, value in each.items()}
-        for name, each in letter.attributes.items()
-    }
-    whole = {
-        "queue": letter.queue,
-        "message_id": letter.message_id,
-        "sent_at": letter.sent_at.isoformat(),
-        "receives": letter.receives,
-        "attributes": attributes,
-        "body": letter.body,
-    }
-    return json.dumps(whole)
-
-
-def restored(line: str) -> DeadLetter:
-    """Read a letter from its backup."""
-    told = json.loads(line)
-    attributes = {
-        name: {key: bytes.fromhex(value) if key == "BinaryValue" else value for key, value in each.items()}
-        for name, each in told["attributes"].items()
-    }
-    return DeadLetter(
-        queue=told["queue"],
-        message_id=told["message_id"],
-        receipt="",
-        body=told["body"],
-        attributes=attributes,
-        sent_at=datetime.fromisoformat(told["sent_at"]),
-        receives=told["receives"],
-    )
+        return replace(self, attributes=counted(self.attributes, self.redrives + 1))
 
 
 def edited(letter: DeadLetter, body: str) -> DeadLetter:

@@ -23,6 +23,8 @@ class Message:
     sent_at: datetime
     #: Message attributes in the SDK's spelling (`DataType`, `StringValue`, `BinaryValue`).
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: The system attribute `AWSTraceHeader`, by which AWS X-Ray follows the message.
+    trace_header: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,14 @@ class Settlement:
     put_off: int = 0
     #: Evidence keys under which something else was found than what was to be written there.
     conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnreadableRow:
+    """A row of the outcomes that is not what a worker writes."""
+
+    account_id: str
+    event_id: str
 
 
 class Clock(Protocol):

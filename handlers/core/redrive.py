@@ -8,7 +8,7 @@ from random import Random
 from typing import Final, TypeVar
 
 from handlers.core.following import AT_ONCE, Following
-from handlers.core.hand import Hand, Sent
+from handlers.core.hand import NOT_IN_HAND, Hand, Sent
 from handlers.core.letters import DeadLetter
 from handlers.core.ports import Clock
 from handlers.core.timing import patiently
@@ -105,7 +105,7 @@ class Redrive:
     def _put_back(self, batch: Sequence[DeadLetter]) -> None:
         self.hand.keep()
         ours = [each.redriven() for each in batch if self.hand.has(each)]
-        self.became |= {each.message_id: "refused: no longer in hand" for each in batch if not self.hand.has(each)}
+        self.became |= {each.message_id: f"refused: {NOT_IN_HAND}" for each in batch if not self.hand.has(each)}
         sent: Sent = self._patiently(lambda: self.hand.post.send("joins", ours))
         self.became |= {each.message_id: "sent" for each in sent.taken}
         self.became |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}

@@ -5,6 +5,7 @@ Data goes to stdout, talk to stderr. Exit status 0: done; 1: something failed or
 
 import signal
 import sys
+import traceback
 from io import TextIOWrapper
 from typing import Any
 
@@ -17,10 +18,11 @@ from handlers.operate.dropping import drop, restore
 from handlers.operate.looking import list_letters, show_letter
 from handlers.operate.mending import edit, enforce
 from handlers.operate.outcomes import outcome_of, outcomes_of_many
+from handlers.operate.terminal import Group, cleaned, talk
 from handlers.operate.workbench import OperateError, open_workbench
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Commands whose failures are one clear line and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
@@ -28,10 +30,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OperateError as error:
-            raise click.ClickException(str(error)) from error
+            raise cleaned(click.ClickException(str(error))) from error
         except JoinguardError as error:
             message = f"{str(error).rstrip('.')}. {advice(error.fault.code)}"
-            raise click.ClickException(message) from error
+            raise cleaned(click.ClickException(message)) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,7 +53,8 @@ def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None,
 
     Start with `list`. Nothing is changed without --confirm and --reason, and what is changed goes on record.
     """
-    ctx.obj = lambda: open_workbench(stack, profile, region, poll)
+    # Whoever runs this in their own process may bring an installation along.
+    ctx.obj = ctx.obj or (lambda: open_workbench(stack, profile, region, poll))
 
 
 for command in (list_letters, show_letter, redrive, drop, restore, edit, outcome_of, outcomes_of_many, enforce):
@@ -62,6 +65,8 @@ if __name__ == "__main__":
     # A terminal that goes away and a polite end are interrupts: letters in hand are given back.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
+    # A defect of ours may tell what others wrote.
+    sys.excepthook = lambda *error: talk.print("".join(traceback.format_exception(*error)))
     # What a terminal cannot show does not keep it from showing the rest.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

@@ -11,11 +11,12 @@ from handlers.core.redrive import Redrive
 from handlers.operate.moving import move
 from handlers.operate.options import Age, Rate, acting, filtered, limited, on_workbench
 from handlers.operate.planning import end, may, tell
-from handlers.operate.screens import advancing, browsed, pace_told, talk
+from handlers.operate.screens import advancing, browsed, pace_told
+from handlers.operate.terminal import Command, talk
 from handlers.operate.workbench import OperateError, Workbench
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--all", "everything", is_flag=True, help="Every letter; needed where there is no filter.")
 @limited
 @filtered
@@ -92,7 +93,7 @@ def redrive(  # noqa: PLR0913, PLR0917 - the options of a command
 
 def _put_back(bench: Workbench, engine: Redrive, plan: Plan, reason: str, wait: timedelta) -> str:
     """Do what is planned, on record; return the act's id."""
-    with bench.begin("redrive", reason, [letter.digest() for letter in plan.chosen]) as deed:
+    with bench.begin("redrive", reason, plan.chosen) as deed:
         try:
             with advancing("redriving", len(plan.chosen)) as advance:
                 engine.run(plan.chosen, advance)

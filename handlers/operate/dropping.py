@@ -7,15 +7,17 @@ from functools import partial
 
 import click
 
-from handlers.core.letters import DeadLetter, Likeness, restored
+from handlers.core.backups import BackupError, restored
+from handlers.core.letters import DeadLetter, Likeness
 from handlers.core.plan import Filter, Plan, select
 from handlers.operate.options import acting, filtered, limited, on_workbench
 from handlers.operate.planning import end, may, tell
-from handlers.operate.screens import advancing, browsed, talk
+from handlers.operate.screens import advancing, browsed
+from handlers.operate.terminal import Command, talk
 from handlers.operate.workbench import OperateError, Workbench
 
 
-@click.command()
+@click.command(cls=Command)
 @limited
 @filtered
 @acting
@@ -33,7 +35,7 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
         tell(plan, "dropped", machine=machine)
         if not may(plan, reason, machine=machine):
             return
-        with bench.begin("drop", reason or "", [letter.digest() for letter in chosen]) as deed:
+        with bench.begin("drop", reason or "", chosen) as deed:
             kept = bench.back_up(deed, chosen)
             talk.print(f"`restore {kept}` brings back what is dropped now")
             became: dict[str, str] = {}
@@ -50,7 +52,7 @@ def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool)
     sys.exit(0 if len(became) == len(chosen) and not plan.leaves else 1)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("key")
 @acting
 @click.option("--force", is_flag=True, help="Also while letters are in other hands, and perhaps some of these.")
@@ -62,9 +64,12 @@ def restore(bench: Workbench, key: str, reason: str | None, *, force: bool, mach
     they were restored, are left out.
     """
     try:
-        letters = [restored(line) for line in bench.archive.read(key).decode().splitlines()]
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"{key} is no backup; `drop` and `edit` say the keys of theirs"
+        letters = restored(bench.archive.read(key))
+    except BackupError as error:
+        message = (
+            f"{key} is no backup as `drop` and `edit` write them: {error}. Nothing was restored. They say the keys of "
+            "theirs; where this is one, somebody has put another object in its place: look at its earlier versions"
+        )
         raise OperateError(message) from error
     with bench.hand() as hand:
         there = Counter(letter.likeness for letter in browsed(hand, "looking into both queues"))
@@ -75,7 +80,7 @@ def restore(bench: Workbench, key: str, reason: str | None, *, force: bool, mach
         raise OperateError(message)
     if not may(plan, reason, machine=machine):
         return
-    with bench.begin("restore", reason or "", [letter.digest() for letter in plan.chosen]) as deed:
+    with bench.begin("restore", reason or "", plan.chosen) as deed:
         became: dict[str, str] = {}
         try:
             with advancing("restoring", len(plan.chosen)) as advance:

@@ -1,6 +1,5 @@
 """Commands that look and change nothing."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,25 +11,19 @@ from rich.text import Text
 
 from handlers.core.acts import next_step
 from handlers.core.plan import Filter
+from handlers.core.ports import UnreadableRow
+from handlers.core.proofs import Proof
 from handlers.core.summary import KEYS, Group, Reason, summarize
 from handlers.operate.options import as_json, filtered, on_workbench
-from handlers.operate.screens import (
-    Cell,
-    age,
-    as_line,
-    browsed,
-    grid,
-    lines,
-    sheet,
-    talk,
-)
+from handlers.operate.records import proof_told, told_outcomes, told_proof
+from handlers.operate.screens import Cell, age, browsed, grid, lines, sheet
+from handlers.operate.terminal import Command, as_line, plain, talk
 from handlers.operate.workbench import Workbench
 from schemas.act import Act
-from schemas.evidence import Evidence
 from schemas.outcome import Outcome
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @click.option("--by", type=click.Choice(list(KEYS)), default="reason", show_default=True, help="What to group by.")
 @filtered
 @as_json
@@ -71,7 +64,7 @@ def _show_groups(groups: Sequence[Group], by: str, title: str, now: datetime) ->
                 f"{group.letters:,}",
                 lines(" to ".join(span), left),
                 lines(*_counts(group.queues), *_counts(group.origins), redriven),
-                lines(*why, Text(ids, "dim")),
+                lines(*why, plain(ids, "dim")),
             ]
         )
     grid(title, [*named, "letters", "age", "where and what", "why, and what to do"], rows)
@@ -83,9 +76,9 @@ def _counts(counter: Counter[str]) -> list[str]:
 
 def _reason(group: Group, reason: Reason, letters: int) -> list[Text]:
     return [
-        Text(reason.code if letters == group.letters else f"{reason.code} ({letters:,})", "bold"),
-        Text(reason.why),
-        Text(f"→ {reason.next_step}", "green"),
+        plain(reason.code if letters == group.letters else f"{reason.code} ({letters:,})", "bold"),
+        plain(reason.why),
+        plain(f"→ {reason.next_step}", "green"),
     ]
 
 
@@ -104,7 +97,7 @@ def _told(by: str, group: Group) -> dict[str, Any]:
     }
 
 
-@click.command("show")
+@click.command("show", cls=Command)
 @click.argument("letter_id", metavar="ID")
 @as_json
 @on_workbench
@@ -117,8 +110,9 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
     with bench.hand() as hand:
         letter = bench.pick(browsed(hand, "looking for it"), letter_id)
     now = bench.clock.now()
-    outcome = bench.outcomes.of_events([letter.outcome_key]).get(letter.outcome_key) if letter.outcome_key else None
-    evidence = bench.trail.evidence(outcome) if outcome else {}
+    row = bench.outcomes.of_events([letter.outcome_key]).get(letter.outcome_key) if letter.outcome_key else None
+    outcome = row if isinstance(row, Outcome) else None
+    proofs = bench.proofs.of(outcome) if outcome else []
     verdict = bench.preflight.would_fail(letter)
     attributes = {
         name: letter.says(name) or f"{len(each.get('BinaryValue', b''))} bytes"
@@ -141,21 +135,24 @@ def show_letter(bench: Workbench, letter_id: str, *, machine: bool) -> None:
         "redriven": letter.redrives,
         "history": [_deed(*acts) for acts in bench.trail.history(letter)],
         "attributes": attributes,
-        "outcome": json.loads(outcome.model_dump_json(exclude_none=True)) if outcome else None,
-        "evidence": [_proof(key, each) for key, each in evidence.items()],
+        "outcome": told_outcomes([row])[0] if row else None,
+        "evidence": [proof_told(each).plain for each in proofs],
         "body": letter.body,
     }
     if machine:
-        as_line({name.replace(" ", "_"): value for name, value in told.items()})
+        as_line({name.replace(" ", "_"): value for name, value in told.items()} | {"verdicts": _verdicts(proofs)})
     else:
         shorter = {
             "attributes": [f"{name} {value}" for name, value in attributes.items()],
-            "outcome": _stand(outcome) if outcome else None,
+            "outcome": _stand(row) if row else None,
+            "evidence": Text("\n").join(map(proof_told, proofs)) if proofs else None,
         }
         sheet(f"Letter {letter.message_id}", told | shorter)
 
 
-def _stand(outcome: Outcome) -> list[str]:
+def _stand(outcome: Outcome | UnreadableRow) -> list[str]:
+    if isinstance(outcome, UnreadableRow):
+        return ["its row cannot be read: somebody wrote it by hand"]
     tries = f"{outcome.attempts} {'try' if outcome.attempts == 1 else 'tries'}"
     policies = [
         f"{policy.policy_id} {policy.result}" + (f": {policy.fault.message}" if policy.fault else "")
@@ -171,6 +168,5 @@ def _deed(intended: Act, done: Act | None) -> str:
     return f"{intended.recorded_at:%Y-%m-%d %H:%M}Z {intended.action} by {who}: {intended.reason} ({course})"
 
 
-def _proof(key: str, evidence: Evidence) -> str:
-    results = ", ".join(f"{policy.policy_id} {policy.result}" for policy in evidence.policies)
-    return f"{evidence.recorded_at:%Y-%m-%d %H:%M}Z {evidence.status}{f': {results}' if results else ''} ({key})"
+def _verdicts(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
+    return [told_proof(each) for each in proofs]

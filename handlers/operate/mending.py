@@ -4,25 +4,27 @@ import sys
 import tempfile
 import uuid
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from handlers.core.letters import DeadLetter, edited
+from handlers.core.naming import event_reference
 from handlers.core.plan import Plan
 from handlers.operate.acting import see_what_becomes
 from handlers.operate.options import AccountIdType, Age, acting, on_workbench
 from handlers.operate.planning import end, may
-from handlers.operate.screens import as_line, browsed, difference, say_unknown, talk
+from handlers.operate.screens import browsed, difference, say_unknown
+from handlers.operate.terminal import Command, as_line, talk
 from handlers.operate.workbench import OperateError, Workbench
 from schemas.act import LetterDigest
-from schemas.events import JoinRequest
-from schemas.intake import InvalidEventError
+from schemas.events import JoinRequest, NoJoin
+from schemas.ids import AccountId
+from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("letter_id", metavar="ID")
 @click.option("--body", type=click.File("rb"), help="Take the new body from this file (- for stdin), not from $EDITOR.")
 @acting
@@ -66,7 +68,7 @@ def edit(  # noqa: PLR0913 - the options of a command
         if not hand.has(letter):
             message = f"the letter is not in hand any more; its new body is kept in {_kept(changed.body, body)}"
             raise OperateError(message)
-        with bench.begin("edit", reason or "", [letter.digest(), changed.digest()]) as deed:
+        with bench.begin("edit", reason or "", [letter, changed]) as deed:
             kept = bench.back_up(deed, [letter])
             talk.print(f"`restore {kept}` brings the old body back")
             engine = bench.redriver(hand, rate=None, breaker=1, tell=talk.print)
@@ -85,12 +87,16 @@ def edit(  # noqa: PLR0913 - the options of a command
 def _changed(letter: DeadLetter, letter_id: str, body: BinaryIO | None) -> DeadLetter:
     """Return the letter with the body that the operator wants; what cannot be read is kept in a file."""
     try:
-        told = body.read().decode() if body else click.edit(letter.body, extension=".json", require_save=False)
+        told = (
+            body.read(MAX_BODY_BYTES + 1).decode()
+            if body
+            else click.edit(letter.body, extension=".json", require_save=False)
+        )
     except UnicodeDecodeError as error:
         message = f"the new body is no UTF-8 text: {error}"
         raise OperateError(message) from error
     # Editors end the last line.
-    text = (told or letter.body).removesuffix("\n") if not letter.body.endswith("\n") else told or letter.body
+    text = (told or letter.body) if letter.body.endswith("\n") else (told or letter.body).removesuffix("\n")
     try:
         return edited(letter, text)
     except InvalidEventError as error:
@@ -116,24 +122,41 @@ def _kept(text: str, body: BinaryIO | None) -> str:
     return file.name
 
 
-@click.command()
-@click.argument("account_id", metavar="ACCOUNT", type=AccountIdType())
+@click.command(cls=Command)
+@click.argument("account_id", metavar="[ACCOUNT]", required=False, type=AccountIdType())
+@click.option(
+    "--event",
+    type=click.File("rb"),
+    help="Take the account from this event (- for stdin): a CloudTrail record, or what `lookup-events` printed.",
+)
 @acting
 @click.option("--force", is_flag=True, help="Also where nothing can be attached to it.")
 @on_workbench
-def enforce(bench: Workbench, account_id: str, reason: str | None, *, force: bool, machine: bool) -> None:
+def enforce(  # noqa: PLR0913 - the options of a command
+    bench: Workbench,
+    account_id: str | None,
+    event: BinaryIO | None,
+    reason: str | None,
+    *,
+    force: bool,
+    machine: bool,
+) -> None:
     """Ask for an account that no event told us about, as if it had joined now."""
+    if (account_id is None) == (event is None):
+        message = "say which account: its id, or --event FILE with the event of its join, and not both"
+        raise click.UsageError(message)
+    account_id = account_id or _account_of(bench, event)
     problem = bench.preflight.of_account(account_id)
     say_unknown(bench.preflight.unknown)
     if problem:
         talk.print(f"it would fail: {problem}", style="yellow")
     if not reason or (problem and not force):
         if machine:
-            as_line({"done": False, "would_fail": problem, "unknown": bench.preflight.unknown})
+            as_line({"done": False, "account": account_id, "would_fail": problem, "unknown": bench.preflight.unknown})
         if reason:
             talk.print("Nothing was done; --force does it all the same")
             sys.exit(1)
-        talk.print('Nothing was done; say --confirm --reason "…" to put a join request on the queue')
+        talk.print(f'Nothing was done; say --confirm --reason "…" to put a join request for {account_id} on the queue')
         return
     request = JoinRequest(
         source="joinguard.operator",
@@ -144,10 +167,28 @@ def enforce(bench: Workbench, account_id: str, reason: str | None, *, force: boo
         reason=reason,
     )
     body = request.model_dump_json()
-    digest = LetterDigest(event_id=request.event_id, body_sha256=sha256(body.encode()).hexdigest())
-    with bench.begin("enforce", reason, [digest]) as deed:
+    keyed = bench.pseudonyms.digest
+    digest = LetterDigest(event_id=event_reference(request.event_id, keyed), body_digest=keyed("body", body))
+    with bench.begin_new("enforce", reason, [digest]) as deed:
         bench.post.put(body)
-        deed.results, deed.became = {"sent": 1}, {request.event_id: "sent"}
+        deed.results, deed.became = {"sent": 1}, {digest.event_id or "": "sent"}
     if machine:
-        as_line({"done": True, "act": deed.act.act_id, "event_id": request.event_id})
+        as_line({"done": True, "act": deed.act.act_id, "event_id": request.event_id, "account": account_id})
     talk.print(f"event {request.event_id} is on the queue; `outcome {account_id}` shows what becomes of it")
+
+
+def _account_of(bench: Workbench, event: BinaryIO | None) -> AccountId:
+    """Return the account that an event says has joined; raise OperateError where it says something else."""
+    told = event.read(MAX_BODY_BYTES + 1) if event else b""
+    try:
+        meant = read_event(told, management_account_id=bench.preflight.management_account_id)
+    except InvalidEventError as error:
+        message = f"the event cannot be read: {error}. Take one record as CloudTrail has it, or say ACCOUNT"
+        raise OperateError(message) from error
+    if isinstance(meant, NoJoin):
+        message = f"the event reports no join: {meant.reason}. Where the account is a member all the same, say ACCOUNT"
+        raise OperateError(message)
+    if meant.organization_id not in {None, bench.organization_id}:
+        message = f"the event is about organization {meant.organization_id}, and this is {bench.organization_id}"
+        raise OperateError(message)
+    return meant.account_id

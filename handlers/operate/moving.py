@@ -7,7 +7,8 @@ from typing import Final, NoReturn
 import click
 
 from handlers.core.plan import Filter
-from handlers.operate.screens import as_line, moving_bar, say_unknown, talk
+from handlers.operate.screens import moving_bar, say_unknown
+from handlers.operate.terminal import as_line, talk
 from handlers.operate.workbench import Move, OperateError, Workbench
 
 _RUNNING: Final = frozenset({"RUNNING", "CANCELLING"})

@@ -108,12 +108,12 @@ def acting(command: Callable[..., None]) -> Callable[..., None]:
     @as_json
     @wraps(command)
     def with_reason(*args: Any, confirm: bool, reason: str | None, **options: Any) -> None:  # noqa: ANN401 - the command's own options
+        if len(reason or "") > _LONGEST_REASON:
+            message = f"the reason has {len(reason or '')} characters; evidence holds {_LONGEST_REASON}"
+            raise click.UsageError(message)
         told = redact_words(reason or "").strip()
         if confirm and not told:
             message = '--confirm needs --reason "…": it goes on record'
-            raise click.UsageError(message)
-        if len(reason or "") > _LONGEST_REASON:
-            message = f"the reason has {len(reason or '')} characters; evidence holds {_LONGEST_REASON}"
             raise click.UsageError(message)
         command(*args, reason=told if confirm else None, **options)
 

@@ -3,7 +3,8 @@
 import sys
 
 from handlers.core.plan import Plan
-from handlers.operate.screens import as_line, say_unknown, talk, tell_plan, told_plan
+from handlers.operate.screens import say_unknown, tell_plan, told_plan
+from handlers.operate.terminal import as_line, talk
 
 
 def tell(plan: Plan, what: str, *, machine: bool) -> None:

@@ -1,17 +1,14 @@
 """What the operator sees: tables, plans, progress. Data on stdout, talk on stderr."""
 
-import difflib
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-import click
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -19,24 +16,17 @@ from rich.text import Text
 from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter
 from handlers.core.plan import Plan
-from schemas.outcome import Outcome, OutcomeStatus
+from handlers.operate.differences import differences
+from handlers.operate.terminal import plain, show, talk
 
-# Nothing that others wrote is taken for markup.
-talk: Final = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
-show: Final = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False, emoji=False)
 #: No column but the last is wider; and where less is left for that, cells stand under each other.
 _WIDEST: Final = 24
 _ENOUGH: Final = 40
-#: Lines of two bodies that are compared with each other.
-_MOST_COMPARED: Final = 2_000
+#: So many characters and lines of a value are shown.
+_LONGEST: Final = 16_384
+_MOST_LINES: Final = 500
 #: Between two columns.
 _GAP: Final = 2
-_COLOURS: Final = {
-    OutcomeStatus.ENFORCED: "green",
-    OutcomeStatus.FAILED: "red",
-    OutcomeStatus.RETRYING: "yellow",
-    OutcomeStatus.IGNORED: "dim",
-}
 
 
 Cell = str | Text | Group
@@ -74,13 +64,8 @@ def _labelled(name: str, cell: Cell) -> RenderableType:
     return plain(f"{name}: {', '.join(_texts(cell))}")
 
 
-def plain(text: str, style: str = "") -> Text:
-    """Return a text that does nothing to the terminal: an event's name may hold control characters."""
-    return Text("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text), style)
-
-
 def lines(*texts: str | Text) -> Group:
-    """Put texts under each other in one cell; empty ones are left out, and nothing in them is markup."""
+    """Put texts under each other in one cell; empty ones are left out."""
     return Group(*(each if isinstance(each, Text) else plain(each) for each in texts if each))
 
 
@@ -91,7 +76,7 @@ def sheet(title: str, told: dict[str, Any]) -> None:
     made.add_column(overflow="fold")
     for name, value in told.items():
         if value not in (None, "", [], {}):
-            made.add_row(name, value if isinstance(value, Text) else plain(_written(value)))
+            made.add_row(name, value if isinstance(value, Text) else plain(_shortened(_written(value))))
     show.print(made)
 
 
@@ -99,6 +84,13 @@ def _written(value: Any) -> str:  # noqa: ANN401 - anything that JSON knows
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return "\n".join(value)
     return value if isinstance(value, str) else json.dumps(value, indent=1)
+
+
+def _shortened(text: str) -> str:
+    """Return as much of a text as somebody may want to read on a screen."""
+    shown = "\n".join(text[:_LONGEST].split("\n", _MOST_LINES)[:_MOST_LINES])
+    left = len(text) - len(shown)
+    return f"{shown}… ({left:,} more characters; --json tells all)" if left else text
 
 
 def tell_plan(plan: Plan, what: str) -> None:
@@ -111,8 +103,8 @@ def tell_plan(plan: Plan, what: str) -> None:
         groups.setdefault((problem, letter.code, letter.why), []).append(letter)
     for (problem, code, why), letters in sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1]))):
         verdict = Text("left out", "yellow") if problem else Text(what.split(maxsplit=1)[0], "green")
-        note = Text(f"left out: {problem}", "yellow") if problem else ""
-        rows.append([str(len(letters)), verdict, lines(Text(code, "bold"), why, note, Text(_ids(letters), "dim"))])
+        note = plain(f"left out: {problem}", "yellow") if problem else ""
+        rows.append([str(len(letters)), verdict, lines(plain(code, "bold"), why, note, plain(_ids(letters), "dim"))])
     grid(f"{_letters(len(plan.chosen))} to be {what}", ["letters", "plan", "why"], rows)
     if plan.missing:
         talk.print(f"not there: {', '.join(plan.missing)}", style="yellow")
@@ -192,66 +184,9 @@ def browsed(hand: Hand, what: str) -> Iterator[DeadLetter]:
 
 
 def difference(old: str, new: str) -> None:
-    """Print what changed between two bodies; of JSON, by field."""
-    try:
-        before, after = (json.dumps(json.loads(body), indent=1, ensure_ascii=False) for body in (old, new))
-    except (ValueError, RecursionError):
-        before, after = old, new
-    for line in _changes(before.splitlines(), after.splitlines()):
+    """Print what changed between two bodies."""
+    for line in differences(old, new):
         talk.print(plain(line, {"+": "green", "-": "red"}.get(line[0], "")))
-
-
-def _changes(before: Sequence[str], after: Sequence[str]) -> Iterable[str]:
-    if len(before) + len(after) <= _MOST_COMPARED:
-        return difflib.unified_diff(before, after, "before", "after", lineterm="", n=2)
-    # The time that difflib takes grows with the square of the lines.
-    begin = _alike(before, after)
-    end = _alike(before[begin:][::-1], after[begin:][::-1])
-    gone, new = (lines[begin : len(lines) - end] for lines in (before, after))
-    few = _MOST_COMPARED // 2
-    left = [f"  and {len(gone[few:]):,} lines less, {len(new[few:]):,} more"] if gone[few:] or new[few:] else []
-    return [*(f"-{line}" for line in gone[:few]), *(f"+{line}" for line in new[:few]), *left]
-
-
-def _alike(one: Sequence[str], other: Sequence[str]) -> int:
-    """Count the lines at the beginning that both have."""
-    return next(
-        (number for number, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
-
-
-def outcomes_table(found: Sequence[Outcome], title: str) -> None:
-    """Print outcomes, a row each."""
-    if not found:
-        talk.print(f"{title}: none")
-        return
-    rows: list[list[Cell]] = []
-    for each in found:
-        policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
-        times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
-        told = lines(
-            f"{each.account_id}  {each.event_name} {each.event_id}",
-            ", ".join(policies),
-            Text(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
-            Text(each.evidence_key or "", "dim"),
-        )
-        tries = f"{each.attempts} {'try' if each.attempts == 1 else 'tries'}"
-        rows.append([lines(Text(each.status.value, _COLOURS[each.status]), tries), lines(*times), told])
-    grid(title, ["status", "joined, decided", "event"], rows)
-
-
-def told_outcomes(found: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """Return outcomes for machines."""
-    return [json.loads(each.model_dump_json(exclude_none=True)) for each in found]
-
-
-def _minute(moment: Any) -> str:  # noqa: ANN401 - a datetime
-    return f"{moment:%Y-%m-%d %H:%M}Z"
-
-
-def as_line(told: Any) -> None:  # noqa: ANN401 - anything that JSON knows
-    """Print one line of JSON."""
-    click.echo(json.dumps(told))
 
 
 def age(span: timedelta) -> str:

@@ -20,11 +20,13 @@ from handlers.aws.post import SqsPost
 from handlers.aws.pseudonyms import KmsPseudonyms
 from handlers.clock import SystemClock
 from handlers.core.acts import Actor, Deed
+from handlers.core.backups import backup
 from handlers.core.following import Following
 from handlers.core.hand import Hand
-from handlers.core.letters import DeadLetter, backup
+from handlers.core.letters import DeadLetter
 from handlers.core.plan import is_meant
 from handlers.core.preflight import Preflight
+from handlers.core.proofs import Proofs
 from handlers.core.redaction import redact
 from handlers.core.redrive import Redrive
 from handlers.core.timing import patiently
@@ -106,11 +108,20 @@ class Workbench:
 
     @property
     def trail(self) -> Trail:
-        """What is on record."""
-        return Trail(self.archive, self.clock)
+        """What is on record of what operators did."""
+        return Trail(self.archive, self.clock, self.pseudonyms.digest)
 
-    def begin(self, action: Action, reason: str, letters: Sequence[LetterDigest]) -> Deed:
+    @property
+    def proofs(self) -> Proofs:
+        """What compares evidence with outcomes."""
+        return Proofs(self.archive, self.pseudonyms)
+
+    def begin(self, action: Action, reason: str, letters: Sequence[DeadLetter]) -> Deed:
         """Put an act on record before it is done."""
+        return self.begin_new(action, reason, [letter.digest(self.pseudonyms.digest) for letter in letters])
+
+    def begin_new(self, action: Action, reason: str, letters: Sequence[LetterDigest]) -> Deed:
+        """Put an act that makes a message on record before it is done."""
         return Deed.begin(self.archive, self.clock, self._actor, action, reason, letters)
 
     def back_up(self, deed: Deed, letters: Sequence[DeadLetter]) -> str:

@@ -121,6 +121,7 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     told = json.loads(operate(pipeline, "outcome", account_id, "--json").stdout)
     assert [each["status"] for each in told["events"]] == ["ENFORCED"]
     assert told["verdict"] == "carries every policy it must"
+    assert [each["verdict"] for each in told["events"][0]["evidence"]] == ["not_compared", "valid"]
 
 
 def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -> None:

@@ -50,7 +50,12 @@ def operators_lines() -> list[str]:
 
 
 @pytest.mark.parametrize("line", operators_lines())
-def test_what_the_documents_tell_operators_to_type_is_understood(line: str) -> None:
+def test_what_the_documents_tell_operators_to_type_is_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a command reads is there.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "event.json").touch()
     _make, target, *assigned = shlex.split(line)
     arguments = shlex.split(assigned[0].removeprefix("ARGS=").replace("ACCOUNT", "222222222222")) if assigned else []
     command = cli.commands[{target: name for name, target in TARGET_OF.items()}.get(target, target)]

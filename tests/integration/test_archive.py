@@ -129,3 +129,17 @@ def test_a_bucket_that_cannot_be_reached_is_passing(hook: Hook) -> None:
 
     assert sent == ["PutObject"]
     assert not any(secret in str(raised.value) for secret in SECRETS)
+
+
+def test_no_more_is_read_than_is_asked_for(bucket: str) -> None:
+    s3 = client("s3")
+    for number in range(5):
+        s3.put_object(Bucket=bucket, Key=f"evidence/{number}", Body=b"x" * 1000)
+    archive = S3Archive(s3, bucket)
+
+    assert archive.read("evidence/0", most=1000) == b"x" * 1000
+    assert archive.read("evidence/0", most=999) == b"x" * 1000, "one byte more tells that there is more"
+    assert archive.read("evidence/0", most=10) == b"x" * 11
+    assert archive.read("evidence/0") == b"x" * 1000
+    assert archive.under("evidence/", most=3) == ["evidence/0", "evidence/1", "evidence/2"]
+    assert len(archive.under("evidence/")) == 5

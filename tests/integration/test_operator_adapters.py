@@ -13,9 +13,10 @@ from handlers.aws.moves import Move, SqsMoves
 from handlers.aws.outcomes import OutcomesReader
 from handlers.aws.permissions import IamPermissions
 from handlers.core.errors import PermanentError, RetryableError
+from handlers.core.ports import UnreadableRow
 from handlers.core.preflight import Account
 from schemas.events import Join
-from schemas.outcome import OutcomeStatus
+from schemas.outcome import Outcome, OutcomeStatus
 from tests.fakes import NOON
 from tests.integration.conftest import client
 
@@ -180,7 +181,32 @@ def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:  # noqa
     )
 
     assert set(found) == {(join.account_id, join.event_id) for join in joins[:60]}
-    assert {each.status for each in found.values()} == {OutcomeStatus.RETRYING}
+    assert {each.status for each in found.values() if isinstance(each, Outcome)} == {OutcomeStatus.RETRYING}
+
+
+def test_a_row_that_somebody_has_spoilt_is_told_as_such_and_hides_no_other(table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    ledger = DynamoLedger(client("dynamodb"), table.name)
+    join = Join(
+        event_id="event-1",
+        event_name="AcceptHandshake",
+        event_time=NOON,
+        source="aws.organizations",
+        account_id="222222222222",
+    )
+    ledger.begin(join, now=NOON, lease_until=NOON)
+    spoils: list[dict[str, Any]] = [{}, {"attempts": "many"}, {"status": "WELL"}, {"policies": {"a": [None]}}]
+    for number, spoilt in enumerate(spoils, 2):
+        row: dict[str, Any] = {"event_id": f"event-{number}", "failing": "RETRYING", "updated_at": "\x1b[2J"}
+        table.put_item(Item={"account_id": "222222222222"} | row | spoilt)
+    reader = OutcomesReader(client("dynamodb"), table.name)
+    unreadable = {UnreadableRow("222222222222", f"event-{number}") for number in range(2, 6)}
+
+    of_events = reader.of_events([("222222222222", f"event-{number}") for number in range(1, 7)])
+
+    for found in (reader.of_account("222222222222"), reader.failing(OutcomeStatus.RETRYING), of_events.values()):
+        rows = list(found)
+        assert {each for each in rows if isinstance(each, UnreadableRow)} == unreadable
+        assert [each.event_id for each in rows if isinstance(each, Outcome)] == ["event-1"]
 
 
 def test_outcomes_that_dynamodb_leaves_for_later_are_asked_for_again(aws: None) -> None:  # noqa: ARG001 - a fixture that is needed for its effect

@@ -13,6 +13,7 @@ from botocore.exceptions import ConnectionClosedError
 from botocore.stub import Stubber
 
 from handlers.aws.post import SqsPost
+from handlers.core.backups import backup, restored
 from handlers.core.errors import RetryableError
 from handlers.core.following import Following
 from handlers.core.hand import Hand
@@ -188,6 +189,52 @@ def test_what_goes_back_is_the_same_but_for_the_count(post: SqsPost, queues: dic
         assert values == {"ERROR_CODE": "AccessDeniedException", "REDRIVES": "2", "raw": b"\x00\xff"}
     assert all_of(queues["dead"]) == []
     assert (engine.sent, engine.deleted) == (12, 12)
+
+
+def test_a_letter_keeps_its_trace_header_wherever_it_goes(post: SqsPost, queues: dict[str, str]) -> None:
+    """Back to the joins, and from a backup to where it lay. moto forgets it of a batch: this is what SQS is asked."""
+    sqs = client("sqs")
+    system: Any = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988-bd862e3fe1be46a994272793"}}
+    sqs.send_message(QueueUrl=queues["dead"], MessageBody="x", MessageSystemAttributes=system)
+    sqs.send_message(QueueUrl=queues["dead"], MessageBody="y")
+    letters = browsed(post)
+    asked: list[dict[str, Any]] = []
+    sqs.meta.events.register(
+        "provide-client-params.sqs.SendMessageBatch",
+        lambda params, **_: asked.append(
+            {each["MessageBody"]: each.get("MessageSystemAttributes") for each in params["Entries"]}
+        ),
+    )
+    sending = SqsPost(sqs, {"undelivered": queues["undelivered"]}, queues["joins"], poll=0)
+
+    sending.send("joins", [each.redriven() for each in letters])
+    sending.send("undelivered", restored("\n".join(map(backup, letters)).encode()))
+
+    assert asked == [{"x": system, "y": None}] * 2
+
+
+def test_what_sqs_itself_has_moved_is_not_dead_for_the_reason_that_it_carries(queues: dict[str, str]) -> None:
+    """Stubber: moto does not tell where SQS has moved a message from."""
+    sqs = client("sqs")
+    post = SqsPost(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
+    message: dict[str, Any] = {
+        "MessageId": "m",
+        "ReceiptHandle": "r",
+        "Body": "b",
+        "Attributes": {"SentTimestamp": "1795521600000", "ApproximateReceiveCount": "1"},
+        "MessageAttributes": {"ERROR_CODE": {"DataType": "String", "StringValue": "ALL_IS_WELL"}},
+    }
+    source = {"DeadLetterQueueSourceArn": "arn:aws:sqs:us-east-1:111111111111:joins"}
+    moved = message | {"MessageId": "n", "Attributes": message["Attributes"] | source}
+    with Stubber(sqs) as stub:
+        sqs.meta.events.unregister("after-call.sqs.ReceiveMessage")
+        stub.add_response("get_queue_attributes", {"Attributes": {"MessageRetentionPeriod": "1209600"}})
+        for answer in ({"Messages": [message, moved]}, {}, {}):
+            stub.add_response("receive_message", answer)
+
+        codes = {each.message_id: each.code for each in browsed(post)}
+
+    assert codes == {"m": "ALL_IS_WELL", "n": "GAVE_UP"}
 
 
 def test_many_letters_are_received_by_several_calls_at_once(queues: dict[str, str]) -> None:

@@ -9,7 +9,6 @@ import gc
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from time import thread_time
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -19,17 +18,21 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from handlers.aws.faults import organizations_faults, records_faults
 from handlers.aws.queues import SqsDeadLetters
+from handlers.core.backups import BackupError, backup, restored
 from handlers.core.errors import JoinguardError, fault
-from handlers.core.letters import DeadLetter, backup, edited, restored
+from handlers.core.letters import DeadLetter, edited
 from handlers.core.plan import Filter
 from handlers.core.ports import Message
 from handlers.core.redaction import holds_account_id, redact, redact_words, safe_code
 from handlers.core.summary import KEYS, summarize
 from handlers.operate import screens
+from handlers.operate.differences import differences
+from handlers.operate.terminal import clean, show, talk
 from schemas.intake import InvalidEventError, read_event
 from tests.desk import letter
 from tests.fakes import MANAGEMENT, NOON
 from tests.messages import ACCOUNT, announced, created, invited, requested, resource
+from tests.office import Names
 
 #: So many characters, and eight times as many.
 SIZE: Final = 2_000
@@ -76,6 +79,8 @@ TEXTS: Final = {
     "uuids": repeated("12345678-1234-4234-8234-1234"),
     "line ends": repeated("a\n"),
     "lines in turn": repeated("".join(f"{number}\n" for number in range(120))),
+    "lines that come again": lambda size: "\n".join("abcdefgh"[number * number % 8] for number in range(size // 2)),
+    "lines that do not": lambda size: "\n".join(map(str, range(size // 6))),
     "control characters": repeated("\x1b[31m"),
 }
 
@@ -100,6 +105,7 @@ def twice_each(size: int) -> str:
 BODIES: Final[dict[str, Callable[[int], str]]] = {
     "deep lists": repeated("["),
     "deep objects": repeated('{"a":'),
+    "a list deep inside": lambda size: "[" * 500 + json.dumps(list(range(part(size)))) + "]" * 500,
     "lists that close": lambda size: "[" * (size // 2) + "]" * (size // 2),
     "flat lists": lambda size: "[" + "[]," * part(size) + "[]]",
     "strings that do not end": repeated('"\\"'),
@@ -139,13 +145,22 @@ def dead_letter(text: str) -> DeadLetter:
 
 def letters(text: str) -> None:
     one = dead_letter(text)
-    one.digest()
-    for name in ("first_seen", "likeness", "weight", "stuck", "policies"):
-        getattr(one, name)
-    restored(backup(one))
+    one.digest(Names().digest)
+    assert one.first_seen
+    assert one.likeness
+    assert one.code
+    assert one.weight > 0
+    assert one.stuck is None
+    assert len(one.policies) <= len(text)
     Filter(codes=[text], ids=[text], events=[text]).matches(one, NOON)
     for by in KEYS:
         summarize([dead_letter(text)], by)
+
+
+def backups(text: str) -> None:
+    for line in (backup(dead_letter(text)), text):
+        with suppress(BackupError):
+            restored(line.encode(errors="surrogatepass"))
 
 
 def editing(text: str) -> None:
@@ -155,7 +170,8 @@ def editing(text: str) -> None:
 
 def queues(text: str) -> None:
     client = SimpleNamespace(send_message=lambda **_: None)
-    attributes = {name: {"StringValue": text} for name in ("FIRST_SEEN", "ATTEMPTS", "REDRIVES")}
+    names = ("FIRST_SEEN", "ATTEMPTS", "REDRIVES", "CARRIED", *map(str, range(6)))
+    attributes = {name: {"DataType": "String", "StringValue": text} for name in names}
     message = Message(text, "m-1", "r-1", 1, NOON, attributes)
     SqsDeadLetters(cast("Any", client), "url").send(message, fault(text, text, text))
 
@@ -169,14 +185,18 @@ def faults(text: str) -> None:
 
 
 def screen(text: str) -> None:
-    screens.plain(text)
-    screens.grid(text, ["a", "b"], [[text, text]])
-    screens.sheet(text, {"a": text})
-    screens.age(timedelta(seconds=len(text)))
+    with show.capture(), talk.capture():
+        clean(text)
+        screens.grid(text, ["a", "b"], [[text, text]])
+        screens.sheet(text, {"a": text})
+        talk.print(text)
 
 
 def difference(text: str) -> None:
-    screens.difference(text, text.replace("a", "b", 3) + "x")
+    lines = text.split("\n")
+    for other in (f"{text}x", text.replace("a", "b", 3), text.replace("a", "b"), "\n".join(lines[::-1]), ""):
+        differences(text, other)
+        differences(other, text)
 
 
 READERS: Final[dict[str, Callable[[str], object]]] = {
@@ -186,6 +206,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "holds_account_id": holds_account_id,
     "safe_code": safe_code,
     "letters": letters,
+    "backups": backups,
     "editing": editing,
     "queues": queues,
     "faults": faults,

@@ -129,6 +129,17 @@ def test_a_message_keeps_its_attributes_on_the_way_to_the_dead_letters() -> None
         "raw": {"DataType": "Binary", "BinaryValue": b"\x00\x01\x02"},
     }
     assert message.receives == 2
+    assert message.trace_header is None
+
+
+def test_a_message_keeps_its_trace_header_on_the_way_to_the_dead_letters() -> None:
+    world, told = World(), record("{broken")
+    told["attributes"]["AWSTraceHeader"] = "Root=1-5759e988-bd862e3fe1be46a994272793"
+
+    handle_record(world.enforcer, Budget(world.clock, milliseconds=60_000, records=1), told)
+
+    [(message, _)] = world.dead_letters.letters
+    assert message.trace_header == "Root=1-5759e988-bd862e3fe1be46a994272793"
 
 
 @pytest.mark.parametrize("body", ["{broken", joined(), joined(action="APPROVE_ALL_FEATURES"), joined(MANAGEMENT)])

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from botocore.session import get_session
-from hypothesis import given
-from hypothesis import strategies as st
 
 from handlers.core.acts import NEXT_STEPS, next_step
-from handlers.core.letters import GAVE_UP, DeadLetter, backup, edited, restored
+from handlers.core.letters import GAVE_UP, DeadLetter, edited
 from handlers.core.summary import KEYS, summarize
 from infra.deploy.build import ROOT
 from infra.local.events import account_created
 from schemas.intake import InvalidEventError
 from tests.desk import letter
 from tests.fakes import MANAGEMENT, NOON, joined
+from tests.office import Names
 
 #: Of the errors that AttachPolicy and ListPoliciesForTarget can end in, those that pass by themselves or are none.
 PASSING = {
@@ -29,14 +27,6 @@ PASSING = {
     "ServiceException",
     "TooManyRequestsException",
 }
-
-
-@given(st.text(), st.dictionaries(st.text(min_size=1), st.binary(min_size=1)))
-def test_a_backup_brings_a_letter_back_byte_for_byte(body: str, binaries: dict[str, bytes]) -> None:
-    attributes = {name: {"DataType": "Binary", "BinaryValue": value} for name, value in binaries.items()}
-    odd = letter(body=body, attributes=attributes)
-
-    assert restored(backup(odd)) == replace(odd, receipt="", deleted_at=None)
 
 
 def test_an_edited_body_must_be_readable() -> None:
@@ -55,9 +45,9 @@ def test_a_letters_weight_is_what_sqs_counts() -> None:
 
 
 def test_evidence_of_a_letter_names_its_event_and_nobody() -> None:
-    digest = letter(7, code="Odd 222222222222").digest()
+    digest = letter(7, code="Odd 222222222222").digest(Names().digest)
 
-    assert (digest.event_id, digest.message_id, digest.error_code) == ("event-7", "m-7", "Odd [account]")
+    assert (digest.event_id, digest.message_id, digest.error_code) == ("event-7", "m-7", "OTHER")
     assert "222222222222" not in digest.model_dump_json()
 
 

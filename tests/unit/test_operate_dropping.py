@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from handlers.core.backups import restored
 from handlers.core.errors import RetryableError, fault
-from handlers.core.letters import DeadLetter, restored
+from handlers.core.letters import DeadLetter
 from tests.desk import Killed, letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON
 from tests.office import SEND_ELSEWHERE, office
@@ -42,6 +43,19 @@ def test_what_is_dropped_comes_back_as_it_was_and_where_it_was() -> None:
     as_it_was = [(each.queue, each.body, each.attributes) for each in lying]
     assert sorted((each.queue, each.body, each.attributes) for each in at.desk.lying) == sorted(as_it_was)
     assert [act.action for act in at.bucket.acts] == ["drop", "drop", "restore", "restore"]
+
+
+def test_whatever_is_done_to_a_letter_it_keeps_its_trace_header() -> None:
+    traced = [letter(number, trace_header=f"Root=1-{number}") for number in (1, 2, 3)]
+    at = office(*traced)
+    dropped = at.run("drop", "--id", "m-1", "--confirm", "--reason", "x").output
+
+    at.run("restore", dropped.partition("`restore ")[2].partition("`")[0], "--confirm", "--reason", "x")
+    at.run("edit", "m-2", "--confirm", "--reason", "x", EDITOR="sed -i s/event-2/event-9/")
+    at.run("redrive", "--id", "m-3", "--confirm", "--reason", "x")
+
+    assert [each.trace_header for each in at.desk.lying] == ["Root=1-1"]
+    assert [each.trace_header for each in at.desk.joins] == ["Root=1-2", "Root=1-3"]
 
 
 def test_what_was_restored_or_never_dropped_is_not_restored_again() -> None:
@@ -191,7 +205,7 @@ def test_what_an_editor_made_and_was_not_sent_is_kept(tmp_path: Path, drawer: Pa
     [back] = at.desk.joins
     assert back.body == letter().body.replace("event-1", "event-9")
     [backup] = [each for key, each in at.bucket.objects.items() if key.startswith("backups/")]
-    assert restored(backup.decode()).body == letter().body
+    assert [each.body for each in restored(backup)] == [letter().body]
     assert at.desk.lying == []
     assert at.bucket.acts[-1].results["enforced"] == 1
 

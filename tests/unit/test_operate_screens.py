@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from handlers.core.errors import PermanentError, fault
 from handlers.core.summary import KEYS
-from handlers.operate import screens
+from handlers.operate import terminal
 from handlers.operate.__main__ import cli
+from handlers.operate.differences import differences
 from tests.desk import letter
 from tests.fakes import NOON
 from tests.office import SEND_ELSEWHERE, office
@@ -109,7 +110,7 @@ def test_a_look_says_what_waits_and_where_to_go_on() -> None:
 
 @pytest.mark.parametrize("width", [30, 60, 89, 90, 200])
 def test_nothing_is_cut_off_on_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screens.show, "_width", width)
+    monkeypatch.setattr(terminal.show, "_width", width)
 
     told = office(letter(1, code="INVALID_EVENT", body="{")).run("list", "--by", "policy").output
 
@@ -133,23 +134,46 @@ def test_no_letter_commands_the_terminal(arguments: list[str]) -> None:
     assert not {"\x1b", "\x9b"} & set(told.output)
 
 
-def test_of_two_long_bodies_the_part_that_differs_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_difference_is_told_where_it_is() -> None:
+    old = letter(1).body
+
+    assert [line[0] for line in differences(old, old.replace("event-1", "event-9")) if line[0] in "+-"] == ["-", "+"]
+    assert differences(old, old) == []
+    assert differences('{"a": 1}', '{"a":  1}') == ['-{"a": 1}', '+{"a":  1}']
+    assert differences("a\nb\nc\nd\ne\nf", "a\nb\nc\nX\ne\nf") == [" b", " c", "-d", "+X", " e", " f"]
+
+
+def test_of_a_long_line_the_part_that_differs_is_told() -> None:
+    long = "x" * 500_000
+
+    [removed, added] = differences(f"{long}a{long}", f"{long}b{long}")
+
+    assert removed.startswith(f"-…{'x' * 100}a")
+    assert added.startswith(f"+…{'x' * 100}b")
+    assert max(map(len, (removed, added))) < 600
+
+
+def test_of_two_long_bodies_the_part_that_differs_is_told() -> None:
     old = json.dumps({"lines": [number % 120 for number in range(5000)]})
 
-    screens.difference(old, old.replace("[0, 1,", "[0, 7777,", 1))
+    told = differences(old, old.replace("[0, 1,", "[0, 7777,", 1))
 
-    assert capsys.readouterr().err.split() == ["-", "1,", "+", "7777,"]
-
-
-def test_of_two_long_bodies_that_differ_throughout_the_beginning_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    screens.difference(json.dumps(["a"] * 3000), json.dumps(["b"] * 3000))
-
-    shown = capsys.readouterr().err.splitlines()
-    assert len(shown) == 2001
-    assert "2,000 lines less, 2,000 more" in shown[-1]
+    assert [line for line in told if line[0] in "+-"] == ["-  1,", "+  7777,"]
 
 
-def test_bodies_that_nest_too_deep_for_a_parser_are_compared_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    screens.difference("[" * 5000, "[" * 5000 + "]")
+def test_of_two_long_bodies_that_differ_throughout_the_beginning_is_told() -> None:
+    told = differences(json.dumps(["a"] * 3000), json.dumps(["b"] * 3000))
 
-    assert "]" in capsys.readouterr().err
+    assert len(told) == 401
+    assert told[-1] == " … 5,602 more lines"
+
+
+def test_bodies_that_nest_too_deep_for_a_parser_are_compared_as_text() -> None:
+    assert differences("[" * 5000, "[" * 5000 + "]")[-1].endswith("[]")
+
+
+def test_a_value_that_nobody_reads_on_a_screen_is_cut_and_says_so() -> None:
+    at = office(letter(1, body="x" * 100_000))
+
+    assert "83,616 more characters; --json tells all" in " ".join(at.run("show", "m-1").output.split())
+    assert json.loads(at.run("show", "m-1", "--json").stdout)["body"] == "x" * 100_000
