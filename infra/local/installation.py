@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from infra.deploy.build import ROOT, Architecture, build
+from infra.deploy.build import PACKAGES, ROOT, Architecture, build
 from infra.deploy.stack import execute, outputs, plan, upload_code
 from infra.local.complete import complete, understood
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 STACK: Final = "joinguard"
 CODE_BUCKET: Final = "joinguard-code"
 ACCOUNTS: Final = 4
+PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,43 @@ class Installation:
 
 
 def build_local() -> Path:
-    """Build the function's zip for this machine: the stand-in runs it on the interpreter that we run on."""
+    """Build the function's zip for this machine: the stand-in runs it on the interpreter that we run on.
+
+    One that was built from the same sources, lock and builder before is taken as it is.
+    """
     machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
-    return build(python_version=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=machine).path
+    sources = _digest_of_sources()
+    target = ROOT / "build" / "local" / f"joinguard-py{PYTHON}-{machine}-{sources[:16]}.zip"
+    if not target.exists():
+        for outdated in target.parent.glob("*.zip"):
+            outdated.unlink(missing_ok=True)
+        build(python_version=PYTHON, architecture=machine, target=target)
+    return target
 
 
-def install(aws: StandIn, *, package: Path, told: Callable[[str], None], accounts: int = ACCOUNTS) -> Installation:
-    """Set up an organization and deploy the real template with the real zip into it."""
+def _digest_of_sources() -> str:
+    """Return a digest of all that decides what is in the zip."""
+    packages = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if "__pycache__" not in path.parts)
+    builder = (ROOT / "infra" / "deploy" / "build.py", ROOT / "uv.lock", ROOT / "pyproject.toml")
+    digest = hashlib.sha256()
+    for path in sorted(path for path in (*packages, *builder) if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def install(
+    aws: StandIn,
+    *,
+    package: Path,
+    told: Callable[[str], None],
+    accounts: int = ACCOUNTS,
+    changes: Mapping[str, str] | None = None,
+) -> Installation:
+    """Set up an organization and deploy the real template with the real zip into it.
+
+    Changes are to the template's parameters.
+    """
     organizations = aws.client("organizations")
     organization = organizations.describe_organization()["Organization"]
     policy_ids = [
@@ -71,7 +103,7 @@ def install(aws: StandIn, *, package: Path, told: Callable[[str], None], account
         "CodeKey": upload_code(s3, CODE_BUCKET, package),
         "OperatorPrincipalArn": f"arn:aws:iam::{organization['MasterAccountId']}:root",
     }
-    made = configure(aws, policy_ids, parameters)
+    made = configure(aws, policy_ids, parameters | dict(changes or {}))
     told("infra/template.yaml deployed through CloudFormation")
     return Installation(
         endpoint=aws.endpoint,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from infra.local.events import Event
     from schemas.outcome import Outcome
 
+Done = subprocess.CompletedProcess[str]
+#: The double's and the stand-in's Organizations have no rate, and what the pace does has tests of its own.
+UNPACED = {"AttachmentsPerSecond": "100"}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Pipeline:
     """The whole pipeline, with a relay before Organizations."""
 
@@ -58,18 +63,26 @@ class Pipeline:
         self.watch.put(event)
         self.watch.until_quiet()
 
+    def clear(self) -> None:
+        """Leave nothing behind that another test could see, now or when its time in flight is over."""
+        self.relay.forget()
+        sqs = self.aws.client("sqs")
+        for url in (self.at.queue_url, self.at.dead_letter_queue_url, self.at.undelivered_queue_url):
+            sqs.purge_queue(QueueUrl=url)
+        table = self.aws.resource("dynamodb").Table(self.at.outcomes_table)
+        for row in table.scan(ConsistentRead=True)["Items"]:
+            table.delete_item(Key={each["AttributeName"]: row[each["AttributeName"]] for each in table.key_schema})
+
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Pipeline]:
-    with relaying() as relay, running(os.environ | {"AWS_ENDPOINT_URL_ORGANIZATIONS": relay.endpoint}) as aws:
+    with relaying() as relay, running(relay.endpoint) as aws:
         relay.target = aws.endpoint
-        installation = install(aws, package=build_local(), told=lambda _: None)
+        installation = install(aws, package=build_local(), told=lambda _: None, changes=UNPACED)
         yield Pipeline(aws, installation, Watch(aws, installation), relay)
 
 
 @pytest.fixture
 def pipeline(shared: Pipeline) -> Iterator[Pipeline]:
-    shared.relay.counted()
     yield shared
-    for letter in shared.watch.dead_letters():
-        shared.watch.forget(letter)
+    shared.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.local.installation import STACK
+from infra.local.waiting import until
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Pipeline
@@ -46,7 +46,7 @@ def role(pipeline: Pipeline) -> Iterator[str]:
     before = iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"]
     yield name
     iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(before))
-    pipeline.aws.client("sqs").purge_queue(QueueUrl=pipeline.at.queue_url)
+    pipeline.clear()
     start_afresh(pipeline)
 
 
@@ -70,15 +70,14 @@ def actions(document: dict[str, Any]) -> list[str]:
 
 def line_about(pipeline: Pipeline, text: str) -> dict[str, Any]:
     """Wait for the line that the function writes about a record."""
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        for line in pipeline.log():
-            if text in line:
-                found: dict[str, Any] = json.loads(line)
-                return found
-        time.sleep(0.1)
-    message = f"no line about {text}"
-    raise AssertionError(message)
+    found: list[dict[str, Any]] = []
+
+    def is_written() -> bool:
+        found.extend(json.loads(line) for line in pipeline.log() if text in line)
+        return bool(found)
+
+    until(is_written, f"a line about {text} in the function's log")
+    return found[0]
 
 
 def what_works(pipeline: Pipeline) -> set[str]:
@@ -98,7 +97,7 @@ def what_works(pipeline: Pipeline) -> set[str]:
         "postponed": "again_in_seconds" in postponed,
         "dead": dead["status"] == "FAILED",
     }
-    pipeline.relay.forget_failures()
+    pipeline.relay.forget()
     return {name for name, well in results.items() if well}
 
 

@@ -7,25 +7,24 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from click.testing import CliRunner
 
+from handlers.operate.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.local.installation import STACK
+from infra.local.waiting import HANGS_AFTER, until
 from schemas.act import Act
 from schemas.outcome import OutcomeStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.e2e.conftest import Done, Pipeline
 
-    from tests.e2e.conftest import Pipeline
-
-Done = subprocess.CompletedProcess[str]
 #: The stand-in has one server, which knows at once what it has.
-COMMAND: Final = (sys.executable, "-m", "handlers.operate", "--stack", STACK, "--poll", "0")
+OPTIONS: Final = ("--stack", STACK, "--poll", "0")
 
 
 def credentials(pipeline: Pipeline) -> dict[str, str]:
@@ -41,15 +40,30 @@ def credentials(pipeline: Pipeline) -> dict[str, str]:
 
 
 def operate(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
-    return subprocess.run(  # noqa: S603 - our own command
-        [*COMMAND, *arguments],
+    """Run a command in this process; see `operate_in_a_process` for what takes one of its own to show."""
+    runner = CliRunner()
+    done = runner.invoke(
+        cli, [*OPTIONS, *arguments], env=credentials(pipeline) | environment, prog_name="joinguard", catch_exceptions=False
+    )
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def started(pipeline: Pipeline, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "handlers.operate", *OPTIONS, *arguments],
         cwd=ROOT,
         env=os.environ | credentials(pipeline) | environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=60,
     )
+
+
+def operate_in_a_process(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
+    """Run a command as a shell does."""
+    with started(pipeline, *arguments, **environment) as process:
+        output, talk = process.communicate(timeout=HANGS_AFTER)
+    return subprocess.CompletedProcess(arguments, process.returncode, output, talk)
 
 
 def taking(pipeline: Pipeline, role: str) -> dict[str, str]:
@@ -68,13 +82,6 @@ def listed(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def acts(pipeline: Pipeline) -> list[Act]:
@@ -111,7 +118,8 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     assert "Nothing was done" in dry.stderr
     assert pipeline.watch.dead() == 1
 
-    done = operate(pipeline, "redrive", "--code", "PolicyTypeNotEnabledException", "--confirm", "--reason", "enabled")
+    acting = ("--code", "PolicyTypeNotEnabledException", "--confirm", "--reason", "enabled")
+    done = operate_in_a_process(pipeline, "redrive", *acting)
     assert done.returncode == 0, done.stderr
     assert "1 sent and deleted; 1 enforced" in done.stderr
 
@@ -187,7 +195,7 @@ def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline:
         plan = operate(pipeline, "redrive")
     finally:
         iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(before))
-    restored = operate(pipeline, "redrive", PYTHONIOENCODING="ascii")
+    restored = operate_in_a_process(pipeline, "redrive", PYTHONIOENCODING="ascii")
 
     assert "0 letters are to be redriven" in plan.stdout
     assert "the worker's role may not attach" in plan.stdout
@@ -285,8 +293,10 @@ def test_a_stack_of_somebody_else_is_told_apart(pipeline: Pipeline) -> None:
     cloudformation = pipeline.aws.client("cloudformation")
     template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}
     cloudformation.create_stack(StackName="another", TemplateBody=json.dumps(template))
-
-    done = operate(pipeline, "--stack", "another", "list")
+    try:
+        done = operate(pipeline, "--stack", "another", "list")
+    finally:
+        cloudformation.delete_stack(StackName="another")
 
     assert done.returncode == 1
     assert "is no installation of Joinguard" in done.stderr
@@ -298,19 +308,13 @@ def test_an_interrupt_a_polite_end_and_a_lost_terminal_give_everything_back(
 ) -> None:
     for _ in range(4):
         fail(pipeline)
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [*COMMAND, "redrive", "--all", "--rate", "0.2", "--breaker", "50", "--confirm", "--reason", "x"],
-        cwd=ROOT,
-        env=os.environ | credentials(pipeline),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_until(lambda: pipeline.watch.dead() == 3)
-    process.send_signal(how)
-    told, _ = process.communicate(timeout=20)
+    acting = ("--rate", "0.2", "--breaker", "50", "--confirm", "--reason", "x")
+    with started(pipeline, "redrive", "--all", *acting) as process:
+        until(lambda: pipeline.watch.dead() == 3, "the first of four letters to be redriven")
+        process.send_signal(how)
+        output, told = process.communicate(timeout=HANGS_AFTER)
 
-    assert process.returncode == 1, told
+    assert process.returncode == 1, output + told
     assert "interrupted: 1 sent" in told
     sqs = pipeline.aws.client("sqs")
     asked = sqs.get_queue_attributes(QueueUrl=pipeline.at.dead_letter_queue_url, AttributeNames=["All"])["Attributes"]

@@ -9,16 +9,16 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 import zipfile
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 
 import pytest
 
 from infra.deploy.build import ROOT
 from infra.local.installation import build_local
+from infra.local.waiting import until
 from schemas.outcome import OutcomeStatus
+from tests.organizations import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -75,7 +80,8 @@ def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        yield f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+        until(lambda: process.poll() is not None or listens(port), "the emulator to listen")
+        yield f"http://127.0.0.1:{port}"
         process.terminate()
 
 
@@ -92,17 +98,11 @@ def invoke(url: str, *bodies: object) -> dict[str, Any]:
         }
         for number, body in enumerate(bodies)
     ]
-    request = urllib.request.Request(url, data=json.dumps({"Records": records}).encode(), method="POST")  # noqa: S310 - loopback
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
-                found: dict[str, Any] = json.loads(answer.read())
-                return found
-        except (URLError, ConnectionError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    body = json.dumps({"Records": records}).encode()
+    status, answer, _ = passed_on(url, "POST", "/2015-03-31/functions/function/invocations", body, {})
+    assert status == 200, answer
+    found: dict[str, Any] = json.loads(answer)
+    return found
 
 
 def test_a_batch_runs_in_the_zip_alone(pipeline: Pipeline, function: str) -> None:
