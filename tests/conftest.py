@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 
 from infra.local.environment import stand_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator
 
 #: What a test and the processes that it starts see of their user's environment: where programs, files and packages are.
 _SEEN: Final = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "XDG_CACHE_HOME", "NETRC"}
@@ -20,9 +22,23 @@ _SEEN_ENDS: Final = ("_PROXY",)
 #: A fixture is shown with each failing assertion and with each example that fails.
 _LONGEST_REPR: Final = 500
 
+
+def _once(load: Callable[[JSONFileLoader, str], object]) -> Callable[[JSONFileLoader, str], object]:
+    loader = JSONFileLoader()
+    read = cache(lambda path: load(loader, path))
+    return lambda _self, path: read(path)
+
+
+# Each session reads the models of its services anew, which takes longer than most tests' own work.
+JSONFileLoader.load_file = _once(JSONFileLoader.load_file)  # type: ignore[method-assign]
+
 # The same examples each time, and no bound on time: whether a run is green depends on the code and on nothing else.
 settings.register_profile(
-    "same", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "same",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 # Others each time: make test ARGS="--hypothesis-profile=others".
 settings.register_profile("others", settings.get_profile("same"), derandomize=False, print_blob=True)
@@ -42,9 +58,11 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
-    """Refuse a fixture whose repr would hide why a test failed."""
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Refuse a fixture whose repr would hide why a test failed; a parameter is the test's own business."""
     found = yield
-    length = len(repr(found))
+    length = 0 if hasattr(request, "param") else len(repr(found))
     assert length <= _LONGEST_REPR, f"the repr of fixture {fixturedef.argname} takes {length} characters"
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from infra.local.installation import Installation
     from infra.local.standin import StandIn
     from schemas.outcome import Outcome
-
 
 
 class Watch:
@@ -85,6 +84,11 @@ class Watch:
     def forget(self, letter: Mapping[str, Any]) -> None:
         """Delete a letter."""
         self._sqs.delete_message(QueueUrl=self._at.dead_letter_queue_url, ReceiptHandle=letter["ReceiptHandle"])
+
+    def clear(self) -> None:
+        """Empty all queues, whatever is in flight."""
+        for url in (self._at.queue_url, self._at.dead_letter_queue_url, self._at.undelivered_queue_url):
+            self._sqs.purge_queue(QueueUrl=url)
 
     def dead(self) -> int:
         """Count the dead letters."""

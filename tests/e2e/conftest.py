@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,12 +67,13 @@ class Pipeline:
     def clear(self) -> None:
         """Leave nothing behind that another test could see, now or when its time in flight is over."""
         self.relay.forget()
-        sqs = self.aws.client("sqs")
-        for url in (self.at.queue_url, self.at.dead_letter_queue_url, self.at.undelivered_queue_url):
-            sqs.purge_queue(QueueUrl=url)
-        table = self.aws.resource("dynamodb").Table(self.at.outcomes_table)
-        for row in table.scan(ConsistentRead=True)["Items"]:
-            table.delete_item(Key={each["AttributeName"]: row[each["AttributeName"]] for each in table.key_schema})
+        self.watch.clear()
+        for row in self._table.scan(ConsistentRead=True)["Items"]:
+            self._table.delete_item(Key={name: row[name] for name in ("account_id", "event_id")})
+
+    @cached_property
+    def _table(self) -> Any:  # noqa: ANN401 - boto3's own type
+        return self.aws.resource("dynamodb").Table(self.at.outcomes_table)
 
 
 @pytest.fixture(scope="session")

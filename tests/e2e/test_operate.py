@@ -43,7 +43,11 @@ def operate(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
     """Run a command in this process; see `operate_in_a_process` for what takes one of its own to show."""
     runner = CliRunner()
     done = runner.invoke(
-        cli, [*OPTIONS, *arguments], env=credentials(pipeline) | environment, prog_name="joinguard", catch_exceptions=False
+        cli,
+        [*OPTIONS, *arguments],
+        env=credentials(pipeline) | environment,
+        prog_name="joinguard",
+        catch_exceptions=False,
     )
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 

@@ -15,7 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.local.events import handshake_accepted
@@ -24,6 +24,7 @@ from infra.local.standin import running
 from infra.local.watch import Watch
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.chaos import Break, Chaos, Driver, wreaking
+from tests.e2e.conftest import UNPACED
 from tests.organizations import FULL_ACCESS, Organizations, Rules, serving
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ POLICIES: Final = ("p-aaaaaaaa", "p-bbbbbbbb")
 LATER: Final = 200
 
 
-@dataclass
+@dataclass(repr=False)
 class Fire:
     """The function between a chaotic AWS and a double of Organizations."""
 
@@ -122,7 +123,7 @@ def fire() -> Iterator[Fire]:
     organizations = Organizations(Rules(write_seconds=0.0, read_seconds=0.0, attach_rate=1e6, read_rate=1e6))
     organizations.policies.update(POLICIES)
     with running() as aws, serving(organizations) as endpoint, wreaking(endpoint, aws.endpoint) as chaos:
-        at = install(aws, package=build_local(), told=lambda _: None)
+        at = install(aws, package=build_local(), told=lambda _: None, changes=UNPACED)
         [function] = aws.client("lambda").list_functions()["Functions"]
         environment = function["Environment"]["Variables"] | {
             "PATH": os.environ["PATH"],
@@ -145,8 +146,7 @@ def calm(fire: Fire) -> Iterator[Fire]:
     fire.chaos.calls.clear()
     yield fire
     fire.heal()
-    for letter in fire.watch.dead_letters():
-        fire.watch.forget(letter)
+    fire.watch.clear()
 
 
 def path_of_a_join(fire: Fire) -> list[str]:
@@ -298,7 +298,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=40)
 @given(histories)
 def test_no_history_breaks_a_promise(
     calm: Fire, history: list[tuple[str, int, list[tuple[int, Break]], float, float]]

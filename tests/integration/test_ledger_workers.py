@@ -143,4 +143,4 @@ class Workers(RuleBasedStateMachine):
 
 @pytest.mark.usefixtures("credentials")
 def test_no_order_of_workers_breaks_a_promise() -> None:
-    run_state_machine_as_test(Workers, settings=settings(max_examples=30, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(Workers, settings=settings(max_examples=30, stateful_step_count=25))

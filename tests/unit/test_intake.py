@@ -185,7 +185,7 @@ def understood(body: str | bytes) -> None:
         assert isinstance(read_event(body), Join | NoJoin)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary() | st.text())
 def test_no_bytes_and_no_text_raise_anything_else(body: str | bytes) -> None:
     understood(body)
@@ -213,7 +213,7 @@ def paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | i
     return [path, *(found for step, part in inner for found in paths(part, (*path, step)))]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.sampled_from([invited(), created(), announced(), requested()]), st.data())
 def test_no_change_to_a_good_event_raises_anything_else(event: dict[str, Any], data: st.DataObject) -> None:
     changed = copy.deepcopy(event)
