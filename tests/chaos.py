@@ -168,7 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
 class Driver:
     """A running `tests.driver`, one delivery at a time."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *, first: Mapping[str, Any]) -> None:
+        """Start it; the first record is handled without a child, and how it ended is not told."""
         self._talk = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.driver"],
@@ -180,6 +181,8 @@ class Driver:
             text=True,
         )
         self._child = 0
+        self._write(first, ahead=0, milliseconds=60_000)
+        self._answer("warm")
 
     def kill(self) -> None:
         """Kill the child that is at work, as the platform would: without a word."""
@@ -187,10 +190,7 @@ class Driver:
 
     def deliver(self, record: Mapping[str, Any], *, ahead: float, milliseconds: int = 60_000) -> int:
         """Deliver a record; return 0 where it is done, 1 where it comes again, less than 0 where it was killed."""
-        delivery = {"record": record, "ahead": ahead, "milliseconds": milliseconds}
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(delivery) + "\n")
-        self._process.stdin.flush()
+        self._write(record, ahead=ahead, milliseconds=milliseconds)
         self._child = self._answer("pid")
         return self._answer("status")
 
@@ -201,6 +201,12 @@ class Driver:
         self._process.wait(timeout=HANGS_AFTER)
         self._process.stdout.close()
         self._talk.close()
+
+    def _write(self, record: Mapping[str, Any], *, ahead: float, milliseconds: int) -> None:
+        assert self._process.stdin
+        delivery = {"record": record, "ahead": ahead, "milliseconds": milliseconds}
+        self._process.stdin.write(json.dumps(delivery) + "\n")
+        self._process.stdin.flush()
 
     def _answer(self, name: str) -> int:
         assert self._process.stdout

@@ -46,7 +46,6 @@ class Fire:
     at: Installation
     watch: Watch
     drivers: list[Driver]
-    environment: dict[str, str]
     clock: float = 0.0
     receives: Counter[str] = field(default_factory=Counter)
 
@@ -63,19 +62,11 @@ class Fire:
         """Deliver an event to a worker; return 0 done, 1 again, less than 0 killed."""
         event_id = event["detail"]["eventID"]
         self.receives[event_id] += 1
-        record = {
-            "messageId": event_id,
-            "receiptHandle": "none",
-            "body": json.dumps(event),
-            "attributes": {
-                "ApproximateReceiveCount": str(self.receives[event_id]),
-                "SentTimestamp": "1795521600000",
-            },
-            "messageAttributes": {},
-        }
         driver = self.drivers[worker]
         self.chaos.kill = driver.kill
-        return driver.deliver(record, ahead=self.clock + skew, milliseconds=milliseconds)
+        return driver.deliver(
+            message(event, self.receives[event_id]), ahead=self.clock + skew, milliseconds=milliseconds
+        )
 
     def break_(self, *plan: tuple[int, Break]) -> None:
         """Break the calls of these numbers, counted from now."""
@@ -118,6 +109,17 @@ class Fire:
         assert outcome.evidence_key
 
 
+def message(event: dict[str, Any], receives: int = 1) -> dict[str, Any]:
+    """Return an event as SQS hands it to the function."""
+    return {
+        "messageId": event["detail"]["eventID"],
+        "receiptHandle": "none",
+        "body": json.dumps(event),
+        "attributes": {"ApproximateReceiveCount": str(receives), "SentTimestamp": "1795521600000"},
+        "messageAttributes": {},
+    }
+
+
 @pytest.fixture(scope="module")
 def fire() -> Iterator[Fire]:
     organizations = Organizations(Rules(write_seconds=0.0, read_seconds=0.0, attach_rate=1e6, read_rate=1e6))
@@ -134,9 +136,10 @@ def fire() -> Iterator[Fire]:
             "AWS_ACCESS_KEY_ID": aws.access_key_id,
             "AWS_SECRET_ACCESS_KEY": aws.secret_access_key,
         }
-        drivers = [Driver(environment), Driver(environment)]
-        yield Fire(chaos, organizations, at, Watch(aws, at), drivers, environment)
-        for driver in drivers:
+        fire = Fire(chaos, organizations, at, Watch(aws, at), [])
+        fire.drivers += [Driver(environment, first=message(fire.join()[1])) for _ in range(2)]
+        yield fire
+        for driver in fire.drivers:
             driver.stop()
 
 
