@@ -7,6 +7,8 @@ STACK ?= joinguard
 UV_PIN := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
 RUN := .venv/bin/python
 LOCAL := .venv/.made .venv-aws/.made
+# What a user's shell tells Python is about other programs: it hides our packages, or makes an error of their warnings.
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE PYTHONINSPECT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

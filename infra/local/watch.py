@@ -86,9 +86,11 @@ class Watch:
         self._sqs.delete_message(QueueUrl=self._at.dead_letter_queue_url, ReceiptHandle=letter["ReceiptHandle"])
 
     def clear(self) -> None:
-        """Empty all queues, whatever is in flight."""
+        """Empty the queues, whatever is in flight, and the outcomes; evidence is locked and stays."""
         for url in (self._at.queue_url, self._at.dead_letter_queue_url, self._at.undelivered_queue_url):
             self._sqs.purge_queue(QueueUrl=url)
+        for row in self._table.scan(ConsistentRead=True)["Items"]:
+            self._table.delete_item(Key={name: row[name] for name in ("account_id", "event_id")})
 
     def dead(self) -> int:
         """Count the dead letters."""

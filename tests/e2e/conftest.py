@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,12 +67,6 @@ class Pipeline:
         """Leave nothing behind that another test could see, now or when its time in flight is over."""
         self.relay.forget()
         self.watch.clear()
-        for row in self._table.scan(ConsistentRead=True)["Items"]:
-            self._table.delete_item(Key={name: row[name] for name in ("account_id", "event_id")})
-
-    @cached_property
-    def _table(self) -> Any:  # noqa: ANN401 - boto3's own type
-        return self.aws.resource("dynamodb").Table(self.at.outcomes_table)
 
 
 @pytest.fixture(scope="session")
