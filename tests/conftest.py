@@ -30,7 +30,7 @@ def _once(load: Callable[[JSONFileLoader, str], object]) -> Callable[[JSONFileLo
 
 
 # Each session reads the models of its services anew, which takes longer than most tests' own work.
-JSONFileLoader.load_file = _once(JSONFileLoader.load_file)  # type: ignore[method-assign]
+JSONFileLoader.load_file = _once(JSONFileLoader.load_file)  # type: ignore[method-assign, assignment]
 
 # The same examples each time, and no bound on time: whether a run is green depends on the code and on nothing else.
 settings.register_profile(

@@ -153,10 +153,7 @@ def _kept(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the stand-in and the function processes that it started (its session)."""
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=5)
+    """End the stand-in and the function processes that it started (its session); nothing of it is kept."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

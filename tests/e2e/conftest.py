@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +32,13 @@ class Pipeline:
     at: Installation
     watch: Watch
     relay: Relay
+    _clients: dict[str, Any] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
+        """Return the stand-in's client for a service, the same each time."""
+        if service not in self._clients:
+            self._clients[service] = self.aws.client(service)
+        return self._clients[service]
 
     def account(self) -> str:
         return create_account(self.aws, f"member-{os.urandom(4).hex()}")
@@ -49,13 +56,14 @@ class Pipeline:
         return found
 
     def resource(self, logical_id: str) -> str:
-        found = self.aws.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId=logical_id)
+        found = self.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId=logical_id)
         return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
-    def log(self) -> list[str]:
-        """Return every line that the function has written."""
+    def log(self, since: float = 0) -> list[str]:
+        """Return every line that the function has written since a moment of the epoch."""
         group = self.resource("AttachPoliciesLogs")
-        pages = self.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        events = self.client("logs").get_paginator("filter_log_events")
+        pages = events.paginate(logGroupName=group, startTime=int(since * 1000))
         return [line for page in pages for event in page["events"] for line in event["message"].splitlines()]
 
     def handled(self, event: Event | str) -> None:

@@ -149,7 +149,7 @@ def enforced(process: subprocess.Popen[str], at: Installation) -> OutcomeStatus 
     watch.put(event)
     watch.until_quiet()
     outcome = watch.outcome(event["detail"]["eventID"])
-    return outcome and outcome.status
+    return outcome.status if outcome else None
 
 
 def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> None:

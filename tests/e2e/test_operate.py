@@ -72,8 +72,8 @@ def operate_in_a_process(pipeline: Pipeline, *arguments: str, **environment: str
 
 def taking(pipeline: Pipeline, role: str) -> dict[str, str]:
     """Return the credentials of one of the template's operator roles."""
-    arn = pipeline.aws.client("iam").get_role(RoleName=pipeline.resource(role))["Role"]["Arn"]
-    taken = pipeline.aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
+    arn = pipeline.client("iam").get_role(RoleName=pipeline.resource(role))["Role"]["Arn"]
+    taken = pipeline.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
     return {
         "AWS_ACCESS_KEY_ID": taken["AccessKeyId"],
         "AWS_SECRET_ACCESS_KEY": taken["SecretAccessKey"],
@@ -89,7 +89,7 @@ def listed(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
 
 
 def acts(pipeline: Pipeline) -> list[Act]:
-    s3 = pipeline.aws.client("s3")
+    s3 = pipeline.client("s3")
     found = s3.list_objects_v2(Bucket=pipeline.at.evidence_bucket, Prefix="acts/").get("Contents", [])
     bodies = [s3.get_object(Bucket=pipeline.at.evidence_bucket, Key=each["Key"])["Body"].read() for each in found]
     return [Act.model_validate_json(body) for body in bodies]
@@ -191,7 +191,7 @@ def test_what_would_only_come_back_is_left_out_unless_forced(pipeline: Pipeline)
 def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline: Pipeline) -> None:
     """IAM's simulator; the stand-in's reads the role as it really is, for the first policy."""
     fail(pipeline, "AccessDeniedException")
-    iam, role = pipeline.aws.client("iam"), pipeline.resource("AttachPoliciesRole")
+    iam, role = pipeline.client("iam"), pipeline.resource("AttachPoliciesRole")
     before = iam.get_role_policy(RoleName=role, PolicyName="attach-policies")["PolicyDocument"]
     less = before | {"Statement": [each for each in before["Statement"] if each["Sid"] != "AttachThesePolicies"]}
     iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(less))
@@ -214,7 +214,7 @@ def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
     assert dropped.returncode == 0, dropped.stderr
     assert pipeline.watch.dead() == 0
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
-    kept = pipeline.aws.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key)
+    kept = pipeline.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key)
     days = (kept["ObjectLockRetainUntilDate"] - datetime.now(UTC)).days
     assert (kept["ObjectLockMode"], days) == ("GOVERNANCE", 89), "locked, and not for seven years"
 
@@ -294,7 +294,7 @@ def test_whatever_is_wrong_gets_one_clear_line(
 
 
 def test_a_stack_of_somebody_else_is_told_apart(pipeline: Pipeline) -> None:
-    cloudformation = pipeline.aws.client("cloudformation")
+    cloudformation = pipeline.client("cloudformation")
     template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}
     cloudformation.create_stack(StackName="another", TemplateBody=json.dumps(template))
     try:
@@ -320,7 +320,7 @@ def test_an_interrupt_a_polite_end_and_a_lost_terminal_give_everything_back(
 
     assert process.returncode == 1, output + told
     assert "interrupted: 1 sent" in told
-    sqs = pipeline.aws.client("sqs")
+    sqs = pipeline.client("sqs")
     asked = sqs.get_queue_attributes(QueueUrl=pipeline.at.dead_letter_queue_url, AttributeNames=["All"])["Attributes"]
     assert (asked["ApproximateNumberOfMessages"], asked["ApproximateNumberOfMessagesNotVisible"]) == ("3", "0")
     assert max(acts(pipeline), key=lambda act: act.recorded_at).ended == "interrupted"

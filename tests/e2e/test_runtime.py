@@ -50,9 +50,7 @@ def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
     zipfile.ZipFile(build_local()).extractall(tmp_path)
     emulator = RUNTIME / "rie" / "samcli" / "local" / "rapid" / f"aws-lambda-rie-{MACHINE}"
     emulator.chmod(0o755)
-    configured = pipeline.aws.client("lambda").get_function_configuration(
-        FunctionName=pipeline.resource("AttachPolicies")
-    )
+    configured = pipeline.client("lambda").get_function_configuration(FunctionName=pipeline.resource("AttachPolicies"))
     environment = configured["Environment"]["Variables"] | {
         "PATH": os.environ["PATH"],
         "AWS_ENDPOINT_URL": pipeline.aws.endpoint,
