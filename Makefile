@@ -9,6 +9,10 @@ RUN := .venv/bin/python
 LOCAL := .venv/.made .venv-aws/.made
 # What a user's shell tells Python is about other programs: it hides our packages, or makes an error of their warnings.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE PYTHONINSPECT
+# uv keeps its cache at home; where that cannot be written, here.
+ifeq ($(UV_CACHE_DIR)$(XDG_CACHE_HOME)$(shell [ -z "$$HOME" ] || [ ! -w "$$HOME" ] || echo writable),)
+export UV_CACHE_DIR := $(CURDIR)/build/uv-cache
+endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

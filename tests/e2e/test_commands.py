@@ -64,6 +64,7 @@ HOSTILE = {
     "LANG": "C",
     "COLUMNS": "40",
     "CI": "true",
+    "HOME": "/nowhere",
 }
 
 
