@@ -58,7 +58,8 @@ def build_local() -> Path:
     target = ROOT / "build" / "local" / f"joinguard-py{PYTHON}-{machine}-{sources[:16]}.zip"
     if not target.exists():
         for outdated in target.parent.glob("*.zip"):
-            outdated.unlink(missing_ok=True)
+            if outdated != target:
+                outdated.unlink(missing_ok=True)
         build(python_version=PYTHON, architecture=machine, target=target)
     return target
 

@@ -41,7 +41,7 @@ BY_THE_CODE: Final = {
 
 @pytest.fixture
 def role(pipeline: Pipeline) -> Iterator[str]:
-    """Return the role's name; leave the role, the queue and the function as they were."""
+    """Return the role's name; leave the role as it was, and nothing on the queue for a process that is short of it."""
     name = pipeline.resource("AttachPoliciesRole")
     iam = pipeline.client("iam")
     before = iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,11 +33,13 @@ MACHINE = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's emulator is a binary for Linux")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free, each another one."""
+    with ExitStack() as probes:
+        opened = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in opened:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in opened]
 
 
 def listens(port: int) -> bool:
@@ -63,7 +66,7 @@ def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
         # The real runtime adds the function's folder to the path itself.
         "PYTHONPATH": str(tmp_path),
     }
-    port, runtime_port = free_port(), free_port()
+    port, runtime_port = free_ports(2)
     addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
     addresses += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
     with subprocess.Popen(  # noqa: S603 - our own command
