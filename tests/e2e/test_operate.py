@@ -23,6 +23,8 @@ from schemas.outcome import OutcomeStatus
 if TYPE_CHECKING:
     from tests.e2e.conftest import Done, Pipeline
 
+#: However slow the machine is: see what becomes of what is put back.
+PATIENTLY: Final = ("--wait", "1h")
 #: The stand-in has one server, which knows at once what it has.
 OPTIONS: Final = ("--stack", STACK, "--poll", "0")
 
@@ -122,7 +124,7 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     assert "Nothing was done" in dry.stderr
     assert pipeline.watch.dead() == 1
 
-    acting = ("--code", "PolicyTypeNotEnabledException", "--confirm", "--reason", "enabled")
+    acting = ("--code", "PolicyTypeNotEnabledException", *PATIENTLY, "--confirm", "--reason", "enabled")
     done = operate_in_a_process(pipeline, "redrive", *acting)
     assert done.returncode == 0, done.stderr
     assert "1 sent and deleted; 1 enforced" in done.stderr
@@ -138,7 +140,7 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
 def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -> None:
     _, event = fail(pipeline)
     pipeline.relay.fail_next("AttachPolicy", (400, "PolicyTypeNotEnabledException"))
-    early = operate(pipeline, "redrive", "--all", "--confirm", "--reason", "tried too early")
+    early = operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", "tried too early")
     assert early.returncode == 1
     assert "1 failed" in early.stderr
 
@@ -159,7 +161,7 @@ def test_every_act_is_on_record_before_and_after_and_names_nobody_in_clear(pipel
     account_id, event = fail(pipeline)
     before = len(acts(pipeline))
 
-    operate(pipeline, "redrive", "--all", "--confirm", "--reason", f"mended {account_id} for a@example.com")
+    operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", f"mended {account_id} for a@example.com")
 
     made = sorted(acts(pipeline), key=lambda act: act.recorded_at)[before:]
     assert [(act.action, act.phase, act.ended) for act in made] == [
@@ -222,7 +224,9 @@ def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
     assert restored.returncode == 0, restored.stderr
     [group] = listed(pipeline)
     assert group["reasons"][0]["code"] == "PolicyTypeNotEnabledException"
-    operate(pipeline, "redrive", "--event", event["detail"]["eventID"], "--confirm", "--reason", "after all")
+    operate(
+        pipeline, "redrive", "--event", event["detail"]["eventID"], *PATIENTLY, "--confirm", "--reason", "after all"
+    )
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
 
@@ -239,7 +243,14 @@ def test_a_broken_body_is_edited_checked_and_sent(pipeline: Pipeline) -> None:
     assert "Invalid JSON" in unchanged.stderr
 
     mended = operate(
-        pipeline, "edit", message_id, "--confirm", "--reason", "cut off", EDITOR='sh -c \'printf "}}" >> "$0"\''
+        pipeline,
+        "edit",
+        message_id,
+        *PATIENTLY,
+        "--confirm",
+        "--reason",
+        "cut off",
+        EDITOR='sh -c \'printf "}}" >> "$0"\'',
     )
     assert mended.returncode == 0, mended.stderr
     assert "enforced" in mended.stderr
@@ -312,7 +323,7 @@ def test_an_interrupt_a_polite_end_and_a_lost_terminal_give_everything_back(
 ) -> None:
     for _ in range(4):
         fail(pipeline)
-    acting = ("--rate", "0.2", "--breaker", "50", "--confirm", "--reason", "x")
+    acting = ("--rate", "0.01", "--breaker", "50", "--confirm", "--reason", "x")
     with started(pipeline, "redrive", "--all", *acting) as process:
         until(lambda: pipeline.watch.dead() == 3, "the first of four letters to be redriven")
         process.send_signal(how)
@@ -368,13 +379,13 @@ def test_who_acts_can_do_all_of_it(pipeline: Pipeline) -> None:
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "x", **role)
     assert restored.returncode == 0, restored.stderr
-    done = operate(pipeline, "redrive", "--all", "--confirm", "--reason", "x", **role)
+    done = operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", "x", **role)
     assert done.returncode == 0, done.stderr
     assert "1 enforced" in done.stderr
     assert operate(pipeline, "enforce", account_id, "--confirm", "--reason", "x", **role).returncode == 0
     pipeline.handled(json.dumps(pipeline.invited(account_id))[:-2])
     [group] = listed(pipeline)
     mended = {"EDITOR": 'sh -c \'printf "}}" >> "$0"\''}
-    edited = operate(pipeline, "edit", group["ids"][0], "--confirm", "--reason", "x", **role, **mended)
+    edited = operate(pipeline, "edit", group["ids"][0], *PATIENTLY, "--confirm", "--reason", "x", **role, **mended)
     assert edited.returncode == 0, edited.stderr
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
