@@ -25,7 +25,7 @@ demo: $(LOCAL) ## See the main job work on this machine, without an AWS account 
 
 .PHONY: test
 test: setup ## Run every test; ARGS are pytest's own, as in make test ARGS="-k intake"
-	@$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(RUN) -m pytest -n 3 --dist loadfile $(ARGS)
 
 .PHONY: local
 local: $(LOCAL) ## Keep the whole pipeline up on loopback, print where everything is as JSON (FAULTS=faults=0.2,seed=7)
