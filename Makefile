@@ -10,7 +10,7 @@ LOCAL := .venv/.made .venv-aws/.made
 # What a user's shell tells Python is about other programs: it hides our packages, or makes an error of their warnings.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE PYTHONINSPECT
 # uv keeps its cache at home; where that cannot be written, here.
-ifeq ($(UV_CACHE_DIR)$(XDG_CACHE_HOME)$(shell [ -z "$$HOME" ] || [ ! -w "$$HOME" ] || echo writable),)
+ifeq ($(UV_CACHE_DIR)$(XDG_CACHE_HOME)$(shell [ -n "$$HOME" ] && [ ! -w "$$HOME" ] || echo writable),)
 export UV_CACHE_DIR := $(CURDIR)/build/uv-cache
 endif
 
@@ -45,7 +45,7 @@ status: setup ## Say how the installation stands
 logs: setup ## Print the worker's log
 destroy: setup ## Take the installation down; dry unless ARGS='--confirm --reason "…"'
 deploy forwarder delegation-policy status logs destroy:
-	@$(RUN) -m infra.deploy $@ --stage $(STAGE) $(ARGS)
+	@$(RUN) -m infra.deploy $@ --stage "$(STAGE)" $(ARGS)
 
 ##@ An operator at work (STACK=joinguard; runbook: RUNBOOK.md)
 

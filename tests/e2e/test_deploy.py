@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     assert (missing.returncode, missing.stdout) == (2, "")
     assert "run `make deploy STAGE=rehearsal`" in missing.stderr
 
-    yes = " ".join(["--yes", *console.options()])
+    yes = shlex.join(["--yes", *console.options()])
     first = console.make("deploy", stage, yes)
     assert first.returncode == 0, first.stderr
     assert "CREATE of stack joinguard-rehearsal" in first.stdout
