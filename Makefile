@@ -3,10 +3,13 @@
 PYTHON ?= python3
 STAGE ?= prod
 STACK ?= joinguard
-# One place pins uv: pyproject.toml.
-UV_PIN := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
-RUN := .venv/bin/python
-LOCAL := .venv/.made .venv-aws/.made
+# What a user sets reaches the shell in the environment and never in the text of a command, so no value can run
+# one or fall apart, whatever is in it; taken as it stands, since make would run a $(shell ...) in it. ARGS alone
+# are words for the shell.
+$(foreach each,PYTHON STAGE STACK FAULTS,$(eval override $(each) := $$(value $(each))))
+export PYTHON STAGE STACK FAULTS
+override RUN := .venv/bin/python
+override LOCAL := .venv/.made .venv-aws/.made
 # What a user's shell tells Python is about other programs: it hides our packages, or makes an error of their warnings.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE PYTHONINSPECT
 # uv keeps its cache at home; where that cannot be written, here.
@@ -29,12 +32,12 @@ test: setup ## Run every test; ARGS are pytest's own, as in make test ARGS="-k i
 
 .PHONY: local
 local: $(LOCAL) ## Keep the whole pipeline up on loopback, print where everything is as JSON (FAULTS=faults=0.2,seed=7)
-	@exec $(if $(FAULTS),env FAULTS=$(FAULTS)) $(RUN) -m infra.local
+	@exec $(RUN) -m infra.local
 
 ##@ An installation (STAGE=prod or another file in infra/stages; ARGS are the command's own, --help among them)
 
 .PHONY: build
-build: setup ## Build the function's zip, the same bytes every time
+build: setup ## Build the function's zip from the commit, the same bytes every time
 	@$(RUN) -m infra.deploy build $(ARGS)
 
 .PHONY: deploy forwarder delegation-policy status logs destroy
@@ -45,7 +48,7 @@ status: setup ## Say how the installation stands
 logs: setup ## Print the worker's log
 destroy: setup ## Take the installation down; dry unless ARGS='--confirm --reason "…"'
 deploy forwarder delegation-policy status logs destroy:
-	@$(RUN) -m infra.deploy $@ --stage "$(STAGE)" $(ARGS)
+	@$(RUN) -m infra.deploy $@ --stage "$$STAGE" $(ARGS)
 
 ##@ An operator at work (STACK=joinguard; runbook: RUNBOOK.md)
 
@@ -59,9 +62,8 @@ edit: .venv/.made ## Mend a letter's body and send it (ARGS=ID)
 enforce: .venv/.made ## Ask for an account that no event told us about (ARGS=ACCOUNT)
 outcome: .venv/.made ## Show what is true now of one account (ARGS=ACCOUNT)
 outcomes: .venv/.made ## Show all events that are not well
-dlq: COMMAND = list
 dlq show redrive drop restore edit outcome outcomes enforce:
-	@$(RUN) -m handlers.operate --stack $(STACK) $(or $(COMMAND),$@) $(ARGS)
+	@$(RUN) -m handlers.operate --stack "$$STACK" $(@:dlq=list) $(ARGS)
 
 ##@ Working on it
 
@@ -104,22 +106,23 @@ clean: ## Remove everything that was made here, the environments too
 help: ## Show this
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 # Talk goes to stderr: stdout belongs to the targets.
-.venv/.made: pyproject.toml uv.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, and $(PYTHON) is {sys.version.split()[0]}; say make PYTHON=python3.x")' >&2
+.venv/.made: pyproject.toml uv.lock infra/uv.txt
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, and {sys.argv[1]} is {sys.version.split()[0]}; say make PYTHON=python3.x")' "$$PYTHON" >&2
 	@echo "setting up .venv" >&2
-	@$(PYTHON) -m venv .venv >&2
-	@.venv/bin/pip install --quiet --disable-pip-version-check $(UV_PIN) >&2
+	@"$$PYTHON" -m venv .venv >&2
+	@# Wheels only: building one would run what no hash pins.
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps -r infra/uv.txt >&2
 	@.venv/bin/uv sync --quiet --frozen --python $(RUN) >&2
-	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s/.venv/bin/python" -m handlers.operate "$$@"\n' "$(CURDIR)" "$(CURDIR)" > .venv/bin/joinguard
+	@$(RUN) -c 'import os, shlex; print("#!/bin/sh\nPYTHONPATH={0} exec {0}/.venv/bin/python -m handlers.operate \"$$@\"".format(shlex.quote(os.getcwd())))' > .venv/bin/joinguard
 	@chmod +x .venv/bin/joinguard
 	@touch $@
 
-.venv-aws/.made: GROUP = emulator
-.venv-lambda/.made: GROUP = lambda
-.venv-scan/.made: GROUP = scan
+.venv-aws/.made: override GROUP := emulator
+.venv-lambda/.made: override GROUP := lambda
+.venv-scan/.made: override GROUP := scan
 .venv-aws/.made .venv-lambda/.made .venv-scan/.made: .venv/.made tests/e2e/rie.txt
 	@echo "setting up $(@D) (its packages pin others than ours)" >&2
 	@UV_PROJECT_ENVIRONMENT=$(@D) .venv/bin/uv sync --quiet --frozen --python $(RUN) --only-group $(GROUP) >&2

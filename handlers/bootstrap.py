@@ -1,8 +1,7 @@
 """The wiring: settings and clients become an Enforcer, once a process, at the first record."""
 
 import os
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache
 
 from handlers.aws.archive import S3Archive
@@ -12,22 +11,11 @@ from handlers.aws.organizations import OrganizationsDirectory
 from handlers.aws.pace import DynamoPace
 from handlers.aws.pseudonyms import KmsPseudonyms
 from handlers.aws.queues import SqsDeadLetters, SqsInbox
+from handlers.clock import SystemClock
 from handlers.core.attempt import Tools
 from handlers.core.enforce import Enforcer
 from handlers.core.timing import LocalPace
 from handlers.settings import Settings
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """Return the time in UTC."""
-        return datetime.now(UTC)
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
 
 
 @cache

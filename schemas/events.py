@@ -1,15 +1,39 @@
 """What may stand on the queue, and what it comes to.
 
-AWS's events are read tolerantly: unknown fields are welcome, known ones are checked.
+AWS's events are read tolerantly: what decides is checked, everything else is welcome.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from schemas.ids import AccountId, EventId, OrganizationId
 from schemas.values import Moment, Text
+
+#: Events of Organizations and Control Tower about accounts and handshakes, and our own. Any other name is foreign text.
+KNOWN_EVENT_NAMES: Final = frozenset(
+    {
+        "AcceptHandshake",
+        "AccountDepartedOrganization",
+        "AccountJoinedOrganization",
+        "CancelHandshake",
+        "CloseAccount",
+        "CloseAccountResult",
+        "CreateAccount",
+        "CreateAccountResult",
+        "CreateGovCloudAccount",
+        "CreateGovCloudAccountResult",
+        "CreateManagedAccount",
+        "DeclineHandshake",
+        "InviteAccountToOrganization",
+        "JoinRequest",
+        "LeaveOrganization",
+        "MoveAccount",
+        "RemoveAccountFromOrganization",
+        "ResponsibilityTransferAccepted",
+    }
+)
 
 
 class _Result(BaseModel):
@@ -18,6 +42,8 @@ class _Result(BaseModel):
     event_id: EventId
     event_name: Text
     event_time: Moment
+    #: Where the time is from: CloudTrail's record, EventBridge's envelope, or when SQS took the message.
+    event_time_from: Literal["event", "envelope", "queue"] = "event"
 
 
 class Join(_Result):
@@ -55,39 +81,9 @@ class JoinRequest(BaseModel):
 
 
 class _Received(BaseModel):
-    """A part of an AWS event: unknown fields are welcome, known ones are checked."""
+    """A part of an AWS event: of what decides, what all events share. Everything else is welcome."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
-
-
-class Party(_Received):
-    """A party of a handshake."""
-
-    type: str
-    id: str | None = None
-
-
-class Resource(_Received):
-    """A resource of a handshake."""
-
-    type: str
-    value: str | None = None
-
-
-class Handshake(_Received):
-    """The handshake of an `AcceptHandshake` response."""
-
-    action: str
-    state: str
-    parties: tuple[Party, ...] = ()
-    resources: tuple[Resource, ...] = ()
-
-
-class CreateAccountStatus(_Received):
-    """The outcome of a `CreateAccount` request."""
-
-    state: str
-    account_id: str | None = None
+    model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel)
 
 
 class CloudTrailRecord(_Received):
@@ -95,13 +91,7 @@ class CloudTrailRecord(_Received):
 
     event_id: EventId = Field(alias="eventID")
     event_name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
-    event_time: Moment | None = None
-    event_source: Literal["organizations.amazonaws.com"] = "organizations.amazonaws.com"
-    error_code: str | None = None
-    user_identity: dict[str, JsonValue] | None = None
-    request_parameters: dict[str, JsonValue] | None = None
-    response_elements: dict[str, JsonValue] | None = None
-    service_event_details: dict[str, JsonValue] | None = None
+    event_source: Literal["organizations.amazonaws.com"] | None = None
 
 
 class OrganizationsEvent(_Received):
@@ -111,5 +101,4 @@ class OrganizationsEvent(_Received):
     """
 
     source: Literal["aws.organizations"]
-    time: Moment | None = None
     detail: CloudTrailRecord

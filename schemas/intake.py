@@ -1,239 +1,243 @@
 """What a queue message means: a join, an event that is no join, or an invalid event.
 
-Tolerant about what AWS has not published, strict about what decides: source, account id,
-organization id, action, state, error code. The only error that leaves this module is
-`InvalidEventError`, whatever the bytes.
+Exact about what decides (source, names, ids, action, state, error code: there once, and well-formed), tolerant about
+everything else, which is not even looked at. The only error that leaves this module is `InvalidEventError`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_args
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from schemas.events import (
-    CloudTrailRecord,
-    CreateAccountStatus,
-    Handshake,
-    Join,
-    JoinRequest,
-    NoJoin,
-    OrganizationsEvent,
-    Requester,
+from schemas.announcements import joined
+from schemas.document import MAX_BODY_BYTES, InvalidEventError, Number, Place, parse
+from schemas.events import KNOWN_EVENT_NAMES, CloudTrailRecord, Join, JoinRequest, NoJoin, Requester
+from schemas.ids import AccountId
+from schemas.naming import account_id, agreed, is_account_id, organization_id
+from schemas.values import moment
+from schemas.wrapping import unwrapped
+
+__all__ = ["MAX_BODY_BYTES", "InvalidEventError", "read_event"]
+
+#: Four times what SQS keeps a message, for redrives, and the day for which EventBridge tries.
+_EARLIEST: Final = timedelta(days=60)
+#: No clock of AWS's is that far ahead of SQS's.
+_LATEST: Final = timedelta(minutes=15)
+_SOURCE: Final = "aws.organizations"
+_EVENT_SOURCE: Final = "organizations.amazonaws.com"
+
+# What may be repeated of an event, since it is one of AWS's own words (botocore, organizations 2016-11-28).
+_ACTIONS: Final = frozenset(
+    {
+        "INVITE",
+        "ENABLE_ALL_FEATURES",
+        "APPROVE_ALL_FEATURES",
+        "ADD_ORGANIZATIONS_SERVICE_LINKED_ROLE",
+        "TRANSFER_RESPONSIBILITY",
+    }
 )
-from schemas.ids import AccountId, OrganizationId
-
-#: The largest message SQS takes (1 MiB); nothing longer can be one of ours.
-MAX_BODY_BYTES: Final = 1024 * 1024
-
-Model = TypeVar("Model", bound=BaseModel)
-
-_account_id: TypeAdapter[str] = TypeAdapter(AccountId)
-_organization_id: TypeAdapter[str] = TypeAdapter(OrganizationId)
-
-
-class InvalidEventError(ValueError):
-    """Say what is wrong with an event, and where."""
-
-    def __init__(self, *problems: tuple[str, str]) -> None:
-        self.problems = problems
-        super().__init__("; ".join(f"{where}: {what}" for where, what in problems))
-
-
-_message: TypeAdapter[JoinRequest | OrganizationsEvent] = TypeAdapter(
-    Annotated[JoinRequest | OrganizationsEvent, Field(discriminator="source")]
+_HANDSHAKE_STATES: Final = frozenset({"REQUESTED", "OPEN", "CANCELED", "ACCEPTED", "DECLINED", "EXPIRED"})
+_CREATION_STATES: Final = frozenset({"IN_PROGRESS", "SUCCEEDED", "FAILED"})
+#: Without `Exception`, which CloudTrail writes for some and not for others.
+_ERRORS: Final = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedForDependency",
+        "AWSOrganizationsNotInUse",
+        "ConcurrentModification",
+        "ConstraintViolation",
+        "HandshakeAlreadyInState",
+        "HandshakeConstraintViolation",
+        "HandshakeNotFound",
+        "InvalidHandshakeTransition",
+        "InvalidInput",
+        "MasterCannotLeaveOrganization",
+        "Service",
+        "TooManyRequests",
+    }
 )
 
+#: Account id and organization id of a join, or the reason why it is none.
+Reading: TypeAlias = tuple[str, str | None] | str
+_From: TypeAlias = Literal["event", "envelope", "queue"]
 
-def read_event(body: str | bytes) -> Join | NoJoin:
+
+def read_event(
+    body: str | bytes, *, management_account_id: AccountId | None = None, sent_at: datetime | None = None
+) -> Join | NoJoin:
     """Tell what the body of a queue message means.
 
+    `sent_at` is when SQS took the message: it stands in for a time that the event does not tell, or that is far off.
     Raises `InvalidEventError`, and nothing else, where it cannot be told.
     """
     try:
-        octets = body.encode() if isinstance(body, str) else body
-    except UnicodeEncodeError as error:
-        raise InvalidEventError(("body", "is not valid Unicode")) from error
-    if len(octets) > MAX_BODY_BYTES:
-        raise InvalidEventError(("body", f"is longer than {MAX_BODY_BYTES} bytes"))
-    try:
-        message = _message.validate_json(octets)
-        return _requested(message) if isinstance(message, JoinRequest) else _organizations(message)
+        message = unwrapped(_text(body))
+        source = message["source"]
+        if source.text in get_args(Requester):
+            return _requested(message, sent_at)
+        if "source" not in message and "detail" not in message:
+            if message["eventSource"].text != _EVENT_SOURCE:
+                raise InvalidEventError(("eventSource", f"must be {_EVENT_SOURCE}"))
+            return _organizations(Place("", None), message, management_account_id, sent_at)
+        if source.text != _SOURCE:
+            raise InvalidEventError(("source", f"must be one of {', '.join((_SOURCE, *get_args(Requester)))}"))
+        return _organizations(message, _detail(message["detail"]), management_account_id, sent_at)
     except ValidationError as error:
-        raise InvalidEventError(*_problems(error)) from error
+        raise InvalidEventError(*_problems(error)) from None
+    except RecursionError:
+        # Only where the caller's own stack is nearly used up: the depth of a body is bounded.
+        raise InvalidEventError(("body", "is nested too deeply")) from None
 
 
-def _problems(error: ValidationError, prefix: str = "") -> Iterator[tuple[str, str]]:
-    for problem in error.errors(include_url=False, include_input=False, include_context=False)[:10]:
-        if problem["type"].startswith("union_tag"):
-            yield "source", f"must be one of aws.organizations, {', '.join(get_args(Requester))}"
-            continue
-        # In a message, the first step names the branch of the union, not a place.
-        path = [prefix, *problem["loc"]] if prefix else problem["loc"][1:]
-        yield ".".join(map(str, path)) or "body", problem["msg"]
+def _text(body: str | bytes) -> str:
+    try:
+        octets = body.encode(errors="surrogatepass") if isinstance(body, str) else body
+        if len(octets) > MAX_BODY_BYTES:
+            raise InvalidEventError(("body", f"is longer than {MAX_BODY_BYTES} bytes"))
+        return body if isinstance(body, str) else body.decode(errors="surrogatepass")
+    except UnicodeError:
+        raise InvalidEventError(("body", "is not UTF-8 text")) from None
 
 
-def _requested(request: JoinRequest) -> Join:
+def _detail(detail: Place) -> Place:
+    """Return the CloudTrail record of an envelope; an input transformer may have made a text of it."""
+    record = Place(detail.where, parse(detail.text, detail.where)) if detail.text is not None else detail
+    if not isinstance(record.value, dict):
+        raise InvalidEventError((detail.where, "must be an object"))
+    return record
+
+
+def _problems(error: ValidationError, where: str = "") -> list[tuple[str, str]]:
+    """Say what is wrong in pydantic's words, none of which is the event's."""
+    return [
+        (".".join(filter(None, (where, *map(str, problem["loc"])))), problem["msg"])
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _requested(message: Place, sent_at: datetime | None) -> Join:
+    if isinstance(message.value, dict) and not message.value.keys() <= JoinRequest.model_fields.keys():
+        raise InvalidEventError(("body", "has a field that a join request does not have"))
+    request = JoinRequest.model_validate({name: message[name].text for name in JoinRequest.model_fields})
+    event_time, told_by = _plausible(request.requested_at, "event", sent_at)
     return Join(
         event_id=request.event_id,
         event_name="JoinRequest",
-        event_time=request.requested_at,
+        event_time=event_time,
+        event_time_from=told_by,
         source=request.source,
         account_id=request.account_id,
         organization_id=request.organization_id,
     )
 
 
-def _organizations(event: OrganizationsEvent) -> Join | NoJoin:
-    record = event.detail
-    event_time = record.event_time or event.time
-    if event_time is None:
-        raise InvalidEventError(("detail.eventTime", "is missing, and so is the envelope's time"))
+def _organizations(
+    envelope: Place, record: Place, management_account_id: AccountId | None, sent_at: datetime | None
+) -> Join | NoJoin:
+    fields = {name: record[name].value for name in ("eventID", "eventName", "eventSource")}
+    try:
+        # A number is no text, also where it is kept as it is written.
+        event = CloudTrailRecord.model_validate({k: 0 if isinstance(v, Number) else v for k, v in fields.items()})
+    except ValidationError as error:
+        raise InvalidEventError(*_problems(error, record.where)) from None
+    event_time, told_by = _time(envelope, record, sent_at)
     common: dict[str, Any] = {
-        "event_id": record.event_id,
-        "event_name": record.event_name,
+        "event_id": event.event_id,
+        "event_name": event.event_name,
         "event_time": event_time,
-        "source": event.source,
+        "event_time_from": told_by,
+        "source": _SOURCE,
     }
-    reader = _READERS.get(record.event_name)
-    if reader is None:
-        return NoJoin(**common, reason=f"{record.event_name} does not report a join")
-    if record.error_code is not None:
-        return NoJoin(**common, reason=f"the call failed: {record.error_code[:256]}")
-    reading = reader(record)
+    reading = _reading(event.event_name, envelope, record, management_account_id)
     if isinstance(reading, str):
         return NoJoin(**common, reason=reading)
-    account_id, organization_id = reading
-    return Join(**common, account_id=account_id, organization_id=organization_id)
+    return Join(**common, account_id=reading[0], organization_id=reading[1])
 
 
-#: Account id and organization id of a join, or the reason why it is none.
-Reading: TypeAlias = tuple[str, str | None] | str
+def _time(envelope: Place, record: Place, sent_at: datetime | None) -> tuple[datetime, _From]:
+    told: tuple[tuple[Place, str, _From], ...] = ((record, "eventTime", "event"), (envelope, "time", "envelope"))
+    for place, name, told_by in told:
+        # It does not decide who gets the policies, so that one that cannot be read is as good as none.
+        with suppress(ValueError):
+            return _plausible(moment(place[name].text or ""), told_by, sent_at)
+    if sent_at is None:
+        where = record["eventTime"].where
+        raise InvalidEventError((where, "is no date and time in RFC 3339 form, and the envelope's time is none either"))
+    return sent_at, "queue"
 
 
-def _accept_handshake(record: CloudTrailRecord) -> Reading:
+def _plausible(event_time: datetime, told_by: _From, sent_at: datetime | None) -> tuple[datetime, _From]:
+    """Return a time, or when SQS took the message where the two are too far apart."""
+    if sent_at is None or -_LATEST <= sent_at - event_time <= _EARLIEST:
+        return event_time, told_by
+    return sent_at, "queue"
+
+
+def _reading(name: str, envelope: Place, record: Place, management_account_id: AccountId | None) -> Reading:
+    if name not in {"AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"}:
+        return f"{name if name in KNOWN_EVENT_NAMES else 'another event'} does not report a join"
+    code = record["errorCode"]
+    if code.value not in (None, ""):
+        error = _text_of(code)
+        known = error.removesuffix("Exception") in _ERRORS
+        return f"the call failed: {error if known else 'another error'}"
+    if name == "AcceptHandshake":
+        return _accept_handshake(record)
+    if name == "CreateAccountResult":
+        return _create_account_result(record)
+    places = (envelope["account"], record["recipientAccountId"])
+    management = {management_account_id, *(place.text for place in places if is_account_id(place.text))}
+    account, organization = joined(record, frozenset(filter(None, management)))
+    if account is None:
+        return "the management account itself joined: AWS says so when an organization is created"
+    return account, organization
+
+
+def _accept_handshake(record: Place) -> Reading:
     """Read an `AcceptHandshake` (also reports all-features approval and billing transfer, which are no joins)."""
-    where = "detail.responseElements.handshake"
-    handshake = _part(Handshake, (record.response_elements or {}).get("handshake"), where)
-    action, state = handshake.action.upper(), handshake.state.upper()
+    handshake = record["responseElements"]["handshake"]
+    action, state = _word(handshake["action"]), _word(handshake["state"])
     if action != "INVITE":
-        return f"the handshake's action is {handshake.action[:256]}, not INVITE"
+        return f"the handshake's action is {action if action in _ACTIONS else 'another action'}, not INVITE"
     if state != "ACCEPTED":
-        return f"the handshake's state is {handshake.state[:256]}, not ACCEPTED"
-    accounts: dict[str, list[JsonValue]] = {
-        f"{where}.resources": [r.value for r in handshake.resources if r.type.upper() == "ACCOUNT"],
-        f"{where}.parties": [p.id for p in handshake.parties if p.type.upper() == "ACCOUNT"],
-        "detail.userIdentity.accountId": [(record.user_identity or {}).get("accountId")],
-    }
-    organizations: dict[str, list[JsonValue]] = {
-        f"{where}.resources": [r.value for r in handshake.resources if r.type.upper() == "ORGANIZATION"],
-        f"{where}.parties": [p.id for p in handshake.parties if p.type.upper() == "ORGANIZATION"],
-    }
-    return (
-        _required_account(accounts),
-        _single("organization id", organizations, _organization_id),
-    )
+        return f"the handshake's state is {state if state in _HANDSHAKE_STATES else 'another state'}, not ACCEPTED"
+    caller = record["userIdentity"]["accountId"]
+    account = agreed("account id", [*_about(handshake, "ACCOUNT"), caller], account_id)
+    if account is None:
+        where = (handshake["resources"].where, handshake["parties"].where, caller.where)
+        raise InvalidEventError((" or ".join(where), "carries no account id"))
+    return account, agreed("organization id", _about(handshake, "ORGANIZATION"), organization_id)
 
 
-def _create_account_result(record: CloudTrailRecord) -> Reading:
-    where = "detail.serviceEventDetails.createAccountStatus"
-    status = _part(CreateAccountStatus, (record.service_event_details or {}).get("createAccountStatus"), where)
-    if status.state.upper() != "SUCCEEDED":
-        return f"the account's creation ended as {status.state[:256]}"
-    return _required_account({f"{where}.accountId": [status.account_id]}), None
+def _about(handshake: Place, kind: str) -> Iterator[Place]:
+    """Yield what the handshake's resources and parties of a kind say; named by their list."""
+    for name, key in (("resources", "value"), ("parties", "id")):
+        for entry in handshake[name]:
+            if entry["type"].word == kind:
+                yield Place(entry.where, entry[key].value)
 
 
-def _account_joined(record: CloudTrailRecord) -> Reading:
-    """Read an `AccountJoinedOrganization`, whose layout AWS has not published.
-
-    Never `userIdentity`: for a service event that is the management account.
-    """
-    sections = {
-        "detail.serviceEventDetails": record.service_event_details,
-        "detail.responseElements": record.response_elements,
-        "detail.requestParameters": record.request_parameters,
-    }
-    accounts = {where: _found(section, _names_the_account, _account_id) for where, section in sections.items()}
-    organizations = {
-        where: _found(section, _names_the_organization, _organization_id) for where, section in sections.items()
-    }
-    return (
-        _required_account(accounts),
-        _single("organization id", organizations, _organization_id),
-    )
+def _create_account_result(record: Place) -> Reading:
+    status = record["serviceEventDetails"]["createAccountStatus"]
+    state = _word(status["state"])
+    if state != "SUCCEEDED":
+        return f"the account's creation ended as {state if state in _CREATION_STATES else 'something else'}"
+    # Never `govCloudAccountId`: that account is in no organization yet.
+    account = account_id(status["accountId"])
+    if account is None:
+        raise InvalidEventError((status["accountId"].where, "carries no account id"))
+    return account, None
 
 
-def _names_the_account(path: tuple[str, ...]) -> bool:
-    """Accept `accountId`, `joinedAccountId`, `account` and `account.id`, never the management account's."""
-    name = "".join(path[-2:]) if path[-1:] == ("id",) else path[-1] if path else ""
-    foreign = any(other in step for step in path for other in ("management", "master", "payer"))
-    return name.endswith(("accountid", "account")) and not foreign
+def _word(place: Place) -> str:
+    """Return a text that decides, in capitals."""
+    text = _text_of(place)
+    return text.upper() if text.isascii() else "something else"
 
 
-def _names_the_organization(path: tuple[str, ...]) -> bool:
-    name = "".join(path[-2:]) if path[-1:] == ("id",) else path[-1] if path else ""
-    return name.endswith(("organizationid", "organization"))
-
-
-_READERS: Final = {
-    "AcceptHandshake": _accept_handshake,
-    "AccountJoinedOrganization": _account_joined,
-    "CreateAccountResult": _create_account_result,
-}
-
-
-def _part(model: type[Model], value: JsonValue, where: str) -> Model:
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise InvalidEventError(*_problems(error, where)) from error
-
-
-def _required_account(places: Mapping[str, Sequence[JsonValue]]) -> str:
-    account_id = _single("account id", places, _account_id)
-    if account_id is None:
-        raise InvalidEventError((" or ".join(places), "carries no account id"))
-    return account_id
-
-
-def _single(what: str, places: Mapping[str, Sequence[JsonValue]], kind: TypeAdapter[str]) -> str | None:
-    """Take the one id that all places agree on."""
-    found: dict[str, str] = {}
-    for where, values in places.items():
-        for value in values:
-            if value is None:
-                continue
-            try:
-                found.setdefault(kind.validate_python(value, strict=True), where)
-            except ValidationError as error:
-                raise InvalidEventError((where, f"is not an {what}")) from error
-    if len(found) > 1:
-        raise InvalidEventError((" and ".join(sorted(set(found.values()))), f"name {len(found)} different {what}s"))
-    return next(iter(found), None)
-
-
-def _found(section: JsonValue, names: Callable[[tuple[str, ...]], bool], kind: TypeAdapter[str]) -> list[JsonValue]:
-    """Collect the well-formed ids of a section of unknown layout."""
-    return [value for path, value in _leaves(section) if names(path) and _is(kind, value)]
-
-
-def _is(kind: TypeAdapter[str], value: JsonValue) -> bool:
-    try:
-        kind.validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True
-
-
-def _leaves(value: JsonValue, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], JsonValue]]:
-    """Walk a JSON value and yield each leaf with its folded path.
-
-    The parser has bounded the depth (200), so recursion is safe.
-    """
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, (*path, name.replace("_", "").replace("-", "").lower()))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _leaves(inner, path)
-    else:
-        yield path, value
+def _text_of(place: Place) -> str:
+    if not place.text:
+        raise InvalidEventError((place.where, "must be a text"))
+    return place.text

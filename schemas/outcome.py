@@ -1,18 +1,23 @@
 """What is true now of one event: the row in the outcomes table."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.ids import EventId, PolicyId
+from schemas.ids import EventId, PolicyId, Sha256
 from schemas.values import Moment, Text
+
+#: A message has fewer receives, redrives included; and as many fit into one update expression (4 KB).
+_MOST_OWED: Final = 80
 
 
 class OutcomeStatus(StrEnum):
     """How an event stands."""
 
-    #: Every policy is attached, and the evidence of it exists. Final.
+    #: In this attempt Organizations listed each required policy as attached, or accepted its attachment, and the
+    #: evidence of it exists. What others detach afterwards, or between that list and the last attachment, is not
+    #: looked for here. Final.
     ENFORCED = "ENFORCED"
     #: An attempt runs, or one failed for a passing cause and the message will come again.
     RETRYING = "RETRYING"
@@ -35,6 +40,8 @@ class AttachmentResult(StrEnum):
     ALREADY_ATTACHED = "ALREADY_ATTACHED"
     #: It is not attached; the fault says why.
     FAILED = "FAILED"
+    #: It may be attached: no answer to the call arrived, or the attempt ended before one did. The fault says which.
+    UNKNOWN = "UNKNOWN"
 
 
 class _Record(BaseModel):
@@ -69,7 +76,7 @@ class Outcome(_Record):
     status: OutcomeStatus
     policies: tuple[PolicyOutcome, ...] = ()
     #: How often handling was begun.
-    attempts: Annotated[int, Field(ge=0)]
+    attempts: Annotated[int, Field(ge=0, le=999_999)]
     event_time: Moment
     #: When the first attempt began.
     received_at: Moment
@@ -81,9 +88,13 @@ class Outcome(_Record):
     fault: Fault | None = None
     #: The evidence of the last attempt that changed or decided anything.
     evidence_key: Text | None = None
+    #: SHA-256 of that object's bytes, in hexadecimal.
+    evidence_sha256: Sha256 | None = None
     #: What attempts whose evidence is not confirmed yet were about to attach, by number of the attempt.
-    intents: dict[int, tuple[PolicyId, ...]] = {}
+    intents: Annotated[dict[int, tuple[PolicyId, ...]], Field(max_length=_MOST_OWED)] = {}
+    #: SHA-256 of all evidence that was about to be written for these attempts, by number of the attempt.
+    announced: Annotated[dict[int, tuple[Sha256, ...]], Field(max_length=_MOST_OWED)] = {}
     #: Policies whose attachment failed in a way that may have taken effect (a time-out); the next attempt looks.
-    unclear: tuple[PolicyId, ...] = ()
+    unclear: Annotated[tuple[PolicyId, ...], Field(max_length=_MOST_OWED)] = ()
     #: Until when the attempt that runs may still act. Absent when none runs.
     lease_until: Moment | None = None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from random import Random
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from handlers.aws.ledger import LONGEST_LEASE
 from handlers.core.attempt import Tools
 from handlers.core.enforce import Enforcer, Handled
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
-from handlers.core.ports import Attempt, Message, Settlement
+from handlers.core.ports import Attempt, Message, Pace, Settlement
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted
 from schemas.events import Join, NoJoin
@@ -84,6 +89,9 @@ class FakeClock:
 class FakeDirectory:
     steps: Steps
     attached: dict[str, list[str]] = field(default_factory=dict)
+    #: What we attached: account, policy, and who is at work.
+    changes: list[tuple[str, str, str]] = field(default_factory=list)
+    at_work: str = ""
 
     def attached_policies(self, account_id: str) -> frozenset[str]:
         return self.steps.take("read", lambda: frozenset(self._account(account_id)))
@@ -96,6 +104,7 @@ class FakeDirectory:
         if policy_id in carried:
             return AttachmentResult.ALREADY_ATTACHED
         carried.append(policy_id)
+        self.changes.append((account_id, policy_id, self.at_work))
         return AttachmentResult.ATTACHED
 
     def _account(self, account_id: str) -> list[str]:
@@ -108,51 +117,65 @@ class FakeDirectory:
 class FakeLedger:
     steps: Steps
     rows: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    #: Whether the next row is one that cannot be read.
+    replaced: bool = False
 
     def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
         return self.steps.take("begin", lambda: self._begin(event, now, lease_until))
 
-    def intend(self, event: Event, attempt: int, policies: Sequence[str], *, unclear: Collection[str] = ()) -> None:
+    def intend(self, event: Event, attempt: int, policies: Sequence[str], *, unclear: Collection[str]) -> None:
         self.steps.take("intend", lambda: self._intend(event, attempt, policies, unclear))
+
+    def announce(self, event: Event, attempt: int, number: int, evidence: str, *, unclear: Collection[str]) -> None:
+        self.steps.take("announce", lambda: self._announce(event, attempt, number, evidence, unclear))
 
     def settle(self, event: Event, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
         return self.steps.take("settle", lambda: self._settle(event, attempt, settlement, now))
 
-    def outcome(self, event_id: str) -> Outcome:
-        [row] = [row for (_, known), row in self.rows.items() if known == event_id]
+    def outcome(self, event_id: str, account_id: str | None = None) -> Outcome:
+        [row] = [
+            row for key, row in self.rows.items() if key[1] == event_id and (account_id is None or key[0] == account_id)
+        ]
         return Outcome.model_validate(row)
 
     def _begin(self, event: Event, now: datetime, lease_until: datetime) -> Attempt | Outcome:
-        row = self.rows.get(_key(event))
-        if row is None:
-            row = self.rows[_key(event)] = {
-                "account_id": _key(event)[0],
-                "event_id": event.event_id,
-                "event_name": event.event_name,
-                "event_time": event.event_time,
-                "source": event.source,
-                "status": OutcomeStatus.RETRYING,
-                "attempts": 0,
-                "received_at": now,
-                "intents": {},
-            }
-        if row["status"] in FINAL:
+        row = self.rows.setdefault(_key(event), _fresh(event, now))
+        if _is_final(row, event):
             return Outcome.model_validate(row)
-        if "lease_until" in row and row["lease_until"] >= now:
+        if "lease_until" in row and now <= row["lease_until"] <= now + LONGEST_LEASE:
             raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker is at it"))
-        row |= {"attempts": row["attempts"] + 1, "updated_at": now, "lease_until": lease_until}
-        return Attempt(row["attempts"], dict(row["intents"]), frozenset(row.get("unclear", ())))
+        if row["status"] in FINAL:
+            kept = {name: row[name] for name in ("attempts", "event_time", "received_at", "intents", "announced")}
+            row = self.rows[_key(event)] = _fresh(event, now) | kept | {"unclear": row.get("unclear", ())}
+        row |= {"attempts": row["attempts"] + 1, "updated_at": now, "lease_until": lease_until, "source": event.source}
+        return Attempt(
+            row["attempts"],
+            dict(row["intents"]),
+            frozenset(row.get("unclear", ())),
+            row["event_time"],
+            dict(row["announced"]),
+            replaced=self.replaced,
+        )
 
     def _intend(self, event: Event, attempt: int, policies: Sequence[str], unclear: Collection[str]) -> None:
-        row = self.rows[_key(event)]
-        if row["attempts"] != attempt:
-            raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt took over"))
+        row = self._held(event, attempt)
         row["intents"][attempt] = tuple(policies)
         row["unclear"] = tuple(unclear)
 
-    def _settle(self, event: Event, attempt: int, settlement: Settlement, now: datetime) -> bool:
+    def _announce(self, event: Event, attempt: int, number: int, evidence: str, unclear: Collection[str]) -> None:
+        row = self._held(event, attempt)
+        row["announced"][number] = (*row["announced"].get(number, ()), evidence)
+        row["unclear"] = tuple(unclear)
+
+    def _held(self, event: Event, attempt: int) -> dict[str, Any]:
         row = self.rows[_key(event)]
         if row["attempts"] != attempt:
+            raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt took over"))
+        return row
+
+    def _settle(self, event: Event, attempt: int, settlement: Settlement, now: datetime) -> bool:
+        row = self.rows[_key(event)]
+        if row["attempts"] != attempt or (row["status"] in FINAL and row["status"] is not settlement.status):
             return False
         row.pop("lease_until", None)
         row |= {
@@ -161,19 +184,52 @@ class FakeLedger:
             "fault": settlement.fault,
             "unclear": tuple(settlement.unclear),
             "updated_at": now,
-            "evidence_key": settlement.evidence_key or row.get("evidence_key"),
             "intents": {n: intent for n, intent in row["intents"].items() if n not in settlement.proven},
+            "announced": {n: digest for n, digest in row["announced"].items() if n not in settlement.proven},
         }
+        if settlement.evidence_key:
+            row |= {"evidence_key": settlement.evidence_key, "evidence_sha256": settlement.evidence_sha256}
         return True
+
+
+def _fresh(event: Event, now: datetime) -> dict[str, Any]:
+    return {
+        "account_id": _key(event)[0],
+        "event_id": event.event_id,
+        "event_name": event.event_name,
+        "event_time": event.event_time,
+        "source": event.source,
+        "status": OutcomeStatus.RETRYING,
+        "attempts": 0,
+        "received_at": now,
+        "updated_at": now,
+        "intents": {},
+        "announced": {},
+    }
+
+
+def _is_final(row: Mapping[str, Any], event: Event) -> bool:
+    if isinstance(event, Join):
+        return row["status"] is OutcomeStatus.ENFORCED and row["source"] == event.source
+    return row["status"] is OutcomeStatus.IGNORED
 
 
 @dataclass
 class FakeArchive:
     steps: Steps
-    objects: dict[str, Evidence] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
 
-    def record(self, key: str, evidence: Evidence) -> bool:
-        return self.steps.take("record", lambda: self.objects.setdefault(key, evidence) is evidence)
+    def record(self, key: str, body: bytes) -> str:
+        return self.steps.take("record", lambda: sha256(self.bodies.setdefault(key, body)).hexdigest())
+
+    @property
+    def objects(self) -> dict[str, Evidence]:
+        """All evidence by key; what is none is left out."""
+        found = {}
+        for key, body in self.bodies.items():
+            with suppress(ValidationError):
+                found[key] = Evidence.model_validate_json(body)
+        return found
 
 
 @dataclass
@@ -202,6 +258,9 @@ class FakePseudonyms:
         digest = sha256(account_id.encode()).hexdigest()[:32]
         return self.steps.take("pseudonym", lambda: Pseudonym(value=f"acct-{digest}", key_version="key-1"))
 
+    def digest(self, kind: str, text: str) -> str:
+        return sha256(f"a secret {kind} {text}".encode()).hexdigest()
+
 
 class NoPace:
     """Attach at once."""
@@ -213,8 +272,15 @@ class NoPace:
 class World:
     """An Enforcer in a world of fakes."""
 
-    def __init__(self, *, policies: tuple[str, ...] = POLICIES, seed: int = 1) -> None:
-        self.steps = Steps()
+    def __init__(
+        self,
+        *,
+        policies: tuple[str, ...] = POLICIES,
+        pace: Pace | None = None,
+        seed: int = 1,
+        steps: Steps | None = None,
+    ) -> None:
+        self.steps = steps or Steps()
         self.clock = FakeClock()
         self.directory = FakeDirectory(self.steps, {ACCOUNT: ["p-FullAWSAccess"], MANAGEMENT: []})
         self.ledger = FakeLedger(self.steps)
@@ -229,7 +295,7 @@ class World:
             ledger=self.ledger,
             archive=self.archive,
             pseudonyms=FakePseudonyms(self.steps),
-            pace=NoPace(),
+            pace=pace or NoPace(),
             clock=self.clock,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
@@ -239,6 +305,11 @@ class World:
         """Deliver an event as the only record of an invocation that has so many seconds left."""
         budget = Budget(self.clock, milliseconds=round(seconds * 1000), records=1)
         return self.enforcer.handle(message(event, receives=receives), budget)
+
+    def settings(self, *, policies: tuple[str, ...]) -> None:
+        """Deploy other settings."""
+        tools = dataclasses.replace(self.enforcer.tools, policy_ids=policies)
+        self.enforcer = dataclasses.replace(self.enforcer, tools=tools)
 
     def carried(self, account_id: str = ACCOUNT) -> set[str]:
         return set(self.directory.attached[account_id]) - {"p-FullAWSAccess"}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -78,36 +79,37 @@ class Bucket:
     """Everything that was put into the bucket; or none of it, where it refuses."""
 
     refuses: bool = False
-    objects: dict[str, Any] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict)
     locks: dict[str, Any] = field(default_factory=dict)
 
-    def record(self, key: str, evidence: Any) -> bool:  # noqa: ANN401 - an act, or bytes
+    def record(self, key: str, body: bytes) -> str:
         if self.refuses:
             raise RetryableError(fault("S3.AccessDenied", "no"))
-        self.objects[key] = evidence
-        return True
+        return sha256(self.objects.setdefault(key, body)).hexdigest()
 
     def keep(self, key: str, body: bytes, **lock: Any) -> bool:  # noqa: ANN401 - how long, and how
         self.locks[key] = lock
-        return self.record(key, body)
+        return self.record(key, body) == sha256(body).hexdigest()
 
     def read(self, key: str) -> bytes:
         if key not in self.objects:
             raise RetryableError(fault("S3.NoSuchKey", "no such key"))
-        found = self.objects[key]
-        return found if isinstance(found, bytes) else found.model_dump_json().encode()
+        return self.objects[key]
 
     def under(self, prefix: str) -> list[str]:
         return [key for key in self.objects if key.startswith(prefix)]
 
     @property
     def acts(self) -> list[Act]:
-        return [each for each in self.objects.values() if isinstance(each, Act)]
+        return [Act.model_validate_json(body) for key, body in self.objects.items() if key.startswith("acts/")]
 
 
 class Names:
-    def of(self, _arn: str) -> Pseudonym:
-        return Pseudonym(value="acct-" + "0" * 32, key_version="k")
+    def principal(self, _arn: str) -> Pseudonym:
+        return Pseudonym(value="prin-" + "0" * 32, key_version="k")
+
+    def digest(self, kind: str, text: str) -> str:
+        return sha256(f"a secret {kind} {text}".encode()).hexdigest()
 
 
 @dataclass

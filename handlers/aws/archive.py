@@ -1,7 +1,9 @@
-"""S3: the evidence, what happened. Write once; the role can neither read nor delete it."""
+"""S3: the evidence, what happened. Each key is written once; what is there already is compared."""
 
 from __future__ import annotations
 
+from base64 import b64decode
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -12,7 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
-    from pydantic import BaseModel
+
+    from schemas.ids import Sha256
 
 
 class S3Archive:
@@ -22,12 +25,21 @@ class S3Archive:
         self._client = client
         self._bucket = bucket
 
-    def record(self, key: str, evidence: BaseModel) -> bool:
-        """Write an object once; False where the key was there already.
+    def record(self, key: str, body: bytes) -> Sha256:
+        """Write an object once; return the SHA-256 of what lies under the key, which is another's if that came first.
 
-        The SHA-256 checksum travels with the request and stays with the object.
+        Returns an empty text where what lies there has no SHA-256 checksum: it is not ours. Ours travels with the
+        request and stays with the object, so that nothing needs to be read to compare.
         """
-        return self._put(key, evidence.model_dump_json(exclude_none=True).encode())
+        if self._put(key, body):
+            return sha256(body).hexdigest()
+        with records_faults("S3"):
+            found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+        # Of an object that was uploaded in parts, a digest of digests and their number.
+        try:
+            return b64decode(found.get("ChecksumSHA256", ""), validate=True).hex()
+        except ValueError:
+            return ""
 
     def keep(self, key: str, body: bytes, *, mode: str, until: datetime) -> bool:
         """Write bytes once, locked until then and not for as long as evidence; False where the key was there already.

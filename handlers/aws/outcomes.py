@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from boto3.dynamodb.types import TypeDeserializer
 
 from handlers.aws.faults import records_faults
-from handlers.aws.ledger import outcome
+from handlers.aws.rows import outcome
 from handlers.core.errors import RetryableError, fault
 
 if TYPE_CHECKING:

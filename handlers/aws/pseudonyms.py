@@ -11,7 +11,7 @@ from schemas.evidence import Pseudonym
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
 
-    from schemas.ids import AccountId, OrganizationId
+    from schemas.ids import AccountId, OrganizationId, Sha256
 
 
 class KmsPseudonyms:
@@ -29,9 +29,28 @@ class KmsPseudonyms:
 
     def of(self, account_id: AccountId) -> Pseudonym:
         """Return the account's pseudonym; calls KMS once in the life of a process."""
-        secret, key_version = self._derived or self._derive()
-        digest = hmac.digest(secret, account_id.encode(), "sha256").hex()
-        return Pseudonym(value=f"acct-{digest[:32]}", key_version=key_version)
+        return self._pseudonym("acct", account_id.encode())
+
+    def principal(self, arn: str) -> Pseudonym:
+        """Return a principal's pseudonym, of another kind than an account's."""
+        return self._pseudonym("prin", f"principal\0{arn}".encode())
+
+    def digest(self, kind: str, text: str) -> Sha256:
+        """Return the HMAC-SHA-256 of a text, in hexadecimal, another one for each kind.
+
+        A plain digest of a text in which all but an account id is known gives the account away.
+        """
+        secret, _ = self._secret
+        return hmac.digest(secret, f"{kind}\0{text}".encode(errors="surrogatepass"), "sha256").hex()
+
+    def _pseudonym(self, kind: str, text: bytes) -> Pseudonym:
+        secret, key_version = self._secret
+        digest = hmac.digest(secret, text, "sha256").hex()
+        return Pseudonym(value=f"{kind}-{digest[:32]}", key_version=key_version)
+
+    @property
+    def _secret(self) -> tuple[bytes, str]:
+        return self._derived or self._derive()
 
     def _derive(self) -> tuple[bytes, str]:
         with records_faults("KMS"):

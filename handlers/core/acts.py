@@ -4,16 +4,17 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from types import TracebackType
 from typing import Final, Literal, Protocol, Self
 
-from pydantic import BaseModel
-
-from handlers.core.errors import RetryableError, redact, redact_words
+from handlers.core.errors import RetryableError, fault
 from handlers.core.letters import GAVE_UP, DeadLetter
 from handlers.core.ports import Clock
+from handlers.core.redaction import redact, redact_words
 from schemas.act import Act, Action, LetterDigest
 from schemas.evidence import Pseudonym
+from schemas.ids import Sha256
 
 #: What to do about each reason; RUNBOOK.md has a section for each, and a test holds the two together.
 NEXT_STEPS: Final[Mapping[str, str]] = {
@@ -61,8 +62,8 @@ def advice(code: str) -> str:
 class Records(Protocol):
     """The immutable bucket."""
 
-    def record(self, key: str, evidence: BaseModel) -> bool:
-        """Write an object once; False where the key was there already."""
+    def record(self, key: str, body: bytes) -> Sha256:
+        """Write an object once; return the SHA-256 of what lies under the key."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Deed:
             recorded_at=clock.now(),
         )
         deed = cls(records, clock, act)
-        records.record(f"{deed._folder}/intended.json", act)
+        deed._record("intended", act)
         return deed
 
     def __enter__(self) -> Self:
@@ -143,7 +144,13 @@ class Deed:
             "ended": ended,
             "recorded_at": self.clock.now(),
         }
-        self.records.record(f"{self._folder}/done.json", self.act.model_copy(update=update))
+        self._record("done", self.act.model_copy(update=update))
+
+    def _record(self, phase: str, act: Act) -> None:
+        """Write a record; raise RetryableError where something else lies under its key."""
+        key, body = f"{self._folder}/{phase}.json", act.model_dump_json(exclude_none=True).encode()
+        if self.records.record(key, body) != sha256(body).hexdigest():
+            raise RetryableError(fault("EVIDENCE_CONFLICT", f"something else lies under {key}"))
 
     @property
     def _day(self) -> str:

@@ -1,16 +1,21 @@
 """One attempt at one event.
 
-The order of writes is the invariant: intent, effect, evidence, outcome, success. A crash between any
+The order of writes is the invariant: intent, effect, announcement, evidence, outcome, success. A crash between any
 two of them leaves a row from which the next attempt repairs what is missing:
 
-    crash after   the row shows               the next attempt
-    intent        intent, lease run out       finds nothing attached; evidence says `interrupted`
-    effect        intent, lease run out       finds it attached; evidence says that the change was ours
-    evidence      intent, lease run out       its evidence is there already and is not written twice
-    outcome       the outcome                 is not begun where the outcome is final
+    crash after    the row shows               the next attempt
+    intent         intent, lease run out       finds nothing attached; evidence `interrupted`, effect unknown
+    effect         intent, lease run out       finds it attached; evidence `interrupted` says that the change was ours
+    announcement   SHA-256 of the evidence     writes `interrupted` in its place, as after effect
+    evidence       SHA-256 of the evidence     finds that very evidence, and writes none
+    outcome        the outcome                 is not begun where the outcome is final
 
-A call that fails without an answer may have taken effect all the same. Its policy is marked as unclear in
-the row before the evidence calls it failed; the next attempt that finds it attached claims it.
+A call that fails without an answer may have taken effect all the same. Its policy is marked as unclear in the row
+before the evidence says so, and stays marked until a later call or a later read tells; whoever finds it attached
+claims it. Where a read fails for good, what earlier attempts intended is marked so too.
+
+What lies under an evidence key is compared with what was to be written there. Where it is something else, the
+evidence is written beside it, and the conflict is part of the settlement.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -29,14 +34,18 @@ from handlers.core.errors import (
     RetryableError,
     fault,
 )
+from handlers.core.naming import reference
 from handlers.core.ports import Archive, Attempt, Clock, Directory, Ledger, Message, Pace, Pseudonyms, Settlement
 from handlers.core.timing import Turn, retry
 from schemas.events import Join, NoJoin
-from schemas.evidence import Evidence
-from schemas.ids import AccountId, OrganizationId, PolicyId
+from schemas.evidence import Evidence, RecordedFault, RecordedPolicy
+from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
+from schemas.keys import evidence_key, key_beside
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 
 T = TypeVar("T")
+Course = Literal["completed", "interrupted", "late"]
+Result = AttachmentResult | JoinguardError
 
 #: Organizations may not know an account for a while after it joined.
 YOUNG: Final = timedelta(minutes=30)
@@ -67,52 +76,71 @@ def run_attempt(tools: Tools, event: Join | NoJoin, message: Message, attempt: A
     return _Run(tools, event, message, attempt, turn).settle()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
     tools: Tools
     event: Join | NoJoin
     message: Message
     attempt: Attempt
     turn: Turn
+    #: Policies whose attachment may have taken effect although no answer said so, by this attempt or an earlier one.
+    unclear: set[PolicyId] = field(init=False)
     #: Attempts whose evidence is known to exist.
-    proven: set[int] = field(default_factory=set)
+    proven: set[int] = field(default_factory=set, init=False)
     #: What this attempt set out to attach.
-    intended: list[PolicyId] = field(default_factory=list)
+    intended: tuple[PolicyId, ...] = field(default=(), init=False)
     #: The faults of calls that Organizations put off.
-    put_off: list[Fault] = field(default_factory=list)
+    put_off: list[Fault] = field(default_factory=list, init=False)
+    #: Evidence keys under which something else was found.
+    conflicts: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.unclear = set(self.attempt.unclear)
 
     def settle(self) -> Settlement:
         """Decide, prove, write."""
         decision = self._decide()
-        key, fresh = None, True
+        written = None
         try:
             if _is_worth_evidence(decision):
-                if decision.unclear:
-                    # Before the evidence, which cannot be mended: it is the next attempt that finds out.
-                    self._intend(self.intended, unclear=decision.unclear)
-                key, fresh = self._prove(self.attempt.number, decision)
+                written = self._prove(decision)
             self.proven.add(self.attempt.number)
         except RetryableError as error:
             # The intent stays in the row, so that the next attempt writes the evidence that is missing.
-            fresh = False
             decision = replace(decision, status=OutcomeStatus.RETRYING, fault=error.fault)
-        settlement = replace(decision, evidence_key=key, proven=frozenset(self.proven), put_off=len(self.put_off))
+        key, digest = written or (None, None)
+        settlement = replace(
+            decision,
+            evidence_key=key,
+            evidence_sha256=digest,
+            proven=frozenset(self.proven),
+            unclear=frozenset(self.unclear),
+            put_off=len(self.put_off),
+            conflicts=tuple(self.conflicts),
+        )
         if not self.tools.ledger.settle(self.event, self.attempt.number, settlement, now=self.tools.clock.now()):
-            self._superseded(decision, fresh=fresh)
+            self._superseded(decision, proven=written is not None)
         return settlement
 
     def _decide(self) -> Settlement:
         if isinstance(self.event, NoJoin):
             return Settlement(OutcomeStatus.IGNORED, fault=fault("NOT_A_JOIN", self.event.reason))
         try:
-            self._admit(self.event)
-            return self._attach_missing(self.event)
-        except PermanentError as error:
-            status, why = OutcomeStatus.FAILED, error.fault
+            return self._decide_on(self.event)
         except RetryableError as error:
-            status, why = OutcomeStatus.RETRYING, error.fault
-        # Nothing was attached, nor found out about what an earlier attempt left unclear.
-        return Settlement(status, fault=why, unclear=self.attempt.unclear)
+            return Settlement(OutcomeStatus.RETRYING, fault=error.fault)
+
+    def _decide_on(self, join: Join) -> Settlement:
+        try:
+            self._admit(join)
+            attached = self._call(lambda: self.tools.directory.attached_policies(join.account_id), shares=1)
+        except PermanentError as error:
+            # Nobody can tell what earlier attempts did. The mark stays, for an attempt that may look again.
+            self.unclear |= {policy_id for intended in self.attempt.interrupted.values() for policy_id in intended}
+            self._prove_interrupted(())
+            return Settlement(OutcomeStatus.FAILED, fault=error.fault)
+        self._prove_interrupted(attached)
+        return self._attach_missing(join, attached)
 
     def _admit(self, join: Join) -> None:
         """Refuse what must never be attached to."""
@@ -123,43 +151,44 @@ class _Run:
             message = "the event names the management account, which no SCP binds; nothing was attached"
             raise PermanentError(fault("MANAGEMENT_ACCOUNT", message))
 
-    def _attach_missing(self, join: Join) -> Settlement:
+    def _attach_missing(self, join: Join, attached: Collection[PolicyId]) -> Settlement:
         """Attach what is missing, one result for each policy; a failing one never keeps another from its try."""
-        tools = self.tools
-        attached = self._call(lambda: tools.directory.attached_policies(join.account_id), shares=1)
-        self._prove_interrupted(attached)
-        missing = [policy_id for policy_id in tools.policy_ids if policy_id not in attached]
-        ours = self.attempt.unclear & attached
+        required = self.tools.policy_ids
+        missing = [policy_id for policy_id in required if policy_id not in attached]
+        ours = self.unclear & set(attached)
         if missing or ours:
-            self._intend([*missing, *sorted(ours)])
-        results: dict[PolicyId, AttachmentResult | JoinguardError] = dict.fromkeys(ours, AttachmentResult.ATTACHED)
+            self._intend((*missing, *sorted(ours)), unclear=self.unclear - ours)
+        results: dict[PolicyId, Result] = dict.fromkeys(required, AttachmentResult.ALREADY_ATTACHED)
+        results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
         for waiting, policy_id in zip(range(len(missing), 0, -1), missing, strict=True):
             try:
                 results[policy_id] = self._attach(policy_id, join.account_id, shares=waiting)
             except (PermanentError, RetryableError) as error:
                 results[policy_id] = error
-        return _verdict([(p, results.get(p, AttachmentResult.ALREADY_ATTACHED)) for p in tools.policy_ids])
+        return _verdict(results, self.unclear)
 
-    def _intend(self, policies: Sequence[PolicyId], *, unclear: Collection[PolicyId] = ()) -> None:
-        """Write down what this attempt is about to attach, and what of it has an unclear effect."""
+    def _intend(self, policies: tuple[PolicyId, ...], *, unclear: set[PolicyId]) -> None:
+        """Write down what this attempt is about to attach or to claim, and what stays unclear."""
         self.tools.ledger.intend(self.event, self.attempt.number, policies, unclear=unclear)
-        self.intended[:] = policies
+        self.intended, self.unclear = policies, unclear
 
     def _attach(self, policy_id: PolicyId, account_id: AccountId, *, shares: int) -> AttachmentResult:
         """Attach one policy; what is found attached after a failure of unclear effect was attached by us."""
-        unclear = policy_id in self.attempt.unclear
 
         def attach() -> AttachmentResult:
-            nonlocal unclear
             self._await_turn()
             try:
-                result = self.tools.directory.attach(policy_id, account_id)
+                return self.tools.directory.attach(policy_id, account_id)
             except RetryableError as error:
-                unclear = error.unclear = unclear or error.unclear
+                if error.unclear:
+                    self.unclear.add(policy_id)
                 raise
-            return AttachmentResult.ATTACHED if unclear else result
 
-        return self._call(attach, shares=shares)
+        result = self._call(attach, shares=shares)
+        if policy_id in self.unclear:
+            self.unclear.remove(policy_id)
+            return AttachmentResult.ATTACHED
+        return result
 
     def _await_turn(self) -> None:
         """Wait for the moment that is kept for this attachment, unless the record's time is over before."""
@@ -184,76 +213,114 @@ class _Run:
         try:
             return retry(counted, deadline=now + (self.turn.deadline - now) / shares, clock=tools.clock, rng=tools.rng)
         except AccountNotFoundError as error:
-            if tools.clock.now() - self.event.event_time < YOUNG:
+            if abs(tools.clock.now() - self.attempt.event_time) < YOUNG:
                 raise RetryableError(error.fault) from error
             raise
 
     def _prove_interrupted(self, attached: Collection[PolicyId]) -> None:
         """Write the evidence that attempts which died still owe, from what they intended and what is there.
 
-        What they left unclear is not claimed for them: this attempt claims it.
+        What they left unclear is not claimed for them: this attempt claims it. What is not there may be there
+        later, or have been detached by others; so its effect is unknown, and it is marked.
         """
-        theirs = set(attached) - self.attempt.unclear
+        theirs = set(attached) - self.unclear
+        self.unclear |= {policy_id for each in self.attempt.interrupted.values() for policy_id in each} - set(attached)
         for number, intended in self.attempt.interrupted.items():
-            died = fault("INTERRUPTED", "the attempt ended before this policy was attached, or before that was known")
-            found = [
-                PolicyOutcome(policy_id=policy_id, result=AttachmentResult.ATTACHED)
-                if policy_id in theirs
-                else PolicyOutcome(policy_id=policy_id, result=AttachmentResult.FAILED, fault=died)
-                for policy_id in intended
-            ]
-            settlement = Settlement(OutcomeStatus.RETRYING, tuple(found), fault("INTERRUPTED", "the attempt died"))
-            self._prove(number, settlement, course="interrupted")
+            evidence = self._evidence(number, _interrupted(intended, theirs), "interrupted")
+            self._announce(evidence)
+            self._record(evidence)
             self.proven.add(number)
 
-    def _prove(
-        self, number: int, settlement: Settlement, *, course: Literal["completed", "interrupted", "late"] = "completed"
-    ) -> tuple[str, bool]:
-        """Write an attempt's evidence once; return its key and whether this call wrote it."""
+    def _prove(self, settlement: Settlement) -> tuple[str, Sha256]:
+        """Write this attempt's evidence, announced in the row where it is about changes; return key and SHA-256."""
+        evidence = self._evidence(self.attempt.number, settlement, "completed")
+        if self.intended:
+            self._announce(evidence)
+        return self._record(evidence)
+
+    def _announce(self, evidence: Evidence) -> None:
+        """Write down which evidence is ours, before it is written: the next attempt knows by that what it finds."""
+        self.tools.ledger.announce(
+            self.event, self.attempt.number, evidence.attempt, _sha256(evidence), unclear=self.unclear
+        )
+
+    def _record(self, evidence: Evidence) -> tuple[str, Sha256]:
+        """Write evidence once; return where it lies and its SHA-256.
+
+        What lies there already is left where it is. Unless it was announced for this attempt, that is a conflict,
+        and the evidence is written beside it.
+        """
+        key, wanted = evidence_key(evidence), _sha256(evidence)
+        found = self.tools.archive.record(key, _bytes(evidence))
+        if found in {wanted, *self.attempt.announced.get(evidence.attempt, ())}:
+            return key, found
+        self.conflicts.append(key)
+        beside = key_beside(key, wanted)
+        if self.tools.archive.record(beside, _bytes(evidence)) != wanted:
+            raise RetryableError(fault("EVIDENCE_CONFLICT", "the evidence's own key and the one beside it are taken"))
+        return beside, wanted
+
+    def _evidence(self, number: int, settlement: Settlement, course: Course) -> Evidence:
         event, tools = self.event, self.tools
-        evidence = Evidence(
-            event_id=event.event_id,
+        is_join = isinstance(event, Join)
+        return Evidence(
+            event_id=reference(event, tools.pseudonyms),
             event_name=event.event_name,
-            event_time=event.event_time,
+            event_time=self.attempt.event_time,
+            event_time_from=event.event_time_from,
             source=event.source,
-            body_sha256=sha256(self.message.body.encode()).hexdigest(),
+            body_digest=tools.pseudonyms.digest("body", self.message.body),
             account=tools.pseudonyms.of(event.account_id) if isinstance(event, Join) else None,
             organization_id=tools.organization_id,
             attempt=number,
             course=course,
             status=settlement.status,
-            required=tools.policy_ids if isinstance(event, Join) else (),
-            policies=settlement.policies,
-            fault=settlement.fault,
+            required=tools.policy_ids if is_join and course != "interrupted" else (),
+            policies=tuple(map(RecordedPolicy.of, settlement.policies)),
+            fault=RecordedFault.of(settlement.fault),
             recorded_at=tools.clock.now(),
         )
-        key = evidence_key(evidence)
-        return key, tools.archive.record(key, evidence)
 
-    def _superseded(self, decision: Settlement, *, fresh: bool) -> NoReturn:
+    def _superseded(self, decision: Settlement, *, proven: bool) -> NoReturn:
         """Leave the outcome to the attempt that took over, but not without evidence of what this one changed.
 
         Only a worker that outlives its lease (a clock that is far off) comes here. The other then wrote
         this attempt's evidence from the intent, perhaps before the last change.
         """
-        if not fresh:
-            self._prove(self.attempt.number, decision, course="late")
+        if not proven and _is_worth_evidence(decision):
+            self._record(self._evidence(self.attempt.number, decision, "late"))
         raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt at this event took over"))
 
 
-def evidence_key(evidence: Evidence) -> str:
-    """Return where an attempt's evidence lies: by the day of the event (UTC), the event, the attempt."""
-    late = "-late" if evidence.course == "late" else ""
-    return f"evidence/{evidence.event_time:%Y/%m/%d}/{evidence.event_id}/{evidence.attempt:04d}{late}.json"
+def _bytes(evidence: Evidence) -> bytes:
+    return evidence.model_dump_json(exclude_none=True).encode()
 
 
-def _verdict(results: Sequence[tuple[PolicyId, AttachmentResult | JoinguardError]]) -> Settlement:
+def _sha256(evidence: Evidence) -> Sha256:
+    return sha256(_bytes(evidence)).hexdigest()
+
+
+def _interrupted(intended: Sequence[PolicyId], attached: Collection[PolicyId]) -> Settlement:
+    """Return what an attempt that died came to, as far as what is attached tells."""
+    why = fault("INTERRUPTED", "the attempt ended before the answer about this policy was on record")
+    found = [
+        PolicyOutcome(policy_id=policy_id, result=AttachmentResult.ATTACHED)
+        if policy_id in attached
+        else PolicyOutcome(policy_id=policy_id, result=AttachmentResult.UNKNOWN, fault=why)
+        for policy_id in intended
+    ]
+    return Settlement(OutcomeStatus.RETRYING, tuple(found), fault("INTERRUPTED", "the attempt ended"))
+
+
+def _verdict(results: dict[PolicyId, Result], unclear: Collection[PolicyId]) -> Settlement:
     """Sum the policies up: one passing failure brings the event back, else one lasting failure fails it."""
-    outcomes, errors = [], []
-    for policy_id, result in results:
+    outcomes: list[PolicyOutcome] = []
+    errors: list[tuple[PolicyId, JoinguardError]] = []
+    for policy_id, result in results.items():
         if isinstance(result, JoinguardError):
             errors.append((policy_id, result))
-            outcomes.append(PolicyOutcome(policy_id=policy_id, result=AttachmentResult.FAILED, fault=result.fault))
+            failed = AttachmentResult.UNKNOWN if policy_id in unclear else AttachmentResult.FAILED
+            outcomes.append(PolicyOutcome(policy_id=policy_id, result=failed, fault=result.fault))
         else:
             outcomes.append(PolicyOutcome(policy_id=policy_id, result=result))
     if not errors:
@@ -262,12 +329,12 @@ def _verdict(results: Sequence[tuple[PolicyId, AttachmentResult | JoinguardError
     policy_id, first = (passing or errors)[0]
     others = f" (and {len(errors) - 1} more of {len(results)} policies)" if len(errors) > 1 else ""
     why = fault(first.fault.code, f"{policy_id}: {first.fault.message}{others}", first.fault.reason)
-    status = OutcomeStatus.RETRYING if passing else OutcomeStatus.FAILED
-    unclear = frozenset(policy_id for policy_id, error in passing if error.unclear)
-    return Settlement(status, tuple(outcomes), why, unclear=unclear)
+    return Settlement(OutcomeStatus.RETRYING if passing else OutcomeStatus.FAILED, tuple(outcomes), why)
 
 
 def _is_worth_evidence(settlement: Settlement) -> bool:
-    """Leave no object of an attempt that changed nothing and only has to be repeated."""
-    changed = any(policy.result is AttachmentResult.ATTACHED for policy in settlement.policies)
+    """Leave no object of an attempt that changed nothing for sure and only has to be repeated."""
+    changed = any(
+        policy.result in {AttachmentResult.ATTACHED, AttachmentResult.UNKNOWN} for policy in settlement.policies
+    )
     return changed or settlement.status is not OutcomeStatus.RETRYING

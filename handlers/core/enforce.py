@@ -6,6 +6,7 @@ from random import Random
 
 from handlers.core.attempt import Tools, run_attempt
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
+from handlers.core.naming import event_name, reference
 from handlers.core.ports import DeadLetters, Inbox, Message, Settlement
 from handlers.core.timing import Budget, Turn, backoff
 from schemas.events import Join, NoJoin
@@ -20,12 +21,18 @@ class Handled:
     status: OutcomeStatus
     event_id: str | None = None
     event_name: str | None = None
+    #: Where the event's time comes from, where that is not the event itself.
+    event_time_from: str | None = None
     #: The account's pseudonym.
     account: str | None = None
     attempt: int | None = None
     policies: tuple[PolicyOutcome, ...] = ()
     fault: Fault | None = None
     evidence_key: str | None = None
+    #: Evidence keys under which something else was found.
+    conflicts: tuple[str, ...] = ()
+    #: Whether the event's row could not be read, so that a new one was put in its place.
+    row_replaced: bool = False
     #: How many calls Organizations put off.
     put_off: int = 0
     #: From the event to the moment the account carried every policy; None for a redelivery.
@@ -50,7 +57,9 @@ class Enforcer:
         except OutOfTimeError as error:
             return self._again(message, Handled(OutcomeStatus.RETRYING, fault=error.fault), seconds=0)
         try:
-            event = read_event(message.body)
+            event = read_event(
+                message.body, management_account_id=self.tools.management_account_id, sent_at=message.sent_at
+            )
         except InvalidEventError as error:
             handled = Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", str(error)))
         else:
@@ -65,15 +74,19 @@ class Enforcer:
         return handled
 
     def _handle(self, event: Join | NoJoin, message: Message, turn: Turn) -> Handled:
-        known = Handled(OutcomeStatus.RETRYING, event_id=event.event_id, event_name=event.event_name)
+        known = Handled(OutcomeStatus.RETRYING)
         tools = self.tools
         try:
+            event = event.model_copy(update={"event_name": event_name(event, tools.pseudonyms)})
+            known = replace(known, event_id=reference(event, tools.pseudonyms), event_name=event.event_name)
+            if event.event_time_from != "event":
+                known = replace(known, event_time_from=event.event_time_from)
             if isinstance(event, Join):
                 known = replace(known, account=tools.pseudonyms.of(event.account_id).value)
             begun = tools.ledger.begin(event, now=tools.clock.now(), lease_until=turn.lease_until)
             if isinstance(begun, Outcome):
                 return replace(known, status=begun.status, policies=begun.policies, fault=begun.fault)
-            known = replace(known, attempt=begun.number)
+            known = replace(known, attempt=begun.number, row_replaced=begun.replaced)
             settled = run_attempt(tools, event, message, begun, turn)
         except RetryableError as error:
             return replace(known, fault=error.fault)
@@ -82,13 +95,15 @@ class Enforcer:
     def _settled(self, known: Handled, settled: Settlement, event: Join | NoJoin) -> Handled:
         waited = None
         if settled.status is OutcomeStatus.ENFORCED:
-            waited = (self.tools.clock.now() - event.event_time).total_seconds()
+            # Clocks differ, and a time before the event would spoil the statistics.
+            waited = max(0.0, (self.tools.clock.now() - event.event_time).total_seconds())
         return replace(
             known,
             status=settled.status,
             policies=settled.policies,
             fault=settled.fault,
             evidence_key=settled.evidence_key,
+            conflicts=settled.conflicts,
             put_off=settled.put_off,
             seconds_to_guardrail=waited,
         )

@@ -11,39 +11,17 @@ JoinguardError
 import re
 from typing import Final
 
+from handlers.core.redaction import redact, safe_code
 from schemas.outcome import Fault
 
-#: An ARN holds an account id and often a person's name, so it goes as a whole.
-_ARN: Final = re.compile(r"\barn:[a-z-]+:[^\s\"',;]+")
-_EMAIL: Final = re.compile(r"[^\s@\"'<>()\[\],;:]+@[^\s@\"'<>()\[\],;:]+")
-_ACCOUNT_ID: Final = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
-_MAX_MESSAGE: Final = 1000
-
-
-def redact(text: str) -> str:
-    """Take account ids, e-mail addresses, ARNs and unprintable characters out of a text."""
-    return _shortened(_UNPRINTABLE.sub(" ", _nameless(text)))
-
-
-def redact_words(text: str) -> str:
-    """Take account ids, e-mail addresses, ARNs and control characters out of what a person wrote, in any language."""
-    return _shortened("".join(each if each.isprintable() else " " for each in _nameless(text)))
-
-
-def _nameless(text: str) -> str:
-    for pattern, label in ((_ARN, "[arn]"), (_EMAIL, "[e-mail]"), (_ACCOUNT_ID, "[account]")):
-        text = pattern.sub(label, text)
-    return text
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "~"
+#: AWS's finer causes are words of an enumeration.
+_REASON: Final = re.compile("[A-Za-z_]{1,128}")
 
 
 def fault(code: str, message: str, reason: str | None = None) -> Fault:
     """Describe a failure without account ids, e-mail addresses or ARNs."""
-    return Fault(code=redact(code), message=redact(message) or redact(code), reason=redact(reason) if reason else None)
+    safe = safe_code(code)
+    return Fault(code=safe, message=redact(message) or safe, reason=reason if _REASON.fullmatch(reason or "") else None)
 
 
 class JoinguardError(Exception):

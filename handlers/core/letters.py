@@ -9,7 +9,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final, Literal, Self
 
-from handlers.core.errors import redact
+from handlers.core.redaction import redact
 from schemas.act import LetterDigest
 from schemas.events import Join, NoJoin
 from schemas.intake import InvalidEventError, read_event
@@ -97,7 +97,7 @@ class DeadLetter:
     def event(self) -> Join | NoJoin | None:
         """What its body means; None where it cannot be read."""
         try:
-            return read_event(self.body)
+            return read_event(self.body, sent_at=self.sent_at)
         except InvalidEventError:
             return None
 
@@ -203,5 +203,5 @@ def restored(line: str) -> DeadLetter:
 
 def edited(letter: DeadLetter, body: str) -> DeadLetter:
     """Return a letter with another body; raise InvalidEventError where that cannot be read either."""
-    read_event(body)
+    read_event(body, sent_at=letter.sent_at)
     return replace(letter, body=body)

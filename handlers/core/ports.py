@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from schemas.events import Join, NoJoin
-from schemas.evidence import Evidence, Pseudonym
-from schemas.ids import AccountId, PolicyId
+from schemas.evidence import Pseudonym
+from schemas.ids import AccountId, PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, Outcome, OutcomeStatus, PolicyOutcome
 
 
@@ -34,6 +34,12 @@ class Attempt:
     interrupted: Mapping[int, Sequence[PolicyId]]
     #: Policies whose attachment by an earlier attempt may have taken effect although the call failed.
     unclear: frozenset[PolicyId]
+    #: The event's time as the first attempt wrote it down, so that all attempts name the same evidence keys.
+    event_time: datetime
+    #: SHA-256 of all evidence that was about to be written for earlier attempts.
+    announced: Mapping[int, Collection[Sha256]] = field(default_factory=dict)
+    #: Whether the event's row could not be read, so that a new one was put in its place.
+    replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,15 @@ class Settlement:
     policies: tuple[PolicyOutcome, ...] = ()
     fault: Fault | None = None
     evidence_key: str | None = None
+    evidence_sha256: Sha256 | None = None
     #: The attempts whose evidence is written, so that their intents can be forgotten.
     proven: frozenset[int] = frozenset()
     #: Policies whose attachment failed in a way that may have taken effect.
     unclear: frozenset[PolicyId] = frozenset()
     #: How many calls Organizations put off (throttles, conflicts, server errors).
     put_off: int = 0
+    #: Evidence keys under which something else was found than what was to be written there.
+    conflicts: tuple[str, ...] = ()
 
 
 class Clock(Protocol):
@@ -89,11 +98,19 @@ class Ledger(Protocol):
         """
 
     def intend(
-        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, unclear: Collection[PolicyId] = ()
+        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, unclear: Collection[PolicyId]
     ) -> None:
-        """Write down what the attempt is about to attach, and what of it failed in a way that may have taken effect.
+        """Write down what the attempt is about to attach, and what may be attached already although no answer said so.
 
         Raises AttemptInProgressError where a later attempt has taken over.
+        """
+
+    def announce(
+        self, event: Join | NoJoin, attempt: int, number: int, evidence: Sha256, *, unclear: Collection[PolicyId]
+    ) -> None:
+        """Write down the SHA-256 of evidence that is about to be written for attempt `number`.
+
+        Raises AttemptInProgressError where a later attempt than `attempt` has taken over.
         """
 
     def settle(self, event: Join | NoJoin, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
@@ -103,8 +120,11 @@ class Ledger(Protocol):
 class Archive(Protocol):
     """The evidence: what happened."""
 
-    def record(self, key: str, evidence: Evidence) -> bool:
-        """Write an object once; False where the key was there already."""
+    def record(self, key: str, body: bytes) -> Sha256:
+        """Write an object once; return the SHA-256 of what lies under the key, which is another's if that came first.
+
+        Returns an empty text where what lies there has no checksum.
+        """
 
 
 class DeadLetters(Protocol):
@@ -122,7 +142,10 @@ class Inbox(Protocol):
 
 
 class Pseudonyms(Protocol):
-    """Account ids made unreadable, always the same way."""
+    """Account ids, and texts that may hold one, made unreadable, always the same way."""
 
     def of(self, account_id: AccountId) -> Pseudonym:
         """Return the account's pseudonym."""
+
+    def digest(self, kind: str, text: str) -> Sha256:
+        """Return a keyed digest, another one for each kind."""

@@ -27,6 +27,8 @@ show: Final = Console(width=None if sys.stdout.isatty() else 110, highlight=Fals
 #: No column but the last is wider; and where less is left for that, cells stand under each other.
 _WIDEST: Final = 24
 _ENOUGH: Final = 40
+#: Lines of two bodies that are compared with each other.
+_MOST_COMPARED: Final = 2_000
 #: Between two columns.
 _GAP: Final = 2
 _COLOURS: Final = {
@@ -193,10 +195,29 @@ def difference(old: str, new: str) -> None:
     """Print what changed between two bodies; of JSON, by field."""
     try:
         before, after = (json.dumps(json.loads(body), indent=1, ensure_ascii=False) for body in (old, new))
-    except ValueError:
+    except (ValueError, RecursionError):
         before, after = old, new
-    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=2):
+    for line in _changes(before.splitlines(), after.splitlines()):
         talk.print(plain(line, {"+": "green", "-": "red"}.get(line[0], "")))
+
+
+def _changes(before: Sequence[str], after: Sequence[str]) -> Iterable[str]:
+    if len(before) + len(after) <= _MOST_COMPARED:
+        return difflib.unified_diff(before, after, "before", "after", lineterm="", n=2)
+    # The time that difflib takes grows with the square of the lines.
+    begin = _alike(before, after)
+    end = _alike(before[begin:][::-1], after[begin:][::-1])
+    gone, new = (lines[begin : len(lines) - end] for lines in (before, after))
+    few = _MOST_COMPARED // 2
+    left = [f"  and {len(gone[few:]):,} lines less, {len(new[few:]):,} more"] if gone[few:] or new[few:] else []
+    return [*(f"-{line}" for line in gone[:few]), *(f"+{line}" for line in new[:few]), *left]
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """Count the lines at the beginning that both have."""
+    return next(
+        (number for number, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
 
 
 def outcomes_table(found: Sequence[Outcome], title: str) -> None:

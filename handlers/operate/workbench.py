@@ -18,14 +18,14 @@ from handlers.aws.outcomes import OutcomesReader
 from handlers.aws.permissions import IamPermissions
 from handlers.aws.post import SqsPost
 from handlers.aws.pseudonyms import KmsPseudonyms
-from handlers.bootstrap import SystemClock
+from handlers.clock import SystemClock
 from handlers.core.acts import Actor, Deed
-from handlers.core.errors import redact
 from handlers.core.following import Following
 from handlers.core.hand import Hand
 from handlers.core.letters import DeadLetter, backup
 from handlers.core.plan import is_meant
 from handlers.core.preflight import Preflight
+from handlers.core.redaction import redact
 from handlers.core.redrive import Redrive
 from handlers.core.timing import patiently
 from handlers.core.trail import Trail
@@ -123,7 +123,7 @@ class Workbench:
     def _actor(self) -> Actor:
         # Of a session, the part before the colon is IAM's; of the root user all of it is the account's id.
         unique_id = redact(self.caller.user_id.partition(":")[0])
-        return Actor(self.pseudonyms.of(self.caller.arn), unique_id)
+        return Actor(self.pseudonyms.principal(self.caller.arn), unique_id)
 
 
 def open_workbench(stack: str, profile: str | None, region: str | None, poll: int) -> Workbench:

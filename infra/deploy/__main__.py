@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.deploy import installing
-from infra.deploy.build import ROOT, RUNTIME, Architecture, BuildError, build
+from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.health import signs
 from infra.deploy.preflight import look_around
+from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError, Plan, discard, execute, outputs
 from infra.deploy.stages import Target, load_stage
 
@@ -70,14 +71,18 @@ def staged(command: Callable[..., None]) -> Callable[..., None]:
 
 
 without_asking = click.option("--yes", is_flag=True, help="Do not ask before changing anything.")
+as_files_are = click.option(
+    "--allow-dirty", is_flag=True, help="Build from the files as they are here, committed or not."
+)
 
 
 @cli.command("build")
 @click.option("--architecture", type=click.Choice(get_args(Architecture)), default="arm64", show_default=True)
 @click.option("--python-version", default=RUNTIME, show_default=True, help="The function's runtime.")
-def build_zip(architecture: Architecture, python_version: str) -> None:
-    """Build the function's zip: from the lock, without Docker, the same bytes every time."""
-    package = build(python_version=python_version, architecture=architecture)
+@as_files_are
+def build_zip(architecture: Architecture, python_version: str, *, allow_dirty: bool) -> None:
+    """Build the function's zip: from the commit and the lock, without Docker, the same bytes every time."""
+    package = build(python_version=python_version, architecture=architecture, allow_dirty=allow_dirty)
     digest = hashlib.sha256(package.path.read_bytes()).hexdigest()
     click.echo(f"{package.path.relative_to(ROOT)}  {package.path.stat().st_size:,} bytes  sha256 {digest}")
     if not package.compiled_by:
@@ -90,17 +95,18 @@ def build_zip(architecture: Architecture, python_version: str) -> None:
 @cli.command()
 @staged
 @without_asking
+@as_files_are
 @click.option(
     "--template", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=installing.TEMPLATE, hidden=True
 )
-def deploy(target: Target, template: Path, *, yes: bool) -> None:
+def deploy(target: Target, template: Path, *, yes: bool, allow_dirty: bool) -> None:
     """Check, show what would change, ask, deploy, and say where everything is."""
     stage = target.stage
     with talk.status("looking at the account and the organization"):
         here = installing.check(target)
     talk.print(f"stage {stage.name}: organization {here.organization_id}, {stage.region}, stack {stage.stack}")
     with talk.status("building the zip"):
-        package = installing.build_for(stage)
+        package = installing.build_for(stage, allow_dirty=allow_dirty)
     talk.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
     with talk.status("asking CloudFormation what would change"):
         planned = installing.plan_main(target, here, package.path, template)

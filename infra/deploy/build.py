@@ -1,4 +1,4 @@
-"""Build the function's zip: what runs in it, from the lock, the same bytes every time.
+"""Build the function's zip: our code from the commit, packages from the lock, the same bytes every time.
 
 Nothing is compiled here and no Docker is needed: uv fetches the wheels of the target platform.
 """
@@ -15,8 +15,9 @@ from typing import Final, Literal
 
 from uv import find_uv_bin
 
+from infra.deploy.sources import BuildError, sources
+
 ROOT: Final = Path(__file__).resolve().parents[2]
-PACKAGES: Final = ("handlers", "schemas")
 #: The function's runtime.
 RUNTIME: Final = "3.13"
 Architecture = Literal["arm64", "x86_64"]
@@ -32,10 +33,6 @@ _METADATA_KEPT: Final = frozenset({"METADATA", "entry_points.txt"})
 _UNUSED: Final = ("aws_lambda_powertools/event_handler", "pydantic/v1")
 
 
-class BuildError(Exception):
-    """The zip could not be built."""
-
-
 @dataclass(frozen=True)
 class Package:
     """A built zip."""
@@ -46,21 +43,26 @@ class Package:
 
 
 def build(
-    *, python_version: str = RUNTIME, architecture: Architecture = "arm64", target: Path | None = None
+    *,
+    python_version: str = RUNTIME,
+    architecture: Architecture = "arm64",
+    target: Path | None = None,
+    allow_dirty: bool = False,
 ) -> Package:
-    """Build the zip for an interpreter version and an architecture.
+    """Build the zip for an interpreter version and an architecture, from the last commit or the files as they are here.
 
-    Raises BuildError with uv's own words where the packages cannot be had.
+    Raises BuildError naming what differs from the commit, and with uv's own words where the packages cannot be had.
     """
+    code = sources(ROOT, allow_dirty=allow_dirty)
     path = target or ROOT / "build" / f"joinguard-py{python_version}-{architecture}.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         stage = Path(scratch) / "stage"
         _install(stage, python_version, architecture)
-        for package in PACKAGES:
-            shutil.copytree(
-                ROOT / package, stage / package, ignore=shutil.ignore_patterns("__pycache__", "json", "operate")
-            )
+        for name, content in code.items():
+            file = stage / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
         _prune(stage)
         interpreter = _find_python(python_version)
         if interpreter:

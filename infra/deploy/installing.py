@@ -32,10 +32,10 @@ def check(target: Target) -> Here:
     return here
 
 
-def build_for(stage: Stage) -> Package:
+def build_for(stage: Stage, *, allow_dirty: bool) -> Package:
     """Build the zip for what the stage's function runs on; arm64 unless it says otherwise."""
     wanted: Architecture = "x86_64" if stage.parameters.get("Architecture") == "x86_64" else "arm64"
-    return build(architecture=wanted)
+    return build(architecture=wanted, allow_dirty=allow_dirty)
 
 
 def plan_main(target: Target, here: Here, package: Path, template: Path = TEMPLATE) -> Plan | None:

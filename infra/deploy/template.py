@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import yaml
@@ -33,9 +34,8 @@ def load(text: str) -> dict[str, Any]:
 
 
 def dump(template: dict[str, Any]) -> str:
-    """Write a template that was loaded, long forms and all."""
-    text: str = yaml.safe_dump(template, sort_keys=False)
-    return text
+    """Write a template that was loaded, long forms and all, as JSON, which is shorter: its length is limited."""
+    return json.dumps(template, separators=(",", ":"))
 
 
 def without_comments(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from infra.deploy.build import BuildError
+from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError
 from infra.local.complete import NOT_CHECKED, IncompleteError
 from infra.local.environment import stand_alone
@@ -65,7 +65,7 @@ def rehearsed(faults: str | None) -> Iterator[tuple[str | None, Callable[[Instal
 
     Yields the double's endpoint, and what tells the double of an installation's policies and accounts.
     """
-    if faults is None:
+    if not faults:
         yield None, lambda _: None
         return
     # Tests are no part of what is deployed; this is the one place that borrows from them.

@@ -6,11 +6,11 @@ place: what it dropped is set by API, what matters is read back, and `NOT_CHECKE
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import TYPE_CHECKING, Any, Final
 
 from infra.deploy.template import dump, load
+from infra.local.words import of_a_resource, of_a_role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,15 @@ NOT_CHECKED: Final = (
         "EventBridge's own delivery: it takes no aws.* event from anybody but AWS, so events are put on the queue "
         "as EventBridge would put them, and the rule's pattern is asked whether it matches"
     ),
-    "the retries and the dead-letter queue of the rule's target, and that only the rule may send to the queue",
+    "the retries and the dead-letter queue of the rule's target, and that the rule itself may send to the queues",
+    (
+        "that nobody else may send to the queues or write records holds here for users and roles; the keys that are "
+        "printed here, which are the root user's, are excepted, so that events can be put on the queues by hand"
+    ),
+    (
+        "whose session may do so is compared by the name of the session's role, which AWS compares by the role's ARN; "
+        "so each session is excepted beside its role"
+    ),
     "TLS only: the stand-in speaks plain HTTP, so these statements are taken out of its policies",
     "that the evidence bucket refuses to write without If-None-Match: the stand-in does not know that condition",
     "encryption at rest, point-in-time recovery of the table, retention of the log: accepted and not kept",
@@ -45,7 +53,6 @@ class IncompleteError(Exception):
 
 #: What the stand-in's CloudFormation refuses a template for.
 _UNKNOWN_TYPES: Final = frozenset({"AWS::CloudWatch::CompositeAlarm"})
-_BATCHED: Final = frozenset({"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:SendMessage"})
 _NO_METRIC_MATH: Final = frozenset({"NoEvidence"})
 
 
@@ -71,7 +78,8 @@ def complete(aws: StandIn, stack: str) -> None:
         each["ParameterKey"]: each["ParameterValue"]
         for each in cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["Parameters"]
     }
-    template = load(cloudformation.get_template(StackName=stack)["TemplateBody"])
+    # botocore reads a template that is JSON, as `understood` writes it.
+    template = cloudformation.get_template(StackName=stack)["TemplateBody"]
     told = {name: resource.get("Properties", {}) for name, resource in template["Resources"].items()}
     made: dict[str, list[str]] = {}
     for name, physical_id in resources.items():
@@ -91,13 +99,15 @@ def complete(aws: StandIn, stack: str) -> None:
 
 
 def _speak_plainly(aws: StandIn, queues: Iterable[str], buckets: Iterable[str]) -> None:
-    """Take the TLS-only statements out, as one who comes over TLS (the header says so)."""
+    """Take what cannot be fulfilled out of the policies, as one who comes over TLS (the header says so)."""
     sqs, s3 = (_over_tls(aws.client(service)) for service in ("sqs", "s3"))
     for queue in queues:
         policy = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])["Attributes"]["Policy"]
-        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": _fulfillable(policy)})
+        words = json.dumps(of_a_resource(json.loads(policy), aws.access_key_id))
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": words})
     for bucket in buckets:
-        s3.put_bucket_policy(Bucket=bucket, Policy=_fulfillable(s3.get_bucket_policy(Bucket=bucket)["Policy"]))
+        policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(of_a_resource(json.loads(policy), aws.access_key_id)))
 
 
 def _over_tls(client: Any) -> Any:  # noqa: ANN401 - any client
@@ -108,50 +118,20 @@ def _over_tls(client: Any) -> Any:  # noqa: ANN401 - any client
     return client
 
 
-def _fulfillable(policy: str) -> str:
-    """Take out what the stand-in cannot fulfil: it has no TLS, and does not know the condition on If-None-Match."""
-    document = json.loads(policy)
-    foreign = {"OnlyOverTls", "EachKeyIsWrittenOnce"}
-    document["Statement"] = [each for each in document["Statement"] if each.get("Sid") not in foreign]
-    return json.dumps(document)
-
-
 def _allow_in_its_words(aws: StandIn, role: str) -> None:
-    """Say a role's permissions as the stand-in asks for them.
-
-    It checks every call to Organizations against one made-up ARN, the policy simulator against none, and asks for
-    batch actions of SQS by names that AWS does not have. What AWS asks for stays.
-    """
+    """Say a role's permissions as the stand-in asks for them."""
     iam = aws.client("iam")
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-        words = json.dumps(_in_its_words(document, aws.access_key_id))
+        words = json.dumps(of_a_role(document, aws.access_key_id))
         iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=words)
     for attached in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
         arn = attached["PolicyArn"]
         version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
         document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
-        words = json.dumps(_in_its_words(document, aws.access_key_id))
+        words = json.dumps(of_a_role(document, aws.access_key_id))
         if words != json.dumps(document):
             iam.create_policy_version(PolicyArn=arn, PolicyDocument=words, SetAsDefault=True)
-
-
-def _in_its_words(document: Any, account_id: str) -> Any:  # noqa: ANN401 - a policy document
-    made_up = f"arn:aws:organizations::{account_id}:organization/*"
-    changed = copy.deepcopy(document)
-    for statement in changed["Statement"]:
-        actions, resources = _listed(statement["Action"]), _listed(statement["Resource"])
-        if all(action.startswith("organizations:") for action in actions) and made_up not in resources:
-            statement["Resource"] = [*resources, made_up]
-        if actions == ["iam:SimulatePrincipalPolicy"]:
-            statement["Resource"] = "*"
-        if batches := [f"{action}Batch" for action in actions if action in _BATCHED]:
-            statement["Action"] = [*actions, *(each for each in batches if each not in actions)]
-    return changed
-
-
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
 
 
 def _lock(aws: StandIn, bucket: str, parameters: Mapping[str, str]) -> None:
@@ -179,6 +159,8 @@ def _read_back(
             wanted = told[queue]["RedrivePolicy"]["maxReceiveCount"]
             yield f"{queue}.maxReceiveCount", wanted, int(json.loads(is_["RedrivePolicy"])["maxReceiveCount"])
 
+    yield from _queue_policies(aws, resources, told)
+
     mapping = aws.client("lambda").get_event_source_mapping(UUID=resources["AttachPoliciesMapping"])
     for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
         yield f"AttachPoliciesMapping.{name}", told["AttachPoliciesMapping"][name], mapping.get(name)
@@ -204,3 +186,46 @@ def _read_back(
     yield "Outcomes.KeySchema", told["Outcomes"]["KeySchema"], table["KeySchema"]
     indexes = [each["IndexName"] for each in table.get("GlobalSecondaryIndexes", [])]
     yield "Outcomes' indexes", [each["IndexName"] for each in told["Outcomes"]["GlobalSecondaryIndexes"]], indexes
+
+
+def _queue_policies(
+    aws: StandIn, resources: Mapping[str, str], told: Mapping[str, Any]
+) -> Iterator[tuple[str, object, object]]:
+    """Yield whom each queue's policy refuses, as the template says it in the stand-in's words, and as it is."""
+    arns = _arns(aws, resources)
+    for policy in ("JoinsPolicy", "DeadLettersPolicy"):
+        document = of_a_resource(_resolved(told[policy]["PolicyDocument"], arns), aws.access_key_id)
+        for queue in told[policy]["Queues"]:
+            url = resources[queue["Ref"]]
+            is_ = aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]
+            yield f"{queue['Ref']}'s policy", _refused(document), _refused(json.loads(is_["Policy"]))
+
+
+def _arns(aws: StandIn, resources: Mapping[str, str]) -> dict[str, str]:
+    """Return the ARNs of what the queues' policies name, by logical id."""
+    sqs, iam, events = (aws.client(service) for service in ("sqs", "iam", "events"))
+    found = {
+        queue: sqs.get_queue_attributes(QueueUrl=resources[queue], AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        for queue in ("Joins", "DeadLetters", "Undelivered")
+    }
+    found |= {
+        role: iam.get_role(RoleName=resources[role])["Role"]["Arn"] for role in ("AttachPoliciesRole", "OperatorActs")
+    }
+    rule = resources["MemberAccountInitialization"].rpartition("/")[2]
+    return found | {"MemberAccountInitialization": events.describe_rule(Name=rule)["Arn"]}
+
+
+def _resolved(value: Any, arns: Mapping[str, str]) -> Any:  # noqa: ANN401 - a part of a template
+    if isinstance(value, list):
+        return [_resolved(each, arns) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "Fn::GetAtt" in value:
+        return arns[value["Fn::GetAtt"][0]]
+    return {name: _resolved(each, arns) for name, each in value.items()}
+
+
+def _refused(document: Mapping[str, Any]) -> list[Any]:
+    return [each for each in document["Statement"] if each["Effect"] == "Deny"]

@@ -9,7 +9,8 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from infra.deploy.build import PACKAGES, ROOT, Architecture, build
+from infra.deploy.build import ROOT, Architecture, build
+from infra.deploy.sources import sources
 from infra.deploy.stack import execute, outputs, plan, upload_code
 from infra.local.complete import complete, understood
 
@@ -49,29 +50,28 @@ class Installation:
 
 
 def build_local() -> Path:
-    """Build the function's zip for this machine: the stand-in runs it on the interpreter that we run on.
+    """Build the zip from the files as they are here, for the interpreter that we run on: the stand-in uses the same.
 
     One that was built from the same sources, lock and builder before is taken as it is.
     """
     machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
-    sources = _digest_of_sources()
-    target = ROOT / "build" / "local" / f"joinguard-py{PYTHON}-{machine}-{sources[:16]}.zip"
+    digest = _digest_of_sources()
+    target = ROOT / "build" / "local" / f"joinguard-py{PYTHON}-{machine}-{digest[:16]}.zip"
     if not target.exists():
         for outdated in target.parent.glob("*.zip"):
             if outdated != target:
                 outdated.unlink(missing_ok=True)
-        build(python_version=PYTHON, architecture=machine, target=target)
+        build(python_version=PYTHON, architecture=machine, target=target, allow_dirty=True)
     return target
 
 
 def _digest_of_sources() -> str:
     """Return a digest of all that decides what is in the zip."""
-    packages = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if "__pycache__" not in path.parts)
-    builder = (ROOT / "infra" / "deploy" / "build.py", ROOT / "uv.lock", ROOT / "pyproject.toml")
+    builder = sorted((ROOT / "infra" / "deploy").glob("*.py"))
+    others = {path.name: path.read_bytes() for path in (*builder, ROOT / "uv.lock", ROOT / "pyproject.toml")}
     digest = hashlib.sha256()
-    for path in sorted(path for path in (*packages, *builder) if path.is_file()):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode() + content)
+    for name, content in sorted((sources(ROOT, allow_dirty=True) | others).items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 

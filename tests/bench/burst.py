@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 OK = 200
 #: Seconds that the other services take.
-RECORD_SECONDS = {"begin": 0.008, "intend": 0.008, "settle": 0.008, "record": 0.03, "dead": 0.02}
+RECORD_SECONDS = {"begin": 0.008, "intend": 0.008, "announce": 0.008, "settle": 0.008, "record": 0.03, "dead": 0.02}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from infra.deploy.__main__ import cli
@@ -81,10 +82,10 @@ class Console:
         return self.run("deploy", "--stage", stage, *self.options(), *arguments, answer=answer)
 
     def options(self) -> list[str]:
-        """Deploy what the stand-in understands, and look at it often."""
+        """Deploy what the stand-in understands, from the files as they are here, and look at it often."""
         template = self.folder / "template.yaml"
         template.write_text(understood((ROOT / "infra" / "template.yaml").read_text()))
-        return ["--pause", "1", "--template", str(template)]
+        return ["--pause", "1", "--allow-dirty", "--template", str(template)]
 
     def stacks(self) -> dict[str, str]:
         found = self.aws.client("cloudformation").describe_stacks()["Stacks"]
@@ -141,6 +142,27 @@ def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     gone = console.make("destroy", stage, "--confirm --reason 'the rehearsal is over' --pause 1")
     assert gone.returncode == 0, gone.stderr
     assert console.stacks().get("joinguard-rehearsal", "DELETE_COMPLETE") == "DELETE_COMPLETE"
+
+
+def test_where_no_operator_is_named_iam_says_who_takes_the_role(console: Console) -> None:
+    stage = console.stage("unnamed")
+    assert console.deploy(stage, "--yes").returncode == 0
+    role = outputs(console.aws.client("cloudformation"), "joinguard-unnamed")["OperatorActs"]
+    iam = console.aws.client("iam")
+    taking = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role}
+    keys = {}
+    for name, statements in (("operator", [taking]), ("somebody", [taking | {"Action": "sqs:*", "Resource": "*"}])):
+        iam.create_user(UserName=name)
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        iam.put_user_policy(UserName=name, PolicyName="x", PolicyDocument=document)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        keys[name] = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+
+    taken = console.aws.client("sts", **keys["operator"]).assume_role(RoleArn=role, RoleSessionName="night-shift")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        console.aws.client("sts", **keys["somebody"]).assume_role(RoleArn=role, RoleSessionName="night-shift")
+
+    assert taken["AssumedRoleUser"]["Arn"].endswith("/night-shift")
 
 
 def test_a_deployment_that_is_refused_leaves_nothing(console: Console) -> None:

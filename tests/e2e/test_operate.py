@@ -240,7 +240,7 @@ def test_a_broken_body_is_edited_checked_and_sent(pipeline: Pipeline) -> None:
 
     unchanged = operate(pipeline, "edit", message_id, "--confirm", "--reason", "x", EDITOR="true")
     assert unchanged.returncode == 1
-    assert "Invalid JSON" in unchanged.stderr
+    assert "is not JSON" in unchanged.stderr
 
     mended = operate(
         pipeline,

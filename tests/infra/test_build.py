@@ -26,7 +26,7 @@ def package() -> Path:
 
 
 def test_the_same_sources_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
-    again = build(python_version=HERE, architecture=MACHINE, target=tmp_path / "again.zip")
+    again = build(python_version=HERE, architecture=MACHINE, target=tmp_path / "again.zip", allow_dirty=True)
 
     assert again.path.read_bytes() == package.read_bytes()
 
@@ -38,6 +38,13 @@ def test_it_carries_only_what_runs_in_it(package: Path) -> None:
     assert {"handlers", "schemas", "pydantic", "pydantic_core", "aws_lambda_powertools"} <= tops
     assert not tops & {"boto3", "botocore", "infra", "tests", "bin", "aws_xray_sdk", "moto", "rich"}
     assert not [name for name in names if name.endswith((".pyi", ".yaml", ".md"))]
+
+
+def test_of_our_own_it_carries_code_alone_and_nothing_of_the_operators_tool(package: Path) -> None:
+    names = [name for name in zipfile.ZipFile(package).namelist() if name.startswith(("handlers/", "schemas/"))]
+
+    assert not [name for name in names if not name.endswith((".py", ".pyc"))]
+    assert not [name for name in names if name.startswith(("handlers/operate/", "schemas/json/"))]
 
 
 def test_it_is_smaller_than_six_megabytes(package: Path) -> None:
@@ -62,7 +69,8 @@ def test_it_is_compiled_for_this_interpreter_and_imports_alone(package: Path, tm
 
 
 def test_another_architecture_carries_its_own_libraries(tmp_path: Path) -> None:
-    path = build(python_version="3.13", architecture="arm64", target=tmp_path / "arm64.zip").path
+    target = tmp_path / "arm64.zip"
+    path = build(python_version="3.13", architecture="arm64", target=target, allow_dirty=True).path
 
     libraries = [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".so")]
 
@@ -117,5 +125,5 @@ def test_the_function_loads_nothing_of_the_operators_tool() -> None:
 
     modules = set(done.stdout.split())
     decisions = {name.removeprefix("handlers.core.") for name in modules if name.startswith("handlers.core.")}
-    assert decisions == {"attempt", "enforce", "errors", "ports", "timing"}
+    assert decisions == {"attempt", "enforce", "errors", "naming", "ports", "redaction", "timing"}
     assert "schemas.act" not in modules

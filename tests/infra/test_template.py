@@ -79,18 +79,6 @@ def test_what_the_rule_cannot_deliver_is_tried_for_a_day_and_kept() -> None:
     assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": ["Undelivered", "Arn"]}
 
 
-def test_only_the_rule_may_send_and_only_over_tls() -> None:
-    [policy] = [p for p in of_type("AWS::SQS::QueuePolicy").values() if {"Ref": "Joins"} in p["Queues"]]
-    allow, deny = policy["PolicyDocument"]["Statement"]
-
-    assert policy["Queues"] == [{"Ref": "Joins"}, {"Ref": "Undelivered"}]
-    assert (allow["Effect"], allow["Action"]) == ("Allow", "sqs:SendMessage")
-    assert allow["Condition"] == {
-        "ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["MemberAccountInitialization", "Arn"]}}
-    }
-    assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
-
-
 def test_evidence_is_locked_versioned_private_and_never_deleted() -> None:
     bucket = RESOURCES["Evidence"]["Properties"]
 
@@ -243,10 +231,32 @@ def test_what_alarms_and_dashboard_look_at_is_what_the_function_counts() -> None
         for each in alarm.get("Metrics", [])
         if "MetricStat" in each
     }
+    looked_at |= {alarm["MetricName"] for alarm in ALARMS.values() if alarm.get("Namespace") == "Joinguard"}
 
     statuses = {"Enforced", "Ignored", "Retrying", "Failed"}
-    assert looked_at
     assert not {name for name in looked_at - statuses if f'"{name}"' not in code}
+
+
+@pytest.mark.parametrize("name", ["EvidenceDiffers", "RowsReplaced"])
+def test_one_record_that_somebody_else_may_have_written_is_enough_for_a_page(name: str) -> None:
+    alarm = ALARMS[name]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("Joinguard", name)
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AttachPolicies"}}]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "GreaterThanThreshold", 0)
+    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, 1)
+    body = json.loads(RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    [widget] = [each for each in body["widgets"] if each["properties"]["title"] == "Evidence written"]
+    assert name in [metric[1] for metric in widget["properties"]["metrics"]]
+
+
+def test_the_worker_reads_evidence_alone_and_replaces_rows_of_outcomes_alone() -> None:
+    worker = [statement for role, statement in statements() if role == "AttachPoliciesRole"]
+    [reads] = [each for each in worker if "s3:GetObject" in _listed(each["Action"])]
+    [puts] = [each for each in worker if "dynamodb:PutItem" in _listed(each["Action"])]
+
+    assert reads["Resource"] == {"Fn::Sub": "${Evidence.Arn}/evidence/*"}
+    assert puts["Resource"] == {"Fn::GetAtt": ["Outcomes", "Arn"]}
 
 
 def test_the_dashboard_is_valid_json() -> None:
@@ -413,10 +423,8 @@ def test_who_looks_changes_nothing_and_who_acts_leaves_a_trace() -> None:
     assert reads < acts
     assert "s3:PutObject" in acts
     assert not {each for each in acts if each.startswith("organizations:") and "Attach" in each}
-    for role in ("OperatorReads", "OperatorActs"):
-        assert RESOURCES[role]["Condition"] == "HasOperators"
-        # Browsing is what nearly each command begins with.
-        assert {"sqs:ReceiveMessage", "cloudformation:DescribeStacks"} <= reads
+    # Browsing is what nearly each command begins with.
+    assert {"sqs:ReceiveMessage", "cloudformation:DescribeStacks"} <= reads
 
 
 def test_who_looks_does_not_see_backups_which_hold_account_ids() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,10 +14,12 @@ from botocore.stub import Stubber
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handlers.aws.ledger import DynamoLedger, outcome, stamp
+from handlers.aws.ledger import DynamoLedger
+from handlers.aws.rows import outcome, stamp
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.ports import Attempt, Settlement
 from schemas.events import Join, NoJoin
+from schemas.keys import NO_ACCOUNT
 from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
 from tests.fakes import ACCOUNT, NOON, POLICIES
 from tests.integration.conftest import SECRETS, TABLE, TROUBLE, Hook, client, intercepted
@@ -24,6 +28,7 @@ JOIN = Join(
     event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
 )
 OTHER = NoJoin(event_id="event-2", event_name="MoveAccount", event_time=NOON, source="aws.organizations", reason="no")
+DIGEST, OTHER_DIGEST = "a" * 64, "b" * 64
 LEASE = timedelta(seconds=70)
 SECOND = timedelta(seconds=1)
 WHY = fault("CODE", "a message", "A_REASON")
@@ -33,7 +38,15 @@ HALF_DONE = (ATTACHED[0], PolicyOutcome(policy_id=POLICIES[1], result=Attachment
 
 def settled(status: OutcomeStatus, *proven: int, unclear: frozenset[str] = frozenset()) -> Settlement:
     why = None if status is OutcomeStatus.ENFORCED else WHY
-    return Settlement(status, ATTACHED, why, "evidence/1", frozenset(proven), unclear)
+    return Settlement(
+        status,
+        ATTACHED,
+        why,
+        evidence_key="evidence/1",
+        evidence_sha256=DIGEST,
+        proven=frozenset(proven),
+        unclear=unclear,
+    )
 
 
 def begin(ledger: DynamoLedger, event: Join | NoJoin = JOIN, *, now: datetime = NOON) -> Attempt:
@@ -55,7 +68,7 @@ def ledger(table: Any) -> DynamoLedger:  # noqa: ANN401, ARG001 - boto3's own ty
 def test_the_first_attempt_owes_nothing(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
     begun = begin(ledger, now=NOON + SECOND)
 
-    assert begun == Attempt(number=1, interrupted={}, unclear=frozenset())
+    assert begun == Attempt(number=1, interrupted={}, unclear=frozenset(), event_time=NOON)
     assert outcome(row(table)) == Outcome(
         account_id=ACCOUNT,
         event_id="event-1",
@@ -96,23 +109,49 @@ def test_an_attempt_that_died_leaves_what_it_was_about_to_do(ledger: DynamoLedge
 
     begun = begin(ledger, now=NOON + 2 * LEASE)
 
-    assert begun == Attempt(number=2, interrupted={1: POLICIES}, unclear=frozenset({POLICIES[1]}))
+    assert begun == Attempt(2, {1: POLICIES}, frozenset({POLICIES[1]}), NOON)
+
+
+def test_an_attempt_that_died_leaves_what_evidence_is_its_own(ledger: DynamoLedger) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, unclear=())
+    ledger.announce(JOIN, 1, 1, DIGEST, unclear=POLICIES)
+    begin(ledger, now=NOON + 2 * LEASE)
+    ledger.announce(JOIN, 2, 1, OTHER_DIGEST, unclear=[POLICIES[1]])
+
+    begun = begin(ledger, now=NOON + 4 * LEASE)
+
+    assert begun.announced == {1: (DIGEST, OTHER_DIGEST)}
+    assert begun.interrupted == {1: POLICIES}
+    assert begun.unclear == {POLICIES[1]}
+
+
+def test_the_events_time_is_what_the_first_attempt_wrote_down(ledger: DynamoLedger) -> None:
+    """It is part of the evidence's key, and a redrive may come with another."""
+    begin(ledger)
+    later = JOIN.model_copy(update={"event_time": NOON + timedelta(days=9)})
+
+    assert begin(ledger, later, now=NOON + 2 * LEASE).event_time == NOON
 
 
 def test_what_an_attempt_is_about_to_do_can_be_corrected(ledger: DynamoLedger) -> None:
     begin(ledger)
     ledger.intend(JOIN, 1, POLICIES, unclear=POLICIES)
-    ledger.intend(JOIN, 1, POLICIES[:1])
+    ledger.intend(JOIN, 1, POLICIES[:1], unclear=())
 
-    assert begin(ledger, now=NOON + 2 * LEASE) == Attempt(2, {1: POLICIES[:1]}, frozenset())
+    assert begin(ledger, now=NOON + 2 * LEASE) == Attempt(2, {1: POLICIES[:1]}, frozenset(), NOON)
 
 
 def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
     begin(ledger)
-    ledger.intend(JOIN, 1, POLICIES)
+    ledger.intend(JOIN, 1, POLICIES, unclear=())
+    ledger.announce(JOIN, 1, 1, DIGEST, unclear=())
     begin(ledger, now=NOON + 2 * LEASE)
-    ledger.intend(JOIN, 2, POLICIES[:1])
-    came = Settlement(OutcomeStatus.RETRYING, HALF_DONE, WHY, "evidence/1", frozenset({1}), frozenset({POLICIES[1]}))
+    ledger.intend(JOIN, 2, POLICIES[:1], unclear=())
+    ledger.announce(JOIN, 2, 2, OTHER_DIGEST, unclear=())
+    came = replace(
+        settled(OutcomeStatus.RETRYING, 1, unclear=frozenset({POLICIES[1]})), policies=HALF_DONE, evidence_key="key"
+    )
 
     assert ledger.settle(JOIN, 2, came, now=NOON + 3 * LEASE) is True
 
@@ -120,8 +159,10 @@ def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, tabl
     assert known.intents == {2: POLICIES[:1]}
     assert known.unclear == (POLICIES[1],)
     assert known.lease_until is None
-    assert (known.policies, known.fault, known.evidence_key) == (HALF_DONE, WHY, "evidence/1")
-    assert begin(ledger, now=NOON + 3 * LEASE) == Attempt(3, {2: POLICIES[:1]}, frozenset({POLICIES[1]}))
+    assert (known.policies, known.fault, known.evidence_key, known.evidence_sha256) == (HALF_DONE, WHY, "key", DIGEST)
+    assert begin(ledger, now=NOON + 3 * LEASE) == Attempt(
+        3, {2: POLICIES[:1]}, frozenset({POLICIES[1]}), NOON, {2: (OTHER_DIGEST,)}
+    )
 
 
 def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
@@ -131,7 +172,7 @@ def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLed
     ledger.settle(JOIN, 2, Settlement(OutcomeStatus.RETRYING, fault=WHY), now=NOON)
 
     known = outcome(row(table))
-    assert known.evidence_key == "evidence/1"
+    assert (known.evidence_key, known.evidence_sha256) == ("evidence/1", DIGEST)
     assert (known.policies, known.unclear) == ((), ())
 
 
@@ -151,21 +192,140 @@ def test_each_time_is_that_of_its_event(ledger: DynamoLedger, table: Any) -> Non
     assert seen == [(10, 11, None), (10, 21, 21), (10, 31, None), (10, 41, 41)]
 
 
-@pytest.mark.parametrize("status", sorted(FINAL))
+@pytest.mark.parametrize(
+    ("event", "account_id", "status"),
+    [(JOIN, ACCOUNT, OutcomeStatus.ENFORCED), (OTHER, NO_ACCOUNT, OutcomeStatus.IGNORED)],
+)
 def test_a_final_outcome_is_returned_and_not_begun_again(
     ledger: DynamoLedger,
     table: Any,  # noqa: ANN401 - boto3's own type
+    event: Join | NoJoin,
+    account_id: str,
     status: OutcomeStatus,
 ) -> None:
-    begin(ledger)
-    ledger.settle(JOIN, 1, settled(status, 1), now=NOON)
-    before = row(table)
+    begin(ledger, event)
+    ledger.settle(event, 1, settled(status, 1), now=NOON)
+    before = row(table, event.event_id, account_id)
 
-    again = ledger.begin(JOIN, now=NOON + 9 * LEASE, lease_until=NOON + 10 * LEASE)
+    again = ledger.begin(event, now=NOON + 9 * LEASE, lease_until=NOON + 10 * LEASE)
 
     assert again == outcome(before)
     assert (outcome(before).status, outcome(before).policies) == (status, ATTACHED)
-    assert row(table) == before
+    assert row(table, event.event_id, account_id) == before
+
+
+BY_OPERATOR = JOIN.model_copy(update={"source": "joinguard.operator"})
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "then"),
+    [
+        (JOIN, OutcomeStatus.IGNORED, JOIN),
+        (BY_OPERATOR, OutcomeStatus.ENFORCED, JOIN),
+        (BY_OPERATOR, OutcomeStatus.IGNORED, JOIN),
+        (JOIN, OutcomeStatus.ENFORCED, BY_OPERATOR),
+    ],
+)
+def test_what_is_final_for_something_else_keeps_no_join_from_being_handled(
+    ledger: DynamoLedger,
+    table: Any,  # noqa: ANN401 - boto3's own type
+    first: Join,
+    status: OutcomeStatus,
+    then: Join,
+) -> None:
+    begin(ledger, first)
+    ledger.settle(first, 1, settled(status, 1, unclear=frozenset({POLICIES[0]})), now=NOON)
+
+    begun = begin(ledger, then, now=NOON + SECOND)
+
+    assert begun == Attempt(2, {}, frozenset({POLICIES[0]}), NOON)
+    known = outcome(row(table))
+    assert (known.status, known.source, known.policies) == (OutcomeStatus.RETRYING, then.source, ())
+    assert row(table)["failing"] == OutcomeStatus.RETRYING.value
+    assert ledger.settle(then, 2, settled(OutcomeStatus.ENFORCED, 2), now=NOON) is True
+
+
+def test_a_lease_that_no_invocation_can_hold_is_void(ledger: DynamoLedger) -> None:
+    """A worker whose clock is two hours ahead took it, or somebody wrote it."""
+    ledger.begin(JOIN, now=NOON, lease_until=NOON + timedelta(hours=2))
+
+    assert begin(ledger, now=NOON + SECOND).number == 2
+    with pytest.raises(AttemptInProgressError):
+        begin(ledger, now=NOON + 2 * SECOND)
+
+
+SPOILT: dict[str, dict[str, Any]] = {
+    "a status that is none": {"status": "DONE"},
+    "a final status and nothing else": {"status": "ENFORCED", "event_name": None, "received_at": None},
+    "more attempts than there can be": {"attempts": 10**20},
+    "half an attempt": {"attempts": Decimal("1.5")},
+    "a lease that is no moment": {"lease_until": "2026-11-24T12:05"},
+    "policies that are none": {"policies": [{"policy_id": "p-1"}]},
+    "a fault without a code": {"fault": {"message": "no"}},
+    "intents of no attempt": {"intents": {"first": ["p-aaaaaaaa"]}},
+    "more intents than there can be": {"intents": {str(number): ["p-aaaaaaaa"] for number in range(1, 200)}},
+    "announcements of another shape": {"announced": {"1": "not a list"}},
+    "a time that is none": {"received_at": "yesterday"},
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+def test_a_row_that_cannot_be_read_is_replaced_and_what_can_be_read_is_kept(
+    ledger: DynamoLedger,
+    table: Any,  # noqa: ANN401 - boto3's own type
+    spoilt: dict[str, Any],
+) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, unclear=[POLICIES[1]])
+    whole = row(table)
+    table.put_item(Item={name: value for name, value in (whole | spoilt).items() if value is not None})
+
+    begun = begin(ledger, now=NOON + 2 * LEASE)
+
+    assert begun.replaced
+    assert begun.interrupted == ({} if "intents" in spoilt else {1: POLICIES})
+    assert begun.unclear == {POLICIES[1]}
+    assert outcome(row(table)).attempts == begun.number
+    assert ledger.settle(JOIN, begun.number, settled(OutcomeStatus.ENFORCED, 1), now=NOON) is True
+    assert outcome(row(table)).status is OutcomeStatus.ENFORCED
+
+
+def test_two_workers_do_not_both_replace_a_row(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    begin(ledger)
+    table.put_item(Item=row(table) | {"status": "DONE"})
+    real = client("dynamodb")
+    other = DynamoLedger(client("dynamodb"), TABLE)
+    met: list[Attempt] = []
+    real.meta.events.register(
+        "before-call.dynamodb.PutItem", lambda **_: met.append(begin(other, now=NOON + 2 * LEASE)) if not met else None
+    )
+
+    with pytest.raises(AttemptInProgressError):
+        begin(DynamoLedger(real, TABLE), now=NOON + 2 * LEASE)
+
+    assert met[0].replaced
+    assert outcome(row(table)).attempts == met[0].number
+
+
+def test_a_value_of_another_type_than_a_worker_writes_is_replaced() -> None:
+    """Stubber: moto and the stand-in evaluate expressions over such values in ways of their own."""
+    dynamodb = client("dynamodb")
+    item = {
+        "account_id": {"S": ACCOUNT},
+        "event_id": {"S": "event-1"},
+        "attempts": {"S": "two"},
+        "lease_until": {"N": "7"},
+        "unclear": {"L": [{"S": POLICIES[0]}]},
+    }
+    with Stubber(dynamodb) as stub:
+        stub.add_client_error("update_item", "ValidationException", "An operand has an incorrect data type")
+        stub.add_client_error("put_item", "ConditionalCheckFailedException", modeled_fields={"Item": item})
+        stub.add_response("put_item", {})
+
+        begun = begin(DynamoLedger(dynamodb, TABLE))
+
+        stub.assert_no_pending_responses()
+    assert begun == Attempt(1, {}, frozenset({POLICIES[0]}), NOON, replaced=True)
 
 
 @pytest.mark.parametrize("final", sorted(FINAL))
@@ -211,7 +371,9 @@ def test_a_worker_that_outlived_its_lease_changes_nothing(
     before = row(table)
 
     with pytest.raises(AttemptInProgressError):
-        ledger.intend(JOIN, 1, POLICIES)
+        ledger.intend(JOIN, 1, POLICIES, unclear=())
+    with pytest.raises(AttemptInProgressError):
+        ledger.announce(JOIN, 1, 1, DIGEST, unclear=())
     for status in OutcomeStatus:
         assert ledger.settle(JOIN, 1, settled(status, 1), now=NOON) is False
 
@@ -261,7 +423,8 @@ def test_a_time_of_long_ago_makes_a_row_that_can_be_read(ledger: DynamoLedger, t
 
 CALLS: dict[str, Callable[[DynamoLedger], object]] = {
     "begin": lambda ledger: ledger.begin(JOIN, now=NOON, lease_until=NOON),
-    "intend": lambda ledger: ledger.intend(JOIN, 1, POLICIES),
+    "intend": lambda ledger: ledger.intend(JOIN, 1, POLICIES, unclear=()),
+    "announce": lambda ledger: ledger.announce(JOIN, 1, 1, DIGEST, unclear=()),
     "settle": lambda ledger: ledger.settle(JOIN, 1, settled(OutcomeStatus.ENFORCED), now=NOON),
 }
 

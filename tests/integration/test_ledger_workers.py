@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from handlers.aws.ledger import DynamoLedger, outcome
+from handlers.aws.ledger import DynamoLedger
+from handlers.aws.rows import outcome
 from handlers.core.errors import AttemptInProgressError, fault
 from handlers.core.ports import Attempt, Settlement
 from schemas.events import Join
@@ -39,6 +40,7 @@ SETTLEMENTS = st.builds(
     ),
     fault=st.sampled_from([None, WHY]),
     evidence_key=st.sampled_from([None, "evidence/1", "evidence/2"]),
+    evidence_sha256=st.just("a" * 64),
     proven=st.frozensets(st.integers(1, 6)),
     unclear=st.frozensets(st.sampled_from(POLICIES)),
 )
@@ -70,7 +72,7 @@ class Workers(RuleBasedStateMachine):
     @rule()
     def begins(self) -> None:
         until = self.now + LEASE
-        if self.row and self.row.status in FINAL:
+        if self.row and self.row.status is OutcomeStatus.ENFORCED:
             assert self.ledger.begin(JOIN, now=self.now, lease_until=until) == self.row
             return
         if self.row and self.row.lease_until and self.row.lease_until >= self.now:
@@ -90,8 +92,12 @@ class Workers(RuleBasedStateMachine):
         )
         begun = self.ledger.begin(JOIN, now=self.now, lease_until=until)
 
-        assert begun == Attempt(before.attempts + 1, before.intents, frozenset(before.unclear))
-        change = {"attempts": before.attempts + 1, "updated_at": self.now, "lease_until": until}
+        assert begun == Attempt(before.attempts + 1, before.intents, frozenset(before.unclear), NOON, before.announced)
+        change: dict[str, Any] = {"attempts": before.attempts + 1, "updated_at": self.now, "lease_until": until}
+        if before.status in FINAL:
+            # An event that was no join says nothing about this one; what it left owing stays.
+            change |= {"status": OutcomeStatus.RETRYING, "policies": (), "fault": None, "done_at": None}
+            change |= {"evidence_key": None, "evidence_sha256": None}
         self.row = before.model_copy(update=change)
 
     @precondition(lambda self: self.row)
@@ -105,6 +111,18 @@ class Workers(RuleBasedStateMachine):
         self.ledger.intend(JOIN, number, policies, unclear=unclear)
         intents = self.known.intents | {number: policies}
         self.row = self.known.model_copy(update={"intents": intents, "unclear": unclear})
+
+    @precondition(lambda self: self.row)
+    @rule(back=BACK, about=st.integers(1, 4), digest=st.sampled_from(["a" * 64, "b" * 64]), unclear=SOME)
+    def announces(self, back: int, about: int, digest: str, unclear: tuple[str, ...]) -> None:
+        number = self.attempt(back)
+        if number < self.known.attempts:
+            with pytest.raises(AttemptInProgressError):
+                self.ledger.announce(JOIN, number, about, digest, unclear=unclear)
+            return
+        self.ledger.announce(JOIN, number, about, digest, unclear=unclear)
+        announced = self.known.announced | {about: (*self.known.announced.get(about, ()), digest)}
+        self.row = self.known.model_copy(update={"announced": announced, "unclear": unclear})
 
     @precondition(lambda self: self.row)
     @rule(back=BACK, came=SETTLEMENTS)
@@ -124,7 +142,9 @@ class Workers(RuleBasedStateMachine):
                 "updated_at": self.now,
                 "done_at": None if came.status is OutcomeStatus.RETRYING else self.now,
                 "evidence_key": came.evidence_key or self.known.evidence_key,
-                "intents": {n: intent for n, intent in self.known.intents.items() if n not in came.proven},
+                "evidence_sha256": came.evidence_sha256 if came.evidence_key else self.known.evidence_sha256,
+                "intents": {n: each for n, each in self.known.intents.items() if n not in came.proven},
+                "announced": {n: each for n, each in self.known.announced.items() if n not in came.proven},
                 "lease_until": None,
             }
             self.row = self.known.model_copy(update=change)

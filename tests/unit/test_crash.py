@@ -14,8 +14,8 @@ from handlers.core.errors import RetryableError, fault
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.fakes import ACCOUNT, POLICIES, World, joined
 
-#: The path of one join: pseudonym, begin, read, intend, attach, attach, pseudonym, record, settle.
-CALLS = 9
+#: The path of one join: pseudonym, begin, read, intend, attach, attach, pseudonym, announce, record, settle.
+CALLS = 10
 AFTER_THE_LEASE = 60 + 10 + 1
 
 

@@ -36,7 +36,7 @@ def test_intent_comes_before_effect_and_evidence_before_outcome() -> None:
     world.handle(joined())
 
     order = [step for step in world.steps.log if step != "pseudonym"]
-    assert order == ["begin", "read", "intend", "attach", "attach", "record", "settle"]
+    assert order == ["begin", "read", "intend", "attach", "attach", "announce", "record", "settle"]
 
 
 def test_policies_are_attached_in_the_order_of_the_settings() -> None:

@@ -6,15 +6,20 @@ import io
 import json
 import logging
 import re
+import signal
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from handlers.attach_policies import handle_record, logger
+from handlers.attach_policies import LEAST, MARGIN, handle_in_time, handle_record, logger, metrics
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.timing import Budget
+from schemas.outcome import OutcomeStatus
 from tests.fakes import ACCOUNT, MANAGEMENT, World, joined
 
 
@@ -54,6 +59,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Iterator[Said]:
     [handler] = logger.handlers
     assert isinstance(handler, logging.StreamHandler)
     before = handler.setStream(log)
+    metrics.clear_metrics()
     yield Said(log, capsys)
     handler.setStream(before)
 
@@ -133,3 +139,74 @@ def test_no_line_names_an_account(body: object, said: Said) -> None:
     assert out
     assert not re.search(r"(?<![0-9])(1{12}|2{12})(?![0-9])", out)
     assert "arn:" not in out
+
+
+def test_evidence_that_is_not_ours_and_a_replaced_row_are_counted_for_their_alarms(said: Said) -> None:
+    world = World()
+    key = World().handle(joined()).evidence_key
+    assert key
+    world.archive.bodies[key] = b"planted"
+    world.ledger.replaced = True
+
+    metrics.log_metrics(lambda _event, _context: handle(world, joined()))({}, {})
+
+    line, counted = said.lines()
+    assert (line["level"], line["evidence_conflicts"], line["row_replaced"]) == ("ERROR", [key], True)
+    assert (counted["EvidenceDiffers"], counted["RowsReplaced"], counted["EvidenceWritten"]) == ([1.0], [1.0], [1.0])
+
+
+class Context:
+    """An invocation that has so many seconds left."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return round((self._ends - time.monotonic()) * 1000)
+
+
+def test_a_call_that_hangs_ends_before_the_invocation_does_and_the_others_stand(said: Said) -> None:
+    """The alarm rings after a quarter of a second; the call would hang for an hour."""
+    world = World()
+    budget = Budget(world.clock, milliseconds=60_000, records=3)
+    context: Any = Context(MARGIN + LEAST)
+
+    def hang(name: str, when: str) -> None:
+        if (name, when) == ("record", "before"):
+            time.sleep(3600)
+
+    handle_in_time(context, world.enforcer, budget, record(joined(action="ENABLE_ALL_FEATURES", event_id="event-0")))
+    world.steps.at = hang
+    with pytest.raises(RetryableError, match="OUT_OF_TIME"):
+        handle_in_time(context, world.enforcer, budget, record(joined()))
+    world.steps.at = lambda _name, _when: None
+    with suppress(RetryableError):
+        handle_in_time(context, world.enforcer, budget, record(joined(event_id="event-2")))
+
+    assert [line["message"] for line in said.lines()][:2] == ["handled", "out of time"]
+    assert world.ledger.outcome("event-1").intents, "it is known what was about to be done"
+    world.clock.pass_(100)
+    handle(world, joined())
+    assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
+
+
+def test_the_alarm_is_off_when_the_record_is_done() -> None:
+    context: Any = Context(MARGIN + 60)
+    world = World()
+
+    handle_in_time(context, world.enforcer, Budget(world.clock, milliseconds=60_000, records=1), record(joined()))
+
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_a_time_that_cannot_be_the_events_is_replaced_and_said(said: Said) -> None:
+    world = World()
+
+    handle(world, joined(age=-10 * 365 * 86400))
+
+    [line] = said.lines()
+    assert line["event_time_from"] == "queue"
+    [evidence] = world.proven()
+    assert evidence.event_time_from == "queue"
+    assert evidence.event_time == datetime.fromtimestamp(1795521600, UTC)

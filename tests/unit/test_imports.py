@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: What a room may import of ours, and what of others it must not.
-ALLOWED = {
+ALLOWED: dict[str, set[str]] = {
     "schemas": {"schemas"},
     "handlers.core": {"handlers.core", "schemas"},
     "handlers.aws": {"handlers.aws", "handlers.core", "schemas"},
     "handlers.settings": {"schemas"},
-    "handlers.bootstrap": {"handlers.aws", "handlers.core", "handlers.settings", "schemas"},
-    "handlers.operate.workbench": {"handlers.aws", "handlers.bootstrap", "handlers.core", "schemas"},
+    "handlers.clock": set(),
+    "handlers.bootstrap": {"handlers.aws", "handlers.clock", "handlers.core", "handlers.settings", "schemas"},
+    "handlers.operate.workbench": {"handlers.aws", "handlers.clock", "handlers.core", "schemas"},
     "handlers.operate": {"handlers.operate", "handlers.operate.workbench", "handlers.core", "schemas"},
-    "an entry point": {"handlers.bootstrap", "handlers.core", "schemas"},
+    "an entry point": {"handlers.bootstrap", "handlers.clock", "handlers.core", "schemas"},
 }
 FORBIDDEN = {
     "schemas": {"boto3", "botocore", "aws_lambda_powertools", "os", "io", "pathlib", "socket", "time"},

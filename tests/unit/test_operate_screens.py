@@ -77,7 +77,7 @@ def test_show_tells_what_operators_did_to_a_letter() -> None:
     shown = json.loads(at.run("show", "new", "--json").stdout)
 
     [line] = shown["history"]
-    name = "acct-" + "0" * 32
+    name = "prin-" + "0" * 32
     assert line.endswith(f"redrive by AIDAEXAMPLE ({name}): tried too early (completed: 1 sent, 1 deleted, 1 failed)")
     assert shown["outcome"]["status"] == "FAILED"
 
@@ -131,3 +131,25 @@ def test_no_letter_commands_the_terminal(arguments: list[str]) -> None:
     assert told.exit_code == 0, told.exception
     assert "Accept" in told.output
     assert not {"\x1b", "\x9b"} & set(told.output)
+
+
+def test_of_two_long_bodies_the_part_that_differs_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    old = json.dumps({"lines": [number % 120 for number in range(5000)]})
+
+    screens.difference(old, old.replace("[0, 1,", "[0, 7777,", 1))
+
+    assert capsys.readouterr().err.split() == ["-", "1,", "+", "7777,"]
+
+
+def test_of_two_long_bodies_that_differ_throughout_the_beginning_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    screens.difference(json.dumps(["a"] * 3000), json.dumps(["b"] * 3000))
+
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 2001
+    assert "2,000 lines less, 2,000 more" in shown[-1]
+
+
+def test_bodies_that_nest_too_deep_for_a_parser_are_compared_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    screens.difference("[" * 5000, "[" * 5000 + "]")
+
+    assert "]" in capsys.readouterr().err

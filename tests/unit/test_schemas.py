@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from infra.deploy.write_schemas import FOLDER, rendered
 from infra.local.events import account_created, account_joined, handshake_accepted
 from schemas.contracts import json_schemas
+from schemas.intake import InvalidEventError
 from tests.fakes import ACCOUNT, MANAGEMENT, ORGANIZATION, World, joined
+from tests.messages import Event, announced, changed, created, invited, json_values, paths, read
 
 SCHEMAS = json_schemas()
 
@@ -33,6 +38,17 @@ def test_join_events_fit_their_schema() -> None:
         account_joined(ACCOUNT, ORGANIZATION, MANAGEMENT),
     ):
         jsonschema.validate(event, SCHEMAS["organizations-event"])
+
+
+@settings(max_examples=200)
+@given(st.sampled_from([invited(), created(), announced()]), st.data())
+def test_whatever_event_is_read_fits_the_schema(event: Event, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from([path for path in paths(event) if path and path != ("detail",)]))
+    spoilt = changed(event, path, data.draw(json_values))
+
+    with suppress(InvalidEventError):
+        read(spoilt)
+        jsonschema.validate(spoilt, SCHEMAS["organizations-event"])
 
 
 def test_what_is_written_fits_its_schema() -> None:

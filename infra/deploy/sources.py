@@ -1,0 +1,203 @@
+"""Our own code for the zip: what git tracks, so that the same commit gives the same zip on every machine.
+
+Never what merely lies there (a `.env`, an editor's swap file), and never a symbolic link or what it points to.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PACKAGES: Final = ("handlers", "schemas")
+#: What decides which packages of others go into the zip.
+_PINS: Final = ("pyproject.toml", "uv.lock")
+#: Nothing of it runs in the function.
+_LEFT_OUT: Final = ("handlers/operate/", "schemas/json/")
+#: A file's mode in git, with and without its executable bit.
+_REGULAR: Final = frozenset({"100644", "100755"})
+_KINDS: Final[Mapping[str, str]] = {"120000": "a symbolic link", "160000": "a submodule"}
+_NEXT_STEP: Final = "or take the files as they are here: make build ARGS=--allow-dirty (make deploy takes it too)"
+
+
+class BuildError(Exception):
+    """The zip could not be built."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What git knows of a path."""
+
+    mode: str
+    content: str
+
+
+class _Git:
+    """The repository that tracks a source tree."""
+
+    def __init__(self, root: Path, program: str) -> None:
+        self._root = root
+        self._program = program
+
+    def __call__(self, *arguments: str) -> bytes:
+        """Run a git command in the tree and return its output; raise BuildError with git's own words."""
+        # A hook of git names its own repository and index in the environment; what configures git stays.
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
+        }
+        ours = {"LC_ALL": "C", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+        command = [self._program, *arguments]
+        done = subprocess.run(command, cwd=self._root, env=kept | ours, capture_output=True, check=False)  # noqa: S603 - our own arguments
+        if done.returncode:
+            message = f"git {arguments[0]} failed in {self._root}: {os.fsdecode(done.stderr).strip()}"
+            raise BuildError(message)
+        return done.stdout
+
+    def committed(self) -> dict[str, _Entry]:
+        """Return what the last commit holds of the packages and pins, by path; nothing before the first."""
+        try:
+            self("rev-parse", "--verify", "--quiet", "HEAD")
+        except BuildError:
+            return {}
+        lines = self._lines("ls-tree", "-r", "-z", "HEAD", "--", *PACKAGES, *_PINS)
+        return {name: _Entry(mode, content) for (mode, _kind, content), name in map(_parts, lines)}
+
+    def tracked(self) -> dict[str, _Entry]:
+        """Return what the index holds of them, by path; an unresolved conflict gives one of its sides."""
+        lines = self._lines("ls-files", "--stage", "-z", "--", *PACKAGES, *_PINS)
+        return {name: _Entry(mode, content) for (mode, content, _side), name in map(_parts, lines)}
+
+    def untracked(self) -> list[str]:
+        """Return the paths of code that git neither tracks nor ignores."""
+        names = self._lines("ls-files", "--others", "--exclude-standard", "-z", "--", *PACKAGES)
+        return [name for name in names if name.endswith(".py")]
+
+    def content_of(self, names: list[str]) -> dict[str, str]:
+        """Return what git would name the contents of files as they are here, by path."""
+        # Asked for the contents, not for the status: the status leaves out what is marked as assumed unchanged.
+        found = self("hash-object", "--", *names).decode().split() if names else []
+        return dict(zip(names, found, strict=True))
+
+    def read(self, entry: _Entry) -> bytes:
+        """Return a committed file's bytes."""
+        return self("cat-file", "blob", entry.content)
+
+    def _lines(self, *arguments: str) -> list[str]:
+        return [os.fsdecode(line) for line in self(*arguments).split(b"\0") if line]
+
+
+def sources(root: Path, *, allow_dirty: bool) -> dict[str, bytes]:
+    """Return the code that goes into the zip, by path: as committed, or with allow_dirty as the files are here.
+
+    Raises BuildError naming every file that is not as committed, and every tracked link.
+    """
+    git = _repository(root, needed=not allow_dirty)
+    if git is None:
+        return _as_here(root, _every_file(root))
+    tracked = git.tracked()
+    _refuse_links(tracked)
+    if allow_dirty:
+        _refuse_links_here(root, tracked)
+        return _as_here(root, {*tracked, *git.untracked()})
+    committed = git.committed()
+    _refuse_links(committed)
+    if differences := sorted(_differences(root, git, committed, tracked)):
+        listed = "\n".join(f"  - {each}" for each in differences)
+        message = f"the zip is made from a commit, and these files differ from it:\n{listed}\ncommit them, {_NEXT_STEP}"
+        raise BuildError(message)
+    # The committed bytes, not those of the files: checking out can change line ends, and a file can change meanwhile.
+    return {name: git.read(entry) for name, entry in committed.items() if _goes_in(name)}
+
+
+def _repository(root: Path, *, needed: bool) -> _Git | None:
+    """Return the repository that tracks the tree; where there is none, None or a BuildError where it is needed."""
+    program = shutil.which("git")
+    if program:
+        git = _Git(root, program)
+        try:
+            if "pyproject.toml" in git.tracked():
+                return git
+        except BuildError as error:
+            # Another failure, such as a repository that belongs to somebody else, says nothing about what it tracks.
+            if "not a git repository" not in str(error):
+                raise
+    if not needed:
+        return None
+    lacking = f"git does not track {root}" if program else "git is not installed"
+    message = f"the zip is made from a commit, and {lacking}; build in a clone, {_NEXT_STEP}"
+    raise BuildError(message)
+
+
+def _parts(line: str) -> tuple[list[str], str]:
+    facts, _, name = line.partition("\t")
+    return facts.split(), name
+
+
+def _refuse_links(entries: Mapping[str, _Entry]) -> None:
+    for name, entry in entries.items():
+        if entry.mode not in _REGULAR:
+            message = f"{_shown(name)} is {_KINDS.get(entry.mode, 'no file')}, which never goes into the zip; remove it"
+            raise BuildError(message)
+
+
+def _refuse_links_here(root: Path, tracked: Iterable[str]) -> None:
+    for name in filter(_goes_in, tracked):
+        if (root / name).exists() and not _is_file(root, name):
+            message = f"{_shown(name)} is reached by a symbolic link, which never goes into the zip; restore the file"
+            raise BuildError(message)
+
+
+def _differences(
+    root: Path, git: _Git, committed: Mapping[str, _Entry], tracked: Mapping[str, _Entry]
+) -> Iterator[str]:
+    here = git.content_of([name for name in {**committed, **tracked} if _is_checked(name) and _is_file(root, name)])
+    for name in filter(_is_checked, {**committed, **tracked}):
+        was = committed.get(name)
+        if tracked.get(name) != was:
+            yield f"{_shown(name)} (staged)"
+        elif name not in here:
+            yield f"{_shown(name)} (missing, or a symbolic link)"
+        elif was and here[name] != was.content:
+            yield f"{_shown(name)} (changed)"
+    yield from (f"{_shown(name)} (untracked)" for name in git.untracked())
+
+
+def _as_here(root: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """Return those of the files that go in and are there, links left out."""
+    return {name: (root / name).read_bytes() for name in sorted(names) if _goes_in(name) and _is_file(root, name)}
+
+
+def _every_file(root: Path) -> Iterator[str]:
+    for package in PACKAGES:
+        yield from (path.relative_to(root).as_posix() for path in (root / package).rglob("*.py"))
+
+
+def _is_checked(name: str) -> bool:
+    return name.endswith(".py") or name in _PINS
+
+
+def _goes_in(name: str) -> bool:
+    if not name.endswith(".py") or name.startswith(_LEFT_OUT):
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        message = f"the name of {_shown(name)} is not UTF-8, which a zip cannot hold; rename it"
+        raise BuildError(message) from error
+    return True
+
+
+def _is_file(root: Path, name: str) -> bool:
+    """Say whether a path is a file that is reached without a symbolic link."""
+    path = root / name
+    folders = [each for each in path.parents if each.is_relative_to(root) and each != root]
+    return path.is_file() and not any(each.is_symlink() for each in (path, *folders))
+
+
+def _shown(name: str) -> str:
+    """Return a path for the screen, whatever characters are in it."""
+    return name if name.isprintable() else ascii(name)

@@ -1,0 +1,105 @@
+"""Messages as they come to the queue, and ways to spoil them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+from infra.local.events import account_created, account_joined, handshake_accepted
+from schemas.events import Join, NoJoin
+from schemas.intake import read_event
+
+ACCOUNT, OTHER, MANAGEMENT, ORGANIZATION = "222222222222", "333333333333", "111111111111", "o-exampleorgid"
+HANDSHAKE = "detail.responseElements.handshake"
+
+Event = dict[str, Any]
+Path = tuple[str | int, ...]
+
+
+def invited(**changes: Any) -> Event:  # noqa: ANN401 - parts of an event
+    return handshake_accepted(ACCOUNT, ORGANIZATION, MANAGEMENT, **changes)
+
+
+def created(**changes: Any) -> Event:  # noqa: ANN401 - parts of an event
+    return account_created(ACCOUNT, MANAGEMENT, **changes)
+
+
+def announced(**detail: Any) -> Event:  # noqa: ANN401 - parts of an event
+    event = account_joined(ACCOUNT, ORGANIZATION, MANAGEMENT)
+    event["detail"] |= detail
+    return event
+
+
+def requested(**changes: Any) -> Event:  # noqa: ANN401 - parts of a message
+    return {
+        "source": "joinguard.operator",
+        "event_id": "by-hand-1",
+        "requested_at": "2026-11-24T12:00:00Z",
+        "account_id": ACCOUNT,
+        "organization_id": ORGANIZATION,
+        "reason": "its event was lost",
+    } | changes
+
+
+def with_detail(event: Event, **detail: Any) -> Event:  # noqa: ANN401 - parts of an event
+    return event | {"detail": event["detail"] | detail}
+
+
+def resource(kind: str, value: object) -> dict[str, object]:
+    return {"type": kind, "value": value}
+
+
+def read(event: object) -> Join | NoJoin:
+    return read_event(json.dumps(event))
+
+
+def at(event: object, path: Path) -> Any:  # noqa: ANN401 - a part of an event
+    for step in path:
+        event = event[step]  # type: ignore[index]
+    return event
+
+
+def changed(event: Event, path: Path, value: object) -> Event:
+    made = copy.deepcopy(event)
+    at(made, path[:-1])[path[-1]] = value
+    return made
+
+
+def without(event: Event, path: Path) -> Event:
+    made = copy.deepcopy(event)
+    del at(made, path[:-1])[path[-1]]
+    return made
+
+
+def twice(event: Event, path: Path, value: object) -> str:
+    """Return the JSON of an event in which a key is there a second time, with another value before the first."""
+    made = copy.deepcopy(event)
+    place = at(made, path[:-1])
+    own = place.pop(path[-1])
+    place |= {"@twice": value, path[-1]: own}
+    return json.dumps(made).replace('"@twice"', json.dumps(path[-1]))
+
+
+def paths(value: object, path: Path = ()) -> list[Path]:
+    """Return the path to everything inside a value."""
+    inner: list[tuple[str | int, Any]] = []
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value))
+    return [path, *(found for step, part in inner for found in paths(part, (*path, step)))]
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec=None))
+    | st.sampled_from([ACCOUNT, OTHER, MANAGEMENT, ORGANIZATION, "\ud800", "****"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)

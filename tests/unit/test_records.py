@@ -1,0 +1,363 @@
+"""What is on record is what happened, whoever lies and whatever fails on the way."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from handlers.core.errors import AccountNotFoundError, PermanentError, RetryableError, fault
+from schemas.evidence import Evidence
+from schemas.outcome import AttachmentResult, OutcomeStatus
+from tests.fakes import ACCOUNT, POLICIES, World, joined
+
+OTHER = "333333333333"
+AFTER_THE_LEASE = 60 + 10 + 1
+ATTACHED, UNKNOWN = AttachmentResult.ATTACHED, AttachmentResult.UNKNOWN
+
+
+class Killed(BaseException):
+    """As little to be caught as a SIGKILL."""
+
+
+def no_answer() -> RetryableError:
+    """A call that took effect, and whose answer was lost."""
+    return RetryableError(fault("ReadTimeoutError", "no answer"), unclear=True)
+
+
+def denied() -> PermanentError:
+    return PermanentError(fault("AccessDeniedException", "not allowed"))
+
+
+def dies(world: World, step: str, *, when: str = "before") -> None:
+    """Let the process die at the next call of this name."""
+
+    def at(name: str, now: str) -> None:
+        if (name, now) == (step, when):
+            world.steps.at = lambda _name, _when: None
+            raise Killed
+
+    world.steps.at = at
+
+
+def again(world: World, event: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - what was handled
+    world.clock.pass_(AFTER_THE_LEASE)
+    return world.handle(event or joined(), receives=2)
+
+
+def results(evidence: Evidence) -> dict[str, AttachmentResult]:
+    return {policy.policy_id: policy.result for policy in evidence.policies}
+
+
+def claims(world: World) -> list[str]:
+    """Return which changes the evidence says were ours."""
+    return sorted(policy for each in world.proven() for policy, result in results(each).items() if result is ATTACHED)
+
+
+def test_one_event_id_in_events_of_two_accounts_is_proven_for_each() -> None:
+    world = World()
+    world.directory.attached[OTHER] = []
+
+    first, second = world.handle(joined()), world.handle(joined(OTHER))
+
+    assert first.evidence_key != second.evidence_key
+    proven = world.proven()
+    assert {each.account.value for each in proven if each.account} == {first.account, second.account}
+    assert [results(each) for each in proven] == [dict.fromkeys(POLICIES, ATTACHED)] * 2
+    assert not first.conflicts
+    assert not second.conflicts
+
+
+def test_an_event_that_is_no_join_does_not_stand_for_a_join_of_the_same_id() -> None:
+    world = World()
+
+    ignored = world.handle(joined(action="ENABLE_ALL_FEATURES"))
+    enforced = world.handle(joined())
+
+    assert (ignored.status, enforced.status) == (OutcomeStatus.IGNORED, OutcomeStatus.ENFORCED)
+    assert [each.status for each in world.proven()] == [OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED]
+
+
+def preempted(world: World, body: bytes) -> str:
+    """Put something under the key that the first attempt is about to use; return the key."""
+    other = World()
+    key = other.handle(joined()).evidence_key
+    assert key
+    world.archive.bodies[key] = body
+    return key
+
+
+FOREIGN = {
+    "garbage": b"\x00\xff",
+    "nothing": b"",
+    "evidence of another account": json.dumps({"attempt": 1}).encode(),
+}
+
+
+@pytest.mark.parametrize("body", FOREIGN.values(), ids=FOREIGN)
+def test_what_lies_under_the_key_before_the_worker_comes_is_told_and_the_evidence_written_beside(body: bytes) -> None:
+    world = World()
+    key = preempted(world, body)
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert handled.conflicts == (key,)
+    assert world.archive.bodies[key] == body
+    outcome = world.ledger.outcome("event-1")
+    assert outcome.evidence_key == handled.evidence_key != key
+    assert handled.evidence_key
+    assert handled.evidence_key.startswith(key.removesuffix(".json"))
+    assert outcome.evidence_sha256 == sha256(world.archive.bodies[handled.evidence_key]).hexdigest()
+    assert claims(world) == sorted(POLICIES)
+
+
+def test_a_faithful_copy_of_what_would_be_written_is_still_not_ours() -> None:
+    """Whoever copies the evidence of another run gets all right but the time."""
+    other = World()
+    other.clock.pass_(1)
+    copied = other.handle(joined()).evidence_key
+    assert copied
+    world = World()
+    world.archive.bodies[copied] = other.archive.bodies[copied]
+
+    assert world.handle(joined()).conflicts == (copied,)
+
+
+def test_what_was_announced_and_never_written_does_not_excuse_what_lies_there() -> None:
+    world = World()
+    preempted(world, b"x")
+    dies(world, "record")
+    with pytest.raises(Killed):
+        world.handle(joined())
+    [announced] = world.ledger.outcome("event-1").announced[1]
+
+    handled = again(world)
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert len(handled.conflicts) == 1
+    assert announced not in {sha256(body).hexdigest() for body in world.archive.bodies.values()}
+    assert claims(world) == sorted(POLICIES)
+
+
+def test_an_outcome_carries_the_digest_of_its_evidence() -> None:
+    world = World()
+
+    key = world.handle(joined()).evidence_key
+
+    assert key
+    assert world.ledger.outcome("event-1").evidence_sha256 == sha256(world.archive.bodies[key]).hexdigest()
+
+
+@pytest.mark.parametrize("step", ["announce", "record", "settle"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_death_on_the_way_to_the_outcome_is_no_conflict(step: str, when: str) -> None:
+    world = World()
+    dies(world, step, when=when)
+    with pytest.raises(Killed):
+        world.handle(joined())
+
+    handled = again(world)
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert not handled.conflicts
+    assert claims(world) == sorted(POLICIES)
+
+
+def test_the_mark_of_a_lost_answer_survives_the_wait_for_a_turn() -> None:
+    """No turn is left for another try, so time runs out while the effect is unclear."""
+
+    class Crowded:
+        turns = 0
+
+        def reserve(self, now: Any) -> Any:  # noqa: ANN401 - a moment
+            self.turns += 1
+            return now if self.turns == 1 else now + timedelta(hours=1)
+
+    world = World(policies=POLICIES[:1], pace=Crowded())
+    world.steps.fail("attach", RetryableError(fault("ReadTimeoutError", "no answer"), soon=True, unclear=True))
+
+    handled = world.handle(joined())
+
+    assert handled.fault
+    assert handled.fault.code == "OUT_OF_TIME"
+    assert world.ledger.outcome("event-1").unclear == POLICIES[:1]
+    assert [results(each) for each in world.proven()] == [{POLICIES[0]: UNKNOWN}]
+    assert again(world).status is OutcomeStatus.ENFORCED
+    assert claims(world) == [POLICIES[0]]
+
+
+def test_a_lost_answer_is_not_forgotten_for_a_lasting_error_after_it() -> None:
+    world = World()
+    world.steps.fail("attach", RetryableError(fault("ReadTimeoutError", "x"), soon=True, unclear=True), denied())
+
+    failed = world.handle(joined())
+
+    assert failed.status is OutcomeStatus.FAILED
+    assert [results(each) for each in world.proven()] == [{POLICIES[0]: UNKNOWN, POLICIES[1]: ATTACHED}]
+    assert world.ledger.outcome("event-1").unclear == (POLICIES[0],)
+    redriven = again(world)
+    assert redriven.status is OutcomeStatus.ENFORCED
+    assert claims(world) == sorted(POLICIES)
+
+
+def test_a_policy_that_left_the_settings_keeps_its_claim() -> None:
+    world = World()
+    world.steps.fail("attach", no_answer(), denied())
+    world.handle(joined())
+
+    world.settings(policies=POLICIES[1:])
+    handled = again(world)
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert claims(world) == sorted(POLICIES)
+
+
+@pytest.mark.parametrize(
+    "error", [denied(), AccountNotFoundError(fault("TargetNotFoundException", "gone"))], ids=["denied", "gone"]
+)
+def test_an_attempt_that_died_is_proven_also_where_nobody_can_look_any_more(error: PermanentError) -> None:
+    world = World()
+    dies(world, "attach", when="after")
+    with pytest.raises(Killed):
+        world.handle(joined())
+    world.clock.pass_(3600)
+    world.steps.fail("read", error)
+
+    failed = world.handle(joined(), receives=2)
+
+    assert failed.status is OutcomeStatus.FAILED
+    interrupted, last = world.proven()
+    assert (interrupted.course, results(interrupted)) == ("interrupted", dict.fromkeys(POLICIES, UNKNOWN))
+    assert (last.status, last.course) == (OutcomeStatus.FAILED, "completed")
+    assert again(world).status is OutcomeStatus.ENFORCED
+    assert claims(world) == sorted(POLICIES), "who looks later claims what is there"
+
+
+def test_what_an_attempt_that_died_did_not_get_done_is_called_unknown_not_failed() -> None:
+    """Somebody may have detached it before anybody looked."""
+    world = World()
+    dies(world, "attach", when="after")
+    with pytest.raises(Killed):
+        world.handle(joined())
+    world.directory.attached[ACCOUNT].remove(POLICIES[0])
+
+    again(world)
+
+    interrupted, completed = world.proven()
+    assert results(interrupted) == dict.fromkeys(POLICIES, UNKNOWN)
+    assert results(completed) == dict.fromkeys(POLICIES, ATTACHED)
+
+
+def test_a_call_of_an_attempt_that_died_may_land_after_the_next_one_has_looked() -> None:
+    world = World()
+    dies(world, "attach")
+    with pytest.raises(Killed):
+        world.handle(joined())
+
+    def land(name: str, when: str) -> None:
+        if (name, when) == ("read", "after"):
+            world.directory.attached[ACCOUNT].append(POLICIES[0])
+
+    world.steps.at = land
+
+    assert again(world).status is OutcomeStatus.ENFORCED
+    assert claims(world) == sorted(POLICIES)
+
+
+def test_an_attempt_that_outlives_its_lease_proves_what_it_did_by_itself() -> None:
+    world = World()
+
+    def overtaken(name: str, when: str) -> None:
+        if (name, when) == ("announce", "before"):
+            world.steps.at = lambda _name, _when: None
+            assert again(world).status is OutcomeStatus.ENFORCED
+
+    world.steps.at = overtaken
+    handled = world.handle(joined())
+
+    assert (handled.status, handled.fault and handled.fault.code) == (OutcomeStatus.RETRYING, "SUPERSEDED")
+    courses = {each.course: results(each) for each in world.proven()}
+    assert set(courses) == {"interrupted", "completed", "late"}
+    assert courses["late"] == dict.fromkeys(POLICIES, ATTACHED)
+    assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
+
+
+def test_a_request_is_handled_although_an_operator_used_the_same_id_before() -> None:
+    world = World()
+    request = {
+        "source": "joinguard.operator",
+        "event_id": "event-1",
+        "requested_at": "2026-11-24T12:00:00Z",
+        "account_id": ACCOUNT,
+        "organization_id": "o-exampleorgid",
+        "reason": "its event was lost",
+    }
+    world.handle(request)
+    world.directory.attached[ACCOUNT] = []
+
+    assert world.handle(joined()).status is OutcomeStatus.ENFORCED
+    assert world.carried() == set(POLICIES)
+
+
+TWELVE = ("444444444444", "id-4444-4444-4444", "00000000-0000-0000-0000-444444444444")
+
+
+@pytest.mark.parametrize("event_id", TWELVE)
+def test_an_event_id_that_may_be_an_account_id_is_digested_in_all_that_is_kept(event_id: str) -> None:
+    world = World()
+
+    handled = world.handle(joined(event_id=event_id))
+
+    [key] = world.archive.bodies
+    kept = key + world.archive.bodies[key].decode() + str(handled)
+    assert not re.search("4{4}", kept)
+    assert handled.event_id
+    assert f"/{handled.event_id}/" in key
+    assert world.handle(joined(event_id=event_id)).event_id == handled.event_id
+
+
+def test_an_events_name_is_known_or_digested() -> None:
+    world = World()
+    event = joined()
+    event["detail"]["eventName"] = "Account-4444-4444-4444-Joined"
+
+    handled = world.handle(event)
+
+    assert handled.status is OutcomeStatus.IGNORED
+    kept = str(handled) + "".join(body.decode() for body in world.archive.bodies.values())
+    assert "4444" not in kept
+    assert "4444" not in str(world.ledger.rows)
+
+
+def test_the_digest_of_a_body_cannot_be_found_by_trying_accounts() -> None:
+    world = World()
+    event = joined()
+
+    world.handle(event)
+
+    body = json.dumps(event)
+    [evidence] = world.proven()
+    assert evidence.body_digest == world.enforcer.tools.pseudonyms.digest("body", body)
+    assert sha256(body.encode()).hexdigest() not in str(world.archive.bodies)
+
+
+def test_evidence_holds_no_words_of_others() -> None:
+    world = World()
+    leak = PermanentError(fault("ConstraintViolationException", "Jane Doe of Acme may not", "MAX_POLICY_TYPE"))
+    world.steps.fail("attach", leak)
+
+    world.handle(joined())
+
+    [evidence] = world.proven()
+    assert "Jane" not in evidence.model_dump_json()
+    assert evidence.fault
+    assert (evidence.fault.code, evidence.fault.reason) == ("ConstraintViolationException", "MAX_POLICY_TYPE")
+
+
+def test_no_time_to_guardrail_is_negative() -> None:
+    assert World().handle(joined(age=-30)).seconds_to_guardrail == 0
