@@ -115,6 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._pass()
 
+    def do_HEAD(self) -> None:
+        self._pass()
+
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         name = self._name(body)
@@ -154,12 +157,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        for key in ("Content-Type", "x-amz-crc32"):
-            if key in headers:
-                self.send_header(key, headers[key])
-        self.send_header("Content-Length", str(len(body)))
+        told = {key.lower(): value for key, value in headers.items()}
+        for key, value in told.items():
+            if key.startswith("x-amz-") or key in {"content-type", "etag", "last-modified"}:
+                self.send_header(key, value)
+        # What is asked for without its body has its length all the same.
+        self.send_header("Content-Length", told.get("content-length", "0") if self._is_bare else str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(b"" if self._is_bare else body)
+
+    @property
+    def _is_bare(self) -> bool:
+        return self.command == "HEAD"
 
     def log_message(self, *_: object) -> None:
         pass

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+from dataclasses import is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
+from hypothesis.vendor.pretty import for_type_by_name, pretty
 
 from infra.local.environment import stand_alone
 
@@ -55,6 +58,9 @@ def pytest_configure() -> None:
             del os.environ[name]
     stand_alone()
     os.umask(0o022)
+    # What is started in the background ignores interrupts, and so would the processes that tests interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,6 +69,10 @@ def pytest_fixture_setup(
 ) -> Generator[None, object, object]:
     """Refuse a fixture whose repr would hide why a test failed; a parameter is the test's own business."""
     found = yield
-    length = 0 if hasattr(request, "param") else len(repr(found))
+    if is_dataclass(found):
+        # Hypothesis shows all fields of a dataclass, whatever its repr says.
+        kind = type(found)
+        for_type_by_name(kind.__module__, kind.__name__, lambda value, printer, _: printer.text(repr(value)))
+    length = 0 if hasattr(request, "param") else max(len(repr(found)), len(pretty(found)))
     assert length <= _LONGEST_REPR, f"the repr of fixture {fixturedef.argname} takes {length} characters"
     return found
