@@ -10,6 +10,12 @@ $(foreach each,PYTHON STAGE STACK FAULTS,$(eval override $(each) := $$(value $(e
 export PYTHON STAGE STACK FAULTS
 override RUN := .venv/bin/python
 override LOCAL := .venv/.made .venv-aws/.made
+# What a user's shell tells Python is about other programs: it hides our packages, or makes an error of their warnings.
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE PYTHONINSPECT
+# uv keeps its cache at home; where that cannot be written, here.
+ifeq ($(UV_CACHE_DIR)$(XDG_CACHE_HOME)$(shell [ -n "$$HOME" ] && [ ! -w "$$HOME" ] || echo writable),)
+export UV_CACHE_DIR := $(CURDIR)/build/uv-cache
+endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -22,7 +28,7 @@ demo: $(LOCAL) ## See the main job work on this machine, without an AWS account 
 
 .PHONY: test
 test: setup ## Run every test; ARGS are pytest's own, as in make test ARGS="-k intake"
-	@$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(RUN) -m pytest -n 3 --dist loadfile $(ARGS)
 
 .PHONY: local
 local: $(LOCAL) ## Keep the whole pipeline up on loopback, print where everything is as JSON (FAULTS=faults=0.2,seed=7)

@@ -7,18 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
-from urllib.error import HTTPError
 from urllib.parse import parse_qs
 
 from infra.deploy.build import ROOT
-from tests.organizations import cut, served
+from infra.local.waiting import HANGS_AFTER
+from tests.organizations import cut, passed_on, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +51,7 @@ _ERRORS: Final = {
 }
 
 
-@dataclass
+@dataclass(repr=False)
 class Chaos:
     """A proxy with a plan."""
 
@@ -64,8 +64,8 @@ class Chaos:
     #: Asked for each call, with its number and its name.
     plan: Callable[[int, str], Break | None] = field(default=lambda _number, _name: None)
     kill: Callable[[], None] = field(default=lambda: None)
-    #: What is made of a call's body on its way.
-    rewrite: Callable[[str, bytes], bytes] = field(default=lambda _name, body: body)
+    #: Told of each call that is passed on: its name, what was asked, what was answered.
+    hear: Callable[[str, bytes, bytes], None] = field(default=lambda _name, _asked, _answered: None)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,12 +81,9 @@ class Chaos:
         """Pass a call on; return status, body and headers of the answer."""
         target = self.organizations if name.startswith("Organizations") else self.others
         kept = {key: value for key, value in headers.items() if key not in {"Connection", "Content-Length"}}
-        request = urllib.request.Request(target + path, data=body, headers=kept, method=method)  # noqa: S310 - loopback
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - loopback
-                return answer.status, answer.read(), dict(answer.headers)
-        except HTTPError as error:
-            return error.code, error.read(), dict(error.headers)
+        status, answer, told = passed_on(target, method, path, body, kept)
+        self.hear(name, body, answer)
+        return status, answer, told
 
 
 @contextmanager
@@ -124,7 +121,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         name = self._name(body)
-        body = self.chaos.rewrite(name, body)
         what = self.chaos.count(name)
         if what in {Break.KILL_BEFORE, Break.CUT_BEFORE}:
             self._end(what)
@@ -161,13 +157,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        for key in ("Content-Type", "x-amz-crc32", "x-amz-checksum-sha256"):
-            if key in headers:
-                self.send_header(key, headers[key])
-        self.send_header("Content-Length", str(len(body)))
+        told = {key.lower(): value for key, value in headers.items()}
+        for key, value in told.items():
+            if key.startswith("x-amz-") or key in {"content-type", "etag", "last-modified"}:
+                self.send_header(key, value)
+        # What is asked for without its body has its length all the same.
+        self.send_header("Content-Length", told.get("content-length", "0") if self._is_bare else str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.wfile.write(b"" if self._is_bare else body)
+
+    @property
+    def _is_bare(self) -> bool:
+        return self.command == "HEAD"
 
     def log_message(self, *_: object) -> None:
         pass
@@ -176,17 +177,21 @@ class _Handler(BaseHTTPRequestHandler):
 class Driver:
     """A running `tests.driver`, one delivery at a time."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *, first: Mapping[str, Any]) -> None:
+        """Start it; the first record is handled without a child, and how it ended is not told."""
+        self._talk = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.driver"],
             cwd=ROOT,
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._talk,
             text=True,
         )
         self._child = 0
+        self._write(first, ahead=0, milliseconds=60_000)
+        self._answer("warm")
 
     def kill(self) -> None:
         """Kill the child that is at work, as the platform would: without a word."""
@@ -194,10 +199,7 @@ class Driver:
 
     def deliver(self, record: Mapping[str, Any], *, ahead: float, milliseconds: int = 60_000) -> int:
         """Deliver a record; return 0 where it is done, 1 where it comes again, less than 0 where it was killed."""
-        delivery = {"record": record, "ahead": ahead, "milliseconds": milliseconds}
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(delivery) + "\n")
-        self._process.stdin.flush()
+        self._write(record, ahead=ahead, milliseconds=milliseconds)
         self._child = self._answer("pid")
         return self._answer("status")
 
@@ -205,10 +207,22 @@ class Driver:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=HANGS_AFTER)
         self._process.stdout.close()
+        self._talk.close()
+
+    def _write(self, record: Mapping[str, Any], *, ahead: float, milliseconds: int) -> None:
+        assert self._process.stdin
+        delivery = {"record": record, "ahead": ahead, "milliseconds": milliseconds}
+        self._process.stdin.write(json.dumps(delivery) + "\n")
+        self._process.stdin.flush()
 
     def _answer(self, name: str) -> int:
         assert self._process.stdout
-        found: dict[str, int] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            self._talk.seek(0)
+            message = f"the driver has ended:\n{self._talk.read()[-2000:]}"
+            raise AssertionError(message)
+        found: dict[str, int] = json.loads(line)
         return found[name]

@@ -12,15 +12,19 @@ import struct
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from infra.local.waiting import HANGS_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 READ, ATTACH = "ListPoliciesForTarget", "AttachPolicy"
 FULL_ACCESS: Final = "p-FullAWSAccess"
@@ -142,7 +146,7 @@ class Answer:
     body: bytes | None
 
 
-@dataclass
+@dataclass(repr=False)
 class Organizations:
     """The state of an organization, and what it says to each call."""
 
@@ -303,6 +307,16 @@ def served(handler: type[BaseHTTPRequestHandler], *, port: int = 0) -> Iterator[
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def passed_on(
+    endpoint: str, method: str, path: str, body: bytes, headers: Mapping[str, str]
+) -> tuple[int, bytes, Mapping[str, str]]:
+    """Make a call on loopback, through no proxy; return status, body and headers of the answer."""
+    with closing(HTTPConnection(urlsplit(endpoint).netloc, timeout=HANGS_AFTER)) as connection:
+        connection.request(method, path, body, {**headers, "Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read(), dict(answer.headers)
 
 
 def cut(handler: BaseHTTPRequestHandler) -> None:

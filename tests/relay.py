@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from threading import Lock
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError
 
-from tests.organizations import served
+from tests.organizations import passed_on, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +32,11 @@ class Relay:
         with self._lock:
             self._failures.setdefault(operation, []).extend(faults)
 
-    def forget_failures(self) -> None:
-        """Pass everything on again."""
+    def forget(self) -> None:
+        """Pass everything on again, and count from nothing."""
         with self._lock:
             self._failures.clear()
+            self._calls.clear()
 
     def refuse_all(self, fault: tuple[int, str]) -> None:
         """Answer every call with this HTTP status and code."""
@@ -57,12 +56,9 @@ class Relay:
             fault = told.pop(0) if told else self._refusal
         if fault:
             return fault[0], json.dumps({"__type": fault[1], "Message": "injected"}).encode()
-        request = urllib.request.Request(self.target, data=body, headers=headers, method="POST")  # noqa: S310 - loopback
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
-                return answer.status, answer.read()
-        except HTTPError as error:
-            return error.code, error.read()
+        kept = {key: value for key, value in headers.items() if key not in {"Connection", "Content-Length"}}
+        status, answer, _ = passed_on(self.target, "POST", "/", body, kept)
+        return status, answer
 
 
 @contextmanager

@@ -1,31 +1,33 @@
-"""`make local`: the whole pipeline on loopback, until SIGINT or SIGTERM."""
+"""`make local`: the whole pipeline on loopback, until SIGINT, SIGTERM or SIGHUP."""
 
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError
 from infra.local.complete import NOT_CHECKED, IncompleteError
+from infra.local.environment import stand_alone
 from infra.local.installation import Installation, build_local, install
 from infra.local.standin import StandInError, running
 
 #: What can keep the embedded AWS from coming up; each says what to do.
-TROUBLES: Final = (BuildError, DeployError, IncompleteError, StandInError)
+TROUBLES: Final = (BuildError, DeployError, IncompleteError, StandInError, TimeoutError)
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def stop_cleanly() -> None:
-    """End by SystemExit on the first SIGINT or SIGTERM, so that everything started is stopped too."""
+    """End by SystemExit on the first SIGINT, SIGTERM or SIGHUP, so that everything started is stopped too."""
 
     def stop(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ENDS:
             signal.signal(number, signal.SIG_IGN)
         sys.exit(0)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDS:
         signal.signal(number, stop)
 
 
@@ -37,10 +39,13 @@ def tell(text: str) -> None:
 def main() -> int:
     """Start, print where everything is, stay up; exit status 1 where it did not come or stay up."""
     stop_cleanly()
+    # The only setting of AWS's that is taken from the user.
+    elsewhere = os.environ.get("AWS_ENDPOINT_URL_ORGANIZATIONS")
+    stand_alone()
     try:
         package = build_local()
         tell(f"built {package.name}")
-        with rehearsed(os.environ.get("FAULTS")) as (environ, feed), running(environ) as aws:
+        with rehearsed(os.environ.get("FAULTS")) as (double, feed), running(double or elsewhere) as aws:
             installation = install(aws, package=package, told=tell)
             feed(installation)
             tell("what this cannot show:")
@@ -55,13 +60,13 @@ def main() -> int:
 
 
 @contextmanager
-def rehearsed(faults: str | None) -> Iterator[tuple[Mapping[str, str], Callable[[Installation], None]]]:
+def rehearsed(faults: str | None) -> Iterator[tuple[str | None, Callable[[Installation], None]]]:
     """Put the double of Organizations before the function where faults are asked for, as `faults=0.2,seed=7`.
 
-    Yields the environment to run in, and what tells the double of an installation's policies and accounts.
+    Yields the double's endpoint, and what tells the double of an installation's policies and accounts.
     """
     if not faults:
-        yield os.environ, lambda _: None
+        yield None, lambda _: None
         return
     # Tests are no part of what is deployed; this is the one place that borrows from them.
     from tests.organizations import Organizations, Rules, serving  # noqa: PLC0415 - as above
@@ -74,7 +79,7 @@ def rehearsed(faults: str | None) -> Iterator[tuple[Mapping[str, str], Callable[
         tell(f"Organizations is a double with {organizations.rules}")
 
     with serving(organizations) as endpoint:
-        yield os.environ | {"AWS_ENDPOINT_URL_ORGANIZATIONS": endpoint}, feed
+        yield endpoint, feed
 
 
 if __name__ == "__main__":

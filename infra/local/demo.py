@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.local.__main__ import TROUBLES, stop_cleanly
+from infra.local.environment import stand_alone
 from infra.local.events import account_created, handshake_accepted
 from infra.local.installation import build_local, configure, create_policy, install
 from infra.local.standin import running
@@ -19,6 +20,8 @@ from infra.local.watch import Watch
 from schemas.outcome import AttachmentResult, OutcomeStatus
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from infra.local.events import Event
     from infra.local.installation import Installation
     from infra.local.standin import StandIn
@@ -188,17 +191,23 @@ def _policies(outcome: Outcome | None) -> str:
 def main() -> int:
     """Tell the story; exit status 1 where any of it is not so."""
     stop_cleanly()
+    stand_alone()
+    return tell_on(running())
+
+
+def tell_on(standin: AbstractContextManager[StandIn]) -> int:
+    """Tell the story on a stand-in that is yet to be started; return the exit status."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     began = time.monotonic()
     try:
         console.print("[bold]An AWS stand-in on loopback, the real template, the real zip, IAM enforced")
         package = build_local()
         console.print(f"  built {package.name}, {package.stat().st_size / 1e6:.1f} MB")
-        with running() as aws:
+        with standin as aws:
             installation = install(aws, package=package, told=lambda text: console.print(f"  {text}"))
             console.print("[bold]Accounts join")
             wrong = Story(aws, installation, console).run()
-    except (*TROUBLES, TimeoutError) as error:
+    except TROUBLES as error:
         wrong = [str(error)]
     for each in wrong:
         console.print(f"[red]not so:[/] {each}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import sys
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from infra.deploy.build import ROOT, Architecture, build
+from infra.deploy.sources import sources
 from infra.deploy.stack import execute, outputs, plan, upload_code
 from infra.local.complete import complete, understood
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 STACK: Final = "joinguard"
 CODE_BUCKET: Final = "joinguard-code"
 ACCOUNTS: Final = 4
+PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,43 @@ class Installation:
 
 
 def build_local() -> Path:
-    """Build the zip from the files as they are here, for the interpreter that we run on: the stand-in uses the same."""
+    """Build the zip from the files as they are here, for the interpreter that we run on: the stand-in uses the same.
+
+    One that was built from the same sources, lock and builder before is taken as it is.
+    """
     machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return build(python_version=version, architecture=machine, allow_dirty=True).path
+    digest = _digest_of_sources()
+    target = ROOT / "build" / "local" / f"joinguard-py{PYTHON}-{machine}-{digest[:16]}.zip"
+    if not target.exists():
+        for outdated in target.parent.glob("*.zip"):
+            if outdated != target:
+                outdated.unlink(missing_ok=True)
+        build(python_version=PYTHON, architecture=machine, target=target, allow_dirty=True)
+    return target
 
 
-def install(aws: StandIn, *, package: Path, told: Callable[[str], None], accounts: int = ACCOUNTS) -> Installation:
-    """Set up an organization and deploy the real template with the real zip into it."""
+def _digest_of_sources() -> str:
+    """Return a digest of all that decides what is in the zip."""
+    builder = sorted((ROOT / "infra" / "deploy").glob("*.py"))
+    others = {path.name: path.read_bytes() for path in (*builder, ROOT / "uv.lock", ROOT / "pyproject.toml")}
+    digest = hashlib.sha256()
+    for name, content in sorted((sources(ROOT, allow_dirty=True) | others).items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def install(
+    aws: StandIn,
+    *,
+    package: Path,
+    told: Callable[[str], None],
+    accounts: int = ACCOUNTS,
+    changes: Mapping[str, str] | None = None,
+) -> Installation:
+    """Set up an organization and deploy the real template with the real zip into it.
+
+    Changes are to the template's parameters.
+    """
     organizations = aws.client("organizations")
     organization = organizations.describe_organization()["Organization"]
     policy_ids = [
@@ -72,7 +104,7 @@ def install(aws: StandIn, *, package: Path, told: Callable[[str], None], account
         "CodeKey": upload_code(s3, CODE_BUCKET, package),
         "OperatorPrincipalArn": f"arn:aws:iam::{organization['MasterAccountId']}:root",
     }
-    made = configure(aws, policy_ids, parameters)
+    made = configure(aws, policy_ids, parameters | dict(changes or {}))
     told("infra/template.yaml deployed through CloudFormation")
     return Installation(
         endpoint=aws.endpoint,

@@ -6,29 +6,26 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Final
-from urllib.error import URLError
+from typing import Any, Final
 
 import boto3
 from botocore.config import Config
 
 from infra.deploy.build import ROOT
+from infra.local.waiting import HANGS_AFTER, until
 
 #: The stand-in takes a 12-digit access key as the root user of that account. Both ids are made up.
 MANAGEMENT_ACCOUNT_ID: Final = "111111111111"
 SECRET_ACCESS_KEY: Final = "test"  # noqa: S105 - the stand-in knows no other
 REGION: Final = "us-east-1"
 _PYTHON: Final = ROOT / ".venv-aws" / "bin" / "python"
-_SECONDS_TO_START: Final = 30
 #: Of our own environment the function's process sees only this; everything else would leak into it.
-_INHERITED: Final = ("PATH", "LANG", "AWS_ENDPOINT_URL_ORGANIZATIONS")
+_INHERITED: Final = ("PATH", "LANG")
 
 
 class StandInError(Exception):
@@ -63,7 +60,11 @@ class StandIn:
         )
 
     def _spoken_to(self) -> dict[str, Any]:
-        config = Config(retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=60)
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=HANGS_AFTER,
+            read_timeout=HANGS_AFTER,
+        )
         return {"endpoint_url": self.endpoint, "config": config}
 
     def wait(self) -> None:
@@ -74,29 +75,32 @@ class StandIn:
 
 
 @contextmanager
-def running(environ: Mapping[str, str] = os.environ) -> Iterator[StandIn]:
+def running(organizations: str | None = None) -> Iterator[StandIn]:
     """Run a stand-in until the block ends; leave no process and no file behind.
 
-    Where the environment has AWS_ENDPOINT_URL_ORGANIZATIONS, the function uses that endpoint.
+    The function uses another endpoint for Organizations where one is given.
     """
     if not _PYTHON.exists():
         message = f"{_PYTHON.relative_to(ROOT)} is missing; run `make setup`"
         raise StandInError(message)
-    with tempfile.TemporaryDirectory(prefix="joinguard-") as scratch:
-        port = _free_port()
+    elsewhere = {"AWS_ENDPOINT_URL_ORGANIZATIONS": organizations} if organizations else {}
+    with tempfile.TemporaryDirectory(prefix="joinguard-") as scratch, ExitStack() as started:
         log = Path(scratch) / "stand-in.log"
-        with log.open("w") as output:
-            process = _start(port, scratch, output, environ)
-        try:
-            _await(process, port, log)
-            yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log, process=process)
-        finally:
-            _stop(process)
+        while True:
+            port = _free_port()
+            process = started.enter_context(_started(_environment(port, scratch) | elsewhere, scratch, log))
+            if _listens(process, log):
+                break
+            # Between our look and its start somebody else may have taken the port; then another one will do.
+            if "already in use" not in _said(log):
+                message = f"the AWS stand-in did not start (status {process.returncode}); {_kept(log)}"
+                raise StandInError(message)
+        yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log, process=process)
 
 
-def _start(port: int, scratch: str, output: IO[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    inherited = {name: environ[name] for name in _INHERITED if name in environ}
-    environment = inherited | {
+def _environment(port: int, scratch: str) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return inherited | {
         "AUTH": "true",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
@@ -110,27 +114,34 @@ def _start(port: int, scratch: str, output: IO[str], environ: Mapping[str, str])
         "HOME": scratch,
         "LOG_LEVEL": "INFO",
     }
-    return subprocess.Popen(  # noqa: S603 - our own arguments
-        [_PYTHON, "-m", "ministack"],
-        cwd=scratch,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
 
 
-def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _SECONDS_TO_START
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=1):
-                return
-        except (URLError, ConnectionError, TimeoutError):
-            time.sleep(0.05)
-    message = f"the AWS stand-in did not start within {_SECONDS_TO_START} s; {_kept(log)}"
-    raise StandInError(message)
+@contextmanager
+def _started(environment: dict[str, str], scratch: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("w") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own arguments
+            [_PYTHON, "-m", "ministack"],
+            cwd=scratch,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _listens(process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Wait until it listens, which its log says, or has ended. Who answers on the port may be somebody else."""
+    until(lambda: process.poll() is not None or "running on http://" in _said(log), "the AWS stand-in to start")
+    return process.poll() is None
+
+
+def _said(log: Path) -> str:
+    return log.read_text(errors="replace").lower()
 
 
 def _kept(log: Path) -> str:
@@ -142,10 +153,7 @@ def _kept(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the stand-in and the function processes that it started (its session)."""
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=5)
+    """End the stand-in and the function processes that it started (its session); nothing of it is kept."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr
 
 from handlers.aws.rows import outcome
+from infra.local.waiting import HANGS_AFTER, until
 from schemas.evidence import Evidence
 from schemas.outcome import OutcomeStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from infra.local.installation import Installation
     from infra.local.standin import StandIn
     from schemas.outcome import Outcome
-
-_SECONDS_TO_SETTLE: Final = 20
 
 
 class Watch:
@@ -39,12 +37,7 @@ class Watch:
 
     def until_quiet(self) -> None:
         """Wait until the queue holds nothing, neither waiting nor in flight nor hidden."""
-        deadline = time.monotonic() + _SECONDS_TO_SETTLE
-        while self._pending():
-            if time.monotonic() > deadline:
-                message = f"the queue is not empty after {_SECONDS_TO_SETTLE} s"
-                raise TimeoutError(message)
-            time.sleep(0.05)
+        until(lambda: not self._count(self._at.queue_url), "the queue to be empty")
 
     def outcome(self, event_id: str) -> Outcome | None:
         """Return an event's outcome row, where it has one."""
@@ -58,7 +51,8 @@ class Watch:
             return []
         folder = f"evidence/{row.event_time:%Y/%m/%d}/{event_id}/"
         listed = self._s3.list_objects_v2(Bucket=self._at.evidence_bucket, Prefix=folder).get("Contents", [])
-        return [Evidence.model_validate_json(self._read(each["Key"])) for each in listed]
+        found = [Evidence.model_validate_json(self._read(each["Key"])) for each in listed]
+        return sorted(found, key=lambda each: each.attempt)
 
     def attached(self, account_id: str) -> set[str]:
         """Return which of the required policies the account carries."""
@@ -66,8 +60,17 @@ class Watch:
         return {policy["Id"] for policy in found["Policies"]} & set(self._at.policy_ids)
 
     def dead_letters(self) -> list[dict[str, Any]]:
-        """Take the dead letters in hand for half a minute, in the SDK's shape."""
-        return list(self._take())
+        """Return the dead letters, in the SDK's shape; they stay where they are, as visible as they were."""
+        url, letters = self._at.dead_letter_queue_url, list[dict[str, Any]]()
+        while messages := self._sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=HANGS_AFTER
+        ).get("Messages"):
+            letters += messages
+        for letter in letters:
+            self._sqs.change_message_visibility(
+                QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"], VisibilityTimeout=0
+            )
+        return letters
 
     def put_back(self, letter: Mapping[str, Any], *, body: str | None = None) -> None:
         """Send a letter to the queue again, its attributes kept and its redrives counted; only then delete it."""
@@ -81,6 +84,13 @@ class Watch:
     def forget(self, letter: Mapping[str, Any]) -> None:
         """Delete a letter."""
         self._sqs.delete_message(QueueUrl=self._at.dead_letter_queue_url, ReceiptHandle=letter["ReceiptHandle"])
+
+    def clear(self) -> None:
+        """Empty the queues, whatever is in flight, and the outcomes; evidence is locked and stays."""
+        for url in (self._at.queue_url, self._at.dead_letter_queue_url, self._at.undelivered_queue_url):
+            self._sqs.purge_queue(QueueUrl=url)
+        for row in self._table.scan(ConsistentRead=True)["Items"]:
+            self._table.delete_item(Key={name: row[name] for name in ("account_id", "event_id")})
 
     def dead(self) -> int:
         """Count the dead letters."""
@@ -97,18 +107,6 @@ class Watch:
             for status in (OutcomeStatus.FAILED, OutcomeStatus.RETRYING)
         ]
         return [str(item["event_id"]) for items in found for item in items]
-
-    def _take(self) -> Iterator[dict[str, Any]]:
-        while messages := self._sqs.receive_message(
-            QueueUrl=self._at.dead_letter_queue_url,
-            MaxNumberOfMessages=10,
-            MessageAttributeNames=["All"],
-            VisibilityTimeout=30,
-        ).get("Messages"):
-            yield from messages
-
-    def _pending(self) -> int:
-        return self._count(self._at.queue_url)
 
     def _count(self, queue_url: str) -> int:
         names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]

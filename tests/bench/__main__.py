@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.deploy.build import ROOT
+from infra.local.environment import stand_alone
 from infra.local.events import handshake_accepted
 from infra.local.installation import build_local, install
 from infra.local.standin import running
@@ -85,7 +86,7 @@ def bursts() -> dict[str, Any]:
 def embedded(joins: int = 100) -> dict[str, Any]:
     """Run the same burst for real: the real zip in the embedded AWS, the double over HTTP, real time."""
     organizations, rng = Organizations(Rules()), Random(1)  # noqa: S311 - an experiment
-    with serving(organizations) as endpoint, running(os.environ | {"AWS_ENDPOINT_URL_ORGANIZATIONS": endpoint}) as aws:
+    with serving(organizations) as endpoint, running(endpoint) as aws:
         at = install(aws, package=build_local(), told=lambda _: None)
         watch = Watch(aws, at)
         organizations.policies.update(at.policy_ids)
@@ -205,6 +206,7 @@ PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Leave out the others. May be repeated.")
 def main(only: tuple[str, ...]) -> None:
     """Measure bursts, a rival, cold start, a warm record and memory (ten minutes in all); write build/bench."""
+    stand_alone()
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",

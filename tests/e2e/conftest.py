@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import subprocess
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from infra.local.events import Event
     from schemas.outcome import Outcome
 
+Done = subprocess.CompletedProcess[str]
+#: The double's and the stand-in's Organizations have no rate, and what the pace does has tests of its own.
+UNPACED = {"AttachmentsPerSecond": "100"}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Pipeline:
     """The whole pipeline, with a relay before Organizations."""
 
@@ -27,6 +32,13 @@ class Pipeline:
     at: Installation
     watch: Watch
     relay: Relay
+    _clients: dict[str, Any] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
+        """Return the stand-in's client for a service, the same each time."""
+        if service not in self._clients:
+            self._clients[service] = self.aws.client(service)
+        return self._clients[service]
 
     def account(self) -> str:
         return create_account(self.aws, f"member-{os.urandom(4).hex()}")
@@ -44,13 +56,14 @@ class Pipeline:
         return found
 
     def resource(self, logical_id: str) -> str:
-        found = self.aws.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId=logical_id)
+        found = self.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId=logical_id)
         return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
-    def log(self) -> list[str]:
-        """Return every line that the function has written."""
+    def log(self, since: float = 0) -> list[str]:
+        """Return every line that the function has written since a moment of the epoch."""
         group = self.resource("AttachPoliciesLogs")
-        pages = self.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        events = self.client("logs").get_paginator("filter_log_events")
+        pages = events.paginate(logGroupName=group, startTime=int(since * 1000))
         return [line for page in pages for event in page["events"] for line in event["message"].splitlines()]
 
     def handled(self, event: Event | str) -> None:
@@ -58,18 +71,21 @@ class Pipeline:
         self.watch.put(event)
         self.watch.until_quiet()
 
+    def clear(self) -> None:
+        """Leave nothing behind that another test could see, now or when its time in flight is over."""
+        self.relay.forget()
+        self.watch.clear()
+
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Pipeline]:
-    with relaying() as relay, running(os.environ | {"AWS_ENDPOINT_URL_ORGANIZATIONS": relay.endpoint}) as aws:
+    with relaying() as relay, running(relay.endpoint) as aws:
         relay.target = aws.endpoint
-        installation = install(aws, package=build_local(), told=lambda _: None)
+        installation = install(aws, package=build_local(), told=lambda _: None, changes=UNPACED)
         yield Pipeline(aws, installation, Watch(aws, installation), relay)
 
 
 @pytest.fixture
 def pipeline(shared: Pipeline) -> Iterator[Pipeline]:
-    shared.relay.counted()
     yield shared
-    for letter in shared.watch.dead_letters():
-        shared.watch.forget(letter)
+    shared.clear()

@@ -8,18 +8,26 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 
 from infra.deploy.build import ROOT
+from infra.local.demo import tell_on
 from infra.local.events import handshake_accepted
 from infra.local.installation import Installation
-from infra.local.standin import StandIn
+from infra.local.standin import StandIn, running
+from infra.local.waiting import HANGS_AFTER
 from infra.local.watch import Watch
 from schemas.outcome import OutcomeStatus
+from tests.organizations import Organizations, Rules, policies_of, serving
 from tests.relay import relaying
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 KEYS = {
     "endpoint",
@@ -38,57 +46,111 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_local_prints_one_line_stays_up_and_stops_cleanly(stop: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "infra.local"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        at = json.loads(process.stdout.readline())
-        client = boto3.client(
-            "sqs",
-            endpoint_url=at["endpoint"],
-            region_name=at["region"],
-            aws_access_key_id=at["access_key_id"],
-            aws_secret_access_key=at["secret_access_key"],
-        )
-        urls = [at["queue_url"], at["dead_letter_queue_url"], at["undelivered_queue_url"]]
-        counts = [client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"] for url in urls]
-        process.send_signal(stop)
-        rest, _ = process.communicate(timeout=20)
-
-    assert at.keys() == KEYS
-    assert len(set(urls)) == 3
-    assert {int(each["ApproximateNumberOfMessages"]) for each in counts} == {0}
-    assert (process.returncode, rest) == (0, "")
-    where = urlsplit(at["endpoint"])
-    with pytest.raises(ConnectionRefusedError), socket.create_connection((where.hostname, where.port), timeout=2):
-        pass
+#: Nothing of it concerns an embedded run, and each of it has kept one from working or would.
+NOWHERE = "http://127.0.0.1:9"
+HOSTILE = {
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), NOWHERE),
+    **dict.fromkeys(
+        ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_IAM"), NOWHERE
+    ),
+    **dict.fromkeys(("AWS_PROFILE", "AWS_DEFAULT_PROFILE"), "nobody"),
+    **dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"), "/nowhere"),
+    **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "eu-central-1"),
+    **dict.fromkeys(("AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS", "AWS_DEFAULTS_MODE", "AWS_ACCOUNT_ID_ENDPOINT_MODE"), "odd"),
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SESSION_TOKEN": "token",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT": NOWHERE,
+    "LANG": "C",
+    "COLUMNS": "40",
+    "CI": "true",
+    "HOME": "/nowhere",
+}
 
 
-def test_failures_can_be_rehearsed() -> None:
-    """Half of all calls to Organizations fail, and the join is enforced all the same."""
+@contextmanager
+def local(environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], Installation]]:
+    """Run `make local` in an environment; yield it and what it printed."""
     with subprocess.Popen(
         [sys.executable, "-m", "infra.local"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"FAULTS": "faults=0.3,seed=3,attach_rate=50,read_rate=50"},
+        env=dict(environment),
     ) as process:
         assert process.stdout is not None
-        at = Installation(**json.loads(process.stdout.readline()))
-        watch = Watch(StandIn(at.endpoint, ROOT, process), at)
-        event = handshake_accepted(at.account_ids[0], at.organization_id, at.management_account_id)
-        watch.put(event)
-        watch.until_quiet()
-        outcome = watch.outcome(event["detail"]["eventID"])
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=20)
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        try:
+            yield process, Installation(**json.loads(line))
+        finally:
+            # Where a test fails before it ends it.
+            process.terminate()
 
-    assert outcome is not None
-    assert outcome.status is OutcomeStatus.ENFORCED
-    assert "Organizations is a double" in said
+
+def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, str, str]:
+    process.send_signal(by)
+    output, talk = process.communicate(timeout=HANGS_AFTER)
+    return process.returncode, output, talk
+
+
+def test_local_prints_one_line_stays_up_and_stops_cleanly() -> None:
+    """In an environment that has next to nothing, not even a home."""
+    with local({"PATH": os.environ["PATH"]}) as (process, at):
+        client = StandIn(at.endpoint, ROOT, process).client("sqs")
+        urls = [at.queue_url, at.dead_letter_queue_url, at.undelivered_queue_url]
+        counts = [client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"] for url in urls]
+        status, rest, _ = ended(process, signal.SIGINT)
+
+    assert vars(at).keys() == KEYS
+    assert len(set(urls)) == 3
+    assert {int(each["ApproximateNumberOfMessages"]) for each in counts} == {0}
+    assert (status, rest) == (0, "")
+    where = urlsplit(at.endpoint)
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((where.hostname, where.port)):
+        pass
+
+
+def test_local_takes_the_endpoint_of_organizations_and_nothing_else_from_the_users_settings(tmp_path: Path) -> None:
+    blank = tmp_path / "with a blank"
+    blank.mkdir()
+    organizations = Organizations(Rules(write_seconds=0.0, read_seconds=0.0, attach_rate=1e6, read_rate=1e6))
+    with serving(organizations) as endpoint:
+        elsewhere = {"AWS_ENDPOINT_URL_ORGANIZATIONS": endpoint, "TMPDIR": str(blank), "FORCE_COLOR": "1"}
+        with local(os.environ | HOSTILE | elsewhere) as (process, at):
+            organizations.policies.update(at.policy_ids)
+            organizations.join(at.account_ids[0])
+            outcome = enforced(process, at)
+            status, _, talk = ended(process, signal.SIGTERM)
+
+    assert outcome is OutcomeStatus.ENFORCED, talk
+    assert policies_of(organizations, at.account_ids[:1]) == {at.account_ids[0]: set(at.policy_ids)}
+    assert status == 0
+    assert list(blank.iterdir()) == []
+
+
+def test_failures_can_be_rehearsed() -> None:
+    """A third of all calls to Organizations fail, and the join is enforced all the same."""
+    faults = {"FAULTS": "faults=0.3,seed=3,attach_rate=50,read_rate=50"}
+    with local(os.environ | faults) as (process, at):
+        outcome = enforced(process, at)
+        status, _, talk = ended(process, signal.SIGHUP)
+
+    assert outcome is OutcomeStatus.ENFORCED, talk
+    assert "Organizations is a double" in talk
+    assert status == 0
+
+
+def enforced(process: subprocess.Popen[str], at: Installation) -> OutcomeStatus | None:
+    """Let an account join; return what became of it."""
+    watch = Watch(StandIn(at.endpoint, ROOT, process), at)
+    event = handshake_accepted(at.account_ids[0], at.organization_id, at.management_account_id)
+    watch.put(event)
+    watch.until_quiet()
+    outcome = watch.outcome(event["detail"]["eventID"])
+    return outcome.status if outcome else None
 
 
 def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> None:
@@ -98,6 +160,7 @@ def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> Non
         capture_output=True,
         text=True,
         check=False,
+        timeout=HANGS_AFTER,
         env=os.environ | {"FAULTS": "fault=0.3"},
     )
 
@@ -105,9 +168,18 @@ def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> Non
     assert "'fault' is not a rule; there are attach_rate" in done.stderr
 
 
-def test_the_demo_holds() -> None:
+def test_the_demo_holds_whatever_the_users_environment_holds(tmp_path: Path) -> None:
+    (tmp_path / "yaml.py").write_text("raise ImportError")
+    python = {"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "error", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2"}
     done = subprocess.run(
-        [sys.executable, "-m", "infra.local.demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        ["make", "--silent", "demo"],  # noqa: S607 - whatever make there is
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS_AFTER,
+        env=os.environ | HOSTILE | python | {"AWS_ENDPOINT_URL_ORGANIZATIONS": NOWHERE},
+        umask=0o077,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -116,18 +188,10 @@ def test_the_demo_holds() -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_the_demo_fails_where_the_story_is_not_so() -> None:
+def test_the_demo_fails_where_the_story_is_not_so(capsys: pytest.CaptureFixture[str]) -> None:
     with relaying() as relay:
-        relay.refuse_all((400, "AccessDeniedException"))
-        done = subprocess.run(
-            [sys.executable, "-m", "infra.local.demo"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env=os.environ | {"AWS_ENDPOINT_URL_ORGANIZATIONS": relay.endpoint},
-        )
+        relay.refuse_all((400, "PolicyTypeNotEnabledException"))
+        status = tell_on(running(relay.endpoint))
 
-    assert done.returncode == 1
-    assert "not so: an invited account joins: FAILED, not ENFORCED" in done.stdout
+    assert status == 1
+    assert "not so: an invited account joins: FAILED, not ENFORCED" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,20 +18,25 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from botocore.exceptions import ClientError
+from click.testing import CliRunner
 
+from infra.deploy.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.deploy.stack import outputs
 from infra.local.complete import complete, understood
 from infra.local.installation import create_policy
 from infra.local.standin import StandIn, running
+from infra.local.waiting import HANGS_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.e2e.conftest import Done
+
 DENY = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "x:Y", "Resource": "*"}]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Console:
     """A shell in the management account."""
 
@@ -46,34 +52,33 @@ class Console:
         path.write_text(yaml.safe_dump({"region": region, "parameters": told}))
         return str(path)
 
-    def make(self, target: str, stage: str, arguments: str = "") -> subprocess.CompletedProcess[str]:
+    def make(self, target: str, stage: str, arguments: str = "") -> Done:
         """Run a Make target as a platform engineer does; Make's own exit status of a failure is 2."""
-        return self._run(["make", "--silent", target, f"STAGE={stage}", f"ARGS={arguments}"])
-
-    def run(self, command: str, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        return self._run([sys.executable, "-m", "infra.deploy", command, *arguments], answer)
-
-    def _run(self, command: list[str], answer: str = "") -> subprocess.CompletedProcess[str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        environment = inherited | {
-            "AWS_ENDPOINT_URL": self.aws.endpoint,
-            "AWS_ACCESS_KEY_ID": self.aws.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": self.aws.secret_access_key,
-            "AWS_CONFIG_FILE": "/dev/null",
-            "COLUMNS": "200",
-        }
         return subprocess.run(  # noqa: S603 - our own command
-            command,
+            ["make", "--silent", target, f"STAGE={stage}", f"ARGS={arguments}"],  # noqa: S607 - whatever make there is
             cwd=ROOT,
-            env=environment,
-            input=answer,
+            env=os.environ | self._environment(),
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=HANGS_AFTER,
         )
 
-    def deploy(self, stage: str, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, *arguments: str, answer: str = "") -> Done:
+        """Run the command behind a target, in this process."""
+        told = [command, *arguments]
+        done = CliRunner().invoke(cli, told, input=answer, env=self._environment(), catch_exceptions=False)
+        return subprocess.CompletedProcess(told, done.exit_code, done.stdout, done.stderr)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.aws.endpoint,
+            "AWS_ACCESS_KEY_ID": self.aws.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.aws.secret_access_key,
+            "COLUMNS": "200",
+        }
+
+    def deploy(self, stage: str, *arguments: str, answer: str = "") -> Done:
         return self.run("deploy", "--stage", stage, *self.options(), *arguments, answer=answer)
 
     def options(self) -> list[str]:
@@ -100,7 +105,7 @@ def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     assert (missing.returncode, missing.stdout) == (2, "")
     assert "run `make deploy STAGE=rehearsal`" in missing.stderr
 
-    yes = " ".join(["--yes", *console.options()])
+    yes = shlex.join(["--yes", *console.options()])
     first = console.make("deploy", stage, yes)
     assert first.returncode == 0, first.stderr
     assert "CREATE of stack joinguard-rehearsal" in first.stdout
@@ -120,7 +125,13 @@ def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     assert signs["dead letters"]["found"] == "0"
     assert status.returncode == 0
 
-    assert console.make("logs", stage).returncode == 0
+    at = outputs(console.aws.client("cloudformation"), "joinguard-rehearsal")
+    console.aws.client("sqs").send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="x")
+    ill = console.run("status", "--stage", stage)
+    assert ill.returncode == 1, "a dead letter asks for a person"
+    assert "RUNBOOK.md#dead-letters" in ill.stdout
+
+    assert console.run("logs", "--stage", stage).returncode == 0
 
     dry = console.make("destroy", stage)
     assert dry.returncode == 0
@@ -131,19 +142,6 @@ def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     gone = console.make("destroy", stage, "--confirm --reason 'the rehearsal is over' --pause 1")
     assert gone.returncode == 0, gone.stderr
     assert console.stacks().get("joinguard-rehearsal", "DELETE_COMPLETE") == "DELETE_COMPLETE"
-
-
-def test_a_dead_letter_makes_the_status_ask_for_a_person(console: Console) -> None:
-    stage = console.stage("ill")
-    assert console.deploy(stage, "--yes").returncode == 0
-    complete(console.aws, "joinguard-ill")
-    at = outputs(console.aws.client("cloudformation"), "joinguard-ill")
-    console.aws.client("sqs").send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="x")
-
-    status = console.run("status", "--stage", stage)
-
-    assert status.returncode == 1
-    assert "RUNBOOK.md#dead-letters" in status.stdout
 
 
 def test_where_no_operator_is_named_iam_says_who_takes_the_role(console: Console) -> None:
@@ -238,6 +236,7 @@ def test_without_credentials_one_line_says_what_to_do(console: Console) -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=HANGS_AFTER,
     )
 
     assert done.returncode == 1

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from handlers.aws.pseudonyms import KmsPseudonyms
 from infra.local.installation import STACK
+from infra.local.waiting import until
 
 if TYPE_CHECKING:
     from infra.local.events import Event
@@ -45,21 +46,20 @@ ALL: Final = {"enforced", "postponed", "dead", "compared", "replaced"}
 
 @pytest.fixture
 def role(pipeline: Pipeline) -> Iterator[str]:
-    """Return the role's name; leave the role, the queue and the function as they were."""
+    """Return the role's name; leave the role as it was, and nothing on the queue for a process that is short of it."""
     name = pipeline.resource("AttachPoliciesRole")
-    iam = pipeline.aws.client("iam")
+    iam = pipeline.client("iam")
     before = iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"]
     yield name
     iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(before))
-    pipeline.aws.client("sqs").purge_queue(QueueUrl=pipeline.at.queue_url)
-    start_afresh(pipeline)
+    pipeline.clear()
 
 
 def start_afresh(pipeline: Pipeline) -> None:
-    """Let the next event meet a new process of the function: new code ends the old one."""
-    [stack] = pipeline.aws.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+    """Let the next event meet a new process of the function, which remembers nothing: new code ends the old one."""
+    [stack] = pipeline.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
-    pipeline.aws.client("lambda").update_function_code(
+    pipeline.client("lambda").update_function_code(
         FunctionName=pipeline.resource("AttachPolicies"),
         S3Bucket=parameters["CodeBucket"],
         S3Key=parameters["CodeKey"],
@@ -73,36 +73,36 @@ def actions(document: dict[str, Any]) -> list[str]:
     return [action for action in found if not action.endswith("Batch")]
 
 
-def line_about(pipeline: Pipeline, text: str) -> dict[str, Any]:
+def line_about(pipeline: Pipeline, text: str, *, since: float) -> dict[str, Any]:
     """Wait for the line that the function writes about a record."""
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        for line in pipeline.log():
-            if text in line:
-                found: dict[str, Any] = json.loads(line)
-                return found
-        time.sleep(0.1)
-    message = f"no line about {text}"
-    raise AssertionError(message)
+    found: list[dict[str, Any]] = []
+
+    def is_written() -> bool:
+        found.extend(json.loads(line) for line in pipeline.log(since) if text in line)
+        return bool(found)
+
+    until(is_written, f"a line about {text} in the function's log")
+    return found[0]
 
 
 def what_works(pipeline: Pipeline) -> set[str]:
     """Try the ways that a record can go, and return those that go well."""
+    now = time.time()
     join, put_off = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
     broken = json.dumps(pipeline.invited("1"))
     occupied, spoilt = with_foreign_evidence(pipeline), with_a_row_that_cannot_be_read(pipeline)
     ids = [event["detail"]["eventID"] for event in (join, put_off, occupied, spoilt)]
     pipeline.watch.put(join)
-    enforced = line_about(pipeline, ids[0])
+    enforced = line_about(pipeline, ids[0], since=now)
     pipeline.relay.fail_next("ListPoliciesForTarget", (400, "FinalizingOrganizationException"))
     pipeline.watch.put(put_off)
-    postponed = line_about(pipeline, ids[1])
-    sent = pipeline.aws.client("sqs").send_message(QueueUrl=pipeline.at.queue_url, MessageBody=broken)
-    dead = line_about(pipeline, sent["MessageId"])
+    postponed = line_about(pipeline, ids[1], since=now)
+    sent = pipeline.client("sqs").send_message(QueueUrl=pipeline.at.queue_url, MessageBody=broken)
+    dead = line_about(pipeline, sent["MessageId"], since=now)
     pipeline.watch.put(occupied)
-    compared = line_about(pipeline, ids[2])
+    compared = line_about(pipeline, ids[2], since=now)
     pipeline.watch.put(spoilt)
-    replaced = line_about(pipeline, ids[3])
+    replaced = line_about(pipeline, ids[3], since=now)
     results = {
         "enforced": enforced["status"] == "ENFORCED",
         "postponed": "again_in_seconds" in postponed,
@@ -110,7 +110,7 @@ def what_works(pipeline: Pipeline) -> set[str]:
         "compared": "evidence_conflicts" in compared,
         "replaced": replaced["status"] == "ENFORCED" and "row_replaced" in replaced,
     }
-    pipeline.relay.forget_failures()
+    pipeline.relay.forget()
     return {name for name, well in results.items() if well}
 
 
@@ -134,7 +134,7 @@ def with_a_row_that_cannot_be_read(pipeline: Pipeline) -> Event:
 
 
 def test_the_role_allows_what_the_code_and_the_services_use_and_nothing_else(pipeline: Pipeline, role: str) -> None:
-    document = pipeline.aws.client("iam").get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
+    document = pipeline.client("iam").get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
 
     assert set(actions(document)) == BY_THE_CODE | BY_THE_SERVICES
 
@@ -146,7 +146,7 @@ def test_everything_works_with_all_of_them(pipeline: Pipeline, role: str) -> Non
 
 @pytest.mark.parametrize("action", sorted(BY_THE_CODE))
 def test_without_any_one_of_them_something_fails(pipeline: Pipeline, role: str, action: str) -> None:
-    iam = pipeline.aws.client("iam")
+    iam = pipeline.client("iam")
     document = iam.get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
     for statement in document["Statement"]:
         statement["Action"] = [each for each in actions({"Statement": [statement]}) if each != action]
@@ -163,7 +163,7 @@ class Worker:
     def __init__(self, pipeline: Pipeline, role: str) -> None:
         self.at = pipeline.at
         self.pipeline = pipeline
-        iam, sts = pipeline.aws.client("iam"), pipeline.aws.client("sts")
+        iam, sts = pipeline.client("iam"), pipeline.client("sts")
         found = iam.get_role(RoleName=role)["Role"]
         # Only Lambda may assume it; here we may, for as long as the test runs.
         trust = found["AssumeRolePolicyDocument"]
@@ -248,7 +248,7 @@ REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
 
 
 def another_key(worker: Worker) -> str:
-    made = worker.pipeline.aws.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+    made = worker.pipeline.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
     return str(made["KeyMetadata"]["KeyId"])
 
 

@@ -65,7 +65,7 @@ def test_evidence_is_locked_for_seven_years_and_names_no_account(pipeline: Pipel
     pipeline.handled(event)
     key = pipeline.outcome(event_id(event)).evidence_key
 
-    stored = pipeline.aws.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key, ChecksumMode="ENABLED")
+    stored = pipeline.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key, ChecksumMode="ENABLED")
 
     assert stored["ObjectLockMode"] == "GOVERNANCE"
     years = (stored["ObjectLockRetainUntilDate"] - stored["LastModified"]).days / 365.25
@@ -117,6 +117,21 @@ def test_a_broken_message_is_dead_at_once_byte_for_byte(pipeline: Pipeline) -> N
     assert pipeline.relay.counted() == {}
 
 
+def test_looking_at_dead_letters_leaves_them_as_they_are(pipeline: Pipeline) -> None:
+    """What a look takes in flight comes back later, in the middle of another test."""
+    for number in range(11):
+        pipeline.watch.put(f"{{broken {number}")
+    pipeline.watch.until_quiet()
+
+    looks = [sorted(letter["Body"] for letter in pipeline.watch.dead_letters()) for _ in range(2)]
+
+    assert looks[0] == looks[1]
+    assert len(looks[0]) == 11
+    url = pipeline.at.dead_letter_queue_url
+    asked = pipeline.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert asked["ApproximateNumberOfMessagesNotVisible"] == "0"
+
+
 def test_an_account_that_organizations_refuses_is_dead_with_the_reason_and_on_record(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
@@ -156,7 +171,7 @@ def test_passing_faults_are_ridden_out_inside_one_receive(pipeline: Pipeline) ->
 
 def test_the_worker_runs_under_the_templates_role_and_no_other(pipeline: Pipeline) -> None:
     """Taking one permission away must show; then give it back."""
-    iam = pipeline.aws.client("iam")
+    iam = pipeline.client("iam")
     role = pipeline.resource("AttachPoliciesRole")
     document = iam.get_role_policy(RoleName=role, PolicyName="attach-policies")["PolicyDocument"]
     less = document | {"Statement": [each for each in document["Statement"] if each["Sid"] != "AttachThesePolicies"]}
@@ -174,7 +189,7 @@ def test_the_worker_runs_under_the_templates_role_and_no_other(pipeline: Pipelin
 
 def test_the_rule_matches_joins_and_nothing_else(pipeline: Pipeline) -> None:
     """The stand-in, as AWS, takes no aws.* event from anybody else, so the pattern itself is asked."""
-    events = pipeline.aws.client("events")
+    events = pipeline.client("events")
     rule = pipeline.resource("MemberAccountInitialization").rpartition("/")[2]
     pattern = events.describe_rule(Name=rule)["EventPattern"]
     join = pipeline.invited("222222222222")

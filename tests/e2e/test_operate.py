@@ -7,25 +7,26 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from click.testing import CliRunner
 
+from handlers.operate.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.local.installation import STACK
+from infra.local.waiting import HANGS_AFTER, until
 from schemas.act import Act
 from schemas.outcome import OutcomeStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.e2e.conftest import Done, Pipeline
 
-    from tests.e2e.conftest import Pipeline
-
-Done = subprocess.CompletedProcess[str]
+#: However slow the machine is: see what becomes of what is put back.
+PATIENTLY: Final = ("--wait", "1h")
 #: The stand-in has one server, which knows at once what it has.
-COMMAND: Final = (sys.executable, "-m", "handlers.operate", "--stack", STACK, "--poll", "0")
+OPTIONS: Final = ("--stack", STACK, "--poll", "0")
 
 
 def credentials(pipeline: Pipeline) -> dict[str, str]:
@@ -41,21 +42,40 @@ def credentials(pipeline: Pipeline) -> dict[str, str]:
 
 
 def operate(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
-    return subprocess.run(  # noqa: S603 - our own command
-        [*COMMAND, *arguments],
+    """Run a command in this process; see `operate_in_a_process` for what takes one of its own to show."""
+    runner = CliRunner()
+    done = runner.invoke(
+        cli,
+        [*OPTIONS, *arguments],
+        env=credentials(pipeline) | environment,
+        prog_name="joinguard",
+        catch_exceptions=False,
+    )
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def started(pipeline: Pipeline, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "handlers.operate", *OPTIONS, *arguments],
         cwd=ROOT,
         env=os.environ | credentials(pipeline) | environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=60,
     )
+
+
+def operate_in_a_process(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
+    """Run a command as a shell does."""
+    with started(pipeline, *arguments, **environment) as process:
+        output, talk = process.communicate(timeout=HANGS_AFTER)
+    return subprocess.CompletedProcess(arguments, process.returncode, output, talk)
 
 
 def taking(pipeline: Pipeline, role: str) -> dict[str, str]:
     """Return the credentials of one of the template's operator roles."""
-    arn = pipeline.aws.client("iam").get_role(RoleName=pipeline.resource(role))["Role"]["Arn"]
-    taken = pipeline.aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
+    arn = pipeline.client("iam").get_role(RoleName=pipeline.resource(role))["Role"]["Arn"]
+    taken = pipeline.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
     return {
         "AWS_ACCESS_KEY_ID": taken["AccessKeyId"],
         "AWS_SECRET_ACCESS_KEY": taken["SecretAccessKey"],
@@ -70,15 +90,8 @@ def listed(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def acts(pipeline: Pipeline) -> list[Act]:
-    s3 = pipeline.aws.client("s3")
+    s3 = pipeline.client("s3")
     found = s3.list_objects_v2(Bucket=pipeline.at.evidence_bucket, Prefix="acts/").get("Contents", [])
     bodies = [s3.get_object(Bucket=pipeline.at.evidence_bucket, Key=each["Key"])["Body"].read() for each in found]
     return [Act.model_validate_json(body) for body in bodies]
@@ -111,7 +124,8 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     assert "Nothing was done" in dry.stderr
     assert pipeline.watch.dead() == 1
 
-    done = operate(pipeline, "redrive", "--code", "PolicyTypeNotEnabledException", "--confirm", "--reason", "enabled")
+    acting = ("--code", "PolicyTypeNotEnabledException", *PATIENTLY, "--confirm", "--reason", "enabled")
+    done = operate_in_a_process(pipeline, "redrive", *acting)
     assert done.returncode == 0, done.stderr
     assert "1 sent and deleted; 1 enforced" in done.stderr
 
@@ -127,7 +141,7 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
 def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -> None:
     _, event = fail(pipeline)
     pipeline.relay.fail_next("AttachPolicy", (400, "PolicyTypeNotEnabledException"))
-    early = operate(pipeline, "redrive", "--all", "--confirm", "--reason", "tried too early")
+    early = operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", "tried too early")
     assert early.returncode == 1
     assert "1 failed" in early.stderr
 
@@ -148,7 +162,7 @@ def test_every_act_is_on_record_before_and_after_and_names_nobody_in_clear(pipel
     account_id, event = fail(pipeline)
     before = len(acts(pipeline))
 
-    operate(pipeline, "redrive", "--all", "--confirm", "--reason", f"mended {account_id} for a@example.com")
+    operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", f"mended {account_id} for a@example.com")
 
     made = sorted(acts(pipeline), key=lambda act: act.recorded_at)[before:]
     assert [(act.action, act.phase, act.ended) for act in made] == [
@@ -180,7 +194,7 @@ def test_what_would_only_come_back_is_left_out_unless_forced(pipeline: Pipeline)
 def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline: Pipeline) -> None:
     """IAM's simulator; the stand-in's reads the role as it really is, for the first policy."""
     fail(pipeline, "AccessDeniedException")
-    iam, role = pipeline.aws.client("iam"), pipeline.resource("AttachPoliciesRole")
+    iam, role = pipeline.client("iam"), pipeline.resource("AttachPoliciesRole")
     before = iam.get_role_policy(RoleName=role, PolicyName="attach-policies")["PolicyDocument"]
     less = before | {"Statement": [each for each in before["Statement"] if each["Sid"] != "AttachThesePolicies"]}
     iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(less))
@@ -188,7 +202,7 @@ def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline:
         plan = operate(pipeline, "redrive")
     finally:
         iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(before))
-    restored = operate(pipeline, "redrive", PYTHONIOENCODING="ascii")
+    restored = operate_in_a_process(pipeline, "redrive", PYTHONIOENCODING="ascii")
 
     assert "0 letters are to be redriven" in plan.stdout
     assert "the worker's role may not attach" in plan.stdout
@@ -203,7 +217,7 @@ def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
     assert dropped.returncode == 0, dropped.stderr
     assert pipeline.watch.dead() == 0
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
-    kept = pipeline.aws.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key)
+    kept = pipeline.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key)
     days = (kept["ObjectLockRetainUntilDate"] - datetime.now(UTC)).days
     assert (kept["ObjectLockMode"], days) == ("GOVERNANCE", 89), "locked, and not for seven years"
 
@@ -211,7 +225,9 @@ def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
     assert restored.returncode == 0, restored.stderr
     [group] = listed(pipeline)
     assert group["reasons"][0]["code"] == "PolicyTypeNotEnabledException"
-    operate(pipeline, "redrive", "--event", event["detail"]["eventID"], "--confirm", "--reason", "after all")
+    operate(
+        pipeline, "redrive", "--event", event["detail"]["eventID"], *PATIENTLY, "--confirm", "--reason", "after all"
+    )
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
 
@@ -228,7 +244,14 @@ def test_a_broken_body_is_edited_checked_and_sent(pipeline: Pipeline) -> None:
     assert "is not JSON" in unchanged.stderr
 
     mended = operate(
-        pipeline, "edit", message_id, "--confirm", "--reason", "cut off", EDITOR='sh -c \'printf "}}" >> "$0"\''
+        pipeline,
+        "edit",
+        message_id,
+        *PATIENTLY,
+        "--confirm",
+        "--reason",
+        "cut off",
+        EDITOR='sh -c \'printf "}}" >> "$0"\'',
     )
     assert mended.returncode == 0, mended.stderr
     assert "enforced" in mended.stderr
@@ -283,11 +306,13 @@ def test_whatever_is_wrong_gets_one_clear_line(
 
 
 def test_a_stack_of_somebody_else_is_told_apart(pipeline: Pipeline) -> None:
-    cloudformation = pipeline.aws.client("cloudformation")
+    cloudformation = pipeline.client("cloudformation")
     template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}
     cloudformation.create_stack(StackName="another", TemplateBody=json.dumps(template))
-
-    done = operate(pipeline, "--stack", "another", "list")
+    try:
+        done = operate(pipeline, "--stack", "another", "list")
+    finally:
+        cloudformation.delete_stack(StackName="another")
 
     assert done.returncode == 1
     assert "is no installation of Joinguard" in done.stderr
@@ -299,21 +324,15 @@ def test_an_interrupt_a_polite_end_and_a_lost_terminal_give_everything_back(
 ) -> None:
     for _ in range(4):
         fail(pipeline)
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [*COMMAND, "redrive", "--all", "--rate", "0.2", "--breaker", "50", "--confirm", "--reason", "x"],
-        cwd=ROOT,
-        env=os.environ | credentials(pipeline),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_until(lambda: pipeline.watch.dead() == 3)
-    process.send_signal(how)
-    told, _ = process.communicate(timeout=20)
+    acting = ("--rate", "0.01", "--breaker", "50", "--confirm", "--reason", "x")
+    with started(pipeline, "redrive", "--all", *acting) as process:
+        until(lambda: pipeline.watch.dead() == 3, "the first of four letters to be redriven")
+        process.send_signal(how)
+        output, told = process.communicate(timeout=HANGS_AFTER)
 
-    assert process.returncode == 1, told
+    assert process.returncode == 1, output + told
     assert "interrupted: 1 sent" in told
-    sqs = pipeline.aws.client("sqs")
+    sqs = pipeline.client("sqs")
     asked = sqs.get_queue_attributes(QueueUrl=pipeline.at.dead_letter_queue_url, AttributeNames=["All"])["Attributes"]
     assert (asked["ApproximateNumberOfMessages"], asked["ApproximateNumberOfMessagesNotVisible"]) == ("3", "0")
     assert max(acts(pipeline), key=lambda act: act.recorded_at).ended == "interrupted"
@@ -361,13 +380,13 @@ def test_who_acts_can_do_all_of_it(pipeline: Pipeline) -> None:
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "x", **role)
     assert restored.returncode == 0, restored.stderr
-    done = operate(pipeline, "redrive", "--all", "--confirm", "--reason", "x", **role)
+    done = operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", "x", **role)
     assert done.returncode == 0, done.stderr
     assert "1 enforced" in done.stderr
     assert operate(pipeline, "enforce", account_id, "--confirm", "--reason", "x", **role).returncode == 0
     pipeline.handled(json.dumps(pipeline.invited(account_id))[:-2])
     [group] = listed(pipeline)
     mended = {"EDITOR": 'sh -c \'printf "}}" >> "$0"\''}
-    edited = operate(pipeline, "edit", group["ids"][0], "--confirm", "--reason", "x", **role, **mended)
+    edited = operate(pipeline, "edit", group["ids"][0], *PATIENTLY, "--confirm", "--reason", "x", **role, **mended)
     assert edited.returncode == 0, edited.stderr
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from click.testing import CliRunner
 
+from handlers.operate.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.local.events import handshake_accepted
 from infra.local.installation import STACK, build_local, install
 from infra.local.standin import running
+from infra.local.waiting import HANGS_AFTER
+from infra.local.watch import Watch
 from schemas.act import Act
 from tests.chaos import Break, Chaos, wreaking
 
@@ -27,30 +31,48 @@ if TYPE_CHECKING:
 
     from infra.local.installation import Installation
     from infra.local.standin import StandIn
+    from tests.e2e.conftest import Done
 
 LETTERS: Final = 12
-ACTING: Final = ("--confirm", "--reason", "x")
+#: The stand-in has one server, which knows at once what it has; nobody takes the joins, so nothing is waited for.
+REDRIVE: Final = (
+    *("--stack", STACK, "--poll", "0", "redrive", "--all", "--rate", "0", "--breaker", "1000", "--wait", "0s"),
+    *("--confirm", "--reason", "x"),
+)
 
 
-@dataclass
+@dataclass(repr=False)
 class Fire:
     """The tool before a chaotic AWS; nobody takes the joins off their queue."""
 
     aws: StandIn
     at: Installation
     chaos: Chaos
+    #: Of the letters that SQS has handed out since they were put there; the answer may have been lost.
+    receipts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sqs = self.aws.client("sqs")
+        self.watch = Watch(self.aws, self.at)
+        self.chaos.hear = self._hear
+
+    def _hear(self, name: str, asked: bytes, answered: bytes) -> None:
+        if name == "SQS.ReceiveMessage":
+            assert json.loads(asked)["VisibilityTimeout"] == 900
+            self.receipts += [each["ReceiptHandle"] for each in json.loads(answered).get("Messages", [])]
 
     def fill(self) -> Counter[str]:
         """Begin afresh; return the bodies of the dead letters, each as often as it is there."""
-        sqs = self.aws.client("sqs")
-        for url in (self.at.queue_url, self.at.dead_letter_queue_url):
-            sqs.purge_queue(QueueUrl=url)
+        self.watch.clear()
+        self.receipts.clear()
         event = handshake_accepted(self.at.account_ids[0], self.at.organization_id, self.at.management_account_id)
         odd = [event | {"odd": "\u2603", "n": number} for number in range(LETTERS)]
         bodies = [f"{json.dumps(each, ensure_ascii=False)}\t" for each in odd]
         attributes: Any = {"ERROR_CODE": {"DataType": "String", "StringValue": "INVALID_EVENT"}}
         for body in bodies:
-            sqs.send_message(QueueUrl=self.at.dead_letter_queue_url, MessageBody=body, MessageAttributes=attributes)
+            self.sqs.send_message(
+                QueueUrl=self.at.dead_letter_queue_url, MessageBody=body, MessageAttributes=attributes
+            )
         return Counter(bodies)
 
     def break_at(self, operation: str, *breaks: Break | None) -> None:
@@ -59,67 +81,63 @@ class Fire:
         self.chaos.calls.clear()
         self.chaos.plan = lambda _number, name: told.pop(0) if name == operation and told else None
 
-    def redrive(self) -> subprocess.CompletedProcess[str]:
-        arguments = ["redrive", "--all", "--rate", "0", "--breaker", "1000", "--wait", "0s", *ACTING]
-        told = {
-            "AWS_ENDPOINT_URL": self.chaos.endpoint,
-            "AWS_ACCESS_KEY_ID": self.aws.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": self.aws.secret_access_key,
-            "AWS_DEFAULT_REGION": self.aws.region,
-            "AWS_CONFIG_FILE": "/dev/null",
-        }
+    def redrive(self) -> Done:
+        """Redrive everything in this process."""
+        done = CliRunner().invoke(cli, REDRIVE, env=self._credentials(), prog_name="joinguard", catch_exceptions=False)
+        return subprocess.CompletedProcess(REDRIVE, done.exit_code, done.stdout, done.stderr)
+
+    def started(self) -> subprocess.Popen[str]:
+        """Start redriving everything in a process of its own, which can be killed."""
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "handlers.operate", "--stack", STACK, "--poll", "0", *arguments],
+            [sys.executable, "-m", "handlers.operate", *REDRIVE],
             cwd=ROOT,
-            env=os.environ | told,
+            env=os.environ | self._credentials(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         self.chaos.kill = process.kill
-        try:
-            output, talk = process.communicate(timeout=30)
-        finally:
-            process.kill()
-        return subprocess.CompletedProcess(arguments, process.returncode, output, talk)
+        return process
+
+    def _credentials(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.chaos.endpoint,
+            "AWS_ACCESS_KEY_ID": self.aws.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.aws.secret_access_key,
+            "AWS_DEFAULT_REGION": self.aws.region,
+        }
 
     def joins(self) -> Counter[str]:
         """Take everything off the joins queue; return the bodies."""
-        sqs, found = self.aws.client("sqs"), Counter[str]()
-        while messages := sqs.receive_message(
+        found = Counter[str]()
+        while messages := self.sqs.receive_message(
             QueueUrl=self.at.queue_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
         ).get("Messages"):
             for message in messages:
                 found[message["Body"]] += 1
                 assert message["MessageAttributes"]["REDRIVES"]["StringValue"] == "1"
+                self.sqs.delete_message(QueueUrl=self.at.queue_url, ReceiptHandle=message["ReceiptHandle"])
         return found
 
     def lying(self, which: str = "") -> int:
-        asked = self.aws.client("sqs").get_queue_attributes(
-            QueueUrl=self.at.dead_letter_queue_url, AttributeNames=["All"]
-        )["Attributes"]
-        return int(asked[f"ApproximateNumberOfMessages{which}"])
+        asked = self.sqs.get_queue_attributes(QueueUrl=self.at.dead_letter_queue_url, AttributeNames=["All"])
+        return int(asked["Attributes"][f"ApproximateNumberOfMessages{which}"])
 
-    def until_given_back(self) -> None:
-        deadline = time.monotonic() + 20
-        while self.lying("NotVisible"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    def let_time_pass(self) -> None:
+        """Let the time in flight of whatever was received be over."""
+        for receipt in self.receipts:
+            # A letter that is gone, or was received again since, has no such receipt.
+            with suppress(self.sqs.exceptions.ReceiptHandleIsInvalid):
+                self.sqs.change_message_visibility(
+                    QueueUrl=self.at.dead_letter_queue_url, ReceiptHandle=receipt, VisibilityTimeout=0
+                )
+        assert self.lying("NotVisible") == 0
 
     def acts(self) -> list[Act]:
         s3 = self.aws.client("s3")
         found = s3.list_objects_v2(Bucket=self.at.evidence_bucket, Prefix="acts/").get("Contents", [])
         bodies = [s3.get_object(Bucket=self.at.evidence_bucket, Key=each["Key"])["Body"].read() for each in found]
         return sorted((Act.model_validate_json(body) for body in bodies), key=lambda act: act.recorded_at)
-
-
-def soon_given_back(name: str, body: bytes) -> bytes:
-    """Let a letter's time in hand be two seconds and not a quarter of an hour."""
-    if name != "SQS.ReceiveMessage":
-        return body
-    asked = json.loads(body)
-    assert asked["VisibilityTimeout"] == 900
-    return json.dumps(asked | {"VisibilityTimeout": 2}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +147,6 @@ def fire() -> Iterator[Fire]:
         functions = aws.client("lambda")
         [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-        chaos.rewrite = soon_given_back
         yield Fire(aws, at, chaos)
 
 
@@ -166,11 +183,12 @@ def test_a_process_that_is_killed_loses_nothing_and_again_finishes_it(
     bodies = fire.fill()
     fire.break_at(operation, *[None] * (number - 1), what)
 
-    killed = fire.redrive()
-    assert killed.returncode == -9
+    with fire.started() as killed:
+        _, told = killed.communicate(timeout=HANGS_AFTER)
+    assert killed.returncode == -signal.SIGKILL, told
     sent = fire.joins()
     lying = fire.lying() + fire.lying("NotVisible")
-    fire.until_given_back()
+    fire.let_time_pass()
     fire.break_at("none")
     again = fire.redrive()
 
@@ -220,7 +238,7 @@ def test_letters_whose_answer_was_lost_are_told_and_come_again(fire: Fire) -> No
     fire.break_at("SQS.ReceiveMessage", Break.CUT_AFTER)
 
     first = fire.redrive()
-    fire.until_given_back()
+    fire.let_time_pass()
     second = fire.redrive()
 
     assert "10 more in other hands" in first.stderr
@@ -233,12 +251,12 @@ def test_two_operators_at_once_send_each_letter_once(fire: Fire) -> None:
     bodies = fire.fill()
     fire.break_at("none")
 
-    with ThreadPoolExecutor(2) as both:
-        first, second = both.map(lambda _: fire.redrive(), range(2))
+    with fire.started() as first, fire.started() as second:
+        talks = [process.communicate(timeout=HANGS_AFTER)[1] for process in (first, second)]
 
     assert fire.joins() == bodies
     assert fire.lying() == fire.lying("NotVisible") == 0
-    sent = [int(found) for done in (first, second) for found in re.findall(r"([0-9]+) sent and deleted", done.stderr)]
+    sent = [int(found) for talk in talks for found in re.findall(r"([0-9]+) sent and deleted", talk)]
     assert sum(sent) == LETTERS
 
 

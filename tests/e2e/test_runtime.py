@@ -9,16 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 import zipfile
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 
 import pytest
 
 from infra.deploy.build import ROOT
 from infra.local.installation import build_local
+from infra.local.waiting import until
 from schemas.outcome import OutcomeStatus
+from tests.organizations import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +33,18 @@ MACHINE = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's emulator is a binary for Linux")
 
 
-def free_port() -> int:
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free, each another one."""
+    with ExitStack() as probes:
+        opened = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in opened:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in opened]
+
+
+def listens(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -45,9 +53,7 @@ def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
     zipfile.ZipFile(build_local()).extractall(tmp_path)
     emulator = RUNTIME / "rie" / "samcli" / "local" / "rapid" / f"aws-lambda-rie-{MACHINE}"
     emulator.chmod(0o755)
-    configured = pipeline.aws.client("lambda").get_function_configuration(
-        FunctionName=pipeline.resource("AttachPolicies")
-    )
+    configured = pipeline.client("lambda").get_function_configuration(FunctionName=pipeline.resource("AttachPolicies"))
     environment = configured["Environment"]["Variables"] | {
         "PATH": os.environ["PATH"],
         "AWS_ENDPOINT_URL": pipeline.aws.endpoint,
@@ -60,7 +66,7 @@ def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
         # The real runtime adds the function's folder to the path itself.
         "PYTHONPATH": str(tmp_path),
     }
-    port, runtime_port = free_port(), free_port()
+    port, runtime_port = free_ports(2)
     addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
     addresses += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
     with subprocess.Popen(  # noqa: S603 - our own command
@@ -75,7 +81,8 @@ def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        yield f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+        until(lambda: process.poll() is not None or listens(port), "the emulator to listen")
+        yield f"http://127.0.0.1:{port}"
         process.terminate()
 
 
@@ -92,17 +99,11 @@ def invoke(url: str, *bodies: object) -> dict[str, Any]:
         }
         for number, body in enumerate(bodies)
     ]
-    request = urllib.request.Request(url, data=json.dumps({"Records": records}).encode(), method="POST")  # noqa: S310 - loopback
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
-                found: dict[str, Any] = json.loads(answer.read())
-                return found
-        except (URLError, ConnectionError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    body = json.dumps({"Records": records}).encode()
+    status, answer, _ = passed_on(url, "POST", "/2015-03-31/functions/function/invocations", body, {})
+    assert status == 200, answer
+    found: dict[str, Any] = json.loads(answer)
+    return found
 
 
 def test_a_batch_runs_in_the_zip_alone(pipeline: Pipeline, function: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
+from threading import RLock
 from typing import Any
 
 import boto3
@@ -20,6 +21,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber
 
 from infra.deploy.build import ROOT
 from infra.deploy.template import load
@@ -30,6 +32,20 @@ URL = "https://service"
 
 #: What a hook on `before-send` does instead of sending.
 Hook = Callable[..., AWSResponse | None]
+
+
+def _one_by_one(answer: Callable[..., Any]) -> Callable[..., Any]:
+    one_at_a_time = RLock()
+
+    def answer_alone(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - moto's own
+        with one_at_a_time:
+            return answer(*args, **kwargs)
+
+    return answer_alone
+
+
+# moto's state is not made for threads: two receives at once fail now and then, one changing what the other walks over.
+BotocoreStubber.process_request = _one_by_one(BotocoreStubber.process_request)  # type: ignore[method-assign]
 
 
 @pytest.fixture

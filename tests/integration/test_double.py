@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from threading import Thread
 from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from handlers.aws.faults import FAILURES
 from handlers.aws.organizations import OrganizationsDirectory
@@ -125,26 +123,22 @@ def test_real_boto3_pages_through_it() -> None:
 
 
 def test_writes_that_overlap_conflict() -> None:
-    made = Organizations(Rules(write_seconds=0.5))
-    made.policies.add(POLICY)
-    made.join(ACCOUNT, "333333333333")
+    """The second comes while the first is being made, whatever the machine's clock says."""
     said: list[str] = []
 
-    def write(account_id: str) -> None:
-        try:
-            real(endpoint).attach_policy(PolicyId=POLICY, TargetId=account_id)
-            said.append("ok")
-        except ClientError as error:
-            said.append(error.response["Error"]["Code"])
+    class Meanwhile(StandingClock):
+        def wait(self, seconds: float) -> None:
+            if not said:
+                said.append("")
+                said.append(attach(made, account_id="333333333333"))
+            super().wait(seconds)
 
-    with serving(made) as endpoint:
-        at_once = [Thread(target=write, args=(account_id,)) for account_id in (ACCOUNT, "333333333333")]
-        for thread in at_once:
-            thread.start()
-        for thread in at_once:
-            thread.join()
+    made = Organizations(Rules(), Meanwhile(), {POLICY})
+    made.join(ACCOUNT, "333333333333")
 
-    assert sorted(said) == ["ConcurrentModificationException", "ok"]
+    assert attach(made) == "ok"
+    assert said[1:] == ["ConcurrentModificationException"]
+    assert attach(made, account_id="333333333333") == "ok", "later"
 
 
 @pytest.mark.parametrize("fault", Fault)

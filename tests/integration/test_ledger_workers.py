@@ -9,7 +9,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from moto import mock_aws
 
 from handlers.aws.ledger import DynamoLedger
 from handlers.aws.rows import outcome
@@ -18,7 +17,7 @@ from handlers.core.ports import Attempt, Settlement
 from schemas.events import Join
 from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
 from tests.fakes import ACCOUNT, NOON, POLICIES
-from tests.integration.conftest import TABLE, client, make_outcomes
+from tests.integration.conftest import TABLE, client
 
 JOIN = Join(
     event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
@@ -50,17 +49,13 @@ SETTLEMENTS = st.builds(
 class Workers(RuleBasedStateMachine):
     """What the row must be after each step is told by `row`, a plain Outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: Any, ledger: DynamoLedger) -> None:  # noqa: ANN401 - boto3's own type
         super().__init__()
-        self.mock = mock_aws()
-        self.mock.start()
-        self.table = make_outcomes()
-        self.ledger = DynamoLedger(client("dynamodb"), TABLE)
+        self.table, self.ledger = table, ledger
+        # Left by the workers before.
+        table.delete_item(Key={"account_id": JOIN.account_id, "event_id": JOIN.event_id})
         self.now = NOON
         self.row: Outcome | None = None
-
-    def teardown(self) -> None:
-        self.mock.stop()
 
     @property
     def known(self) -> Outcome:
@@ -162,6 +157,10 @@ class Workers(RuleBasedStateMachine):
             assert items[0].get("failing") == (None if self.row.status in FINAL else self.row.status.value)
 
 
-@pytest.mark.usefixtures("credentials")
-def test_no_order_of_workers_breaks_a_promise() -> None:
-    run_state_machine_as_test(Workers, settings=settings(max_examples=30, stateful_step_count=25, deadline=None))
+def test_no_order_of_workers_breaks_a_promise(table: Any) -> None:  # noqa: ANN401 - boto3's own type
+    ledger = DynamoLedger(client("dynamodb"), TABLE)
+
+    run_state_machine_as_test(
+        lambda: Workers(table, ledger),  # type: ignore[arg-type]  # whatever makes a machine
+        settings=settings(max_examples=30, stateful_step_count=25),
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.aws.pace import DynamoPace
@@ -43,7 +43,7 @@ def test_workers_that_come_together_get_turns_an_interval_apart(dynamodb: Any) -
     assert turns == [NOON + number * HALF for number in range(12)]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 3000), min_size=2, max_size=12))
 def test_no_two_turns_are_closer_than_an_interval(dynamodb: Any, pauses: list[int]) -> None:  # noqa: ANN401 - boto3's own type
     dynamodb.delete_item(TableName="pace", Key={"name": {"S": "AttachPolicy"}})

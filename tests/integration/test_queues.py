@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from handlers.aws.queues import SqsDeadLetters, SqsInbox
@@ -162,7 +162,7 @@ def test_attributes_of_ours_that_somebody_made_binary_cost_no_letter(queue: str)
 ANY_TEXT = st.text(st.characters(categories=None) | st.sampled_from("0123456789-:T+Z@"), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @example("\ufffe", "\x00\ud800\uffff" + "m" * 5000, "x", "x")
 @example("C" * 5000, "", "0001-01-01T00:00:00+00:00", "999999999")
 @given(code=ANY_TEXT, why=st.text(st.characters(categories=None)), seen=ANY_TEXT, count=ANY_TEXT)

@@ -83,7 +83,7 @@ def test_a_death_anywhere_is_repaired_by_the_next_delivery(call: int, when: str)
 deaths = st.lists(st.tuples(st.integers(1, CALLS + 4), st.sampled_from(["before", "after"])), max_size=4)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(deaths)
 def test_any_row_of_deaths_is_repaired(deaths: list[tuple[int, str]]) -> None:
     world = World()
@@ -102,7 +102,7 @@ FAULTS: dict[str, Callable[[], RetryableError | None]] = {
 faults = st.lists(st.sampled_from(sorted(FAULTS)), max_size=6)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(faults, faults, deaths, st.integers(20, 60))
 def test_attachments_of_unclear_effect_are_claimed_exactly_once(
     faults: list[str], reads: list[str], deaths: list[tuple[int, str]], seconds: int

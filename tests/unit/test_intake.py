@@ -311,13 +311,13 @@ def understood(body: str | bytes) -> Join | NoJoin | None:
     return None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary() | st.text(st.characters(codec=None)))
 def test_no_bytes_and_no_text_raise_anything_else(body: str | bytes) -> None:
     understood(body)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(json_values)
 def test_no_json_raises_anything_else(value: object) -> None:
     understood(json.dumps(value))
@@ -352,7 +352,7 @@ def test_no_record_has_that_many_values() -> None:
         read(announced(serviceEventDetails={"accountId": ACCOUNT} | {f"key{n}": n for n in range(20_000)}))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.sampled_from(list(GOOD.values())), st.data())
 def test_no_change_to_a_good_event_raises_anything_else(event: Event, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in paths(event) if path]))
@@ -369,7 +369,7 @@ FREE = [
 ]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.sampled_from(FREE), json_values, st.sampled_from(["changed", "without", "twice"]))
 def test_what_decides_nothing_may_be_anything(place: tuple[Event, Path], value: object, how: str) -> None:
     event, path = place
@@ -385,7 +385,7 @@ def test_what_decides_nothing_may_be_anything(place: tuple[Event, Path], value: 
     assert (found.account_id, found.source) == (ACCOUNT, "aws.organizations")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(list(GOOD.values())), st.data())
 def test_an_error_says_nothing_of_what_the_message_says(event: Event, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in paths(event) if path]))

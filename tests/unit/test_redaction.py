@@ -91,7 +91,7 @@ def spelled(draw: st.DrawFn) -> tuple[str, str]:
     return account_id, text
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 @given(
     spelled(), st.text(st.characters(exclude_categories=["Nd", "Nl", "No"])), st.text("abcXYZ_- .,:;'\"()[]{}<>/é中\n")
 )
@@ -106,7 +106,7 @@ def test_no_account_id_survives_in_whatever_spelling(spelling: tuple[str, str], 
     assert holds_account_id(text)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(spelled(), st.integers(3900, 4000), st.sampled_from(["x", " ", "\u00e9", LONG_ARN, LONG_ARN.replace(" ", "_")]))
 def test_no_cut_leaves_a_part_of_an_account_id(spelling: tuple[str, str], length: int, filler: str) -> None:
     account_id, written = spelling

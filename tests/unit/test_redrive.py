@@ -55,7 +55,7 @@ def back_home(desk: Desk, wanted: Filter, *, force: bool) -> set[str]:
     return chosen
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(letters_, filters, st.booleans(), st.none() | st.integers(1, 14), st.sets(st.integers(1, 14), max_size=3))
 def test_what_is_meant_goes_back_once_or_is_still_there_and_the_rest_is_untouched(
     letters: list[DeadLetter],
@@ -113,7 +113,7 @@ def assert_kept(chosen: dict[str, DeadLetter], letters: list[DeadLetter], desk: 
         assert (each.body, each.attributes) == (was.body, dict(was.attributes) | counted)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(letters_, st.integers(1, 14))
 def test_what_was_interrupted_is_finished_by_doing_it_again(letters: list[DeadLetter], dies_at: int) -> None:
     desk, steps = Desk(list(letters)), 0

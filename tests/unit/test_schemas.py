@@ -40,7 +40,7 @@ def test_join_events_fit_their_schema() -> None:
         jsonschema.validate(event, SCHEMAS["organizations-event"])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from([invited(), created(), announced()]), st.data())
 def test_whatever_event_is_read_fits_the_schema(event: Event, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in paths(event) if path and path != ("detail",)]))
