@@ -83,8 +83,8 @@ class DynamoLedger:
             return self._update(
                 event,
                 "SET #status = if_not_exists(#status, :retrying), failing = if_not_exists(failing, :retrying), "
-                "attempts = if_not_exists(attempts, :zero) + :one, intents = if_not_exists(intents, :empty), "
-                "announced = if_not_exists(announced, :empty), event_time = if_not_exists(event_time, :time), "
+                "attempts = if_not_exists(attempts, :zero) + :one, intents = if_not_exists(intents, :no_intents), "
+                "announced = if_not_exists(announced, :no_evidence), event_time = if_not_exists(event_time, :time), "
                 "received_at = if_not_exists(received_at, :now), updated_at = :now, lease_until = :lease, "
                 "event_name = :name, #source = :source",
                 f"({not_final}) AND ({not_leased})",
@@ -93,7 +93,8 @@ class DynamoLedger:
                     ":failed": OutcomeStatus.FAILED.value,
                     ":zero": 0,
                     ":one": 1,
-                    ":empty": {},
+                    ":no_intents": {},
+                    ":no_evidence": {},
                     ":now": stamp(now),
                     ":horizon": stamp(now + LONGEST_LEASE),
                     ":lease": stamp(lease_until),
