@@ -162,5 +162,5 @@ def test_no_order_of_workers_breaks_a_promise(table: Any) -> None:  # noqa: ANN4
 
     run_state_machine_as_test(
         lambda: Workers(table, ledger),  # type: ignore[arg-type]  # whatever makes a machine
-        settings=settings(max_examples=30, stateful_step_count=25),
+        settings=settings(max_examples=20, stateful_step_count=25),
     )

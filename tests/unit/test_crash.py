@@ -102,7 +102,7 @@ FAULTS: dict[str, Callable[[], RetryableError | None]] = {
 faults = st.lists(st.sampled_from(sorted(FAULTS)), max_size=6)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(faults, faults, deaths, st.integers(20, 60))
 def test_attachments_of_unclear_effect_are_claimed_exactly_once(
     faults: list[str], reads: list[str], deaths: list[tuple[int, str]], seconds: int

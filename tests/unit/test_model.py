@@ -155,7 +155,7 @@ class Scenario:
 
     def run(self) -> None:
         """Let things happen, then let everything come to its end."""
-        for _ in range(self.rng.randint(10, 60)):
+        for _ in range(self.rng.randint(8, 36)):
             self.happens()
         for worker in self.workers:
             self.finish(worker)
@@ -164,7 +164,7 @@ class Scenario:
             self.world.directory.attached.setdefault(account_id, ["p-FullAWSAccess"])
         # Who left and came back is told of by an event of its own.
         self.events |= {"back": joined(event_id="event-3"), "other back": joined(OTHER, event_id="event-4")}
-        for name in self.events:
+        for name in [*self.receives, "back", "other back"]:
             self.until_decided(name)
 
     def happens(self) -> None:

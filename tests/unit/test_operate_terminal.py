@@ -124,7 +124,7 @@ def run(at: Office, *arguments: str, color: bool = False) -> str:
 
 @pytest.mark.parametrize("machine", [(), ("--json",)], ids=["people", "machines"])
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @example("".join(NASTY))
 @given(FOREIGN)
 def test_no_command_writes_what_a_terminal_obeys(

@@ -84,7 +84,7 @@ def test_attributes_that_have_room_stand_as_they_came() -> None:
     assert set(with_reason(message(attributes=five), WHY)) == {*ORDER, *five}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(attributes(), st.integers(1, 4))
 @example({name: attribute("String", "x") for name in (*ORDER, "CARRIED", "a", "b", "c", "d")}, 4)
 @example(
