@@ -48,6 +48,10 @@ settings.register_profile("others", settings.get_profile("same"), derandomize=Fa
 settings.load_profile("same")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--scenarios", type=int, default=2_000, help="How many histories of the protocol's model are run.")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure() -> None:
     """Leave the user's environment behind; late enough for pytest's own settings, before any worker is started."""

@@ -49,7 +49,11 @@ class Watch:
         row = self.outcome(event_id)
         if row is None:
             return []
-        folder = f"evidence/{row.event_time:%Y/%m/%d}/{event_id}/"
+        # Not by the event's id: where that holds twelve digits, the key holds a digest of it.
+        at = (
+            row.evidence_key.rsplit("/", 2)[0] if row.evidence_key else f"evidence/{row.event_time:%Y/%m/%d}/{event_id}"
+        )
+        folder = f"{at}/"
         listed = self._s3.list_objects_v2(Bucket=self._at.evidence_bucket, Prefix=folder).get("Contents", [])
         found = [Evidence.model_validate_json(self._read(each["Key"])) for each in listed]
         return sorted(found, key=lambda each: each.attempt)

@@ -11,6 +11,7 @@ import os
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 POLICIES: Final = ("p-aaaaaaaa", "p-bbbbbbbb")
 #: Longer than any lease.
 LATER: Final = 200
+#: The calls of a join that attaches two policies, each with a turn from the pace's row.
+SHORTEST: Final = 11
 
 
 @dataclass(repr=False)
@@ -171,15 +174,29 @@ def test_the_path_is_the_one_that_is_broken_here(calm: Fire) -> None:
     assert path[-2:] == ["S3.PUT", "DynamoDB.UpdateItem"]
 
 
+def each_call_broken(fire: Fire, what: Break) -> Iterator[tuple[str, dict[str, Any], int, str]]:
+    """Deliver a new join for each call of its path, with that call broken; yield it, how it ended, and the call.
+
+    How many calls there are depends on how long ago the last turn was taken: one or two to the pace's row.
+    """
+    for number in count(1):
+        account_id, event = fire.join()
+        fire.clock += LATER
+        fire.break_((number, what))
+        ended = fire.deliver(event)
+        calls = list(fire.chaos.calls)
+        fire.heal()
+        if len(calls) < number:
+            assert number > SHORTEST
+            return
+        yield account_id, event, ended, calls[number - 1]
+
+
 @pytest.mark.parametrize("what", [Break.KILL_BEFORE, Break.KILL_AFTER])
 def test_a_kill_around_any_call_is_repaired_by_the_next_delivery(calm: Fire, what: Break) -> None:
     """Exhaustively: before and after every call of the path."""
-    for number in range(1, len(path_of_a_join(calm)) + 1):
-        account_id, event = calm.join()
-        calm.clock += LATER
-        calm.break_((number, what))
-        assert calm.deliver(event) < 0, f"not killed at call {number}"
-        calm.heal()
+    for account_id, event, ended, call in each_call_broken(calm, what):
+        assert ended < 0, f"not killed at {call}"
 
         calm.until_done(event)
 
@@ -192,13 +209,7 @@ FAULTS: Final = [what for what in Break if what not in {Break.KILL_BEFORE, Break
 
 @pytest.mark.parametrize("what", FAULTS)
 def test_any_call_that_fails_once_costs_nothing(calm: Fire, what: Break) -> None:
-    for number in range(1, len(path_of_a_join(calm)) + 1):
-        account_id, event = calm.join()
-        calm.clock += LATER
-        calm.break_((number, what))
-        calm.deliver(event)
-        broken = calm.chaos.calls[number - 1]
-        calm.heal()
+    for account_id, event, _, broken in each_call_broken(calm, what):
         refused = what is Break.DENIED and broken.startswith("Organizations")
         # What Organizations denies is for an operator: it is dead, with its reason, and is redriven.
         letters = calm.watch.dead_letters()

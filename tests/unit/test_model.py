@@ -1,4 +1,4 @@
-"""The protocol under all that can befall it, ten thousand times.
+"""The protocol under all that can befall it: 2,000 histories, in CI 10,000 (--scenarios).
 
 Two workers with clocks of their own handle events of two accounts, call by call, in any order. Calls fail before and
 after their effect, workers are killed, leases run out, settings change, accounts leave and come back, others attach
@@ -28,7 +28,6 @@ from tests.fakes import ACCOUNT, FakeClock, Steps, World, joined, message
 
 T = TypeVar("T")
 
-SCENARIOS: Final = 10_000
 BLOCKS: Final = 20
 OTHER: Final = "333333333333"
 POLICIES: Final = ("p-aaaaaaaa", "p-bbbbbbbb", "p-cccccccc")
@@ -329,8 +328,8 @@ class Scenario:
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_whatever_happens_the_records_tell_it(block: int) -> None:
-    size = SCENARIOS // BLOCKS
+def test_whatever_happens_the_records_tell_it(block: int, pytestconfig: pytest.Config) -> None:
+    size = pytestconfig.getoption("--scenarios") // BLOCKS
     for seed in range(block * size, (block + 1) * size):
         scenario = Scenario(seed)
         scenario.run()
