@@ -1,0 +1,66 @@
+"""Messages made to cost time, between healthy joins: each ends as a dead letter, and no join needs a second receive."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from schemas.outcome import OutcomeStatus
+
+if TYPE_CHECKING:
+    from infra.local.events import Event
+    from tests.e2e.conftest import Pipeline
+
+LARGE: Final = 180_000
+
+
+def announced(**details: Any) -> str:  # noqa: ANN401 - parts of an event
+    """Return an announcement whose layout nobody knows, so that all of it is looked at."""
+    detail = {
+        "eventSource": "organizations.amazonaws.com",
+        "eventName": "AccountJoinedOrganization",
+        "eventID": "hostile-1",
+        "serviceEventDetails": details,
+    }
+    return json.dumps({"source": "aws.organizations", "detail": detail})
+
+
+def nested(levels: int, width: int) -> dict[str, Any]:
+    """Return objects in each other, the innermost with many values."""
+    inner: dict[str, Any] = {f"accountId{number}": "x" for number in range(width)}
+    for _ in range(levels):
+        inner = {"management-account-name": inner}
+    return inner
+
+
+HOSTILE: Final = {
+    "a word that might become an address": json.dumps({"source": "a" * LARGE}),
+    "many at signs": json.dumps({"source": "a@" * (LARGE // 2)}),
+    "digits without end": "1" * LARGE,
+    "brackets without end": "[" * LARGE,
+    "a string without end": '"' + "\\" * LARGE,
+    "many values deep down": announced(a=nested(90, 15_000)),
+    "many keys of one name": '{"source": 1' + ', "source": 1' * (LARGE // 13) + "}",
+    "as large as SQS takes": json.dumps({"source": "x" * 1_048_000}),
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_message_costs_nobody_else_a_receive(pipeline: Pipeline, body: str) -> None:
+    accounts = [pipeline.account() for _ in range(4)]
+    events = [pipeline.invited(account_id) for account_id in accounts]
+
+    messages: list[Event | str] = [*events[:2], body, *events[2:]]
+    for each in messages:
+        pipeline.watch.put(each)
+    pipeline.watch.until_quiet()
+
+    outcomes = [pipeline.outcome(event["detail"]["eventID"]) for event in events]
+    assert [outcome.status for outcome in outcomes] == [OutcomeStatus.ENFORCED] * 4
+    assert [outcome.attempts for outcome in outcomes] == [1] * 4
+    [letter] = pipeline.watch.dead_letters()
+    assert letter["Body"] == body
+    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "INVALID_EVENT"
+    assert letter["MessageAttributes"]["ATTEMPTS"]["StringValue"] == "1"
