@@ -39,7 +39,8 @@ _CLOUDTRAIL: Final = frozenset(
 )
 #: What stands under such a word is about somebody else than the account that joined.
 _SOMEBODY_ELSE: Final = re.compile(
-    "management|master|payer|administrator|previous|prior(?!ity)|former|(?<!re)source|from|departed|govcloud"
+    "management|master|payer|administrator|previous|prior(?!ity)|former|(?<!re|ut)source|from|departed|govcloud"
+    "|usgov|commercial|paired|oldaccount|oldorg|oldparent|leaving|origin|^tags?$"
     "|invitedby|inviter|sender|caller|requester|initiator|useridentity"
 )
 _FOLDED: Final = str.maketrans("", "", "_- ")

@@ -204,7 +204,11 @@ def _accept_handshake(record: Place) -> Reading:
     if state != "ACCEPTED":
         return f"the handshake's state is {state if state in _HANDSHAKE_STATES else 'another state'}, not ACCEPTED"
     caller = record["userIdentity"]["accountId"]
-    account = agreed("account id", [*_about(handshake, "ACCOUNT"), caller], account_id)
+    about = list(_about(handshake, "ACCOUNT"))
+    # The caller decides where the handshake names no account; else it has to agree, if it can be read at all.
+    if is_account_id(caller.text) or not any(map(account_id, about)):
+        about.append(caller)
+    account = agreed("account id", about, account_id)
     if account is None:
         where = (handshake["resources"].where, handshake["parties"].where, caller.where)
         raise InvalidEventError((" or ".join(where), "carries no account id"))

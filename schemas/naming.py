@@ -10,6 +10,8 @@ _ACCOUNT_ID: Final = re.compile(r"[0-9]{12}")
 _ORGANIZATION_ID: Final = re.compile(r"o-[a-z0-9]{10,32}")
 #: What CloudTrail writes in place of a value.
 _HIDDEN: Final = "HIDDEN_DUE_TO_SECURITY_REASONS"
+#: Stand for characters that are masked, all of them or the first ones.
+_MASK: Final = re.compile(r"[*#X\u2022]")
 
 
 def account_id(place: Place) -> str | None:
@@ -18,7 +20,7 @@ def account_id(place: Place) -> str | None:
     Raises InvalidEventError where there are digits that make no account id.
     """
     value = place.value
-    if not isinstance(value, str) or not any(map(str.isdigit, value)):
+    if not isinstance(value, str) or not any(map(str.isdigit, value)) or _MASK.search(value):
         return None
     if isinstance(value, Number) or not _ACCOUNT_ID.fullmatch(value):
         raise InvalidEventError((place.where, "is not an account id"))
@@ -31,7 +33,7 @@ def organization_id(place: Place) -> str | None:
     Raises InvalidEventError where there is something else.
     """
     value = place.value
-    if not isinstance(value, str) or value == _HIDDEN or not any(map(str.isalnum, value)):
+    if not isinstance(value, str) or value == _HIDDEN or not any(map(str.isalnum, value)) or _MASK.search(value):
         return None
     if not _ORGANIZATION_ID.fullmatch(value):
         raise InvalidEventError((place.where, "is not an organization id"))

@@ -10,6 +10,11 @@ from schemas.values import Moment, Text
 
 #: A message has fewer receives, redrives included; and as many fit into one update expression (4 KB).
 _MOST_OWED: Final = 80
+#: An account carries ten policies of a type; settings that change between attempts make it more.
+_MOST_POLICIES: Final = 40
+_MOST_ATTEMPTS: Final = 999_999
+
+_Number = Annotated[int, Field(ge=1, le=_MOST_ATTEMPTS)]
 
 
 class OutcomeStatus(StrEnum):
@@ -76,7 +81,7 @@ class Outcome(_Record):
     status: OutcomeStatus
     policies: tuple[PolicyOutcome, ...] = ()
     #: How often handling was begun.
-    attempts: Annotated[int, Field(ge=0, le=999_999)]
+    attempts: Annotated[int, Field(ge=0, le=_MOST_ATTEMPTS)]
     event_time: Moment
     #: When the first attempt began.
     received_at: Moment
@@ -91,10 +96,14 @@ class Outcome(_Record):
     #: SHA-256 of that object's bytes, in hexadecimal.
     evidence_sha256: Sha256 | None = None
     #: What attempts whose evidence is not confirmed yet were about to attach, by number of the attempt.
-    intents: Annotated[dict[int, tuple[PolicyId, ...]], Field(max_length=_MOST_OWED)] = {}
+    intents: Annotated[
+        dict[_Number, Annotated[tuple[PolicyId, ...], Field(max_length=_MOST_POLICIES)]], Field(max_length=_MOST_OWED)
+    ] = {}
     #: SHA-256 of all evidence that was about to be written for these attempts, by number of the attempt.
-    announced: Annotated[dict[int, tuple[Sha256, ...]], Field(max_length=_MOST_OWED)] = {}
+    announced: Annotated[
+        dict[_Number, Annotated[tuple[Sha256, ...], Field(max_length=_MOST_OWED)]], Field(max_length=_MOST_OWED)
+    ] = {}
     #: Policies whose attachment failed in a way that may have taken effect (a time-out); the next attempt looks.
-    unclear: Annotated[tuple[PolicyId, ...], Field(max_length=_MOST_OWED)] = ()
+    unclear: Annotated[tuple[PolicyId, ...], Field(max_length=2 * _MOST_OWED * _MOST_POLICIES)] = ()
     #: Until when the attempt that runs may still act. Absent when none runs.
     lease_until: Moment | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from schemas.ids import Sha256
+
+
+#: HEAD has no body, so that the status is all that S3 says.
+_NOT_OURS: Final = frozenset({"400", "403"})
 
 
 class S3Archive:
@@ -34,7 +38,13 @@ class S3Archive:
         if self._put(key, body):
             return sha256(body).hexdigest()
         with records_faults("S3"):
-            found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+            try:
+                found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+            except ClientError as error:
+                # Encrypted under a key that is not ours: neither is the object.
+                if error_code(error) in _NOT_OURS:
+                    return ""
+                raise
         # Of an object that was uploaded in parts, a digest of digests and their number.
         try:
             return b64decode(found.get("ChecksumSHA256", ""), validate=True).hex()

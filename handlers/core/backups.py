@@ -1,16 +1,30 @@
 """Backups of letters: written whole, and read only where all of it is what is written here."""
 
 import json
+import re
+from typing import Final
 
 from pydantic import ValidationError
 
 from handlers.core.letters import DeadLetter
+from handlers.core.redaction import holds_account_id
 from schemas.attribute import MOST_BYTES
 from schemas.backup import BackedUpLetter
+
+#: What SQS gives a message; its last part may be twelve digits by chance.
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 class BackupError(ValueError):
     """Something is no backup; the message says the line and the rule, and nothing that stands there."""
+
+
+def _refuse_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        message = "a name is there twice in one object"
+        raise BackupError(message)
+    return told
 
 
 def backup(letter: DeadLetter) -> str:
@@ -33,10 +47,24 @@ def backup(letter: DeadLetter) -> str:
 def restored(text: bytes) -> list[DeadLetter]:
     """Read letters from their backup; raise BackupError where one of its lines is not what `backup` writes."""
     lines = text.removesuffix(b"\n").split(b"\n")
-    return [_restored(number, line) for number, line in enumerate(lines, 1)]
+    letters = [_restored(number, line) for number, line in enumerate(lines, 1)]
+    first: dict[str, int] = {}
+    for number, letter in enumerate(letters, 1):
+        if first.setdefault(letter.message_id, number) != number:
+            message = f"line {number}: message_id is that of line {first[letter.message_id]}"
+            raise BackupError(message)
+    return letters
 
 
 def _restored(number: int, line: bytes) -> DeadLetter:
+    try:
+        json.loads(line, object_pairs_hook=_refuse_doubles)
+    except BackupError as error:
+        message = f"line {number}: {error}"
+        raise BackupError(message) from None
+    except (ValueError, RecursionError):
+        # Said below, in one way for all that is no JSON.
+        pass
     try:
         told = BackedUpLetter.model_validate_json(line)
     except ValidationError as error:
@@ -44,6 +72,10 @@ def _restored(number: int, line: bytes) -> DeadLetter:
         where = ".".join(map(str, problem["loc"]))
         message = f"line {number}: {f'{where}: ' if where else ''}{problem['msg']}"
         raise BackupError(message) from None
+    if holds_account_id(told.message_id) and not _UUID.fullmatch(told.message_id):
+        # It goes on record as it is.
+        message = f"line {number}: message_id: is not an id of SQS"
+        raise BackupError(message)
     letter = DeadLetter(
         queue=told.queue,
         message_id=told.message_id,

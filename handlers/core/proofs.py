@@ -14,7 +14,7 @@ from handlers.core.naming import event_reference
 from handlers.core.ports import Pseudonyms
 from schemas.evidence import Evidence, Pseudonym
 from schemas.ids import Sha256
-from schemas.keys import NO_ACCOUNT, event_prefix
+from schemas.keys import NO_ACCOUNT, event_prefix, evidence_key, key_beside
 from schemas.outcome import Outcome, OutcomeStatus
 
 #: No evidence of ours has more bytes; no more are read.
@@ -127,10 +127,17 @@ class _Judge:
         digest = sha256(body).hexdigest()
         verdict = self._verdict(evidence, digest, named=named)
         beside = _BESIDE.fullmatch(key)
-        if beside and not digest.startswith(beside[2]) and verdict in {Verdict.VALID, Verdict.NOT_COMPARED}:
+        if verdict in {Verdict.VALID, Verdict.NOT_COMPARED} and not self._is_in_its_place(key, evidence, digest):
             verdict = Verdict.DIFFERS
         wrong = self._is_wrong(verdict, evidence, key, named=named)
         return Proof(key, verdict, wrong, named, beside is not None, digest, evidence)
+
+    def _is_in_its_place(self, key: str, evidence: Evidence, digest: Sha256) -> bool:
+        """Tell whether a worker would have written this under this key, and in an attempt that there was."""
+        if evidence.schema_version == "joinguard/evidence/1":
+            return True
+        own = evidence_key(evidence)
+        return key in {own, key_beside(own, digest)} and evidence.attempt <= self.outcome.attempts
 
     def _verdict(self, evidence: Evidence, digest: Sha256, *, named: bool) -> Verdict:
         if evidence.event_id not in {self.reference, self.outcome.event_id}:

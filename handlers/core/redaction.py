@@ -79,7 +79,11 @@ _UUID: Final = re.compile(
     re.IGNORECASE,
 )
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
-_CODE: Final = re.compile("[A-Za-z0-9._]{1,100}")
+_LONGEST_CODE: Final = 100
+#: AWS's codes (`AccessDeniedException`), ours and EventBridge's (`INVALID_EVENT`), a status; after a service, or alone.
+_CODE: Final = re.compile(
+    r"(?:[A-Z][A-Za-z]{0,29}[0-9]?\.){0,3}(?:(?:[A-Z]+[a-z]+)+[A-Z]*|[A-Z]+(?:_[A-Z]+)*|[0-9]{3})"
+)
 
 
 def redact(text: str) -> str:
@@ -98,8 +102,8 @@ def holds_account_id(text: str) -> bool:
 
 
 def safe_code(code: str) -> str:
-    """Return a code of letters, digits, dots and underscores as it is, and `OTHER` for anything else."""
-    return code if _CODE.fullmatch(code) and not holds_account_id(code) else "OTHER"
+    """Return a code that is formed as AWS's or ours are, and `OTHER` for anything else."""
+    return code if len(code) <= _LONGEST_CODE and _CODE.fullmatch(code) else "OTHER"
 
 
 def _shortened(text: str) -> str:
@@ -214,9 +218,10 @@ def _mails(plain: str) -> Iterator[_Span]:
         if begin == at and plain[end:at].endswith('"'):
             begin = max(plain.rfind('"', max(end, at - _LONGEST_NAME), at - 1), end)
         after = at + 1
-        while after < len(plain) and _is_address(plain[after]):
+        # All that hangs together by further at signs goes too: which of them is the address's is not known.
+        while after < len(plain) and (_is_address(plain[after]) or plain[after] == "@"):
             after += 1
-        if any(map(str.isalnum, plain[begin:at])):
+        if any(map(str.isalnum, plain[begin:at])) or "@" in plain[at + 1 : after]:
             named = _named_from(plain, begin, end)
             after += named < begin and plain[after : after + 1] == ">"
             yield named, after, "[e-mail]"

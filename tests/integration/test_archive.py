@@ -63,7 +63,18 @@ def test_a_checksum_that_is_none_is_nobodys(told: dict[str, Any]) -> None:
         assert S3Archive(s3, "bucket").record("key", BODY) == ""
 
 
-@pytest.mark.parametrize(("code", "status"), [("403", 403), ("404", 404), ("SlowDown", 503)])
+@pytest.mark.parametrize("status", [400, 403])
+def test_what_is_encrypted_under_a_key_of_others_is_not_ours(status: int) -> None:
+    """Stubber: so S3 answers for an object under a customer's key, or a KMS key that the role may not use."""
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_client_error("put_object", "PreconditionFailed", "no", 412)
+        stub.add_client_error("head_object", str(status), "no", status)
+
+        assert S3Archive(s3, "bucket").record("key", BODY) == ""
+
+
+@pytest.mark.parametrize(("code", "status"), [("404", 404), ("500", 500), ("SlowDown", 503)])
 def test_what_cannot_be_compared_comes_again(code: str, status: int) -> None:
     s3 = client("s3")
     with Stubber(s3) as stub:

@@ -41,9 +41,11 @@ def test_a_backup_brings_a_letter_back_byte_for_byte(body: str, binaries: dict[s
 
 
 def test_an_older_backup_comes_back_too() -> None:
-    [first, second] = restored(f"{OLD}\n{OLD}\n".encode())
+    told = json.loads(OLD)
+    another = json.dumps(told | {"message_id": "another"})
+    [first, second] = restored(f"{OLD}\n{another}\n".encode())
 
-    assert first == second
+    assert replace(second, message_id=first.message_id) == first
     assert (first.queue, first.body, first.attributes["raw"]["BinaryValue"]) == ("undelivered", "\u2603 {", b"\0\1\xff")
     assert first.trace_header is None
 
@@ -68,6 +70,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "eleven attributes": (
         {"attributes": {f"a{n}": {"DataType": "String", "StringValue": "x"} for n in range(11)}},
         "attributes: ",
+    ),
+    "an id that is an account's": ({"message_id": "to-3456-7890-1234"}, "message_id: is not an id of SQS"),
+    "a number that is none": (
+        {"attributes": {"a": {"DataType": "Number", "StringValue": "abc"}}},
+        "attributes.a: Value error, must be a number",
     ),
     "an attribute that is none": ({"attributes": {"a": "x"}}, "attributes.a: "),
     "an attribute of AWS's": (
@@ -119,3 +126,21 @@ def test_whatever_day_a_key_names_acts_are_looked_for_within_bounds(day: str) ->
 
     assert done.exit_code == 0, done.exception
     assert [each.body for each in at.desk.lying] == ["\u2603 {"]
+
+
+@pytest.mark.parametrize(
+    "double",
+    [
+        OLD[:-1] + ', "body": "another"}',
+        OLD[:-1] + ', "queue": "dead letters"}',
+        OLD.replace('"attributes": {', '"attributes": {"raw": {"DataType": "String", "StringValue": "x"}, '),
+    ],
+)
+def test_a_line_that_says_something_twice_is_no_backup(double: str) -> None:
+    with pytest.raises(BackupError, match="line 1: a name is there twice in one object"):
+        restored(double.encode())
+
+
+def test_a_letter_stands_in_a_backup_once() -> None:
+    with pytest.raises(BackupError, match="line 2: message_id is that of line 1"):
+        restored(f"{OLD}\n{OLD}\n".encode())

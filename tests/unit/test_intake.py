@@ -407,3 +407,24 @@ def said(event: Event) -> str:
 def test_the_names_that_are_known_are_names() -> None:
     assert all(re.fullmatch("[A-Za-z]{1,64}", name) for name in KNOWN_EVENT_NAMES)
     assert {"AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult", "JoinRequest"} <= KNOWN_EVENT_NAMES
+
+
+HALF_MASKED = ("********2222", "XXXXXXXX2222", "########2222")
+
+
+@pytest.mark.parametrize("masked", HALF_MASKED)
+def test_an_id_that_is_half_masked_is_none_and_another_place_decides(masked: str) -> None:
+    handshake = invited(resources=[resource("ORGANIZATION", "o-**********"), resource("ACCOUNT", masked)])
+
+    found = read(handshake)
+
+    assert isinstance(found, Join)
+    assert found.account_id == ACCOUNT
+
+
+@pytest.mark.parametrize("caller", ["********2222", "22222222222", 222222222222, "\ud83d1", {}])
+def test_who_accepted_decides_nothing_where_the_handshake_names_the_account(caller: object) -> None:
+    found = read(with_detail(invited(), userIdentity={"accountId": caller}))
+
+    assert isinstance(found, Join)
+    assert found.account_id == ACCOUNT

@@ -115,7 +115,9 @@ def test_an_outcome_that_waits_for_its_first_attempt_owes_no_evidence() -> None:
 def test_a_row_of_an_older_version_has_nothing_to_compare_with_and_says_so() -> None:
     at, key = enforced()
     old = f"{'/'.join(key.split('/')[:5])}/0001.json"
-    at.bucket.objects[old] = at.bucket.objects.pop(key)
+    told_then = json.loads(at.bucket.objects.pop(key)) | {"schema_version": "joinguard/evidence/1"}
+    told_then["body_sha256"] = told_then.pop("body_digest")
+    at.bucket.objects[old] = json.dumps(told_then).encode()
     change(at, evidence_key=old, evidence_sha256=None)
 
     assert told(at, exit_code=0) == [("not_compared", False)]
@@ -221,3 +223,11 @@ def test_a_letter_whose_row_cannot_be_read_is_shown_and_redriven() -> None:
     assert done.exception is None or isinstance(done.exception, SystemExit)
     assert "1 not decided yet" in done.output
     assert len(at.desk.joins) == 1
+
+
+@pytest.mark.parametrize("name", ["0002.json", "0009.json", "0001-late.json", "x/y.json"])
+def test_evidence_under_a_key_that_no_worker_would_give_it_differs(name: str) -> None:
+    at, key = enforced()
+    at.bucket.objects[f"{key.rpartition('/')[0]}/{name}"] = at.bucket.objects[key]
+
+    assert sorted(told(at, exit_code=1)) == [("differs", True), ("valid", False)]

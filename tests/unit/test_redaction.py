@@ -206,8 +206,8 @@ CODES = {
     "AccessDeniedException": "AccessDeniedException",
     "SQS.AWS.SimpleQueueService.NonExistentQueue": "SQS.AWS.SimpleQueueService.NonExistentQueue",
     "NO_PERMISSIONS": "NO_PERMISSIONS",
-    "x" * 100: "x" * 100,
-    "x" * 101: "OTHER",
+    "Xx" * 50: "Xx" * 50,
+    "Xx" * 51: "OTHER",
     "": "OTHER",
     "Access Denied": "OTHER",
     "Access\nDenied": "OTHER",
@@ -232,3 +232,36 @@ def test_a_fault_without_a_message_says_its_code() -> None:
 def test_a_reason_is_a_word_of_an_enumeration_or_none(reason: str) -> None:
     assert fault("X", "why", "MAX_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED").reason is not None
     assert fault("X", "why", reason).reason is None
+
+
+@pytest.mark.parametrize("text", ["x@y@alice.smith@corp.example", "@y@alice.smith@corp.example", "a@@alice@b"])
+def test_of_several_at_signs_in_a_word_none_leaves_a_name(text: str) -> None:
+    assert redact(f"of {text} today") == "of [e-mail] today"
+
+
+@pytest.mark.parametrize(
+    "code", ["MzQ1Njc4OTAxMjM0", "507c116ff2", "alice.smith", "3456x7890x1234", "p-3456", "", "A" * 101, "a b"]
+)
+def test_a_code_that_is_not_formed_as_one_is_another(code: str) -> None:
+    assert safe_code(code) == "OTHER"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "AccessDeniedException",
+        "AWSOrganizationsNotInUseException",
+        "UnsupportedAPIEndpointException",
+        "Throttling",
+        "S3.NoSuchKey",
+        "S3.403",
+        "DynamoDB.UnprocessedKeys",
+        "ReadTimeoutError",
+        "502",
+        "INVALID_EVENT",
+        "UNEXPECTED",
+        "NO_PERMISSIONS",
+    ],
+)
+def test_a_code_of_awss_or_ours_stays(code: str) -> None:
+    assert safe_code(code) == code
