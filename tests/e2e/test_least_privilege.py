@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from botocore.exceptions import ClientError
 
 from handlers.aws.pseudonyms import KmsPseudonyms
+from handlers.aws.rows import row_of
 from infra.local.installation import STACK
 from infra.local.waiting import until
+from schemas.outcome import Outcome, OutcomeStatus
 
 if TYPE_CHECKING:
     from infra.local.events import Event
@@ -41,7 +45,7 @@ BY_THE_CODE: Final = {
     "s3:GetObject",
     "kms:GenerateMac",
 }
-ALL: Final = {"enforced", "postponed", "dead", "compared", "replaced"}
+ALL: Final = {"enforced", "postponed", "dead", "compared", "recognized", "replaced"}
 
 
 @pytest.fixture
@@ -91,13 +95,14 @@ def what_works(pipeline: Pipeline) -> set[str]:
     join, put_off = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
     broken = json.dumps(pipeline.invited("1"))
     occupied, spoilt = with_foreign_evidence(pipeline), with_a_row_that_cannot_be_read(pipeline)
-    ids = [event["detail"]["eventID"] for event in (join, put_off, occupied, spoilt)]
+    cut_off = with_evidence_and_no_outcome(pipeline)
+    ids = [event["detail"]["eventID"] for event in (join, put_off, occupied, spoilt, cut_off)]
     # All at once but for the one whose read has to be the next.
-    for event in (join, occupied, spoilt):
+    for event in (join, occupied, spoilt, cut_off):
         pipeline.watch.put(event)
     sent = pipeline.client("sqs").send_message(QueueUrl=pipeline.at.queue_url, MessageBody=broken)
-    enforced, compared, replaced, dead = (
-        line_about(pipeline, text, since=now) for text in (ids[0], ids[2], ids[3], sent["MessageId"])
+    enforced, compared, replaced, recognized, dead = (
+        line_about(pipeline, text, since=now) for text in (ids[0], *ids[2:], sent["MessageId"])
     )
     pipeline.relay.fail_next("ListPoliciesForTarget", (400, "FinalizingOrganizationException"))
     pipeline.watch.put(put_off)
@@ -107,6 +112,7 @@ def what_works(pipeline: Pipeline) -> set[str]:
         "postponed": "again_in_seconds" in postponed,
         "dead": dead["status"] == "FAILED",
         "compared": "evidence_conflicts" in compared,
+        "recognized": recognized["status"] == "ENFORCED" and "evidence_conflicts" not in recognized,
         "replaced": replaced["status"] == "ENFORCED" and "row_replaced" in replaced,
     }
     pipeline.relay.forget()
@@ -117,11 +123,38 @@ def with_foreign_evidence(pipeline: Pipeline) -> Event:
     """Return a join whose first evidence finds something else under its key."""
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
-    names = KmsPseudonyms(pipeline.aws.client("kms"), pipeline.resource("PseudonymKey"), pipeline.at.organization_id)
+    put_evidence(pipeline, account_id, event, b"foreign")
+    return event
+
+
+def with_evidence_and_no_outcome(pipeline: Pipeline) -> Event:
+    """Return a join whose first attempt ended between its evidence and its outcome."""
+    account_id, body = pipeline.account(), b"what the first attempt wrote"
+    event = pipeline.invited(account_id)
+    put_evidence(pipeline, account_id, event, body)
+    moment = datetime.fromisoformat(event["detail"]["eventTime"])
+    known = Outcome(
+        account_id=account_id,
+        event_id=event["detail"]["eventID"],
+        event_name="AcceptHandshake",
+        source="aws.organizations",
+        status=OutcomeStatus.RETRYING,
+        attempts=1,
+        event_time=moment,
+        received_at=moment,
+        updated_at=moment,
+        intents={1: tuple(pipeline.at.policy_ids)},
+        announced={1: (sha256(body).hexdigest(),)},
+    )
+    pipeline.aws.resource("dynamodb").Table(pipeline.at.outcomes_table).put_item(Item=row_of(known))
+    return event
+
+
+def put_evidence(pipeline: Pipeline, account_id: str, event: Event, body: bytes) -> None:
+    names = KmsPseudonyms(pipeline.client("kms"), pipeline.resource("PseudonymKey"), pipeline.at.organization_id)
     day = event["detail"]["eventTime"][:10].replace("-", "/")
     key = f"evidence/{day}/{event['detail']['eventID']}/{names.of(account_id).value}/0001.json"
-    pipeline.aws.client("s3").put_object(Bucket=pipeline.at.evidence_bucket, Key=key, Body=b"foreign")
-    return event
+    pipeline.client("s3").put_object(Bucket=pipeline.at.evidence_bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256")
 
 
 def with_a_row_that_cannot_be_read(pipeline: Pipeline) -> Event:
