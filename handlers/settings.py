@@ -12,7 +12,7 @@ class SettingsError(Exception):
     """The environment is not fit to work with."""
 
 
-def _split(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
+def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -53,12 +53,11 @@ class Settings(BaseModel):
             return cls.model_validate({name: text for name, text in told.items() if text or cls._is_needed(name)})
         except ValidationError as error:
             problems = [_problem(dict(problem), environ) for problem in error.errors()]
-            message = (
+            raise SettingsError(
                 f"{'; '.join(problems)}. The template sets these from the stack's parameters: "
                 "correct the parameter and deploy again. The messages come back until then, five times each, "
                 "and after that wait in the dead letters"
-            )
-            raise SettingsError(message) from error
+            ) from error
 
     @classmethod
     def _is_needed(cls, name: str) -> bool:

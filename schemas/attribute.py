@@ -24,15 +24,13 @@ def taken(text: str) -> str:
     Raises ValueError where it holds a character that SQS refuses.
     """
     if _NOT_TAKEN.search(text):
-        message = "holds a character that SQS does not take"
-        raise ValueError(message)
+        raise ValueError("holds a character that SQS does not take")
     return text
 
 
 def _named(name: str) -> str:
     if not _NAME.fullmatch(name) or name.lower().startswith(("aws.", "amazon.")):
-        message = "is no name of a message attribute"
-        raise ValueError(message)
+        raise ValueError("is no name of a message attribute")
     return name
 
 
@@ -53,8 +51,7 @@ class Attribute(BaseModel):
         is_binary = self.data_type.startswith("Binary")
         value, other = (self.binary_value, self.string_value) if is_binary else (self.string_value, self.binary_value)
         if not value or other is not None:
-            message = "must have one value, that of its type"
-            raise ValueError(message)
+            raise ValueError("must have one value, that of its type")
         return self
 
     @property

@@ -15,7 +15,7 @@ _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,128}(?:\.[0-9]{1,128})?(?:[eE][+-]?[0
 _FIRST_DAY: Final = datetime(2006, 7, 13, tzinfo=UTC)
 
 
-def _base64(told: Any) -> Any:  # noqa: ANN401 - whatever stands in a backup
+def _base64(told: Any) -> Any:
     """Turn an attribute as backups have it, a binary value in hexadecimal, into one in Base64."""
     if isinstance(told, dict) and isinstance(told.get("BinaryValue"), str):
         return told | {"BinaryValue": b64encode(bytes.fromhex(told["BinaryValue"]))}
@@ -25,8 +25,7 @@ def _base64(told: Any) -> Any:  # noqa: ANN401 - whatever stands in a backup
 def _numeric(attribute: Attribute) -> Attribute:
     """Refuse a Number that is none, as SQS does; the worker takes it from SQS and need not look."""
     if attribute.data_type.startswith("Number") and not _NUMBER.fullmatch(attribute.string_value or ""):
-        message = "must be a number, as its type says"
-        raise ValueError(message)
+        raise ValueError("must be a number, as its type says")
     return attribute
 
 

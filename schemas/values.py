@@ -19,8 +19,7 @@ def moment(text: str) -> datetime:
     Raises ValueError where the text has another form or names no moment.
     """
     if not _RFC_3339.fullmatch(text):
-        message = "must be a date and time in RFC 3339 form"
-        raise ValueError(message)
+        raise ValueError("must be a date and time in RFC 3339 form")
     return _utc(datetime.fromisoformat(text.upper()))
 
 
@@ -38,8 +37,7 @@ def _utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
-        message = "is out of the calendar's range"
-        raise ValueError(message) from error
+        raise ValueError("is out of the calendar's range") from error
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_utc)]

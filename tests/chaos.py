@@ -222,7 +222,6 @@ class Driver:
         line = self._process.stdout.readline()
         if not line:
             self._talk.seek(0)
-            message = f"the driver has ended:\n{self._talk.read()[-2000:]}"
-            raise AssertionError(message)
+            raise AssertionError(f"the driver has ended:\n{self._talk.read()[-2000:]}")
         found: dict[str, int] = json.loads(line)
         return found[name]

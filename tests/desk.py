@@ -34,7 +34,7 @@ def letter(
     code: str = "AccessDeniedException",
     account: str = ACCOUNT,
     why: str = "p-aaaaaaaa: not allowed",
-    **changes: Any,  # noqa: ANN401 - parts of a letter
+    **changes: Any,
 ) -> DeadLetter:
     attributes: dict[str, dict[str, Any]] = {
         "ERROR_CODE": {"DataType": "String", "StringValue": code},
@@ -162,7 +162,7 @@ class Desk:
             row.append((self.clock.now() + self.takes, outcome(each.outcome_key, status, attempts)))
 
 
-def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) -> Outcome:  # noqa: ANN401 - parts of an outcome
+def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) -> Outcome:
     fault = Fault(code="AccessDeniedException", message="no") if status is OutcomeStatus.FAILED else None
     told = {
         "account_id": key[0],
@@ -183,7 +183,7 @@ def empty_hand(desk: Desk) -> Hand:
     return Hand(desk, desk.clock, lambda call: patiently(call, clock=desk.clock, rng=Random(1)))  # noqa: S311 - jitter
 
 
-def run(desk: Desk, letters: Sequence[DeadLetter] | None = None, **options: Any) -> Redrive:  # noqa: ANN401 - the engine's own
+def run(desk: Desk, letters: Sequence[DeadLetter] | None = None, **options: Any) -> Redrive:
     """Take all letters in hand and put these back; all, where it is not said which."""
     with empty_hand(desk) as hand:
         found = list(hand.browse())
@@ -192,7 +192,7 @@ def run(desk: Desk, letters: Sequence[DeadLetter] | None = None, **options: Any)
     return redriver
 
 
-def engine(desk: Desk, hand: Hand, **options: Any) -> Redrive:  # noqa: ANN401 - the engine's own
+def engine(desk: Desk, hand: Hand, **options: Any) -> Redrive:
     return Redrive(
         hand,
         Following(desk),

@@ -319,7 +319,7 @@ class World:
         return [self.archive.objects[key] for key in sorted(self.archive.objects)]
 
 
-def joined(account_id: str = ACCOUNT, *, event_id: str = "event-1", age: float = 5, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of an event
+def joined(account_id: str = ACCOUNT, *, event_id: str = "event-1", age: float = 5, **changes: Any) -> dict[str, Any]:
     """Return an accepted invitation that happened so many seconds before noon."""
     event = handshake_accepted(account_id, ORGANIZATION, MANAGEMENT, **changes)
     when = (NOON - timedelta(seconds=age)).isoformat()

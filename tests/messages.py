@@ -19,21 +19,21 @@ Event = dict[str, Any]
 Path = tuple[str | int, ...]
 
 
-def invited(**changes: Any) -> Event:  # noqa: ANN401 - parts of an event
+def invited(**changes: Any) -> Event:
     return handshake_accepted(ACCOUNT, ORGANIZATION, MANAGEMENT, **changes)
 
 
-def created(**changes: Any) -> Event:  # noqa: ANN401 - parts of an event
+def created(**changes: Any) -> Event:
     return account_created(ACCOUNT, MANAGEMENT, **changes)
 
 
-def announced(**detail: Any) -> Event:  # noqa: ANN401 - parts of an event
+def announced(**detail: Any) -> Event:
     event = account_joined(ACCOUNT, ORGANIZATION, MANAGEMENT)
     event["detail"] |= detail
     return event
 
 
-def requested(**changes: Any) -> Event:  # noqa: ANN401 - parts of a message
+def requested(**changes: Any) -> Event:
     return {
         "source": "joinguard.operator",
         "event_id": "by-hand-1",
@@ -44,7 +44,7 @@ def requested(**changes: Any) -> Event:  # noqa: ANN401 - parts of a message
     } | changes
 
 
-def with_detail(event: Event, **detail: Any) -> Event:  # noqa: ANN401 - parts of an event
+def with_detail(event: Event, **detail: Any) -> Event:
     return event | {"detail": event["detail"] | detail}
 
 
@@ -56,7 +56,7 @@ def read(event: object) -> Join | NoJoin:
     return read_event(json.dumps(event))
 
 
-def at(event: object, path: Path) -> Any:  # noqa: ANN401 - a part of an event
+def at(event: object, path: Path) -> Any:
     for step in path:
         event = event[step]  # type: ignore[index]
     return event

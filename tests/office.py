@@ -87,7 +87,7 @@ class Bucket:
             raise RetryableError(fault("S3.AccessDenied", "no"))
         return sha256(self.objects.setdefault(key, body)).hexdigest()
 
-    def keep(self, key: str, body: bytes, **lock: Any) -> bool:  # noqa: ANN401 - how long, and how
+    def keep(self, key: str, body: bytes, **lock: Any) -> bool:
         self.locks[key] = lock
         return self.record(key, body) == sha256(body).hexdigest()
 
@@ -171,7 +171,7 @@ class Office:
         return CliRunner().invoke(cli.commands[command], others, obj=self.bench, env=environment, catch_exceptions=True)
 
 
-def office(*letters: Any, **told: Any) -> Office:  # noqa: ANN401 - letters, and parts of a desk
+def office(*letters: Any, **told: Any) -> Office:
     return Office(Desk(list(letters), **told))
 
 

@@ -87,8 +87,7 @@ class Rules:
         for part in filter(None, text.split(",")):
             name, _, value = part.partition("=")
             if name.strip() not in known:
-                message = f"{name.strip()!r} is not a rule; there are {', '.join(known)}"
-                raise ValueError(message)
+                raise ValueError(f"{name.strip()!r} is not a rule; there are {', '.join(known)}")
             told[name.strip()] = _value(known[name.strip()], value.strip())
         return cls(**told)
 

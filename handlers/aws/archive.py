@@ -58,7 +58,7 @@ class S3Archive:
         """
         return self._put(key, body, ObjectLockMode=mode, ObjectLockRetainUntilDate=until)
 
-    def _put(self, key: str, body: bytes, **lock: Any) -> bool:  # noqa: ANN401 - S3's own
+    def _put(self, key: str, body: bytes, **lock: Any) -> bool:
         with records_faults("S3"):
             try:
                 self._client.put_object(

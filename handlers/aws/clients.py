@@ -26,7 +26,7 @@ def _session() -> boto3.Session:
     return boto3.Session()
 
 
-def client(service: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
+def client(service: str) -> Any:
     """Make a client for a service; its endpoint is the Region's, or what AWS_ENDPOINT_URL(_SERVICE) says."""
     config = _COMMON.merge(_BY_US) if service == "organizations" else _COMMON
     return _session().client(service, config=config)  # type: ignore[call-overload]

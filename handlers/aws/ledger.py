@@ -71,8 +71,12 @@ class DynamoLedger:
         if known and _is_final(known, event):
             return known
         if known and known.lease_until and now <= known.lease_until <= now + LONGEST_LEASE:
-            message = "another worker is at this event; if it died, its lease runs out within two minutes"
-            raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", message))
+            raise AttemptInProgressError(
+                fault(
+                    "ATTEMPT_IN_PROGRESS",
+                    "another worker is at this event; if it died, its lease runs out within two minutes",
+                )
+            )
         return self._replace(event, row, now=now, lease_until=lease_until)
 
     def _begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> dict[str, Any]:
@@ -123,8 +127,7 @@ class DynamoLedger:
         try:
             self._put(row_of(begun), " AND ".join(same), values, names)
         except _RefusedError as refused:
-            message = "another worker is at this event"
-            raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", message)) from refused
+            raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker is at this event")) from refused
         return _attempt(begun, replaced=known is None)
 
     def intend(

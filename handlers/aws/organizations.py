@@ -47,7 +47,6 @@ class OrganizationsDirectory:
 def _policies(page: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
     """Return a page's policies; an answer without any list of them was garbled on its way."""
     if "Policies" not in page:
-        message = "the answer lists no policies"
-        raise ResponseParserError(message)
+        raise ResponseParserError("the answer lists no policies")
     policies: Sequence[Mapping[str, str]] = page["Policies"]
     return policies

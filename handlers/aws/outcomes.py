@@ -57,10 +57,12 @@ class OutcomesReader:
             asked = answer.get("UnprocessedKeys")
             if not asked:
                 return found
-        message = "DynamoDB did not get through all outcomes that were asked for"
-        raise RetryableError(fault("DynamoDB.UnprocessedKeys", message), soon=True)
+        raise RetryableError(
+            fault("DynamoDB.UnprocessedKeys", "DynamoDB did not get through all outcomes that were asked for"),
+            soon=True,
+        )
 
-    def _query(self, **asked: Any) -> Iterator[Outcome | UnreadableRow]:  # noqa: ANN401 - the SDK's own
+    def _query(self, **asked: Any) -> Iterator[Outcome | UnreadableRow]:
         pages = self._client.get_paginator("query").paginate(TableName=self._table, **asked)
         with records_faults("DynamoDB"):
             for page in pages:

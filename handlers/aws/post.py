@@ -112,7 +112,7 @@ class SqsPost:
                 refused[batch[int(each["Id"])].message_id] = f"{each['Code']}: {each.get('Message', 'no reason given')}"
         return Sent(taken, refused)
 
-    def _send(self, to: Destination, batch: Sequence[DeadLetter]) -> Any:  # noqa: ANN401 - SQS's own answer
+    def _send(self, to: Destination, batch: Sequence[DeadLetter]) -> Any:
         entries: Any = [
             {
                 "Id": str(number),
@@ -158,7 +158,7 @@ class SqsPost:
     def _keeps_for(self, url: str) -> timedelta:
         return timedelta(seconds=int(self._attribute(url, "MessageRetentionPeriod")))
 
-    def _attribute(self, url: str, name: Any) -> str:  # noqa: ANN401 - one of SQS's many names
+    def _attribute(self, url: str, name: Any) -> str:
         with records_faults("SQS"):
             asked: Any = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])
         return str(asked["Attributes"][name])

@@ -58,7 +58,7 @@ def stamp(moment: datetime) -> str:
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-def _told(value: Any) -> Any:  # noqa: ANN401 - any value of an outcome
+def _told(value: Any) -> Any:
     match value:
         case datetime():
             return stamp(value)

@@ -145,11 +145,19 @@ class _Run:
     def _admit(self, join: Join) -> None:
         """Refuse what must never be attached to."""
         if join.organization_id not in {None, self.tools.organization_id}:
-            message = "the event is about another organization; nothing was attached. Find out who put it on the queue"
-            raise PermanentError(fault("WRONG_ORGANIZATION", message))
+            raise PermanentError(
+                fault(
+                    "WRONG_ORGANIZATION",
+                    "the event is about another organization; nothing was attached. Find out who put it on the queue",
+                )
+            )
         if join.account_id == self.tools.management_account_id:
-            message = "the event names the management account, which no SCP binds; nothing was attached"
-            raise PermanentError(fault("MANAGEMENT_ACCOUNT", message))
+            raise PermanentError(
+                fault(
+                    "MANAGEMENT_ACCOUNT",
+                    "the event names the management account, which no SCP binds; nothing was attached",
+                )
+            )
 
     def _attach_missing(self, join: Join, attached: Collection[PolicyId]) -> Settlement:
         """Attach what is missing, one result for each policy; a failing one never keeps another from its try."""

@@ -22,8 +22,7 @@ class BackupError(ValueError):
 def _refuse_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     told = dict(pairs)
     if len(told) < len(pairs):
-        message = "a name is there twice in one object"
-        raise BackupError(message)
+        raise BackupError("a name is there twice in one object")
     return told
 
 
@@ -51,8 +50,7 @@ def restored(text: bytes) -> list[DeadLetter]:
     first: dict[str, int] = {}
     for number, letter in enumerate(letters, 1):
         if first.setdefault(letter.message_id, number) != number:
-            message = f"line {number}: message_id is that of line {first[letter.message_id]}"
-            raise BackupError(message)
+            raise BackupError(f"line {number}: message_id is that of line {first[letter.message_id]}")
     return letters
 
 
@@ -60,8 +58,7 @@ def _restored(number: int, line: bytes) -> DeadLetter:
     try:
         json.loads(line, object_pairs_hook=_refuse_doubles)
     except BackupError as error:
-        message = f"line {number}: {error}"
-        raise BackupError(message) from None
+        raise BackupError(f"line {number}: {error}") from None
     except (ValueError, RecursionError):
         # Said below, in one way for all that is no JSON.
         pass
@@ -70,12 +67,10 @@ def _restored(number: int, line: bytes) -> DeadLetter:
     except ValidationError as error:
         [problem, *_] = error.errors(include_url=False, include_input=False, include_context=False)
         where = ".".join(map(str, problem["loc"]))
-        message = f"line {number}: {f'{where}: ' if where else ''}{problem['msg']}"
-        raise BackupError(message) from None
+        raise BackupError(f"line {number}: {f'{where}: ' if where else ''}{problem['msg']}") from None
     if holds_account_id(told.message_id) and not _UUID.fullmatch(told.message_id):
         # It goes on record as it is.
-        message = f"line {number}: message_id: is not an id of SQS"
-        raise BackupError(message)
+        raise BackupError(f"line {number}: message_id: is not an id of SQS")
     letter = DeadLetter(
         queue=told.queue,
         message_id=told.message_id,
@@ -87,6 +82,5 @@ def _restored(number: int, line: bytes) -> DeadLetter:
         trace_header=told.trace_header,
     )
     if letter.weight > MOST_BYTES:
-        message = f"line {number}: body and attributes have more than the {MOST_BYTES:,} bytes that SQS takes"
-        raise BackupError(message)
+        raise BackupError(f"line {number}: body and attributes have more than the {MOST_BYTES:,} bytes that SQS takes")
     return letter

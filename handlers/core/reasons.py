@@ -102,7 +102,7 @@ def tracing(header: str | None) -> dict[str, Any]:
     return {"MessageSystemAttributes": {"AWSTraceHeader": {"DataType": "String", "StringValue": header}}}
 
 
-def _bytes(value: Any) -> int:  # noqa: ANN401 - a text or bytes
+def _bytes(value: Any) -> int:
     return len(value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass"))
 
 

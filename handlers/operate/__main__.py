@@ -25,15 +25,14 @@ from handlers.operate.workbench import OperateError, open_workbench
 class Commands(Group):
     """Commands whose failures are one clear line and exit status 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+    def invoke(self, ctx: click.Context) -> Any:
         """Run a command; say what went wrong and what to do next, and no traceback."""
         try:
             return super().invoke(ctx)
         except OperateError as error:
             raise cleaned(click.ClickException(str(error))) from error
         except JoinguardError as error:
-            message = f"{str(error).rstrip('.')}. {advice(error.fault.code)}"
-            raise cleaned(click.ClickException(message)) from error
+            raise cleaned(click.ClickException(f"{str(error).rstrip('.')}. {advice(error.fault.code)}")) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -64,8 +64,7 @@ def redrive(  # noqa: PLR0913, PLR0917 - the options of a command
         move(bench, wanted, reason, pace, everything=everything, force=force, cancel=cancel, machine=machine)
         return
     if reason and wanted == Filter() and not everything:
-        message = "no filter and no --limit: say --all to put every letter back"
-        raise click.UsageError(message)
+        raise click.UsageError("no filter and no --limit: say --all to put every letter back")
     with bench.hand() as hand:
         plan = make_plan(
             browsed(hand, "looking into both queues"),

@@ -25,8 +25,7 @@ from handlers.operate.workbench import OperateError, Workbench
 def drop(bench: Workbench, wanted: Filter, reason: str | None, *, machine: bool) -> None:
     """Take letters away, after a backup of bodies and attributes. Needs a filter."""
     if wanted.is_empty:
-        message = "say which letters: a filter or --id is needed to drop"
-        raise click.UsageError(message)
+        raise click.UsageError("say which letters: a filter or --id is needed to drop")
     with bench.hand() as hand:
         meant, missing = select(browsed(hand, "looking into both queues"), wanted, bench.clock.now())
         chosen = meant[: wanted.limit]
@@ -66,18 +65,18 @@ def restore(bench: Workbench, key: str, reason: str | None, *, force: bool, mach
     try:
         letters = restored(bench.archive.read(key))
     except BackupError as error:
-        message = (
+        raise OperateError(
             f"{key} is no backup as `drop` and `edit` write them: {error}. Nothing was restored. They say the keys of "
             "theirs; where this is one, somebody has put another object in its place: look at its earlier versions"
-        )
-        raise OperateError(message) from error
+        ) from error
     with bench.hand() as hand:
         there = Counter(letter.likeness for letter in browsed(hand, "looking into both queues"))
     plan = _restoring(letters, there, bench.trail.restored_since(letters, key), hand.elsewhere)
     tell(plan, "restored", machine=machine)
     if plan.elsewhere and plan.chosen and reason and not force:
-        message = "some of these may be in other hands, and would be there twice: again within 15 minutes, or --force"
-        raise OperateError(message)
+        raise OperateError(
+            "some of these may be in other hands, and would be there twice: again within 15 minutes, or --force"
+        )
     if not may(plan, reason, machine=machine):
         return
     with bench.begin("restore", reason or "", plan.chosen) as deed:

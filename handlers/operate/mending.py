@@ -66,8 +66,9 @@ def edit(  # noqa: PLR0913 - the options of a command
             return
         hand.keep()
         if not hand.has(letter):
-            message = f"the letter is not in hand any more; its new body is kept in {_kept(changed.body, body)}"
-            raise OperateError(message)
+            raise OperateError(
+                f"the letter is not in hand any more; its new body is kept in {_kept(changed.body, body)}"
+            )
         with bench.begin("edit", reason or "", [letter, changed]) as deed:
             kept = bench.back_up(deed, [letter])
             talk.print(f"`restore {kept}` brings the old body back")
@@ -93,18 +94,16 @@ def _changed(letter: DeadLetter, letter_id: str, body: BinaryIO | None) -> DeadL
             else click.edit(letter.body, extension=".json", require_save=False)
         )
     except UnicodeDecodeError as error:
-        message = f"the new body is no UTF-8 text: {error}"
-        raise OperateError(message) from error
+        raise OperateError(f"the new body is no UTF-8 text: {error}") from error
     # Editors end the last line.
     text = (told or letter.body) if letter.body.endswith("\n") else (told or letter.body).removesuffix("\n")
     try:
         return edited(letter, text)
     except InvalidEventError as error:
-        message = (
+        raise OperateError(
             f"the body still cannot be read: {error}. It is kept: correct it there and say "
             f"`edit {letter_id} --body {_kept(text, body)}`"
-        )
-        raise OperateError(message) from error
+        ) from error
 
 
 def _drawer() -> Path:
@@ -143,8 +142,7 @@ def enforce(  # noqa: PLR0913 - the options of a command
 ) -> None:
     """Ask for an account that no event told us about, as if it had joined now."""
     if (account_id is None) == (event is None):
-        message = "say which account: its id, or --event FILE with the event of its join, and not both"
-        raise click.UsageError(message)
+        raise click.UsageError("say which account: its id, or --event FILE with the event of its join, and not both")
     account_id = account_id or _account_of(bench, event)
     problem = bench.preflight.of_account(account_id)
     say_unknown(bench.preflight.unknown)
@@ -183,12 +181,15 @@ def _account_of(bench: Workbench, event: BinaryIO | None) -> AccountId:
     try:
         meant = read_event(told, management_account_id=bench.preflight.management_account_id)
     except InvalidEventError as error:
-        message = f"the event cannot be read: {error}. Take one record as CloudTrail has it, or say ACCOUNT"
-        raise OperateError(message) from error
+        raise OperateError(
+            f"the event cannot be read: {error}. Take one record as CloudTrail has it, or say ACCOUNT"
+        ) from error
     if isinstance(meant, NoJoin):
-        message = f"the event reports no join: {meant.reason}. Where the account is a member all the same, say ACCOUNT"
-        raise OperateError(message)
+        raise OperateError(
+            f"the event reports no join: {meant.reason}. Where the account is a member all the same, say ACCOUNT"
+        )
     if meant.organization_id not in {None, bench.organization_id}:
-        message = f"the event is about organization {meant.organization_id}, and this is {bench.organization_id}"
-        raise OperateError(message)
+        raise OperateError(
+            f"the event is about organization {meant.organization_id}, and this is {bench.organization_id}"
+        )
     return meant.account_id

@@ -29,16 +29,16 @@ def move(  # noqa: PLR0913 - the options of a command
 ) -> None:
     """Start, follow or cancel SQS's own move of the dead letters."""
     if wanted != Filter():
-        message = "SQS moves all or nothing: --native takes no filter and no --limit; without --native a filter works"
-        raise click.UsageError(message)
+        raise click.UsageError(
+            "SQS moves all or nothing: --native takes no filter and no --limit; without --native a filter works"
+        )
     latest = bench.moves.latest()
     running = latest if latest and latest.status in _RUNNING else None
     if cancel:
         _cancel(bench, running, reason, machine=machine)
         return
     if not everything:
-        message = "SQS moves every dead letter: say --all --native, or leave --native away"
-        raise click.UsageError(message)
+        raise click.UsageError("SQS moves every dead letter: say --all --native, or leave --native away")
     if running:
         talk.print("a move is running already, and SQS allows one; this follows it. Ctrl-C leaves it running")
         _end(_follow(bench, after=0), machine=machine)
@@ -60,8 +60,7 @@ def _start(  # noqa: PLR0913 - the options of a command
     problem = bench.preflight.cannot_attach
     say_unknown(bench.preflight.unknown)
     if problem and not force:
-        message = f"all of them would come back: {problem}. --force moves them all the same"
-        raise OperateError(message)
+        raise OperateError(f"all of them would come back: {problem}. --force moves them all the same")
     if not reason:
         if machine:
             as_line({"done": False, "letters": letters, "undelivered": elsewhere})
@@ -77,8 +76,7 @@ def _start(  # noqa: PLR0913 - the options of a command
 
 def _cancel(bench: Workbench, running: Move | None, reason: str | None, *, machine: bool) -> None:
     if running is None or running.handle is None:
-        message = "SQS moves nothing that could be cancelled"
-        raise OperateError(message)
+        raise OperateError("SQS moves nothing that could be cancelled")
     if not reason:
         if machine:
             as_line({"done": False, "status": running.status, "moved": running.moved})
@@ -105,8 +103,7 @@ def _follow(bench: Workbench, *, after: int, seen: dict[str, int] | None = None)
                 if task.status not in _RUNNING:
                     return task
             elif bench.clock.now() > until:
-                message = "SQS does not tell how the move goes; `redrive --all --native` follows it later"
-                raise OperateError(message)
+                raise OperateError("SQS does not tell how the move goes; `redrive --all --native` follows it later")
             bench.clock.sleep(2)
 
 

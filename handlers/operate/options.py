@@ -25,7 +25,7 @@ class Age(click.ParamType[timedelta]):
 
     name = "age"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:  # noqa: ANN401 - click's own
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Read it."""
         if isinstance(value, timedelta):
             return value
@@ -40,7 +40,7 @@ class Rate(click.ParamType[float]):
 
     name = "rate"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's own
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it."""
         try:
             rate = float(value)
@@ -57,7 +57,7 @@ class AccountIdType(click.ParamType[str]):
 
     name = "account"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's own
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Read it."""
         if not re.fullmatch("[0-9]{12}", str(value)):
             self.fail(f"{value!r} is no account id; it has twelve digits", param, ctx)
@@ -69,7 +69,7 @@ def on_workbench(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.pass_context
     @wraps(command)
-    def with_bench(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - the command's own options
+    def with_bench(ctx: click.Context, /, **options: Any) -> None:
         command(ctx.obj(), **options)
 
     return with_bench
@@ -86,7 +86,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--older-than", type=Age(), help="Only letters older than 15m, 6h, 3d, …")
     @click.option("--newer-than", type=Age(), help="Only letters newer than that.")
     @wraps(command)
-    def with_filter(*args: Any, **options: Any) -> None:  # noqa: ANN401 - the command's own options
+    def with_filter(*args: Any, **options: Any) -> None:
         names = ("codes", "accounts", "policies", "events", "ids", "older_than", "newer_than")
         told = {name: options.pop(name) for name in names} | {"limit": options.pop("limit", None)}
         command(*args, wanted=Filter(**told), **options)
@@ -107,14 +107,12 @@ def acting(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--reason", help="Why; goes on record, with account ids, e-mail addresses and ARNs taken out.")
     @as_json
     @wraps(command)
-    def with_reason(*args: Any, confirm: bool, reason: str | None, **options: Any) -> None:  # noqa: ANN401 - the command's own options
+    def with_reason(*args: Any, confirm: bool, reason: str | None, **options: Any) -> None:
         if len(reason or "") > _LONGEST_REASON:
-            message = f"the reason has {len(reason or '')} characters; evidence holds {_LONGEST_REASON}"
-            raise click.UsageError(message)
+            raise click.UsageError(f"the reason has {len(reason or '')} characters; evidence holds {_LONGEST_REASON}")
         told = redact_words(reason or "").strip()
         if confirm and not told:
-            message = '--confirm needs --reason "…": it goes on record'
-            raise click.UsageError(message)
+            raise click.UsageError('--confirm needs --reason "…": it goes on record')
         command(*args, reason=told if confirm else None, **options)
 
     return with_reason

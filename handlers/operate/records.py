@@ -90,5 +90,5 @@ def told_proof(proof: Proof) -> dict[str, Any]:
     return told | {"status": proof.evidence.status if proof.evidence else None}
 
 
-def _minute(moment: Any) -> str:  # noqa: ANN401 - a datetime
+def _minute(moment: Any) -> str:
     return f"{moment:%Y-%m-%d %H:%M}Z"

@@ -80,7 +80,7 @@ def sheet(title: str, told: dict[str, Any]) -> None:
     show.print(made)
 
 
-def _written(value: Any) -> str:  # noqa: ANN401 - anything that JSON knows
+def _written(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return "\n".join(value)
     return value if isinstance(value, str) else json.dumps(value, indent=1)

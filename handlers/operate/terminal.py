@@ -33,7 +33,7 @@ def plain(text: str, style: str = "") -> Text:
 class Screen(Console):
     """A console that prints no character of anybody's that a terminal obeys, and takes nothing for markup."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rich's own
+    def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -57,7 +57,7 @@ talk: Final = Screen(stderr=True, soft_wrap=True)
 show: Final = Screen(width=None if sys.stdout.isatty() else 110)
 
 
-def as_line(told: Any) -> None:  # noqa: ANN401 - anything that JSON knows
+def as_line(told: Any) -> None:
     """Print one line of JSON, in ASCII and without control characters."""
     click.echo(json.dumps(told))
 
@@ -65,13 +65,13 @@ def as_line(told: Any) -> None:  # noqa: ANN401 - anything that JSON knows
 class _Cleaned:
     """What makes a command say what is wrong with it in a clean text: usage errors repeat what they were given."""
 
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:  # noqa: ANN401 - click's own
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:
             return super().make_context(*args, **extra)  # type: ignore[misc, no-any-return]
         except click.ClickException as error:
             raise cleaned(error) from error
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)  # type: ignore[misc]
         except click.ClickException as error:

@@ -146,26 +146,25 @@ def open_workbench(stack: str, profile: str | None, region: str | None, poll: in
         session = boto3.Session(profile_name=profile, region_name=region)
         caller = session.client("sts").get_caller_identity()
     except (BotoCoreError, ClientError, ValueError) as error:
-        message = f"AWS cannot be reached: {error}. Log in (aws sso login), or say --profile, --region"
-        raise OperateError(message) from error
+        raise OperateError(
+            f"AWS cannot be reached: {error}. Log in (aws sso login), or say --profile, --region"
+        ) from error
     try:
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
     except (BotoCoreError, ClientError) as error:
-        message = (
+        raise OperateError(
             f"stack {stack} cannot be reached in {session.region_name} of account {caller['Account']}: {error}. "
             "Is it the right account and Region? Say --profile, --region, --stack"
-        )
-        raise OperateError(message) from error
+        ) from error
     at = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
     told = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
     try:
         return _workbench(session, Caller(caller["Arn"], caller["UserId"]), at, told, poll)
     except KeyError as missing:
-        message = (
+        raise OperateError(
             f"stack {stack} ({found['StackStatus']}) names no {missing.args[0]}, so it is no installation of "
             "Joinguard, or not deployed yet. Say --stack or --region, or `make deploy`"
-        )
-        raise OperateError(message) from missing
+        ) from missing
 
 
 def _workbench(
@@ -175,7 +174,7 @@ def _workbench(
     # Keeps below what Organizations allows, which the worker needs too.
     patient = config.merge(Config(retries={"mode": "adaptive", "total_max_attempts": 5}))
 
-    def client(service: str, config: Config = config) -> Any:  # noqa: ANN401 - the adapters name the type
+    def client(service: str, config: Config = config) -> Any:
         return session.client(service, config=config)  # type: ignore[call-overload]
 
     sqs = client("sqs")

@@ -37,15 +37,16 @@ _COLOURS = {"Add": "green", "Modify": "yellow", "Remove": "red"}
 class Commands(click.Group):
     """Commands whose failures are one clear line and exit status 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+    def invoke(self, ctx: click.Context) -> Any:
         """Run a command; say what AWS or the build refused, and no traceback."""
         try:
             return super().invoke(ctx)
         except (DeployError, BuildError) as error:
             raise click.ClickException(str(error)) from error
         except (BotoCoreError, ClientError) as error:
-            message = f"AWS refused: {error}. Check credentials, Region and permissions, then try again"
-            raise click.ClickException(message) from error
+            raise click.ClickException(
+                f"AWS refused: {error}. Check credentials, Region and permissions, then try again"
+            ) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -64,7 +65,7 @@ def staged(command: Callable[..., None]) -> Callable[..., None]:
     # Tests look more often.
     @click.option("--pause", default=5, hidden=True, type=click.IntRange(1, 60))
     @wraps(command)
-    def targeted(stage: str, pause: int, **options: Any) -> None:  # noqa: ANN401 - the command's own options
+    def targeted(stage: str, pause: int, **options: Any) -> None:
         command(Target(boto3.Session(), load_stage(stage), pause), **options)
 
     return targeted
@@ -137,8 +138,7 @@ def delegation_policy(target: Target, administrator: str) -> None:
     """Print the resource policy that lets a member account attach the stage's policies, and no others."""
     policy_ids = target.stage.policy_ids
     if not policy_ids:
-        message = f"stage {target.stage.name} names no policies; set PolicyIds, the policy is limited to them"
-        raise DeployError(message)
+        raise DeployError(f"stage {target.stage.name} names no policies; set PolicyIds, the policy is limited to them")
     policy = installing.delegation_policy(look_around(target), administrator, policy_ids)
     click.echo(json.dumps(policy, indent=2))
     talk.print("next: in the management account, aws organizations put-resource-policy --content file://…")
@@ -213,8 +213,9 @@ def _outputs(target: Target) -> dict[str, str]:
     try:
         return outputs(target.client("cloudformation"), stage.stack)
     except ClientError as error:
-        message = f"there is no stack {stage.stack} in {stage.region}; run `make deploy STAGE={stage.name}`"
-        raise DeployError(message) from error
+        raise DeployError(
+            f"there is no stack {stage.stack} in {stage.region}; run `make deploy STAGE={stage.name}`"
+        ) from error
 
 
 def _carry_out(target: Target, region: str, planned: Plan | None, *, yes: bool) -> None:
@@ -229,8 +230,7 @@ def _carry_out(target: Target, region: str, planned: Plan | None, *, yes: bool) 
     show.print(table)
     if not yes and not click.confirm("Carry this out?", err=True):
         discard(client, planned)
-        message = "not carried out; the change set was discarded"
-        raise DeployError(message)
+        raise DeployError("not carried out; the change set was discarded")
     with talk.status("CloudFormation is at work"):
         execute(client, planned, seconds_between_looks=target.pause)
     talk.print(f"{planned.kind.lower()} of stack {planned.stack} is complete")

@@ -106,8 +106,7 @@ def _uv(*arguments: str, **variables: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | variables
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our own arguments
     if done.returncode:
-        message = f"uv {' '.join(arguments[:2])} failed: {done.stderr.strip() or done.stdout.strip()}"
-        raise BuildError(message)
+        raise BuildError(f"uv {' '.join(arguments[:2])} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
@@ -132,8 +131,7 @@ def _compile(interpreter: str, stage: Path) -> None:
     environment = dict(os.environ) | {"PYTHONHASHSEED": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our own arguments
     if done.returncode:
-        message = f"{interpreter} could not compile the package: {done.stdout.strip() or done.stderr.strip()}"
-        raise BuildError(message)
+        raise BuildError(f"{interpreter} could not compile the package: {done.stdout.strip() or done.stderr.strip()}")
 
 
 def _zip(stage: Path, target: Path) -> None:

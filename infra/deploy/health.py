@@ -30,8 +30,9 @@ def signs(target: Target) -> list[Sign]:
     try:
         stack = cloudformation.describe_stacks(StackName=stage.stack)["Stacks"][0]
     except ClientError as error:
-        message = f"there is no stack {stage.stack} in {stage.region}; run `make deploy STAGE={stage.name}`"
-        raise DeployError(message) from error
+        raise DeployError(
+            f"there is no stack {stage.stack} in {stage.region}; run `make deploy STAGE={stage.name}`"
+        ) from error
     at = outputs(cloudformation, stage.stack)
     status = stack["StackStatus"]
     well = status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}

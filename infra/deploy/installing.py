@@ -27,8 +27,7 @@ def check(target: Target) -> Here:
     here = look_around(target)
     found = list(problems(target, here))
     if found:
-        message = "\n".join(["this cannot work yet:", *(f"  - {each}" for each in found)])
-        raise DeployError(message)
+        raise DeployError("\n".join(["this cannot work yet:", *(f"  - {each}" for each in found)]))
     return here
 
 
@@ -64,12 +63,10 @@ def plan_forwarder(target: Target, target_bus: str | None) -> tuple[str, Plan | 
     """Make the change set of the forwarder in the Region where the events are; return that Region too."""
     stage, here = target.stage, look_around(target)
     if not here.is_management:
-        message = "the forwarder belongs into the management account, and this is another; switch credentials"
-        raise DeployError(message)
+        raise DeployError("the forwarder belongs into the management account, and this is another; switch credentials")
     region = EVENT_REGIONS[here.partition]
     if here.sees_events and not target_bus:
-        message = f"stage {stage.name} lives in {region}, where the events are; it needs no forwarder"
-        raise DeployError(message)
+        raise DeployError(f"stage {stage.name} lives in {region}, where the events are; it needs no forwarder")
     home = f"arn:{here.partition}:events:{stage.region}:{here.account_id}:event-bus/default"
     planned = plan(
         target.client("cloudformation", region=region),
@@ -144,8 +141,7 @@ def _ensure_bucket(s3: S3Client, bucket: str, region: str) -> None:
         s3.head_bucket(Bucket=bucket)
     except ClientError as error:
         if error.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
-            message = f"the bucket {bucket} cannot be used: {error}; it holds the function's zip"
-            raise DeployError(message) from error
+            raise DeployError(f"the bucket {bucket} cannot be used: {error}; it holds the function's zip") from error
     else:
         return
     where: Any = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}

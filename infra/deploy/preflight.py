@@ -50,18 +50,16 @@ def look_around(target: Target) -> Here:
     try:
         identity = target.client("sts").get_caller_identity()
     except (BotoCoreError, ClientError) as error:
-        message = (
+        raise DeployError(
             f"AWS does not take the credentials: {error}. Log in (aws sso login) or set AWS_PROFILE, and try again"
-        )
-        raise DeployError(message) from error
+        ) from error
     try:
         organization = target.client("organizations").describe_organization()["Organization"]
     except (BotoCoreError, ClientError) as error:
-        message = (
+        raise DeployError(
             f"the account's organization cannot be read: {error}. Deploy from the management account or a "
             "delegated administrator, as one who may call organizations:DescribeOrganization"
-        )
-        raise DeployError(message) from error
+        ) from error
     return Here(
         account_id=identity["Account"],
         partition=identity["Arn"].split(":")[1],

@@ -53,8 +53,7 @@ class _Git:
         command = [self._program, *arguments]
         done = subprocess.run(command, cwd=self._root, env=kept | ours, capture_output=True, check=False)  # noqa: S603 - our own arguments
         if done.returncode:
-            message = f"git {arguments[0]} failed in {self._root}: {os.fsdecode(done.stderr).strip()}"
-            raise BuildError(message)
+            raise BuildError(f"git {arguments[0]} failed in {self._root}: {os.fsdecode(done.stderr).strip()}")
         return done.stdout
 
     def committed(self) -> dict[str, _Entry]:
@@ -107,8 +106,9 @@ def sources(root: Path, *, allow_dirty: bool) -> dict[str, bytes]:
     _refuse_links(committed)
     if differences := sorted(_differences(root, git, committed, tracked)):
         listed = "\n".join(f"  - {each}" for each in differences)
-        message = f"the zip is made from a commit, and these files differ from it:\n{listed}\ncommit them, {_NEXT_STEP}"
-        raise BuildError(message)
+        raise BuildError(
+            f"the zip is made from a commit, and these files differ from it:\n{listed}\ncommit them, {_NEXT_STEP}"
+        )
     # The committed bytes, not those of the files: checking out can change line ends, and a file can change meanwhile.
     return {name: git.read(entry) for name, entry in committed.items() if _goes_in(name)}
 
@@ -128,8 +128,7 @@ def _repository(root: Path, *, needed: bool) -> _Git | None:
     if not needed:
         return None
     lacking = f"git does not track {root}" if program else "git is not installed"
-    message = f"the zip is made from a commit, and {lacking}; build in a clone, {_NEXT_STEP}"
-    raise BuildError(message)
+    raise BuildError(f"the zip is made from a commit, and {lacking}; build in a clone, {_NEXT_STEP}")
 
 
 def _parts(line: str) -> tuple[list[str], str]:
@@ -140,15 +139,17 @@ def _parts(line: str) -> tuple[list[str], str]:
 def _refuse_links(entries: Mapping[str, _Entry]) -> None:
     for name, entry in entries.items():
         if entry.mode not in _REGULAR:
-            message = f"{_shown(name)} is {_KINDS.get(entry.mode, 'no file')}, which never goes into the zip; remove it"
-            raise BuildError(message)
+            raise BuildError(
+                f"{_shown(name)} is {_KINDS.get(entry.mode, 'no file')}, which never goes into the zip; remove it"
+            )
 
 
 def _refuse_links_here(root: Path, tracked: Iterable[str]) -> None:
     for name in filter(_goes_in, tracked):
         if (root / name).exists() and not _is_file(root, name):
-            message = f"{_shown(name)} is reached by a symbolic link, which never goes into the zip; restore the file"
-            raise BuildError(message)
+            raise BuildError(
+                f"{_shown(name)} is reached by a symbolic link, which never goes into the zip; restore the file"
+            )
 
 
 def _differences(
@@ -186,8 +187,7 @@ def _goes_in(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        message = f"the name of {_shown(name)} is not UTF-8, which a zip cannot hold; rename it"
-        raise BuildError(message) from error
+        raise BuildError(f"the name of {_shown(name)} is not UTF-8, which a zip cannot hold; rename it") from error
     return True
 
 

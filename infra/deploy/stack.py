@@ -76,8 +76,7 @@ def plan(
         cloudformation.delete_change_set(StackName=stack, ChangeSetName=change)
         if any(words in reason for words in _NOTHING_TO_DO):
             return None
-        message = f"CloudFormation refuses the change to stack {stack}: {reason or error}"
-        raise DeployError(message) from error
+        raise DeployError(f"CloudFormation refuses the change to stack {stack}: {reason or error}") from error
     found = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change)["Changes"]
     changes = [each["ResourceChange"] for each in found]
     return Plan(
@@ -99,8 +98,7 @@ def execute(cloudformation: CloudFormationClient, plan: Plan, *, seconds_between
             cloudformation.get_waiter("stack_create_complete").wait(StackName=plan.stack, WaiterConfig=looks)
     except WaiterError as error:
         cause = _cause(cloudformation, plan.stack) or error
-        message = f"{plan.kind.lower()} of stack {plan.stack} failed: {cause}"
-        raise DeployError(message) from error
+        raise DeployError(f"{plan.kind.lower()} of stack {plan.stack} failed: {cause}") from error
 
 
 def discard(cloudformation: CloudFormationClient, plan: Plan) -> None:

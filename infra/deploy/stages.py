@@ -59,7 +59,7 @@ class Target:
     #: Seconds between two looks at CloudFormation.
     pause: int = 5
 
-    def client(self, service: str, *, region: str | None = None) -> Any:  # noqa: ANN401 - the callers name the service
+    def client(self, service: str, *, region: str | None = None) -> Any:
         """Make a client in the stage's Region, or in another."""
         return self.session.client(service, region_name=region or self.stage.region)  # type: ignore[call-overload]
 
@@ -69,14 +69,15 @@ def load_stage(name: str) -> Stage:
     path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
-        message = f"there is no stage {name!r}; there are {known}, or say the path of a file that ends in .yaml"
-        raise DeployError(message)
+        raise DeployError(
+            f"there is no stage {name!r}; there are {known}, or say the path of a file that ends in .yaml"
+        )
     try:
         return Stage.model_validate({"name": path.stem, **yaml.safe_load(path.read_text())})
     except (yaml.YAMLError, TypeError) as error:
-        message = f"stage file {path.name} is not a YAML mapping: {error}"
-        raise DeployError(message) from error
+        raise DeployError(f"stage file {path.name} is not a YAML mapping: {error}") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        message = f"stage file {path.name}: {problems} (values of parameters are texts: put them in quotes)"
-        raise DeployError(message) from error
+        raise DeployError(
+            f"stage file {path.name}: {problems} (values of parameters are texts: put them in quotes)"
+        ) from error

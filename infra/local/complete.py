@@ -94,8 +94,7 @@ def complete(aws: StandIn, stack: str) -> None:
         if wanted != found
     ]
     if differences:
-        message = f"the embedded AWS differs from the template: {'; '.join(differences)}"
-        raise IncompleteError(message)
+        raise IncompleteError(f"the embedded AWS differs from the template: {'; '.join(differences)}")
 
 
 def _speak_plainly(aws: StandIn, queues: Iterable[str], buckets: Iterable[str]) -> None:
@@ -110,8 +109,8 @@ def _speak_plainly(aws: StandIn, queues: Iterable[str], buckets: Iterable[str]) 
         s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(of_a_resource(json.loads(policy), aws.access_key_id)))
 
 
-def _over_tls(client: Any) -> Any:  # noqa: ANN401 - any client
-    def say_so(request: Any, **_: object) -> None:  # noqa: ANN401 - botocore's own
+def _over_tls(client: Any) -> Any:
+    def say_so(request: Any, **_: object) -> None:
         request.headers.add_header("X-Forwarded-Proto", "https")
 
     client.meta.events.register("before-sign", say_so)
@@ -217,7 +216,7 @@ def _arns(aws: StandIn, resources: Mapping[str, str]) -> dict[str, str]:
     return found | {"MemberAccountInitialization": events.describe_rule(Name=rule)["Arn"]}
 
 
-def _resolved(value: Any, arns: Mapping[str, str]) -> Any:  # noqa: ANN401 - a part of a template
+def _resolved(value: Any, arns: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_resolved(each, arns) for each in value]
     if not isinstance(value, dict):

@@ -94,7 +94,7 @@ class Story:
         self._all_is_well()
         return self.wrong
 
-    def _invited(self, account_id: str, **changes: Any) -> Event:  # noqa: ANN401 - parts of an event
+    def _invited(self, account_id: str, **changes: Any) -> Event:
         return handshake_accepted(account_id, self.at.organization_id, self.at.management_account_id, **changes)
 
     def _happens(self, chapter: Chapter) -> None:

@@ -43,11 +43,11 @@ class StandIn:
     access_key_id: str = MANAGEMENT_ACCOUNT_ID
     secret_access_key: str = SECRET_ACCESS_KEY
 
-    def client(self, service: str, **settings: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
+    def client(self, service: str, **settings: str) -> Any:
         """Make a client that talks to the stand-in, whatever the environment says; settings are boto3's own."""
         return self._session.client(service, **self._spoken_to(), **settings)  # type: ignore[call-overload]
 
-    def resource(self, service: str) -> Any:  # noqa: ANN401 - as above
+    def resource(self, service: str) -> Any:
         """Make a resource that talks to the stand-in."""
         return self._session.resource(service, **self._spoken_to())  # type: ignore[call-overload]
 
@@ -70,8 +70,7 @@ class StandIn:
     def wait(self) -> None:
         """Wait as long as it runs; raise StandInError when it has ended by itself."""
         status = self.process.wait()
-        message = f"the AWS stand-in ended by itself (status {status}); {_kept(self.log)}"
-        raise StandInError(message)
+        raise StandInError(f"the AWS stand-in ended by itself (status {status}); {_kept(self.log)}")
 
 
 @contextmanager
@@ -81,8 +80,7 @@ def running(organizations: str | None = None) -> Iterator[StandIn]:
     The function uses another endpoint for Organizations where one is given.
     """
     if not _PYTHON.exists():
-        message = f"{_PYTHON.relative_to(ROOT)} is missing; run `make setup`"
-        raise StandInError(message)
+        raise StandInError(f"{_PYTHON.relative_to(ROOT)} is missing; run `make setup`")
     elsewhere = {"AWS_ENDPOINT_URL_ORGANIZATIONS": organizations} if organizations else {}
     with tempfile.TemporaryDirectory(prefix="joinguard-") as scratch, ExitStack() as started:
         log = Path(scratch) / "stand-in.log"
@@ -93,8 +91,7 @@ def running(organizations: str | None = None) -> Iterator[StandIn]:
                 break
             # Between our look and its start somebody else may have taken the port; then another one will do.
             if "already in use" not in _said(log):
-                message = f"the AWS stand-in did not start (status {process.returncode}); {_kept(log)}"
-                raise StandInError(message)
+                raise StandInError(f"the AWS stand-in did not start (status {process.returncode}); {_kept(log)}")
         yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log, process=process)
 
 

@@ -14,6 +14,5 @@ def until(true: Callable[[], object], what: str) -> None:
     gives_up_at = time.monotonic() + HANGS_AFTER
     while not true():
         if time.monotonic() > gives_up_at:
-            message = f"waited {HANGS_AFTER} s in vain for this: {what}"
-            raise TimeoutError(message)
+            raise TimeoutError(f"waited {HANGS_AFTER} s in vain for this: {what}")
         time.sleep(_PAUSE)

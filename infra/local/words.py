@@ -10,7 +10,7 @@ UNFULFILLED: Final = frozenset({"OnlyOverTls", "EachKeyIsWrittenOnce"})
 _BATCHED: Final = frozenset({"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:SendMessage"})
 
 
-def of_a_role(document: Any, account_id: str) -> Any:  # noqa: ANN401 - a policy document
+def of_a_role(document: Any, account_id: str) -> Any:
     """Return a role's policy as the stand-in asks for permissions.
 
     It checks every call to Organizations against one made-up ARN, the policy simulator against none, and asks for
@@ -28,7 +28,7 @@ def of_a_role(document: Any, account_id: str) -> Any:  # noqa: ANN401 - a policy
     return changed
 
 
-def of_a_resource(document: Any, account_id: str) -> Any:  # noqa: ANN401 - a policy document
+def of_a_resource(document: Any, account_id: str) -> Any:
     """Return a bucket's or queue's policy without what the stand-in cannot fulfil.
 
     A principal that is excepted by its role's ARN is excepted by its session's too, which is all that the stand-in

@@ -34,7 +34,7 @@ class Pipeline:
     relay: Relay
     _clients: dict[str, Any] = field(default_factory=dict)
 
-    def client(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service and the type
+    def client(self, service: str) -> Any:
         """Return the stand-in's client for a service, the same each time."""
         if service not in self._clients:
             self._clients[service] = self.aws.client(service)
@@ -43,7 +43,7 @@ class Pipeline:
     def account(self) -> str:
         return create_account(self.aws, f"member-{os.urandom(4).hex()}")
 
-    def invited(self, account_id: str, **changes: Any) -> Event:  # noqa: ANN401 - parts of an event
+    def invited(self, account_id: str, **changes: Any) -> Event:
         return handshake_accepted(account_id, self.at.organization_id, self.at.management_account_id, **changes)
 
     def created(self, account_id: str) -> Event:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LARGE: Final = 180_000
 
 
-def announced(**details: Any) -> str:  # noqa: ANN401 - parts of an event
+def announced(**details: Any) -> str:
     """Return an announcement whose layout nobody knows, so that all of it is looked at."""
     detail = {
         "eventSource": "organizations.amazonaws.com",

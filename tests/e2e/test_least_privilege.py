@@ -206,7 +206,7 @@ class Worker:
         finally:
             iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(trust))
 
-    def __call__(self, service: str) -> Any:  # noqa: ANN401 - the callers name the service
+    def __call__(self, service: str) -> Any:
         return self.pipeline.aws.client(
             service,
             aws_access_key_id=self.credentials["AccessKeyId"],

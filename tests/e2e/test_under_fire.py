@@ -90,8 +90,7 @@ class Fire:
             self.clock += LATER
             if self.deliver(event) == 0:
                 return
-        message = "the event never ended"
-        raise AssertionError(message)
+        raise AssertionError("the event never ended")
 
     def assert_enforced(self, account_id: str, event: dict[str, Any]) -> None:
         outcome = self.watch.outcome(event["detail"]["eventID"])

@@ -37,7 +37,7 @@ def arn_of(logical_id: str) -> str:
     }[RESOURCES[logical_id]["Type"]]
 
 
-def resolved(value: Any) -> Any:  # noqa: ANN401 - a part of a template
+def resolved(value: Any) -> Any:
     if isinstance(value, list):
         return [resolved(each) for each in value]
     if not isinstance(value, dict):

@@ -37,7 +37,7 @@ Hook = Callable[..., AWSResponse | None]
 def _one_by_one(answer: Callable[..., Any]) -> Callable[..., Any]:
     one_at_a_time = RLock()
 
-    def answer_alone(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - moto's own
+    def answer_alone(*args: Any, **kwargs: Any) -> Any:
         with one_at_a_time:
             return answer(*args, **kwargs)
 
@@ -75,11 +75,11 @@ def session() -> boto3.Session:
     return boto3.Session("testing", "testing", region_name="us-east-1")
 
 
-def client(service: str) -> Any:  # noqa: ANN401 - the callers name the service
+def client(service: str) -> Any:
     return session().client(service, config=Config(retries={"mode": "standard", "total_max_attempts": 1}))  # type: ignore[call-overload]
 
 
-def make_outcomes() -> Any:  # noqa: ANN401 - boto3's own type
+def make_outcomes() -> Any:
     """Make the table as the template defines it."""
     told = RESOURCES["Outcomes"]["Properties"]
     names = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
@@ -88,7 +88,7 @@ def make_outcomes() -> Any:  # noqa: ANN401 - boto3's own type
 
 
 @pytest.fixture
-def table(aws: None) -> Any:  # noqa: ANN401, ARG001 - boto3's own type; a fixture that is needed for its effect
+def table(aws: None) -> Any:  # noqa: ARG001 - boto3's own type; a fixture that is needed for its effect
     return make_outcomes()
 
 

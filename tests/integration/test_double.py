@@ -32,7 +32,7 @@ class StandingClock:
         self.at += seconds
 
 
-def double(**rules: Any) -> Organizations:  # noqa: ANN401 - the rules' own kinds
+def double(**rules: Any) -> Organizations:
     made = Organizations(Rules(**(AT_ONCE | rules)), StandingClock(), {POLICY, *(f"p-{n:08d}" for n in range(20))})
     made.join(ACCOUNT)
     return made
@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_faults() -> None:
     assert len(set(run(1))) >= 5
 
 
-def real(endpoint: str) -> Any:  # noqa: ANN401 - boto3's own type
+def real(endpoint: str) -> Any:
     return boto3.client(
         "organizations",
         endpoint_url=endpoint,

@@ -55,17 +55,17 @@ def begin(ledger: DynamoLedger, event: Join | NoJoin = JOIN, *, now: datetime = 
     return begun
 
 
-def row(table: Any, event_id: str = "event-1", account_id: str = ACCOUNT) -> dict[str, Any]:  # noqa: ANN401 - boto3's own type
+def row(table: Any, event_id: str = "event-1", account_id: str = ACCOUNT) -> dict[str, Any]:
     item: dict[str, Any] = table.get_item(Key={"account_id": account_id, "event_id": event_id})["Item"]
     return item
 
 
 @pytest.fixture
-def ledger(table: Any) -> DynamoLedger:  # noqa: ANN401, ARG001 - boto3's own type; needed for its effect
+def ledger(table: Any) -> DynamoLedger:  # noqa: ARG001 - boto3's own type; needed for its effect
     return DynamoLedger(client("dynamodb"), TABLE)
 
 
-def test_the_first_attempt_owes_nothing(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_the_first_attempt_owes_nothing(ledger: DynamoLedger, table: Any) -> None:
     begun = begin(ledger, now=NOON + SECOND)
 
     assert begun == Attempt(number=1, interrupted={}, unclear=frozenset(), event_time=NOON)
@@ -83,7 +83,7 @@ def test_the_first_attempt_owes_nothing(ledger: DynamoLedger, table: Any) -> Non
     )
 
 
-def test_nobody_else_begins_while_a_lease_runs(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_nobody_else_begins_while_a_lease_runs(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     before = row(table)
 
@@ -93,7 +93,7 @@ def test_nobody_else_begins_while_a_lease_runs(ledger: DynamoLedger, table: Any)
     assert begin(ledger, now=NOON + LEASE + timedelta(microseconds=1)).number == 2
 
 
-def test_other_events_are_not_held_up(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_other_events_are_not_held_up(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
 
     again = JOIN.model_copy(update={"event_id": "event-3"})
@@ -142,7 +142,7 @@ def test_what_an_attempt_is_about_to_do_can_be_corrected(ledger: DynamoLedger) -
     assert begin(ledger, now=NOON + 2 * LEASE) == Attempt(2, {1: POLICIES[:1]}, frozenset(), NOON)
 
 
-def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     ledger.intend(JOIN, 1, POLICIES, unclear=())
     ledger.announce(JOIN, 1, 1, DIGEST, unclear=())
@@ -165,7 +165,7 @@ def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, tabl
     )
 
 
-def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     ledger.settle(JOIN, 1, settled(OutcomeStatus.RETRYING, 1, unclear=frozenset(POLICIES)), now=NOON)
     begin(ledger)
@@ -176,7 +176,7 @@ def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLed
     assert (known.policies, known.unclear) == ((), ())
 
 
-def test_each_time_is_that_of_its_event(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_each_time_is_that_of_its_event(ledger: DynamoLedger, table: Any) -> None:
     def times() -> tuple[float, float, float | None]:
         known = outcome(row(table))
         done = (known.done_at - NOON).total_seconds() if known.done_at else None
@@ -198,7 +198,7 @@ def test_each_time_is_that_of_its_event(ledger: DynamoLedger, table: Any) -> Non
 )
 def test_a_final_outcome_is_returned_and_not_begun_again(
     ledger: DynamoLedger,
-    table: Any,  # noqa: ANN401 - boto3's own type
+    table: Any,
     event: Join | NoJoin,
     account_id: str,
     status: OutcomeStatus,
@@ -228,7 +228,7 @@ BY_OPERATOR = JOIN.model_copy(update={"source": "joinguard.operator"})
 )
 def test_what_is_final_for_something_else_keeps_no_join_from_being_handled(
     ledger: DynamoLedger,
-    table: Any,  # noqa: ANN401 - boto3's own type
+    table: Any,
     first: Join,
     status: OutcomeStatus,
     then: Join,
@@ -275,7 +275,7 @@ SPOILT: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
 def test_a_row_that_cannot_be_read_is_replaced_and_what_can_be_read_is_kept(
     ledger: DynamoLedger,
-    table: Any,  # noqa: ANN401 - boto3's own type
+    table: Any,
     spoilt: dict[str, Any],
 ) -> None:
     begin(ledger)
@@ -293,7 +293,7 @@ def test_a_row_that_cannot_be_read_is_replaced_and_what_can_be_read_is_kept(
     assert outcome(row(table)).status is OutcomeStatus.ENFORCED
 
 
-def test_two_workers_do_not_both_replace_a_row(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_two_workers_do_not_both_replace_a_row(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     table.put_item(Item=row(table) | {"status": "DONE"})
     real = client("dynamodb")
@@ -335,7 +335,7 @@ def test_a_value_of_another_type_than_a_worker_writes_is_replaced() -> None:
 @pytest.mark.parametrize("late", sorted(OutcomeStatus))
 def test_a_final_outcome_stays_even_for_the_attempt_that_wrote_it(
     ledger: DynamoLedger,
-    table: Any,  # noqa: ANN401 - boto3's own type
+    table: Any,
     final: OutcomeStatus,
     late: OutcomeStatus,
 ) -> None:
@@ -349,7 +349,7 @@ def test_a_final_outcome_stays_even_for_the_attempt_that_wrote_it(
     assert row(table) == before
 
 
-def test_a_failure_can_be_begun_again_because_operators_redrive(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_a_failure_can_be_begun_again_because_operators_redrive(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     ledger.settle(JOIN, 1, settled(OutcomeStatus.FAILED, 1), now=NOON)
 
@@ -365,7 +365,7 @@ def test_a_failure_can_be_begun_again_because_operators_redrive(ledger: DynamoLe
 @pytest.mark.parametrize("other", sorted(OutcomeStatus))
 def test_a_worker_that_outlived_its_lease_changes_nothing(
     ledger: DynamoLedger,
-    table: Any,  # noqa: ANN401 - boto3's own type
+    table: Any,
     other: OutcomeStatus,
 ) -> None:
     begin(ledger)
@@ -383,7 +383,7 @@ def test_a_worker_that_outlived_its_lease_changes_nothing(
     assert row(table) == before
 
 
-def test_only_what_is_not_well_is_in_the_index_the_longest_unchanged_first(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_only_what_is_not_well_is_in_the_index_the_longest_unchanged_first(ledger: DynamoLedger, table: Any) -> None:
     for number, status in enumerate([*OutcomeStatus, *OutcomeStatus]):
         event = JOIN.model_copy(update={"event_id": f"event-{number}"})
         begin(ledger, event)
@@ -398,7 +398,7 @@ def test_only_what_is_not_well_is_in_the_index_the_longest_unchanged_first(ledge
     assert table.scan(IndexName="failing")["Count"] == 4
 
 
-def test_an_event_without_account_has_a_row_too(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_an_event_without_account_has_a_row_too(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger, OTHER)
     ledger.settle(OTHER, 1, Settlement(OutcomeStatus.IGNORED, fault=fault("NOT_A_JOIN", "no")), now=NOON)
 
@@ -417,7 +417,7 @@ def test_moments_are_ordered_as_texts_as_they_are_in_time(one: datetime, two: da
     assert (stamp(one) < stamp(two)) is (one < two)
 
 
-def test_a_time_of_long_ago_makes_a_row_that_can_be_read(ledger: DynamoLedger, table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_a_time_of_long_ago_makes_a_row_that_can_be_read(ledger: DynamoLedger, table: Any) -> None:
     event = JOIN.model_copy(update={"event_time": datetime(1, 1, 1, tzinfo=UTC)})
 
     assert begin(ledger, event).number == 1

@@ -49,7 +49,7 @@ SETTLEMENTS = st.builds(
 class Workers(RuleBasedStateMachine):
     """What the row must be after each step is told by `row`, a plain Outcome."""
 
-    def __init__(self, table: Any, ledger: DynamoLedger) -> None:  # noqa: ANN401 - boto3's own type
+    def __init__(self, table: Any, ledger: DynamoLedger) -> None:
         super().__init__()
         self.table, self.ledger = table, ledger
         # Left by the workers before.
@@ -157,7 +157,7 @@ class Workers(RuleBasedStateMachine):
             assert items[0].get("failing") == (None if self.row.status in FINAL else self.row.status.value)
 
 
-def test_no_order_of_workers_breaks_a_promise(table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_no_order_of_workers_breaks_a_promise(table: Any) -> None:
     ledger = DynamoLedger(client("dynamodb"), TABLE)
 
     run_state_machine_as_test(

@@ -161,7 +161,7 @@ def test_policies_are_enabled_where_the_root_says_so(
         assert OrganizationsReader(organizations).scps_enabled() is enabled
 
 
-def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:
     ledger = DynamoLedger(client("dynamodb"), table.name)
     joins = [
         Join(
@@ -184,7 +184,7 @@ def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:  # noqa
     assert {each.status for each in found.values() if isinstance(each, Outcome)} == {OutcomeStatus.RETRYING}
 
 
-def test_a_row_that_somebody_has_spoilt_is_told_as_such_and_hides_no_other(table: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_a_row_that_somebody_has_spoilt_is_told_as_such_and_hides_no_other(table: Any) -> None:
     ledger = DynamoLedger(client("dynamodb"), table.name)
     join = Join(
         event_id="event-1",

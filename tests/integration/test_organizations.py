@@ -66,11 +66,11 @@ SORTED = MEANINGS | OTHERS | dict.fromkeys(sorted(PASSING), SOON)
 
 
 @pytest.fixture
-def organizations(credentials: None) -> Any:  # noqa: ANN401, ARG001 - boto3's own type; needed for its effect
+def organizations(credentials: None) -> Any:  # noqa: ARG001 - boto3's own type; needed for its effect
     return client("organizations")
 
 
-def counted(organizations: Any, hook: Hook) -> list[str]:  # noqa: ANN401 - boto3's own type
+def counted(organizations: Any, hook: Hook) -> list[str]:
     """Let requests go to a hook, and return the list of those that are sent."""
     sent: list[str] = []
     events = organizations.meta.events
@@ -97,7 +97,7 @@ def test_every_error_that_aws_models_has_a_meaning() -> None:
 
 
 @pytest.mark.parametrize(("code", "means"), SORTED.items())
-def test_an_error_is_sorted_by_its_code(organizations: Any, code: str, means: str) -> None:  # noqa: ANN401 - boto3's own type
+def test_an_error_is_sorted_by_its_code(organizations: Any, code: str, means: str) -> None:
     directory = OrganizationsDirectory(organizations)
     reason = {"Reason": "THE_REASON"} if code in {"InvalidInputException", "ConstraintViolationException"} else {}
     body = {"__type": code, "Message": f"about {ACCOUNT}"} | reason
@@ -117,7 +117,7 @@ def test_an_error_is_sorted_by_its_code(organizations: Any, code: str, means: st
     assert sent == ["AttachPolicy", "ListPoliciesForTarget"], "botocore tried again by itself"
 
 
-def test_an_error_without_a_message_still_says_something(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_an_error_without_a_message_still_says_something(organizations: Any) -> None:
     counted(organizations, answers(400, b'{"__type": "PolicyNotFoundException"}'))
 
     with pytest.raises(PermanentError) as raised:
@@ -127,7 +127,7 @@ def test_an_error_without_a_message_still_says_something(organizations: Any) -> 
     assert raised.value.fault.message
 
 
-def test_a_policy_that_is_there_already_is_no_error(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_a_policy_that_is_there_already_is_no_error(organizations: Any) -> None:
     directory = OrganizationsDirectory(organizations)
     with Stubber(organizations) as stub:
         stub.add_client_error("attach_policy", "DuplicatePolicyAttachmentException")
@@ -137,7 +137,7 @@ def test_a_policy_that_is_there_already_is_no_error(organizations: Any) -> None:
         assert directory.attach(POLICIES[1], ACCOUNT) is AttachmentResult.ATTACHED
 
 
-def test_an_empty_page_may_have_a_successor(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_an_empty_page_may_have_a_successor(organizations: Any) -> None:
     asked = {"TargetId": ACCOUNT, "Filter": "SERVICE_CONTROL_POLICY"}
     with Stubber(organizations) as stub:
         stub.add_response("list_policies_for_target", {"Policies": [], "NextToken": "more"}, asked)
@@ -149,7 +149,7 @@ def test_an_empty_page_may_have_a_successor(organizations: Any) -> None:  # noqa
         stub.assert_no_pending_responses()
 
 
-def test_pages_that_go_round_in_circles_are_passing(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_pages_that_go_round_in_circles_are_passing(organizations: Any) -> None:
     sent = counted(organizations, answers(200, b'{"Policies": [], "NextToken": "again"}'))
 
     with pytest.raises(RetryableError):
@@ -158,7 +158,7 @@ def test_pages_that_go_round_in_circles_are_passing(organizations: Any) -> None:
     assert len(sent) == 2
 
 
-def test_a_later_page_that_fails_hides_no_policy(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_a_later_page_that_fails_hides_no_policy(organizations: Any) -> None:
     with Stubber(organizations) as stub:
         stub.add_response("list_policies_for_target", {"Policies": [{"Id": POLICIES[0]}], "NextToken": "more"})
         stub.add_client_error("list_policies_for_target", "TooManyRequestsException")
@@ -186,7 +186,7 @@ UNCLEAR = {
 
 
 @pytest.mark.parametrize("hook", UNCLEAR.values(), ids=UNCLEAR)
-def test_no_clear_answer_is_passing_and_may_have_taken_effect(organizations: Any, hook: Hook) -> None:  # noqa: ANN401 - boto3's own type
+def test_no_clear_answer_is_passing_and_may_have_taken_effect(organizations: Any, hook: Hook) -> None:
     sent = counted(organizations, hook)
 
     with pytest.raises(RetryableError) as raised:
@@ -204,7 +204,7 @@ NEVER_SENT = {
 
 
 @pytest.mark.parametrize("hook", NEVER_SENT.values(), ids=NEVER_SENT)
-def test_what_was_never_sent_is_passing_and_clear(organizations: Any, hook: Hook) -> None:  # noqa: ANN401 - boto3's own type
+def test_what_was_never_sent_is_passing_and_clear(organizations: Any, hook: Hook) -> None:
     sent = counted(organizations, hook)
 
     with pytest.raises(RetryableError) as raised:
@@ -219,7 +219,7 @@ GARBLED += [b'{"Policies": %s}' % inner for inner in (b"null", b'"x"', b"[null]"
 
 
 @pytest.mark.parametrize("body", GARBLED, ids=repr)
-def test_a_garbled_answer_to_a_question_is_passing(organizations: Any, body: bytes) -> None:  # noqa: ANN401 - boto3's own type
+def test_a_garbled_answer_to_a_question_is_passing(organizations: Any, body: bytes) -> None:
     """It must never be read as "carries nothing", nor as an error that nobody expects."""
     sent = counted(organizations, answers(200, body))
 
@@ -230,14 +230,14 @@ def test_a_garbled_answer_to_a_question_is_passing(organizations: Any, body: byt
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"Policies": null}'], ids=repr)
-def test_an_answer_without_a_list_is_called_that(organizations: Any, body: bytes) -> None:  # noqa: ANN401 - boto3's own type
+def test_an_answer_without_a_list_is_called_that(organizations: Any, body: bytes) -> None:
     counted(organizations, answers(200, body))
 
     with pytest.raises(RetryableError, match="the answer lists no policies"):
         OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
 
 
-def test_missing_credentials_say_nothing_about_the_event(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_missing_credentials_say_nothing_about_the_event(organizations: Any) -> None:
     counted(organizations, fails(NoCredentialsError()))
 
     with pytest.raises(RetryableError) as raised:
@@ -246,7 +246,7 @@ def test_missing_credentials_say_nothing_about_the_event(organizations: Any) -> 
     assert (raised.value.soon, raised.value.unclear) == (False, False)
 
 
-def test_a_call_that_botocore_refuses_to_make_is_lasting(organizations: Any) -> None:  # noqa: ANN401 - boto3's own type
+def test_a_call_that_botocore_refuses_to_make_is_lasting(organizations: Any) -> None:
     nobody: Any = None
 
     with pytest.raises(PermanentError, match="ParamValidationError"):

@@ -22,7 +22,7 @@ def key(aws: None) -> str:  # noqa: ARG001 - a fixture that is needed for its ef
     return str(made["KeyMetadata"]["KeyId"])
 
 
-def counting(kms: Any) -> list[str]:  # noqa: ANN401 - boto3's own type
+def counting(kms: Any) -> list[str]:
     called: list[str] = []
     kms.meta.events.register("before-call.kms", lambda model, **_: called.append(model.name))
     return called

@@ -77,7 +77,7 @@ def test_what_sqs_said_of_a_letter_that_it_refused_is_on_record_as_a_code() -> N
     }
 
 
-def old(at: Office, **told: Any) -> None:  # noqa: ANN401 - parts of a record
+def old(at: Office, **told: Any) -> None:
     """Put a record of version 1 into the bucket."""
     act = {
         "schema_version": "joinguard/act/1",

@@ -18,7 +18,7 @@ def arn(account_id: str) -> str:
     return f"arn:aws:organizations::{MANAGEMENT}:account/{ORGANIZATION}/{account_id}"
 
 
-def details(**told: Any) -> Event:  # noqa: ANN401 - parts of an event
+def details(**told: Any) -> Event:
     return announced(serviceEventDetails=told)
 
 

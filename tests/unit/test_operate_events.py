@@ -53,7 +53,7 @@ EVENTS: Final[dict[str, Any]] = {
 }
 
 
-def from_file(at: Office, path: Path, event: object, *arguments: str) -> Any:  # noqa: ANN401 - click's own
+def from_file(at: Office, path: Path, event: object, *arguments: str) -> Any:
     path.write_text(event if isinstance(event, str) else json.dumps(event, indent=1))
     return at.run("enforce", "--event", str(path), *arguments)
 

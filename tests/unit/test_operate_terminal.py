@@ -168,9 +168,8 @@ def test_colours_are_rich_s_own_and_the_only_codes(nasty: str) -> None:
     "error", [OperateError, click.ClickException, click.UsageError], ids=lambda each: each.__name__
 )
 def test_errors_are_told_in_a_clean_text(error: type[Exception]) -> None:
-    def fail() -> Any:  # noqa: ANN401 - never returns
-        message = "told \x1b[2J by \u202eothers"
-        raise error(message)
+    def fail() -> Any:
+        raise error("told \x1b[2J by \u202eothers")
 
     done = CliRunner().invoke(cli, ["list"], obj=fail)
 

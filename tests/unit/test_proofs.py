@@ -34,7 +34,7 @@ def with_records_of(world: World) -> tuple[Office, str]:
     return at, outcome.evidence_key or ""
 
 
-def change(at: Office, **told: Any) -> None:  # noqa: ANN401 - parts of a row
+def change(at: Office, **told: Any) -> None:
     [(since, outcome)] = at.desk.rows[ACCOUNT, "event-1"]
     at.desk.rows[ACCOUNT, "event-1"] = [(since, outcome.model_copy(update=told))]
 

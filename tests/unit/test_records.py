@@ -44,7 +44,7 @@ def dies(world: World, step: str, *, when: str = "before") -> None:
     world.steps.at = at
 
 
-def again(world: World, event: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - what was handled
+def again(world: World, event: dict[str, Any] | None = None) -> Any:
     world.clock.pass_(AFTER_THE_LEASE)
     return world.handle(event or joined(), receives=2)
 
@@ -174,7 +174,7 @@ def test_the_mark_of_a_lost_answer_survives_the_wait_for_a_turn() -> None:
     class Crowded:
         turns = 0
 
-        def reserve(self, now: Any) -> Any:  # noqa: ANN401 - a moment
+        def reserve(self, now: Any) -> Any:
             self.turns += 1
             return now if self.turns == 1 else now + timedelta(hours=1)
 
