@@ -12,10 +12,10 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 
 from handlers.bootstrap import enforcer
 from handlers.clock import TimeIsUpError, interrupted_after
-from handlers.core.enforce import Enforcer, Handled
 from handlers.core.errors import RetryableError, fault
+from handlers.core.joins.enforce import Enforcer, Handled
+from handlers.core.joins.reasons import trace_header
 from handlers.core.ports import Message
-from handlers.core.reasons import trace_header
 from handlers.core.redaction import redact
 from handlers.core.timing import Budget
 from schemas.outcome import AttachmentResult, OutcomeStatus

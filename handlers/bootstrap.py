@@ -4,16 +4,16 @@ import os
 from datetime import timedelta
 from functools import cache
 
-from handlers.aws.archive import S3Archive
 from handlers.aws.clients import client
-from handlers.aws.ledger import DynamoLedger
+from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.aws.dynamodb_pace import DynamoPace
+from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.organizations import OrganizationsDirectory
-from handlers.aws.pace import DynamoPace
-from handlers.aws.pseudonyms import KmsPseudonyms
-from handlers.aws.queues import SqsDeadLetters, SqsInbox
+from handlers.aws.s3_evidence import S3Archive
+from handlers.aws.sqs_worker import SqsDeadLetters, SqsInbox
 from handlers.clock import SystemClock
-from handlers.core.attempt import Tools
-from handlers.core.enforce import Enforcer
+from handlers.core.joins.attempt import Tools
+from handlers.core.joins.enforce import Enforcer
 from handlers.core.timing import LocalPace
 from handlers.settings import Settings
 

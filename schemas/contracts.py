@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from schemas.act import Act
+from schemas.audit import Act
+from schemas.dead_letter import Letter
 from schemas.events import JoinRequest, OrganizationsEvent
 from schemas.evidence import Evidence
-from schemas.letter import Letter
 from schemas.outcome import Outcome
 
 #: By the name of the file in `schemas/json`.

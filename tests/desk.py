@@ -9,17 +9,17 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from handlers.core.following import Following
-from handlers.core.hand import Hand, Sent
-from handlers.core.letters import DeadLetter, Held
 from handlers.core.ports import UnreadableRow
-from handlers.core.redrive import Redrive
+from handlers.core.redrive.dead_letter import DeadLetter, Held
+from handlers.core.redrive.in_flight import Hand, Sent
+from handlers.core.redrive.redrive import Redrive
+from handlers.core.redrive.tracker import Following
 from handlers.core.timing import patiently
 from schemas.outcome import Fault, Outcome, OutcomeStatus
 from tests.fakes import ACCOUNT, NOON, FakeClock, joined
 
 if TYPE_CHECKING:
-    from handlers.core.hand import Destination
+    from handlers.core.redrive.in_flight import Destination
 
 Key = tuple[str, str]
 

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from handlers.aws.ledger import LONGEST_LEASE
-from handlers.core.attempt import Tools
-from handlers.core.enforce import Enforcer, Handled
+from handlers.aws.dynamodb_ledger import LONGEST_LEASE
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
+from handlers.core.joins.attempt import Tools
+from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.ports import Attempt, Message, Pace, Settlement
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted

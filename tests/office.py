@@ -11,12 +11,12 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from handlers.aws.moves import Move
+from handlers.aws.sqs_moves import Move
 from handlers.core.errors import JoinguardError, RetryableError, fault
-from handlers.core.preflight import Account, Preflight
+from handlers.core.redrive.preflight import Account, Preflight
 from handlers.operate.__main__ import cli
 from handlers.operate.workbench import Caller, Workbench
-from schemas.act import Act
+from schemas.audit import Act
 from schemas.evidence import Pseudonym
 from tests.desk import Desk
 from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.parsers import ResponseParserError
 
-from handlers.aws.faults import organizations_faults
+from handlers.aws.errors import organizations_faults
 from schemas.outcome import AttachmentResult
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from handlers.core.acts import advice
 from handlers.core.errors import JoinguardError
+from handlers.core.evidence.audit import advice
 from handlers.operate.acting import redrive
 from handlers.operate.dropping import drop, restore
 from handlers.operate.looking import list_letters, show_letter

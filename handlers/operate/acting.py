@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import click
 
-from handlers.core.plan import Filter, Plan, make_plan
-from handlers.core.redrive import Redrive
+from handlers.core.redrive.redrive import Redrive
+from handlers.core.redrive.selection import Filter, Plan, make_plan
 from handlers.operate.moving import move
 from handlers.operate.options import Age, Rate, acting, filtered, limited, on_workbench
 from handlers.operate.planning import end, may, tell

@@ -7,9 +7,9 @@ from functools import partial
 
 import click
 
-from handlers.core.backups import BackupError, restored
-from handlers.core.letters import DeadLetter, Likeness
-from handlers.core.plan import Filter, Plan, select
+from handlers.core.redrive.backups import BackupError, restored
+from handlers.core.redrive.dead_letter import DeadLetter, Likeness
+from handlers.core.redrive.selection import Filter, Plan, select
 from handlers.operate.options import acting, filtered, limited, on_workbench
 from handlers.operate.planning import end, may, tell
 from handlers.operate.screens import advancing, browsed

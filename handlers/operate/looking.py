@@ -9,17 +9,17 @@ from typing import Any
 import click
 from rich.text import Text
 
-from handlers.core.acts import next_step
-from handlers.core.plan import Filter
+from handlers.core.evidence.audit import next_step
+from handlers.core.evidence.comparison import Proof
 from handlers.core.ports import UnreadableRow
-from handlers.core.proofs import Proof
-from handlers.core.summary import KEYS, Group, Reason, summarize
+from handlers.core.redrive.selection import Filter
+from handlers.core.redrive.summary import KEYS, Group, Reason, summarize
 from handlers.operate.options import as_json, filtered, on_workbench
 from handlers.operate.records import proof_told, told_outcomes, told_proof
 from handlers.operate.screens import Cell, age, browsed, grid, lines, sheet
 from handlers.operate.terminal import Command, as_line, plain, talk
 from handlers.operate.workbench import Workbench
-from schemas.act import Act
+from schemas.audit import Act
 from schemas.outcome import Outcome
 
 

@@ -9,16 +9,16 @@ from typing import BinaryIO
 
 import click
 
-from handlers.core.letters import DeadLetter, edited
-from handlers.core.naming import event_reference
-from handlers.core.plan import Plan
+from handlers.core.evidence.references import event_reference
+from handlers.core.redrive.dead_letter import DeadLetter, edited
+from handlers.core.redrive.selection import Plan
 from handlers.operate.acting import see_what_becomes
 from handlers.operate.options import AccountIdType, Age, acting, on_workbench
 from handlers.operate.planning import end, may
 from handlers.operate.screens import browsed, difference, say_unknown
 from handlers.operate.terminal import Command, as_line, talk
 from handlers.operate.workbench import OperateError, Workbench
-from schemas.act import LetterDigest
+from schemas.audit import LetterDigest
 from schemas.events import JoinRequest, NoJoin
 from schemas.ids import AccountId
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event

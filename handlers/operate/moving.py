@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 
 import click
 
-from handlers.core.plan import Filter
+from handlers.core.redrive.selection import Filter
 from handlers.operate.screens import moving_bar, say_unknown
 from handlers.operate.terminal import as_line, talk
 from handlers.operate.workbench import Move, OperateError, Workbench

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import click
 
-from handlers.core.plan import Filter
 from handlers.core.redaction import redact_words
+from handlers.core.redrive.selection import Filter
 
 _AGE: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -2,7 +2,7 @@
 
 import sys
 
-from handlers.core.plan import Plan
+from handlers.core.redrive.selection import Plan
 from handlers.operate.screens import say_unknown, tell_plan, told_plan
 from handlers.operate.terminal import as_line, talk
 

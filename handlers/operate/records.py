@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from handlers.core.evidence.comparison import Proof, Verdict
 from handlers.core.ports import UnreadableRow
-from handlers.core.proofs import Proof, Verdict
 from handlers.operate.screens import Cell, grid, lines
 from handlers.operate.terminal import plain, talk
 from schemas.outcome import Outcome, OutcomeStatus

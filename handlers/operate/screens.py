@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from handlers.core.hand import Hand
-from handlers.core.letters import DeadLetter
-from handlers.core.plan import Plan
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.in_flight import Hand
+from handlers.core.redrive.selection import Plan
 from handlers.operate.differences import differences
 from handlers.operate.terminal import plain, show, talk
 

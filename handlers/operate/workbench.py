@@ -11,27 +11,27 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handlers.aws.archive import S3Archive
-from handlers.aws.inspection import OrganizationsReader
-from handlers.aws.moves import Move, SqsMoves
-from handlers.aws.outcomes import OutcomesReader
-from handlers.aws.permissions import IamPermissions
-from handlers.aws.post import SqsPost
-from handlers.aws.pseudonyms import KmsPseudonyms
+from handlers.aws.dynamodb_outcomes import OutcomesReader
+from handlers.aws.iam_permissions import IamPermissions
+from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from handlers.aws.organizations_reader import OrganizationsReader
+from handlers.aws.s3_evidence import S3Archive
+from handlers.aws.sqs_moves import Move, SqsMoves
+from handlers.aws.sqs_operator import SqsPost
 from handlers.clock import SystemClock
-from handlers.core.acts import Actor, Deed
-from handlers.core.backups import backup
-from handlers.core.following import Following
-from handlers.core.hand import Hand
-from handlers.core.letters import DeadLetter
-from handlers.core.plan import is_meant
-from handlers.core.preflight import Preflight
-from handlers.core.proofs import Proofs
+from handlers.core.evidence.audit import Actor, Deed
+from handlers.core.evidence.comparison import Proofs
+from handlers.core.evidence.history import Trail
 from handlers.core.redaction import redact
-from handlers.core.redrive import Redrive
+from handlers.core.redrive.backups import backup
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.in_flight import Hand
+from handlers.core.redrive.preflight import Preflight
+from handlers.core.redrive.redrive import Redrive
+from handlers.core.redrive.selection import is_meant
+from handlers.core.redrive.tracker import Following
 from handlers.core.timing import patiently
-from handlers.core.trail import Trail
-from schemas.act import Action, LetterDigest
+from schemas.audit import Action, LetterDigest
 
 T = TypeVar("T")
 

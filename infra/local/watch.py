@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr
 
-from handlers.aws.rows import outcome
+from handlers.aws.dynamodb_rows import outcome
 from infra.local.waiting import HANGS_AFTER, until
 from schemas.evidence import Evidence
 from schemas.outcome import OutcomeStatus

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from handlers.aws.faults import organizations_faults
-from handlers.core.attempt import Tools
-from handlers.core.enforce import Enforcer
+from handlers.aws.errors import organizations_faults
 from handlers.core.errors import JoinguardError
+from handlers.core.joins.attempt import Tools
+from handlers.core.joins.enforce import Enforcer
 from handlers.core.ports import Message, Pace
 from handlers.core.timing import Budget
 from schemas.outcome import AttachmentResult, OutcomeStatus

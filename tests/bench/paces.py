@@ -21,7 +21,7 @@ class Unpaced:
 
 
 class Shared:
-    """Take turns from one row, half a second apart: `handlers.aws.pace` without DynamoDB."""
+    """Take turns from one row, half a second apart: `handlers.aws.dynamodb_pace` without DynamoDB."""
 
     def __init__(self, clock: VirtualTime, interval: float = 0.5, write_seconds: float = 0.008) -> None:
         self._clock, self._write_seconds = clock, write_seconds

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from botocore.exceptions import ClientError
 
-from handlers.aws.pseudonyms import KmsPseudonyms
-from handlers.aws.rows import row_of
+from handlers.aws.dynamodb_rows import row_of
+from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from infra.local.installation import STACK
 from infra.local.waiting import until
 from schemas.outcome import Outcome, OutcomeStatus

@@ -17,7 +17,7 @@ from handlers.operate.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.local.installation import STACK
 from infra.local.waiting import HANGS_AFTER, until
-from schemas.act import Act
+from schemas.audit import Act
 from schemas.outcome import OutcomeStatus
 
 if TYPE_CHECKING:

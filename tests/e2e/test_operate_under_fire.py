@@ -23,7 +23,7 @@ from infra.local.installation import STACK, build_local, install
 from infra.local.standin import running
 from infra.local.waiting import HANGS_AFTER
 from infra.local.watch import Watch
-from schemas.act import Act
+from schemas.audit import Act
 from tests.chaos import Break, Chaos, wreaking
 
 if TYPE_CHECKING:

@@ -125,5 +125,16 @@ def test_the_function_loads_nothing_of_the_operators_tool() -> None:
 
     modules = set(done.stdout.split())
     decisions = {name.removeprefix("handlers.core.") for name in modules if name.startswith("handlers.core.")}
-    assert decisions == {"attempt", "enforce", "errors", "naming", "ports", "reasons", "redaction", "timing"}
-    assert "schemas.act" not in modules
+    assert decisions == {
+        "errors",
+        "evidence",
+        "evidence.references",
+        "joins",
+        "joins.attempt",
+        "joins.enforce",
+        "joins.reasons",
+        "ports",
+        "redaction",
+        "timing",
+    }
+    assert "schemas.audit" not in modules

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from handlers.aws.archive import S3Archive
+from handlers.aws.s3_evidence import S3Archive
 from handlers.core.errors import RetryableError
 from tests.integration.conftest import SECRETS, TROUBLE, Hook, client, intercepted
 

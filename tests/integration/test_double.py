@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from handlers.aws.faults import FAILURES
+from handlers.aws.errors import FAILURES
 from handlers.aws.organizations import OrganizationsDirectory
 from handlers.core.errors import RetryableError
 from schemas.outcome import AttachmentResult

@@ -14,8 +14,8 @@ from botocore.stub import Stubber
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handlers.aws.ledger import DynamoLedger
-from handlers.aws.rows import outcome, stamp
+from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.aws.dynamodb_rows import outcome, stamp
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.ports import Attempt, Settlement
 from schemas.events import Join, NoJoin

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from handlers.aws.ledger import DynamoLedger
-from handlers.aws.rows import outcome
+from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.aws.dynamodb_rows import outcome
 from handlers.core.errors import AttemptInProgressError, fault
 from handlers.core.ports import Attempt, Settlement
 from schemas.events import Join

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.stub import Stubber
 
-from handlers.aws.inspection import OrganizationsReader
-from handlers.aws.ledger import DynamoLedger
-from handlers.aws.moves import Move, SqsMoves
-from handlers.aws.outcomes import OutcomesReader
-from handlers.aws.permissions import IamPermissions
+from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.aws.dynamodb_outcomes import OutcomesReader
+from handlers.aws.iam_permissions import IamPermissions
+from handlers.aws.organizations_reader import OrganizationsReader
+from handlers.aws.sqs_moves import Move, SqsMoves
 from handlers.core.errors import PermanentError, RetryableError
 from handlers.core.ports import UnreadableRow
-from handlers.core.preflight import Account
+from handlers.core.redrive.preflight import Account
 from schemas.events import Join
 from schemas.outcome import Outcome, OutcomeStatus
 from tests.fakes import NOON

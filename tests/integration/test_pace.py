@@ -11,7 +11,7 @@ from botocore.stub import Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.aws.pace import DynamoPace
+from handlers.aws.dynamodb_pace import DynamoPace
 from handlers.core.timing import LocalPace
 from tests.fakes import NOON
 from tests.integration.conftest import RESOURCES, client

@@ -12,13 +12,13 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 from botocore.stub import Stubber
 
-from handlers.aws.post import SqsPost
-from handlers.core.backups import backup, restored
+from handlers.aws.sqs_operator import SqsPost
 from handlers.core.errors import RetryableError
-from handlers.core.following import Following
-from handlers.core.hand import Hand
-from handlers.core.letters import DeadLetter
-from handlers.core.redrive import Redrive
+from handlers.core.redrive.backups import backup, restored
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.in_flight import Hand
+from handlers.core.redrive.redrive import Redrive
+from handlers.core.redrive.tracker import Following
 from tests.desk import letter
 from tests.fakes import FakeClock
 from tests.integration.conftest import client

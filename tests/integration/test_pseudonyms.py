@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from handlers.aws.pseudonyms import KmsPseudonyms
+from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.core.errors import RetryableError
 from schemas.evidence import Pseudonym
 from tests.integration.conftest import SECRETS, TROUBLE, Hook, client, intercepted

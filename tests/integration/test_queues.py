@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from handlers.aws.queues import SqsDeadLetters, SqsInbox
+from handlers.aws.sqs_worker import SqsDeadLetters, SqsInbox
 from handlers.core.errors import RetryableError, fault
 from handlers.core.ports import Message
 from tests.fakes import NOON

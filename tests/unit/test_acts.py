@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 
-from schemas.act import Act
+from schemas.audit import Act
 from schemas.contracts import json_schemas
 from tests.desk import letter
 from tests.fakes import ACCOUNT, World, joined

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.core.backups import BackupError, backup, restored
+from handlers.core.redrive.backups import BackupError, backup, restored
 from tests.desk import letter
 from tests.office import office
 

@@ -16,15 +16,15 @@ from typing import Any, Final, cast
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from handlers.aws.faults import organizations_faults, records_faults
-from handlers.aws.queues import SqsDeadLetters
-from handlers.core.backups import BackupError, backup, restored
+from handlers.aws.errors import organizations_faults, records_faults
+from handlers.aws.sqs_worker import SqsDeadLetters
 from handlers.core.errors import JoinguardError, fault
-from handlers.core.letters import DeadLetter, edited
-from handlers.core.plan import Filter
 from handlers.core.ports import Message
 from handlers.core.redaction import holds_account_id, redact, redact_words, safe_code
-from handlers.core.summary import KEYS, summarize
+from handlers.core.redrive.backups import BackupError, backup, restored
+from handlers.core.redrive.dead_letter import DeadLetter, edited
+from handlers.core.redrive.selection import Filter
+from handlers.core.redrive.summary import KEYS, summarize
 from handlers.operate import screens
 from handlers.operate.differences import differences
 from handlers.operate.terminal import clean, show, talk

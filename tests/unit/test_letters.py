@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 from botocore.session import get_session
 
-from handlers.core.acts import NEXT_STEPS, next_step
-from handlers.core.letters import GAVE_UP, DeadLetter, edited
-from handlers.core.summary import KEYS, summarize
+from handlers.core.evidence.audit import NEXT_STEPS, next_step
+from handlers.core.redrive.dead_letter import GAVE_UP, DeadLetter, edited
+from handlers.core.redrive.summary import KEYS, summarize
 from infra.deploy.build import ROOT
 from infra.local.events import account_created
 from schemas.intake import InvalidEventError

@@ -19,8 +19,8 @@ from typing import Any, Final, TypeVar
 import pytest
 from greenlet import greenlet
 
-from handlers.core.enforce import Enforcer, Handled
 from handlers.core.errors import PermanentError, RetryableError, fault
+from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.timing import Budget
 from schemas.evidence import Evidence
 from schemas.outcome import FINAL, AttachmentResult, OutcomeStatus

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from handlers.core.backups import restored
 from handlers.core.errors import RetryableError, fault
-from handlers.core.letters import DeadLetter
+from handlers.core.redrive.backups import restored
+from handlers.core.redrive.dead_letter import DeadLetter
 from tests.desk import Killed, letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON
 from tests.office import SEND_ELSEWHERE, office

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from handlers.core.errors import PermanentError, fault
-from handlers.core.summary import KEYS
+from handlers.core.redrive.summary import KEYS
 from handlers.operate import terminal
 from handlers.operate.__main__ import cli
 from handlers.operate.differences import differences

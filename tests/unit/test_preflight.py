@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
-from handlers.core.preflight import LOOKED_AT, Preflight
+from handlers.core.redrive.preflight import LOOKED_AT, Preflight
 from schemas.events import JoinRequest
 from tests.desk import letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, POLICIES, joined

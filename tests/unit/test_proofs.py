@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from handlers.core.errors import PermanentError, RetryableError, fault
-from handlers.core.proofs import MOST_BYTES, MOST_OBJECTS
+from handlers.core.evidence.comparison import MOST_BYTES, MOST_OBJECTS
 from schemas.keys import key_beside
 from tests.desk import letter
 from tests.fakes import ACCOUNT, World, joined, message

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from handlers.core.errors import fault
+from handlers.core.joins.reasons import counted, letter_of, weight, with_reason
 from handlers.core.ports import Message
-from handlers.core.reasons import counted, letter_of, weight, with_reason
 from schemas.attribute import MOST_ATTRIBUTES, MOST_BYTES
-from schemas.letter import MOST, ORDER
+from schemas.dead_letter import MOST, ORDER
 from tests.fakes import NOON
 
 if TYPE_CHECKING:

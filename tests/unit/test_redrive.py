@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.core.errors import RetryableError, fault
-from handlers.core.letters import DeadLetter, Held
-from handlers.core.plan import Filter, make_plan
+from handlers.core.redrive.dead_letter import DeadLetter, Held
+from handlers.core.redrive.selection import Filter, make_plan
 from schemas.outcome import OutcomeStatus
 from tests.desk import Desk, Killed, empty_hand, engine, letter, outcome, run
 from tests.fakes import NOON, joined

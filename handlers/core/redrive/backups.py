@@ -6,8 +6,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from handlers.core.letters import DeadLetter
 from handlers.core.redaction import holds_account_id
+from handlers.core.redrive.dead_letter import DeadLetter
 from schemas.attribute import MOST_BYTES
 from schemas.backup import BackedUpLetter
 

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Final, Literal, Protocol, Self, TypeVar
 
 from handlers.core.errors import RetryableError
-from handlers.core.letters import DeadLetter, Held, Queue
 from handlers.core.ports import Clock
+from handlers.core.redrive.dead_letter import DeadLetter, Held, Queue
 
 T = TypeVar("T")
 

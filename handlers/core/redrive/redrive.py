@@ -7,10 +7,10 @@ from functools import partial
 from random import Random
 from typing import Final, TypeVar
 
-from handlers.core.following import AT_ONCE, Following
-from handlers.core.hand import NOT_IN_HAND, Hand, Sent
-from handlers.core.letters import DeadLetter
 from handlers.core.ports import Clock
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.in_flight import NOT_IN_HAND, Hand, Sent
+from handlers.core.redrive.tracker import AT_ONCE, Following
 from handlers.core.timing import patiently
 from schemas.outcome import OutcomeStatus
 

@@ -4,9 +4,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from handlers.core.attempt import Tools, run_attempt
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
-from handlers.core.naming import event_name, reference
+from handlers.core.evidence.references import event_name, reference
+from handlers.core.joins.attempt import Tools, run_attempt
 from handlers.core.ports import DeadLetters, Inbox, Message, Settlement
 from handlers.core.timing import Budget, Turn, backoff
 from schemas.events import Join, NoJoin

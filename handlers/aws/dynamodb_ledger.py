@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.faults import error_code, records_faults
-from handlers.aws.rows import plain, readable, row_of, salvaged, serialize, stamp
+from handlers.aws.dynamodb_rows import plain, readable, row_of, salvaged, serialize, stamp
+from handlers.aws.errors import error_code, records_faults
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.ports import Attempt
 from schemas.events import Join

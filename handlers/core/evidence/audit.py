@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Final, Literal, Protocol, Self
 
 from handlers.core.errors import RetryableError, fault
-from handlers.core.hand import NOT_IN_HAND
-from handlers.core.letters import GAVE_UP, DeadLetter
 from handlers.core.ports import Clock
 from handlers.core.redaction import redact_words, safe_code
-from schemas.act import Act, Action, LetterDigest
+from handlers.core.redrive.dead_letter import GAVE_UP, DeadLetter
+from handlers.core.redrive.in_flight import NOT_IN_HAND
+from schemas.audit import Act, Action, LetterDigest
 from schemas.evidence import Pseudonym
 from schemas.ids import Sha256
 

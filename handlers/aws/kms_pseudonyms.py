@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from handlers.aws.faults import records_faults
+from handlers.aws.errors import records_faults
 from schemas.evidence import Pseudonym
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from handlers.core.errors import (
     RetryableError,
     fault,
 )
-from handlers.core.naming import reference
+from handlers.core.evidence.references import reference
 from handlers.core.ports import Archive, Attempt, Clock, Directory, Ledger, Message, Pace, Pseudonyms, Settlement
 from handlers.core.timing import Turn, retry
 from schemas.events import Join, NoJoin

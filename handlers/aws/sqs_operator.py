@@ -7,11 +7,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from handlers.aws.faults import records_faults
+from handlers.aws.errors import records_faults
 from handlers.core.errors import RetryableError
-from handlers.core.hand import Sent
-from handlers.core.letters import DeadLetter
-from handlers.core.reasons import trace_header, tracing
+from handlers.core.joins.reasons import trace_header, tracing
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.in_flight import Sent
 from schemas.attribute import MOST_BYTES
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
-    from handlers.core.hand import Destination
-    from handlers.core.letters import Held, Queue
+    from handlers.core.redrive.dead_letter import Held, Queue
+    from handlers.core.redrive.in_flight import Destination
 
 #: How long a letter stays in hand. Whoever dies meanwhile gives it back by that.
 IN_HAND: Final = 900

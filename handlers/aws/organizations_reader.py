@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.aws.faults import organizations_faults
+from handlers.aws.errors import organizations_faults
 from handlers.aws.organizations import OrganizationsDirectory
-from handlers.core.preflight import Account
+from handlers.core.redrive.preflight import Account
 
 if TYPE_CHECKING:
     from schemas.ids import AccountId, PolicyId

@@ -9,15 +9,15 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final, Literal, Self
 
-from handlers.core.naming import Keyed, event_reference
-from handlers.core.reasons import counted, letter_of, weight
+from handlers.core.evidence.references import Keyed, event_reference
+from handlers.core.joins.reasons import counted, letter_of, weight
 from handlers.core.redaction import redact, safe_code
-from schemas.act import LetterDigest
 from schemas.attribute import MOST_ATTRIBUTES, MOST_BYTES
+from schemas.audit import LetterDigest
+from schemas.dead_letter import Letter
 from schemas.events import Join, NoJoin
 from schemas.ids import Sha256
 from schemas.intake import InvalidEventError, read_event
-from schemas.letter import Letter
 
 #: SQS moved it there by itself, so nobody wrote down a reason; the outcome row and the log know it.
 GAVE_UP: Final = "GAVE_UP"

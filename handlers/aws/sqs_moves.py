@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from handlers.aws.faults import records_faults
+from handlers.aws.errors import records_faults
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -8,10 +8,10 @@ from typing import Final, Protocol
 
 from pydantic import ValidationError
 
-from handlers.core.letters import DeadLetter
-from handlers.core.naming import Keyed
+from handlers.core.evidence.references import Keyed
 from handlers.core.ports import Clock
-from schemas.act import Act
+from handlers.core.redrive.dead_letter import DeadLetter
+from schemas.audit import Act
 
 #: No record of an act has more bytes: SQS lets about 120,000 letters be in hand at once.
 _MOST_BYTES: Final = 64 * 1024 * 1024

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from handlers.aws.faults import records_faults
-from handlers.core.reasons import tracing, with_reason
+from handlers.aws.errors import records_faults
+from handlers.core.joins.reasons import tracing, with_reason
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

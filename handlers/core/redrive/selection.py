@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from handlers.core.letters import DeadLetter
+from handlers.core.redrive.dead_letter import DeadLetter
 
 #: So much of an id says which is meant.
 _SHORT: Final = 8

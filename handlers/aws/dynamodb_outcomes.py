@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from handlers.aws.faults import records_faults
-from handlers.aws.rows import plain, readable
+from handlers.aws.dynamodb_rows import plain, readable
+from handlers.aws.errors import records_faults
 from handlers.core.errors import RetryableError, fault
 from handlers.core.ports import UnreadableRow
 

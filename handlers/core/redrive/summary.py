@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from handlers.core.acts import next_step
-from handlers.core.letters import DeadLetter
+from handlers.core.evidence.audit import next_step
+from handlers.core.redrive.dead_letter import DeadLetter
 
 #: So many letters of a group are named.
 _NAMED: Final = 10

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from handlers.core.ports import Message
 from schemas.attribute import MOST_ATTRIBUTES, MOST_BYTES, Attribute
-from schemas.letter import CARRIED, LONGEST_LINE, MOST, ORDER, Letter
+from schemas.dead_letter import CARRIED, LONGEST_LINE, MOST, ORDER, Letter
 from schemas.outcome import Fault
 from schemas.values import moment
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.faults import error_code, records_faults
+from handlers.aws.errors import error_code, records_faults
 
 if TYPE_CHECKING:
     from datetime import datetime

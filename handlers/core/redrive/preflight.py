@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Final, Protocol
 
 from handlers.core.errors import JoinguardError
-from handlers.core.letters import DeadLetter
+from handlers.core.redrive.dead_letter import DeadLetter
 from schemas.ids import AccountId, OrganizationId, PolicyId
 
 #: So many accounts are looked at one by one, the oldest letters' first: Organizations allows five such looks a

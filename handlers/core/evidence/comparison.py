@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from pydantic import ValidationError
 
 from handlers.core.errors import RetryableError
-from handlers.core.naming import event_reference
+from handlers.core.evidence.references import event_reference
 from handlers.core.ports import Pseudonyms
 from schemas.evidence import Evidence, Pseudonym
 from schemas.ids import Sha256

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Protocol
 
-from handlers.core.letters import DeadLetter
 from handlers.core.ports import UnreadableRow
+from handlers.core.redrive.dead_letter import DeadLetter
 from schemas.outcome import FINAL, Outcome, OutcomeStatus
 
 Key = tuple[str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.aws.faults import records_faults
+from handlers.aws.errors import records_faults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

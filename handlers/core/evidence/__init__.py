@@ -1,0 +1,1 @@
+"""What happened, on record: audited actions, their history, evidence compared with outcomes."""

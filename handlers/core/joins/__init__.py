@@ -1,0 +1,1 @@
+"""From a join event to an outcome."""

@@ -1,0 +1,1 @@
+"""Dead letters: which are meant, whether the cause is gone, sending them again."""
