@@ -14,10 +14,10 @@ from handlers.bootstrap import enforcer
 from handlers.clock import TimeIsUpError, interrupted_after
 from handlers.core.errors import RetryableError, fault
 from handlers.core.joins.enforce import Enforcer, Handled
-from handlers.core.joins.reasons import trace_header
-from handlers.core.ports import Message
+from handlers.core.joins.ports import Message
 from handlers.core.redaction import redact
 from handlers.core.timing import Budget
+from schemas.attribute import trace_header
 from schemas.outcome import AttachmentResult, OutcomeStatus
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialI
     # A message with few receives left goes first, so that it never has to wait for the others' sake.
     records = sorted(event["Records"], key=_receives, reverse=True)
     budget = Budget(
-        app.tools.clock,
+        app.dependencies.clock,
         milliseconds=context.get_remaining_time_in_millis(),
         records=len(records),
     )
@@ -135,7 +135,7 @@ def _report(handled: Handled, message_id: str) -> None:
 
 def _measure(handled: Handled) -> None:
     """Count what the alarms and the dashboard of the template look at."""
-    counts = {handled.status.value.capitalize(): 1, "CallsPutOff": handled.put_off}
+    counts = {handled.status.value.capitalize(): 1, "CallsPutOff": handled.retried_calls}
     # Somebody may have written there who is none of us: each is an alarm.
     counts |= {"EvidenceDiffers": len(handled.conflicts), "RowsReplaced": int(handled.row_replaced)}
     if handled.attempt is not None:

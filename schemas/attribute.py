@@ -1,30 +1,31 @@
-"""A message attribute as SQS takes it.
+"""A message attribute that SQS accepts, and the size of a message.
 
-The rules are those of
+Source of the rules:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
-#: SQS takes that many attributes with a message, and that many bytes: body, and names, types and values of attributes.
-MOST_ATTRIBUTES: Final = 10
-MOST_BYTES: Final = 1_048_576
+#: The limits of a message: its attributes, and the bytes of its body and of their names, types and values.
+MAX_ATTRIBUTES: Final = 10
+MAX_BYTES: Final = 1_048_576
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _TYPE: Final = r"^(String|Number|Binary)(\.[\x21-\x7e]+)?$"
 #: https://www.w3.org/TR/REC-xml/#charsets
-_NOT_TAKEN: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_INVALID: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def taken(text: str) -> str:
-    """Return a text that SQS takes as a body or a value.
+def valid_text(text: str) -> str:
+    """Return a text that SQS accepts as a body or a value.
 
-    Raises ValueError where it holds a character that SQS refuses.
+    Raises ValueError if it holds a character that SQS rejects.
     """
-    if _NOT_TAKEN.search(text):
-        raise ValueError("holds a character that SQS does not take")
+    if _INVALID.search(text):
+        raise ValueError("holds a character that SQS does not accept")
     return text
 
 
@@ -43,7 +44,9 @@ class Attribute(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     data_type: Annotated[str, Field(alias="DataType", max_length=256, pattern=_TYPE)]
-    string_value: Annotated[str, Field(min_length=1), AfterValidator(taken)] | None = Field(None, alias="StringValue")
+    string_value: Annotated[str, Field(min_length=1), AfterValidator(valid_text)] | None = Field(
+        None, alias="StringValue"
+    )
     binary_value: Base64Bytes | None = Field(None, alias="BinaryValue")
 
     @model_validator(mode="after")
@@ -60,3 +63,22 @@ class Attribute(BaseModel):
         if self.binary_value is not None:
             return {"DataType": self.data_type, "BinaryValue": self.binary_value}
         return {"DataType": self.data_type, "StringValue": self.string_value}
+
+
+#: The trace header of AWS X-Ray.
+_TRACE: Final = re.compile(r"[\x21-\x7e]{1,1024}")
+
+
+def size_bytes(attributes: Mapping[str, Mapping[str, Any]], body: str = "") -> int:
+    """Return the size of a message as SQS counts it: the body, and the names, types and values of the attributes."""
+    values = (part for each in attributes.values() for part in each.values())
+    return sum(_bytes(each) for each in (body, *attributes, *values))
+
+
+def trace_header(value: object) -> str | None:
+    """Return a valid trace header; None for anything else."""
+    return value if isinstance(value, str) and _TRACE.fullmatch(value) else None
+
+
+def _bytes(value: Any) -> int:
+    return len(value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass"))

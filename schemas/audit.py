@@ -1,4 +1,4 @@
-"""What an operator did: immutable evidence, before and after."""
+"""What an operator did: immutable records, one before and one after the action."""
 
 from typing import Annotated, Literal
 
@@ -9,47 +9,48 @@ from schemas.ids import EventId, Sha256
 from schemas.values import Moment, Text
 
 Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move", "cancel"]
+Ended = Literal["completed", "stopped", "interrupted"]
 
 
-class LetterDigest(BaseModel):
-    """A letter without what it says: enough to find it again."""
+class MessageDigest(BaseModel):
+    """A message without its content: enough to find it again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Absent where SQS has not given it one yet.
+    #: Absent before SQS has assigned one.
     message_id: Text | None = None
-    #: Ties it to its outcome and evidence; a keyed digest where the event's own id holds an account id. Absent where
-    #: the body cannot be read.
+    #: Links the message to its outcome and evidence; a keyed digest if the event's own id holds an account id. Absent
+    #: if the body is unreadable.
     event_id: EventId | None = None
-    #: HMAC-SHA-256 of the body under the pseudonyms' key. A plain digest would give an account away, for all else in
-    #: a body can be known.
+    #: HMAC-SHA-256 of the body under the pseudonyms' key. A plain digest would reveal the account, because everything
+    #: else in a body can be known.
     body_digest: Sha256 | None = None
     #: Version 1 only: the plain digest.
     body_sha256: Sha256 | None = None
-    #: Absent where it was never dead.
+    #: Absent if the message was never a dead letter.
     error_code: Text | None = None
     redrives: Annotated[int, Field(ge=0)] = 0
-    #: What became of it, in the `done` record: `sent`, `deleted`, `enforced`, `failed`, `left`, …
+    #: The message's result, in the `done` record: `sent`, `deleted`, `enforced`, `failed`, `left`, …
     result: Text | None = None
 
 
-class Act(BaseModel):
-    """One act of an operator. Holds no account id, e-mail address or ARN."""
+class AuditRecord(BaseModel):
+    """One action of an operator. Holds no account id, e-mail address or ARN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal["joinguard/act/1", "joinguard/act/2"] = "joinguard/act/2"
     act_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")]
     action: Action
-    #: `intended` is written before anything is done; without it nothing is.
+    #: `intended` is written before the action; without it, nothing is done.
     phase: Literal["intended", "done"]
-    #: The caller's ARN as a pseudonym, and the unique id that IAM gave the caller.
+    #: The caller's ARN as a pseudonym, and the caller's unique id in IAM.
     actor: Pseudonym
     actor_id: Text
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
-    letters: tuple[LetterDigest, ...] = ()
-    #: What came of it, counted.
+    letters: tuple[MessageDigest, ...] = ()
+    #: The number of messages for each result.
     results: dict[str, int] = {}
-    #: How it ended, in the `done` record. An act without such a record was cut off.
-    ended: Literal["completed", "stopped", "interrupted"] | None = None
+    #: How the action ended, in the `done` record. An action without that record was cut off.
+    ended: Ended | None = None
     recorded_at: Moment

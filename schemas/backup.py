@@ -1,4 +1,4 @@
-"""A backup of letters that were taken away: one line of JSON a letter, whole."""
+"""A backup of dead letters: one line of JSON for each message, complete."""
 
 import re
 from base64 import b64encode
@@ -7,30 +7,30 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from schemas.attribute import MOST_ATTRIBUTES, MOST_BYTES, Attribute, AttributeName, taken
+from schemas.attribute import MAX_ATTRIBUTES, MAX_BYTES, Attribute, AttributeName, valid_text
 from schemas.values import Moment
 
-#: SQS opened on that day; no letter is older.
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,128}(?:\.[0-9]{1,128})?(?:[eE][+-]?[0-9]{1,2})?")
+#: SQS opened on this day; no message is older.
 _FIRST_DAY: Final = datetime(2006, 7, 13, tzinfo=UTC)
 
 
-def _base64(told: Any) -> Any:
-    """Turn an attribute as backups have it, a binary value in hexadecimal, into one in Base64."""
-    if isinstance(told, dict) and isinstance(told.get("BinaryValue"), str):
-        return told | {"BinaryValue": b64encode(bytes.fromhex(told["BinaryValue"]))}
-    return told
-
-
-def _numeric(attribute: Attribute) -> Attribute:
-    """Refuse a Number that is none, as SQS does; the worker takes it from SQS and need not look."""
-    if attribute.data_type.startswith("Number") and not _NUMBER.fullmatch(attribute.string_value or ""):
-        raise ValueError("must be a number, as its type says")
+def _base64(attribute: Any) -> Any:
+    """Convert the binary value of an attribute from hexadecimal, the form in backups, to Base64."""
+    if isinstance(attribute, dict) and isinstance(attribute.get("BinaryValue"), str):
+        return attribute | {"BinaryValue": b64encode(bytes.fromhex(attribute["BinaryValue"]))}
     return attribute
 
 
-class BackedUpLetter(BaseModel):
-    """A letter as it lay in its queue."""
+def _numeric(attribute: Attribute) -> Attribute:
+    """Reject a Number attribute without a number, as SQS does; the worker receives attributes that SQS has checked."""
+    if attribute.data_type.startswith("Number") and not _NUMBER.fullmatch(attribute.string_value or ""):
+        raise ValueError("must be a number")
+    return attribute
+
+
+class BackedUpMessage(BaseModel):
+    """A message as it was in its queue."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,8 +41,8 @@ class BackedUpLetter(BaseModel):
     #: In SQS's spelling; binary values in hexadecimal.
     attributes: Annotated[
         dict[AttributeName, Annotated[Attribute, BeforeValidator(_base64), AfterValidator(_numeric)]],
-        Field(max_length=MOST_ATTRIBUTES),
+        Field(max_length=MAX_ATTRIBUTES),
     ]
-    body: Annotated[str, Field(min_length=1, max_length=MOST_BYTES), AfterValidator(taken)]
+    body: Annotated[str, Field(min_length=1, max_length=MAX_BYTES), AfterValidator(valid_text)]
     #: The system attribute `AWSTraceHeader`; absent in older backups.
     trace_header: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,1024}$")] | None = None

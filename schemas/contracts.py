@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from schemas.audit import Act
-from schemas.dead_letter import Letter
+from schemas.audit import AuditRecord
+from schemas.dead_letter import DeadLetterAttributes
 from schemas.events import JoinRequest, OrganizationsEvent
 from schemas.evidence import Evidence
 from schemas.outcome import Outcome
@@ -16,8 +16,8 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "join-request": JoinRequest,
     "outcome": Outcome,
     "evidence": Evidence,
-    "act": Act,
-    "dead-letter-attributes": Letter,
+    "act": AuditRecord,
+    "dead-letter-attributes": DeadLetterAttributes,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

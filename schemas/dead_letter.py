@@ -1,42 +1,88 @@
-"""A dead letter's message attributes, named as EventBridge names its own.
+"""The message attributes of a dead letter, named as EventBridge names its own: their contract and their one reader.
 
 SQS allows ten attributes, no empty value, and 1 MiB for body and attributes together
-(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html). So each may be
-absent: of a body close to the limit, the last of `ORDER` are left out first. What the message itself carried stands
-beside them as it came; where there are more than ten, or one has a name of ours, in `CARRIED`.
+(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html). Each attribute
+is therefore optional: if the body is close to the limit, the last ones of `ORDER` are left out first. The message's own
+attributes stay beside these; if there are more than ten in all, or one has the same name, they move into `CARRIED`.
 """
 
-from typing import Annotated, Final
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, Json
 
 from schemas.attribute import Attribute
-from schemas.values import Moment
+from schemas.values import Moment, moment
+
+#: By name, in the SDK's spelling (`DataType`, `StringValue`, `BinaryValue`).
+Attributes: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 #: The most important first.
 ORDER: Final = ("ERROR_CODE", "REDRIVES", "ATTEMPTS", "FIRST_SEEN", "ERROR_MESSAGE")
 CARRIED: Final = "CARRIED"
-#: No counter goes beyond it.
-MOST: Final = 999_999_999
-LONGEST_LINE: Final = 1024
+#: The highest value of a counter.
+MAX_COUNT: Final = 999_999_999
+MAX_LINE: Final = 1024
+COUNTER: Final = re.compile("[0-9]{1,9}")
+#: The earliest possible first receive: four times SQS's longest retention before the message was sent.
+_EARLIEST: Final = timedelta(days=56)
 
-Line = Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)]
-Count = Annotated[int, Field(ge=0, le=MOST)]
+Line = Annotated[str, Field(min_length=1, max_length=MAX_LINE)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 
-class Letter(BaseModel):
-    """Why a message is dead, and what is known of its life. The body is kept apart, byte for byte."""
+class DeadLetterAttributes(BaseModel):
+    """Why a message failed, and its history. The body stays as it is, byte for byte."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    #: Absent where SQS itself moved the message.
+    #: Absent if SQS itself moved the message.
     error_code: Line | None = Field(None, alias="ERROR_CODE")
     error_message: Line | None = Field(None, alias="ERROR_MESSAGE")
-    #: When the message first came to the queue, before any redrive: a text in RFC 3339 form.
+    #: When the message was first sent to the queue, before any redrive; a string in RFC 3339 form.
     first_seen: Moment | None = Field(None, alias="FIRST_SEEN")
-    #: How often it was tried, over all redrives.
+    #: The number of receives, all redrives included.
     attempts: Count = Field(0, alias="ATTEMPTS")
-    #: How often an operator has put it back.
+    #: The number of times that an operator has redriven the message.
     redrives: Count = Field(0, alias="REDRIVES")
-    #: The message's own attributes, by name, that have no place beside ours.
+    #: The message's own attributes, by name, that did not fit beside these.
     carried: Json[dict[str, Attribute]] | None = Field(None, alias=CARRIED)
+
+
+def read_attributes(attributes: Attributes, sent_at: datetime) -> DeadLetterAttributes:
+    """Read a message's attributes, however they were edited by hand.
+
+    A missing or malformed reason is None, a counter 0; the first receive is when the message was sent, or at most 56
+    days before.
+    """
+    return DeadLetterAttributes(
+        error_code=string_value(attributes, "ERROR_CODE")[:MAX_LINE] or None,
+        error_message=string_value(attributes, "ERROR_MESSAGE")[:MAX_LINE] or None,
+        first_seen=_first_seen(string_value(attributes, "FIRST_SEEN"), sent_at),
+        attempts=_count(attributes, "ATTEMPTS"),
+        redrives=_count(attributes, "REDRIVES"),
+    )
+
+
+def with_redrives(attributes: Attributes, redrives: int) -> dict[str, Mapping[str, Any]]:
+    """Return attributes with another number of redrives."""
+    return dict(attributes) | {"REDRIVES": {"DataType": "Number", "StringValue": str(min(redrives, MAX_COUNT))}}
+
+
+def string_value(attributes: Attributes, name: str) -> str:
+    """Return the string value of an attribute; an empty string if there is none."""
+    return str(attributes.get(name, {}).get("StringValue") or "")
+
+
+def _count(attributes: Attributes, name: str) -> int:
+    text = string_value(attributes, name)
+    return int(text) if COUNTER.fullmatch(text) else 0
+
+
+def _first_seen(text: str, sent_at: datetime) -> datetime:
+    try:
+        return min(sent_at, max(moment(text), sent_at - _EARLIEST))
+    except ValueError:
+        return sent_at

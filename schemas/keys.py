@@ -1,37 +1,79 @@
-"""Where objects lie in the evidence bucket. No key holds an account id."""
+"""The keys of objects in the evidence bucket. No key holds an account id.
 
-from datetime import datetime
+evidence/YYYY/MM/DD/EVENT/ACCOUNT/ATTEMPT.json    the evidence of one attempt; the day is the event's, in UTC
+acts/YYYY/MM/DD/ACTION/intended.json, done.json   the audit records of one action of an operator
+backups/YYYY/MM/DD/ACTION.jsonl                   the messages that an action deleted or changed
+"""
+
+import re
+from datetime import date, datetime
 from typing import Final
 
 from schemas.evidence import Evidence
 from schemas.ids import EventId
 
-#: Stands for the account where an event names none.
+#: Stands for the account of an event that names none.
 NO_ACCOUNT: Final = "none"
-#: So much of a SHA-256 tells two objects for one attempt apart.
+#: The number of characters of a SHA-256 that distinguish two objects of one attempt.
 _SHORT: Final = 16
+_BACKUP: Final = re.compile(r"backups/([0-9]{4})/([0-9]{2})/([0-9]{2})/")
+_BESIDE: Final = re.compile(rf"(.+)-[0-9a-f]{{{_SHORT}}}\.json")
 
 
 def evidence_key(evidence: Evidence) -> str:
-    """Return an attempt's key: the day of the event (UTC), the event, the account's pseudonym, the attempt.
+    """Return the key of an attempt's evidence.
 
-    The account is part of it, because one event id can stand in events about two accounts.
+    The account is part of it, because events about two accounts can have the same event id.
     """
     account = evidence.account.value if evidence.account else NO_ACCOUNT
     late = "-late" if evidence.course == "late" else ""
-    return f"{evidence_prefix(evidence)}{account}/{evidence.attempt:04d}{late}.json"
-
-
-def evidence_prefix(evidence: Evidence) -> str:
-    """Return what the keys of an event's evidence begin with."""
-    return event_prefix(evidence.event_time, evidence.event_id)
+    return f"{event_prefix(evidence.event_time, evidence.event_id)}{account}/{evidence.attempt:04d}{late}.json"
 
 
 def event_prefix(event_time: datetime, event_id: EventId) -> str:
-    """Return what the keys of the evidence of an event begin with, by its time (UTC) and its id."""
-    return f"evidence/{event_time:%Y/%m/%d}/{event_id}/"
+    """Return the prefix of the keys of all evidence of an event."""
+    return f"evidence/{_day(event_time)}/{event_id}/"
 
 
 def key_beside(key: str, sha256: str) -> str:
-    """Return the key for an object whose own key holds something else."""
+    """Return the key for evidence whose own key holds another object."""
     return f"{key.removesuffix('.json')}-{sha256[:_SHORT]}.json"
+
+
+def own_key(key: str) -> str | None:
+    """Return the own key of evidence that was written beside it; None for any other key."""
+    found = _BESIDE.fullmatch(key)
+    return f"{found[1]}.json" if found else None
+
+
+def audit_key(begun_at: date, action_id: str, phase: str) -> str:
+    """Return the key of an audit record; both phases of an action are under the day on which it began."""
+    return f"{audit_prefix(begun_at)}{action_id}/{phase}.json"
+
+
+def done_key(intended_key: str) -> str:
+    """Return the key of the `done` record, by the key of the `intended` one."""
+    return intended_key.replace("/intended.json", "/done.json")
+
+
+def audit_prefix(day: date) -> str:
+    """Return the prefix of the keys of a day's audit records."""
+    return f"acts/{_day(day)}/"
+
+
+def backup_key(begun_at: date, action_id: str) -> str:
+    """Return the key of an action's backup."""
+    return f"backups/{_day(begun_at)}/{action_id}.jsonl"
+
+
+def backup_day(key: str) -> date:
+    """Return the day of a backup; the earliest possible day if the key names none."""
+    found = _BACKUP.match(key)
+    try:
+        return date(*map(int, found.groups())) if found else date.min
+    except ValueError:
+        return date.min
+
+
+def _day(day: date) -> str:
+    return f"{day:%Y/%m/%d}"

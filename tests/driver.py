@@ -40,7 +40,7 @@ class ShiftedClock:
 def handle(delivery: dict[str, Any]) -> int:
     """Handle a record as Lambda would have it handled; return 0 where it is done, 1 where it comes again."""
     app, clock = enforcer(), ShiftedClock(delivery["ahead"])
-    app = replace(app, tools=replace(app.tools, clock=clock))
+    app = replace(app, dependencies=replace(app.dependencies, clock=clock))
     budget = Budget(clock, milliseconds=delivery["milliseconds"], records=1)
     try:
         handle_record(app, budget, SQSRecord(delivery["record"]))

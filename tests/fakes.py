@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from handlers.aws.dynamodb_ledger import LONGEST_LEASE
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
-from handlers.core.joins.attempt import Tools
+from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.joins.attempt import Dependencies, Requirements
 from handlers.core.joins.enforce import Enforcer, Handled
-from handlers.core.ports import Attempt, Message, Pace, Settlement
+from handlers.core.joins.ports import Attempt, Message, Pace, Settlement
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted
 from schemas.events import Join, NoJoin
@@ -56,7 +57,7 @@ class Steps:
         error = told.pop(0) if told else None
         if error is not None:
             # An error of unclear effect is one that comes after the effect.
-            if getattr(error, "unclear", False):
+            if getattr(error, "ambiguous", False):
                 effect()
             raise error
         result = effect()
@@ -86,7 +87,7 @@ class FakeClock:
 
 
 @dataclass
-class FakeDirectory:
+class FakeOrganizations:
     steps: Steps
     attached: dict[str, list[str]] = field(default_factory=dict)
     #: What we attached: account, policy, and who is at work.
@@ -123,11 +124,11 @@ class FakeLedger:
     def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
         return self.steps.take("begin", lambda: self._begin(event, now, lease_until))
 
-    def intend(self, event: Event, attempt: int, policies: Sequence[str], *, unclear: Collection[str]) -> None:
-        self.steps.take("intend", lambda: self._intend(event, attempt, policies, unclear))
+    def intend(self, event: Event, attempt: int, policies: Sequence[str], *, ambiguous: Collection[str]) -> None:
+        self.steps.take("intend", lambda: self._intend(event, attempt, policies, ambiguous))
 
-    def announce(self, event: Event, attempt: int, number: int, evidence: str, *, unclear: Collection[str]) -> None:
-        self.steps.take("announce", lambda: self._announce(event, attempt, number, evidence, unclear))
+    def announce(self, event: Event, attempt: int, number: int, evidence: str, *, ambiguous: Collection[str]) -> None:
+        self.steps.take("announce", lambda: self._announce(event, attempt, number, evidence, ambiguous))
 
     def settle(self, event: Event, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
         return self.steps.take("settle", lambda: self._settle(event, attempt, settlement, now))
@@ -157,15 +158,15 @@ class FakeLedger:
             replaced=self.replaced,
         )
 
-    def _intend(self, event: Event, attempt: int, policies: Sequence[str], unclear: Collection[str]) -> None:
+    def _intend(self, event: Event, attempt: int, policies: Sequence[str], ambiguous: Collection[str]) -> None:
         row = self._held(event, attempt)
         row["intents"][attempt] = tuple(policies)
-        row["unclear"] = tuple(unclear)
+        row["unclear"] = tuple(ambiguous)
 
-    def _announce(self, event: Event, attempt: int, number: int, evidence: str, unclear: Collection[str]) -> None:
+    def _announce(self, event: Event, attempt: int, number: int, evidence: str, ambiguous: Collection[str]) -> None:
         row = self._held(event, attempt)
         row["announced"][number] = (*row["announced"].get(number, ()), evidence)
-        row["unclear"] = tuple(unclear)
+        row["unclear"] = tuple(ambiguous)
 
     def _held(self, event: Event, attempt: int) -> dict[str, Any]:
         row = self.rows[_key(event)]
@@ -182,7 +183,7 @@ class FakeLedger:
             "status": settlement.status,
             "policies": settlement.policies,
             "fault": settlement.fault,
-            "unclear": tuple(settlement.unclear),
+            "unclear": tuple(settlement.ambiguous),
             "updated_at": now,
             "intents": {n: intent for n, intent in row["intents"].items() if n not in settlement.proven},
             "announced": {n: digest for n, digest in row["announced"].items() if n not in settlement.proven},
@@ -235,10 +236,10 @@ class FakeArchive:
 @dataclass
 class FakeDeadLetters:
     steps: Steps
-    letters: list[tuple[Message, Fault]] = field(default_factory=list)
+    dead_letters: list[tuple[Message, Fault]] = field(default_factory=list)
 
     def send(self, message: Message, fault: Fault) -> None:
-        self.steps.take("dead", lambda: self.letters.append((message, fault)))
+        self.steps.take("dead", lambda: self.dead_letters.append((message, fault)))
 
 
 @dataclass
@@ -269,6 +270,12 @@ class NoPace:
         return now
 
 
+def requiring(enforcer: Enforcer, policies: tuple[str, ...]) -> Enforcer:
+    """Return an Enforcer that requires other policies."""
+    requirements = dataclasses.replace(enforcer.requirements, guardrails=Guardrails(policies))
+    return dataclasses.replace(enforcer, requirements=requirements)
+
+
 class World:
     """An Enforcer in a world of fakes."""
 
@@ -282,16 +289,13 @@ class World:
     ) -> None:
         self.steps = steps or Steps()
         self.clock = FakeClock()
-        self.directory = FakeDirectory(self.steps, {ACCOUNT: ["p-FullAWSAccess"], MANAGEMENT: []})
+        self.organizations = FakeOrganizations(self.steps, {ACCOUNT: ["p-FullAWSAccess"], MANAGEMENT: []})
         self.ledger = FakeLedger(self.steps)
         self.archive = FakeArchive(self.steps)
         self.dead_letters = FakeDeadLetters(self.steps)
         self.inbox = FakeInbox(self.steps)
-        tools = Tools(
-            policy_ids=policies,
-            organization_id=ORGANIZATION,
-            management_account_id=MANAGEMENT,
-            directory=self.directory,
+        dependencies = Dependencies(
+            organizations=self.organizations,
             ledger=self.ledger,
             archive=self.archive,
             pseudonyms=FakePseudonyms(self.steps),
@@ -299,7 +303,8 @@ class World:
             clock=self.clock,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
-        self.enforcer = Enforcer(tools, self.inbox, self.dead_letters, rng=Random(seed))  # noqa: S311 - as above
+        requirements = Requirements(Guardrails(policies), ORGANIZATION, MANAGEMENT)
+        self.enforcer = Enforcer(requirements, dependencies, self.inbox, self.dead_letters, rng=Random(seed))  # noqa: S311 - as above
 
     def handle(self, event: Mapping[str, Any] | str, *, receives: int = 1, seconds: float = 60) -> Handled:
         """Deliver an event as the only record of an invocation that has so many seconds left."""
@@ -308,11 +313,10 @@ class World:
 
     def settings(self, *, policies: tuple[str, ...]) -> None:
         """Deploy other settings."""
-        tools = dataclasses.replace(self.enforcer.tools, policy_ids=policies)
-        self.enforcer = dataclasses.replace(self.enforcer, tools=tools)
+        self.enforcer = requiring(self.enforcer, policies)
 
     def carried(self, account_id: str = ACCOUNT) -> set[str]:
-        return set(self.directory.attached[account_id]) - {"p-FullAWSAccess"}
+        return set(self.organizations.attached[account_id]) - {"p-FullAWSAccess"}
 
     def proven(self) -> list[Evidence]:
         """Return all evidence, in the order of its keys."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from botocore.exceptions import ClientError
 
 from handlers.aws.dynamodb_rows import plain, readable, row_of, salvaged, serialize, stamp
-from handlers.aws.errors import error_code, records_faults
+from handlers.aws.errors import error_code, service_errors
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
-from handlers.core.ports import Attempt
+from handlers.core.joins.ports import Attempt
 from schemas.events import Join
 from schemas.keys import NO_ACCOUNT
 from schemas.outcome import FINAL, Outcome, OutcomeStatus
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from handlers.core.ports import Settlement
+    from handlers.core.joins.ports import Settlement
     from schemas.events import NoJoin
     from schemas.ids import PolicyId, Sha256
 
@@ -131,24 +131,24 @@ class DynamoLedger:
         return _attempt(begun, replaced=known is None)
 
     def intend(
-        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, unclear: Collection[PolicyId]
+        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
     ) -> None:
         """Write down what the attempt is about to attach, and what may be attached already although no answer said so.
 
         Raises AttemptInProgressError where a later attempt has taken over.
         """
-        told = {":policies": list(policies), ":unclear": sorted(unclear)}
+        told = {":policies": list(policies), ":unclear": sorted(ambiguous)}
         self._note(event, attempt, "intents.#attempt = :policies, unclear = :unclear", told, {"#attempt": str(attempt)})
 
     def announce(
-        self, event: Join | NoJoin, attempt: int, number: int, evidence: Sha256, *, unclear: Collection[PolicyId]
+        self, event: Join | NoJoin, attempt: int, number: int, evidence: Sha256, *, ambiguous: Collection[PolicyId]
     ) -> None:
         """Write down the SHA-256 of evidence that is about to be written for attempt `number`.
 
         Raises AttemptInProgressError where a later attempt than `attempt` has taken over.
         """
         appended = "announced.#number = list_append(if_not_exists(announced.#number, :none), :evidence)"
-        told = {":none": [], ":evidence": [evidence], ":unclear": sorted(unclear)}
+        told = {":none": [], ":evidence": [evidence], ":unclear": sorted(ambiguous)}
         self._note(event, attempt, f"{appended}, unclear = :unclear", told, {"#number": str(number)})
 
     def _note(
@@ -178,7 +178,7 @@ class DynamoLedger:
             "failing": None if settlement.status in FINAL else settlement.status.value,
             "done_at": None if settlement.status is OutcomeStatus.RETRYING else stamp(now),
             "fault": settlement.fault.model_dump(mode="json", exclude_none=True) if settlement.fault else None,
-            "unclear": sorted(settlement.unclear) or None,
+            "unclear": sorted(settlement.ambiguous) or None,
         }
         for name, value in optional.items():
             if value is None:
@@ -262,7 +262,7 @@ class _MistypedError(RetryableError):
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Tell a write that the row's state forbids from one that failed."""
-    with records_faults("DynamoDB"):
+    with service_errors("DynamoDB"):
         try:
             yield
         except ClientError as error:
@@ -294,7 +294,7 @@ def _attempt(begun: Outcome, *, replaced: bool = False) -> Attempt:
     return Attempt(
         number=begun.attempts,
         interrupted=begun.intents,
-        unclear=frozenset(begun.unclear),
+        ambiguous=frozenset(begun.unclear),
         event_time=begun.event_time,
         announced=begun.announced,
         replaced=replaced,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from handlers.aws.dynamodb_rows import plain, readable
-from handlers.aws.errors import records_faults
+from handlers.aws.errors import service_errors
 from handlers.core.errors import RetryableError, fault
 from handlers.core.ports import UnreadableRow
 
@@ -50,7 +50,7 @@ class OutcomesReader:
         asked: Any = {self._table: {"Keys": [_key(*each) for each in keys], "ConsistentRead": True}}
         found: dict[tuple[str, str], Outcome | UnreadableRow] = {}
         for _ in range(_TRIES):
-            with records_faults("DynamoDB"):
+            with service_errors("DynamoDB"):
                 answer = self._client.batch_get_item(RequestItems=asked)
             outcomes = map(_outcome, answer["Responses"].get(self._table, []))
             found |= {(each.account_id, each.event_id): each for each in outcomes}
@@ -64,7 +64,7 @@ class OutcomesReader:
 
     def _query(self, **asked: Any) -> Iterator[Outcome | UnreadableRow]:
         pages = self._client.get_paginator("query").paginate(TableName=self._table, **asked)
-        with records_faults("DynamoDB"):
+        with service_errors("DynamoDB"):
             for page in pages:
                 yield from map(_outcome, page["Items"])
 

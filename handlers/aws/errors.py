@@ -1,6 +1,6 @@
-"""From AWS's error codes to what to do: the only place that knows them."""
+"""Translate AWS's error codes into our errors and causes. No other module knows these codes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -16,9 +16,9 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from handlers.core.errors import AccountNotFoundError, JoinguardError, PermanentError, RetryableError, fault
+from handlers.core.errors import AccountNotFoundError, Cause, JoinguardError, PermanentError, RetryableError, fault
 
-#: Passing, and likely gone within seconds. Modelled codes of AttachPolicy and ListPoliciesForTarget
+#: Transient, likely over within seconds. The modelled codes of AttachPolicy and ListPoliciesForTarget
 #: (botocore, organizations 2016-11-28) and the throttling codes of botocore's standard retry mode.
 _SOON: Final = frozenset(
     {
@@ -42,7 +42,7 @@ _SOON: Final = frozenset(
     }
 )
 
-#: Passing, but not within seconds: up to an hour after the organization was made; credentials that rotate.
+#: Transient, but not over within seconds: a new organization takes up to an hour, and credentials rotate.
 _LATER: Final = frozenset(
     {
         "FinalizingOrganizationException",
@@ -53,11 +53,38 @@ _LATER: Final = frozenset(
     }
 )
 
-#: All that a call through botocore can end in. An answer that is no text at all it does not even wrap.
+#: The cause behind each code of a dead letter: those of Organizations, and ours.
+CAUSES: Final[Mapping[str, Cause]] = {
+    "PolicyNotFoundException": Cause.POLICY_NOT_FOUND,
+    "PolicyTypeNotEnabledException": Cause.POLICY_TYPE_DISABLED,
+    "ConstraintViolationException": Cause.TOO_MANY_POLICIES,
+    "AccessDeniedException": Cause.ACCESS_DENIED,
+    "TargetNotFoundException": Cause.ACCOUNT_NOT_FOUND,
+    "InvalidInputException": Cause.INVALID_INPUT,
+    "AWSOrganizationsNotInUseException": Cause.NO_ORGANIZATION,
+    "UnsupportedAPIEndpointException": Cause.WRONG_ENDPOINT,
+    "INVALID_EVENT": Cause.INVALID_EVENT,
+    "WRONG_ORGANIZATION": Cause.WRONG_ORGANIZATION,
+    "MANAGEMENT_ACCOUNT": Cause.MANAGEMENT_ACCOUNT,
+    "RETRIES_EXHAUSTED": Cause.RETRIES_EXHAUSTED,
+}
+#: The cause behind a failed call of an operator, by a part of the code: AWS's services spell these differently.
+_CAUSES_BY_PART: Final[Mapping[str, Cause]] = {
+    "AccessDenied": Cause.ACCESS_DENIED,
+    "Expired": Cause.CREDENTIALS_EXPIRED,
+    "InvalidClientTokenId": Cause.CREDENTIALS_INVALID,
+    "UnrecognizedClient": Cause.CREDENTIALS_INVALID,
+    "NoCredentials": Cause.CREDENTIALS_MISSING,
+    "NoSuchKey": Cause.NOT_FOUND,
+    "OverLimit": Cause.TOO_MANY_IN_FLIGHT,
+    "UnsupportedOperation": Cause.UNSUPPORTED,
+}
+
+#: Every error that a call through botocore can raise. botocore does not wrap an answer that is not text.
 FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError, UnicodeDecodeError)
-#: What an answer ends in that is JSON, but of another shape than botocore's parsers take for granted.
+#: What botocore's parsers raise for JSON of an unexpected shape.
 _MISSHAPEN: Final = (AttributeError, KeyError, TypeError)
-#: No answer of AWS's own: lost on its way, or garbled.
+#: No answer from AWS: the connection failed, or something on the way garbled it.
 _NO_ANSWER: Final = (HTTPClientError, ConnectionError, ResponseParserError, UnicodeDecodeError, *_MISSHAPEN)
 
 _SERVER_ERROR: Final = 500
@@ -65,9 +92,14 @@ _SERVER_ERROR: Final = 500
 _NOT_SENT: Final = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
 
 
+def cause_of(code: str) -> Cause:
+    """Return the cause behind the code of a dead letter."""
+    return CAUSES.get(code, Cause.OTHER)
+
+
 @contextmanager
-def organizations_faults() -> Iterator[None]:
-    """Translate what Organizations answers: passing by its code, everything else lasting."""
+def organizations_errors() -> Iterator[None]:
+    """Translate errors of Organizations: some codes are transient, all others permanent."""
     try:
         yield
     except (*FAILURES, *_MISSHAPEN) as error:
@@ -75,19 +107,19 @@ def organizations_faults() -> Iterator[None]:
 
 
 @contextmanager
-def records_faults(service: str) -> Iterator[None]:
-    """Translate a failure of our own records and queues: always passing.
+def service_errors(service: str) -> Iterator[None]:
+    """Translate errors of the services that hold our queues and records: all of them are transient.
 
-    It says nothing about the event, so the message comes again until an operator has mended the cause.
-    `soon` where no answer came, or one that asks to come again.
+    They say nothing about the event, so its message is tried again until the cause is corrected. `soon` if there was
+    no answer, or if the answer asks to try again.
     """
     try:
         yield
     except FAILURES as error:
         code = error_code(error)
         soon = isinstance(error, _NO_ANSWER) or code in _SOON or _status(error) >= _SERVER_ERROR
-        why = fault(f"{service}.{code}", f"{service} did not do its part: {error}")
-        raise RetryableError(why, soon=soon) from error
+        why = fault(f"{service}.{code}", f"{service} call failed: {error}")
+        raise RetryableError(why, soon=soon, cause=_call_cause(code)) from error
 
 
 def error_code(error: Exception) -> str:
@@ -97,8 +129,12 @@ def error_code(error: Exception) -> str:
     return type(error).__name__
 
 
+def _call_cause(code: str) -> Cause:
+    return next((cause for part, cause in _CAUSES_BY_PART.items() if part in code), Cause.OTHER)
+
+
 def _status(error: Exception) -> int:
-    """Return the HTTP status of AWS's answer; 0 where there was none."""
+    """Return the HTTP status of AWS's answer; 0 if there was none."""
     if not isinstance(error, ClientError):
         return 0
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -106,19 +142,21 @@ def _status(error: Exception) -> int:
 
 def _translate(error: Exception) -> JoinguardError:
     code = error_code(error)
+    cause = _call_cause(code)
     if not isinstance(error, ClientError):
         return _without_answer(error, code)
     message = error.response.get("Error", {}).get("Message") or "AWS gave no message"
     reason = error.response.get("Reason")
     why = fault(code, message, str(reason) if reason else None)
-    # Where an answer names no code, botocore puts the status there: it is a page of something on the way.
+    # If an answer has no code, botocore uses the HTTP status: something on the way answered instead of AWS.
     if code.isdecimal() or _status(error) >= _SERVER_ERROR:
-        return RetryableError(why, soon=True, unclear=True)
+        return RetryableError(why, soon=True, ambiguous=True)
     if code in _SOON:
-        return RetryableError(why, soon=True)
+        return RetryableError(why, soon=True, cause=cause)
     if code in _LATER:
-        return RetryableError(why)
-    return AccountNotFoundError(why) if code == "TargetNotFoundException" else PermanentError(why)
+        return RetryableError(why, cause=cause)
+    permanent = AccountNotFoundError if code == "TargetNotFoundException" else PermanentError
+    return permanent(why, cause=cause)
 
 
 def _without_answer(error: Exception, code: str) -> JoinguardError:
@@ -128,6 +166,6 @@ def _without_answer(error: Exception, code: str) -> JoinguardError:
     if isinstance(error, _NOT_SENT):
         return RetryableError(why, soon=True)
     if isinstance(error, _NO_ANSWER):
-        return RetryableError(why, soon=True, unclear=True)
+        return RetryableError(why, soon=True, ambiguous=True)
     # Credentials, endpoints, settings: they say nothing about the event.
-    return RetryableError(why)
+    return RetryableError(why, cause=_call_cause(code))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.aws.errors import records_faults
+from handlers.aws.errors import service_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ class IamPermissions:
         pages = self._client.get_paginator("simulate_principal_policy").paginate(
             PolicySourceArn=self._role_arn, ActionNames=[action], ResourceArns=list(resources)
         )
-        with records_faults("IAM"):
+        with service_errors("IAM"):
             return [
                 result.get("EvalResourceName", "*")
                 for page in pages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from handlers.aws.errors import records_faults
+from handlers.aws.errors import service_errors
 from schemas.evidence import Pseudonym
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class KmsPseudonyms:
         return self._derived or self._derive()
 
     def _derive(self) -> tuple[bytes, str]:
-        with records_faults("KMS"):
+        with service_errors("KMS"):
             mac = self._client.generate_mac(KeyId=self._key_id, MacAlgorithm="HMAC_SHA_256", Message=self._purpose)
         # The answer names the key by ARN, also where an alias was asked; an ARN holds an account id.
         self._derived = mac["Mac"], mac["KeyId"].rpartition("/")[2]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.errors import error_code, records_faults
+from handlers.aws.errors import error_code, service_errors
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,7 +37,7 @@ class S3Archive:
         """
         if self._put(key, body):
             return sha256(body).hexdigest()
-        with records_faults("S3"):
+        with service_errors("S3"):
             try:
                 found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
             except ClientError as error:
@@ -59,7 +59,7 @@ class S3Archive:
         return self._put(key, body, ObjectLockMode=mode, ObjectLockRetainUntilDate=until)
 
     def _put(self, key: str, body: bytes, **lock: Any) -> bool:
-        with records_faults("S3"):
+        with service_errors("S3"):
             try:
                 self._client.put_object(
                     Bucket=self._bucket,
@@ -76,17 +76,17 @@ class S3Archive:
                 raise
         return True
 
-    def read(self, key: str, *, most: int | None = None) -> bytes:
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
         """Read what was kept; of an object that has more bytes, one more than so many. Only operators may."""
-        with records_faults("S3"):
+        with service_errors("S3"):
             body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
             with body:
-                return body.read() if most is None else body.read(most + 1)
+                return body.read() if limit is None else body.read(limit + 1)
 
-    def under(self, prefix: str, *, most: int | None = None) -> list[str]:
+    def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
         """List the keys under a prefix, at most so many; only operators may."""
-        with records_faults("S3"):
+        with service_errors("S3"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=prefix, PaginationConfig={"MaxItems": most} if most else {}
+                Bucket=self._bucket, Prefix=prefix, PaginationConfig={"MaxItems": limit} if limit else {}
             )
             return [each["Key"] for page in pages for each in page.get("Contents", [])]

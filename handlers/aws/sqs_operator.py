@@ -1,116 +1,122 @@
-"""SQS as an operator handles it: both queues of failures, in batches of ten."""
+"""SQS, as operators use it: both queues of failed messages, in batches of ten."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from handlers.aws.errors import records_faults
+from handlers.aws.errors import cause_of, service_errors
+from handlers.aws.sqs_messages import trace_header_parameters
 from handlers.core.errors import RetryableError
-from handlers.core.joins.reasons import trace_header, tracing
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.in_flight import Sent
-from schemas.attribute import MOST_BYTES
+from handlers.core.redrive.ports import Sent
+from schemas.attribute import MAX_BYTES, trace_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
 
-    from handlers.core.redrive.dead_letter import Held, Queue
-    from handlers.core.redrive.in_flight import Destination
+    from handlers.core.redrive.dead_letter import Queue, Receipt
+    from handlers.core.redrive.ports import Destination
 
-#: How long a letter stays in hand. Whoever dies meanwhile gives it back by that.
-IN_HAND: Final = 900
+#: Seconds. If the process dies, SQS makes its messages visible again after this time.
+VISIBILITY_TIMEOUT: Final = 900
 _BATCH: Final = 10
-_ASKED: Final = ("SentTimestamp", "ApproximateReceiveCount", "AWSTraceHeader", "DeadLetterQueueSourceArn")
-#: Calls that are made at once: SQS answers each within some 20 ms, and further away it is the way that takes long.
-_AT_ONCE: Final = 8
+_SYSTEM_ATTRIBUTES: Final = (
+    "SentTimestamp",
+    "ApproximateReceiveCount",
+    "AWSTraceHeader",
+    "DeadLetterQueueSourceArn",
+)
+#: Parallel calls: SQS answers in about 20 ms, and most of the time is spent on the way.
+_PARALLEL: Final = 8
 
 
-class SqsPost:
-    """Take letters in hand, give them back, send them, delete them."""
+class SqsDeadLetterQueues:
+    """Receive, release, send and delete messages."""
 
     def __init__(self, client: SQSClient, urls: Mapping[Queue, str], joins_url: str, *, poll: int = 1) -> None:
-        """Take the queues; `poll` is how many seconds SQS may take to look on all its servers, 0 to 20."""
+        """Take the queues' URLs; `poll` is the wait time of the last receive in seconds, 0 to 20."""
         self._client = client
         self._urls = urls
         self._poll = poll
-        self._pool = ThreadPoolExecutor(_AT_ONCE)
+        self._pool = ThreadPoolExecutor(_PARALLEL)
         self._all_urls: dict[str, str] = {"joins": joins_url} | {str(queue): url for queue, url in urls.items()}
 
-    def browse(self) -> Iterator[list[DeadLetter]]:
-        """Take every letter of both queues in hand, a round of calls at a time.
+    def receive_all(self) -> Iterator[list[DeadLetter]]:
+        """Receive every message of both queues, in batches.
 
-        SQS shows a message only by handing it out, which raises its receive count. Neither queue has a redrive
-        policy, so that count leads nowhere. A short poll asks some of SQS's servers and may come back empty
-        although there is more, a long one asks all: the last answer of each queue is that of a long one.
+        SQS shows a message only by delivering it, which raises its receive count. Neither queue has a redrive policy,
+        so the count has no effect. A short poll asks a subset of SQS's servers and can be empty although there are
+        messages; a long poll asks all of them. So the last answer of each queue is that of a long poll.
         """
         seen: set[str] = set()
-        keeps_for = {queue: self._keeps_for(url) for queue, url in self._urls.items()}
+        retention = {queue: self._retention(url) for queue, url in self._urls.items()}
         found = True
         while found:
             for queue in self._urls:
-                yield from self._drain(queue, keeps_for, seen)
-            late = self._receive(list(self._urls), keeps_for, wait=self._poll)
+                yield from self._drain(queue, retention, seen)
+            late = self._receive(list(self._urls), retention, wait=self._poll)
             found = not {each.message_id for each in late} <= seen
             seen.update(each.message_id for each in late)
             yield late
 
-    def _drain(self, queue: Queue, keeps_for: Mapping[Queue, timedelta], seen: set[str]) -> Iterator[list[DeadLetter]]:
-        """Receive until an answer brings nothing new; where there is more than one call brings, by several at once."""
+    def _drain(self, queue: Queue, retention: Mapping[Queue, timedelta], seen: set[str]) -> Iterator[list[DeadLetter]]:
+        """Receive until an answer holds no new message, by parallel calls while the answers are full."""
         calls = 1
         while True:
-            batch = self._receive([queue] * calls, keeps_for, wait=0)
+            batch = self._receive([queue] * calls, retention, wait=0)
             if {each.message_id for each in batch} <= seen:
                 yield batch
                 return
             seen.update(each.message_id for each in batch)
-            calls = _AT_ONCE if len(batch) == calls * _BATCH else 1
+            calls = _PARALLEL if len(batch) == calls * _BATCH else 1
             yield batch
 
-    def release(self, letters: Sequence[Held]) -> None:
-        """Let letters be seen again at once."""
-        self._hide(letters, 0)
+    def release(self, messages: Sequence[Receipt]) -> None:
+        """Make messages visible again."""
+        self._change_visibility(messages, 0)
 
-    def hold(self, letters: Sequence[Held]) -> list[Held]:
-        """Keep letters in hand for as long again; return those that still are."""
-        return self._hide(letters, IN_HAND)
+    def extend_visibility(self, messages: Sequence[Receipt]) -> list[Receipt]:
+        """Extend the visibility timeout of messages; return those that are still in flight."""
+        return self._change_visibility(messages, VISIBILITY_TIMEOUT)
 
-    def _hide(self, letters: Sequence[Held], seconds: int) -> list[Held]:
-        def hide(queue: Queue, batch: Sequence[Held]) -> list[Held]:
+    def _change_visibility(self, messages: Sequence[Receipt], seconds: int) -> list[Receipt]:
+        def change(queue: Queue, batch: Sequence[Receipt]) -> list[Receipt]:
             entries: Any = [
-                {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
+                {"Id": str(number), "ReceiptHandle": each.receipt_handle, "VisibilityTimeout": seconds}
                 for number, each in enumerate(batch)
             ]
-            with records_faults("SQS"):
+            with service_errors("SQS"):
                 answer = self._client.change_message_visibility_batch(QueueUrl=self._urls[queue], Entries=entries)
             return [batch[int(each["Id"])] for each in answer.get("Successful", [])]
 
-        calls = [self._pool.submit(hide, *each) for each in _by_queue(letters)]
+        calls = [self._pool.submit(change, *each) for each in _batches(messages)]
         return [each for call in calls for each in call.result()]
 
-    def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
-        """Send letters, bodies byte for byte and attributes as they are, in batches that SQS takes.
+    def send(self, to: Destination, messages: Sequence[DeadLetter]) -> Sent:
+        """Send messages, their bodies and attributes unchanged, in batches within SQS's limits.
 
-        Raises RetryableError where nothing was sent; where something was, the rest is told as refused.
+        Raises RetryableError if nothing was sent; otherwise the messages of a failed batch are refused.
         """
-        taken: list[DeadLetter] = []
+        accepted: list[DeadLetter] = []
         refused: dict[str, str] = {}
-        for batch in _light_enough(letters):
+        for batch in _batches_by_size(messages):
             try:
                 answer = self._send(to, batch)
             except RetryableError as error:
-                if not taken:
+                if not accepted:
                     raise
                 refused |= {each.message_id: str(error) for each in batch}
                 continue
-            taken += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
+            accepted += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
             for each in answer.get("Failed", []):
                 refused[batch[int(each["Id"])].message_id] = f"{each['Code']}: {each.get('Message', 'no reason given')}"
-        return Sent(taken, refused)
+        return Sent(accepted, refused)
 
     def _send(self, to: Destination, batch: Sequence[DeadLetter]) -> Any:
         entries: Any = [
@@ -118,113 +124,119 @@ class SqsPost:
                 "Id": str(number),
                 "MessageBody": each.body,
                 "MessageAttributes": {name: dict(value) for name, value in each.attributes.items()},
-                **tracing(each.trace_header),
+                **trace_header_parameters(each.trace_header),
             }
             for number, each in enumerate(batch)
         ]
-        with records_faults("SQS"):
+        with service_errors("SQS"):
             return self._client.send_message_batch(QueueUrl=self._all_urls[to], Entries=entries)
 
-    def delete(self, letters: Sequence[Held]) -> list[Held]:
-        """Delete letters for good; return those that are gone."""
-        gone: list[Held] = []
-        for queue, batch in _by_queue(letters):
-            entries: Any = [{"Id": str(n), "ReceiptHandle": each.receipt} for n, each in enumerate(batch)]
-            with records_faults("SQS"):
+    def delete(self, messages: Sequence[Receipt]) -> list[Receipt]:
+        """Delete messages; return those that are deleted."""
+        deleted: list[Receipt] = []
+        for queue, batch in _batches(messages):
+            entries: Any = [{"Id": str(n), "ReceiptHandle": each.receipt_handle} for n, each in enumerate(batch)]
+            with service_errors("SQS"):
                 answer = self._client.delete_message_batch(QueueUrl=self._urls[queue], Entries=entries)
-            gone += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
-        return gone
+            deleted += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
+        return deleted
 
-    def put(self, body: str) -> str:
-        """Put a message of our own on the joins queue; return its id."""
-        with records_faults("SQS"):
+    def send_join(self, body: str) -> str:
+        """Send a new message to the joins queue; return its id."""
+        with service_errors("SQS"):
             return self._client.send_message(QueueUrl=self._all_urls["joins"], MessageBody=body)["MessageId"]
 
-    def waiting(self) -> int:
-        """Count the joins that wait."""
+    def backlog(self) -> int:
+        """Return the approximate number of visible joins."""
         return self._visible(self._all_urls["joins"])
 
-    def hidden(self) -> int:
-        """Count the letters that are in somebody's hand; about, as SQS does."""
+    def in_flight(self) -> int:
+        """Return the approximate number of messages in flight in both queues of failed messages."""
         return sum(int(self._attribute(url, "ApproximateNumberOfMessagesNotVisible")) for url in self._urls.values())
 
-    def count(self, queue: Queue) -> int:
-        """Count the letters that nobody has in hand; about, as SQS does."""
+    def visible(self, queue: Queue) -> int:
+        """Return the approximate number of visible messages in a queue of failed messages."""
         return self._visible(self._urls[queue])
 
     def _visible(self, url: str) -> int:
         return int(self._attribute(url, "ApproximateNumberOfMessages"))
 
-    def _keeps_for(self, url: str) -> timedelta:
+    def _retention(self, url: str) -> timedelta:
         return timedelta(seconds=int(self._attribute(url, "MessageRetentionPeriod")))
 
     def _attribute(self, url: str, name: Any) -> str:
-        with records_faults("SQS"):
-            asked: Any = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])
-        return str(asked["Attributes"][name])
+        with service_errors("SQS"):
+            answer: Any = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])
+        return str(answer["Attributes"][name])
 
-    def _receive(self, queues: Sequence[Queue], keeps_for: Mapping[Queue, timedelta], *, wait: int) -> list[DeadLetter]:
-        """Make a call for each name, all at once; whatever keeps their letters from the caller, they are given back."""
-        made = [self._pool.submit(self._receive_once, queue, keeps_for[queue], wait) for queue in queues]
+    def _receive(self, queues: Sequence[Queue], retention: Mapping[Queue, timedelta], *, wait: int) -> list[DeadLetter]:
+        """Make one call for each queue in the list, in parallel; after an error, release what the others received."""
+        calls = [self._pool.submit(self._receive_once, queue, retention[queue], wait) for queue in queues]
         try:
-            return [letter for call in made for letter in call.result()]
+            return [each for call in calls for each in call.result()]
         except BaseException:
-            for call in made:
+            for call in calls:
                 with suppress(BaseException):
-                    self.release([letter.held for letter in call.result()])
+                    self.release([each.receipt for each in call.result()])
             raise
 
-    def _receive_once(self, queue: Queue, keeps_for: timedelta, wait: int) -> list[DeadLetter]:
-        with records_faults("SQS"):
+    def _receive_once(self, queue: Queue, retention: timedelta, wait: int) -> list[DeadLetter]:
+        with service_errors("SQS"):
             answer = self._client.receive_message(
                 QueueUrl=self._urls[queue],
                 MaxNumberOfMessages=_BATCH,
-                VisibilityTimeout=IN_HAND,
+                VisibilityTimeout=VISIBILITY_TIMEOUT,
                 WaitTimeSeconds=wait,
                 MessageAttributeNames=["All"],
-                MessageSystemAttributeNames=list(_ASKED),
+                MessageSystemAttributeNames=list(_SYSTEM_ATTRIBUTES),
             )
-        return [_letter(queue, keeps_for, message) for message in answer.get("Messages", [])]
+        return [_dead_letter(queue, retention, message) for message in answer.get("Messages", [])]
 
 
-def _by_queue(letters: Sequence[Held]) -> Iterator[tuple[Queue, list[Held]]]:
-    """Put letters into batches of one queue each."""
-    for queue in dict.fromkeys(each.queue for each in letters):
-        ours = [each for each in letters if each.queue == queue]
+def _batches(messages: Sequence[Receipt]) -> Iterator[tuple[Queue, list[Receipt]]]:
+    """Divide messages into batches of one queue each."""
+    for queue in dict.fromkeys(each.queue for each in messages):
+        ours = [each for each in messages if each.queue == queue]
         for begin in range(0, len(ours), _BATCH):
             yield queue, ours[begin : begin + _BATCH]
 
 
-def _light_enough(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
-    """Put letters into batches of at most ten that together are not too heavy."""
+def _batches_by_size(messages: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """Divide messages into batches of at most ten that together are within SQS's size limit."""
     batch: list[DeadLetter] = []
-    weight = 0
-    for letter in letters:
-        if batch and (len(batch) == _BATCH or weight + letter.weight > MOST_BYTES):
+    total = 0
+    for each in messages:
+        if batch and (len(batch) == _BATCH or total + each.size_bytes > MAX_BYTES):
             yield batch
-            batch, weight = [], 0
-        batch.append(letter)
-        weight += letter.weight
+            batch, total = [], 0
+        batch.append(each)
+        total += each.size_bytes
     if batch:
         yield batch
 
 
-def _letter(queue: Queue, keeps_for: timedelta, message: Mapping[str, Any]) -> DeadLetter:
-    told = message.get("Attributes", {})
-    kept = ("DataType", "StringValue", "BinaryValue")
-    sent_at = datetime.fromtimestamp(int(told["SentTimestamp"]) / 1000, UTC)
-    return DeadLetter(
+def _dead_letter(queue: Queue, retention: timedelta, message: Mapping[str, Any]) -> DeadLetter:
+    system = message.get("Attributes", {})
+    values = ("DataType", "StringValue", "BinaryValue")
+    sent_at = datetime.fromtimestamp(int(system["SentTimestamp"]) / 1000, UTC)
+    received = DeadLetter(
         queue=queue,
         message_id=message["MessageId"],
-        receipt=message["ReceiptHandle"],
+        receipt_handle=message["ReceiptHandle"],
         body=message["Body"],
         attributes={
-            name: {key: value[key] for key in kept if key in value}
+            name: {key: value[key] for key in values if key in value}
             for name, value in message.get("MessageAttributes", {}).items()
         },
         sent_at=sent_at,
-        receives=int(told["ApproximateReceiveCount"]),
-        deleted_at=sent_at + keeps_for,
-        trace_header=trace_header(told.get("AWSTraceHeader")),
-        moved_by_sqs="DeadLetterQueueSourceArn" in told,
+        receives=int(system["ApproximateReceiveCount"]),
+        deleted_at=sent_at + retention,
+        trace_header=trace_header(system.get("AWSTraceHeader")),
+        moved_by_sqs="DeadLetterQueueSourceArn" in system,
     )
+    return with_cause(received)
+
+
+def with_cause(dead_letter: DeadLetter) -> DeadLetter:
+    """Return a message with the cause behind its code."""
+    return replace(dead_letter, cause=cause_of(dead_letter.code))

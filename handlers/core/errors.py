@@ -1,21 +1,49 @@
-"""Errors say what to do with the message.
+"""Errors decide what happens to the message.
 
 JoinguardError
-├── RetryableError            the record fails alone, becomes visible later, is tried again
-│   ├── AttemptInProgressError    another worker is on the same event
-│   └── OutOfTimeError            this invocation cannot finish it any more; nothing was begun
+├── RetryableError            the record fails alone, its message becomes visible later and is tried again
+│   ├── AttemptInProgressError    another worker handles the same event
+│   └── OutOfTimeError            the invocation has too little time left; nothing was begun
 └── PermanentError            outcome FAILED, dead letter with the reason, the record succeeds
-    └── AccountNotFoundError      retryable all the same while the event is young
+    └── AccountNotFoundError      retryable while the event is recent
 """
 
 import re
+from enum import Enum, auto
 from typing import Final
 
 from handlers.core.redaction import redact, safe_code
 from schemas.outcome import Fault
 
-#: AWS's finer causes are words of an enumeration.
+#: The values of AWS's `Reason` enumerations.
 _REASON: Final = re.compile("[A-Za-z_]{1,128}")
+
+
+class Cause(Enum):
+    """What has to be corrected before another try can succeed, whatever AWS calls it.
+
+    `handlers.aws.errors` maps AWS's codes to causes, `handlers.operate.advice` causes to a next step.
+    """
+
+    ACCESS_DENIED = auto()
+    ACCOUNT_NOT_FOUND = auto()
+    CREDENTIALS_EXPIRED = auto()
+    CREDENTIALS_INVALID = auto()
+    CREDENTIALS_MISSING = auto()
+    INVALID_EVENT = auto()
+    INVALID_INPUT = auto()
+    MANAGEMENT_ACCOUNT = auto()
+    NOT_FOUND = auto()
+    NO_ORGANIZATION = auto()
+    POLICY_NOT_FOUND = auto()
+    POLICY_TYPE_DISABLED = auto()
+    RETRIES_EXHAUSTED = auto()
+    TOO_MANY_IN_FLIGHT = auto()
+    TOO_MANY_POLICIES = auto()
+    UNSUPPORTED = auto()
+    WRONG_ENDPOINT = auto()
+    WRONG_ORGANIZATION = auto()
+    OTHER = auto()
 
 
 def fault(code: str, message: str, reason: str | None = None) -> Fault:
@@ -25,24 +53,27 @@ def fault(code: str, message: str, reason: str | None = None) -> Fault:
 
 
 class JoinguardError(Exception):
-    """A failure with its fault: what happened, fit for logs, outcomes and evidence."""
+    """A failure with its fault, which logs, outcomes and evidence may hold, and its cause."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, *, cause: Cause = Cause.OTHER) -> None:
         self.fault = fault
+        self.cause = cause
         super().__init__(f"{fault.code}: {fault.message}")
 
 
 class RetryableError(JoinguardError):
-    """A passing cause.
+    """A transient failure.
 
-    `soon` where trying again within seconds makes sense; `unclear` where the call may have taken effect
-    all the same (a time-out, a cut connection, a server error).
+    `soon`: another try can succeed within seconds. `ambiguous`: the call may have taken effect (a time-out, a broken
+    connection, a server error).
     """
 
-    def __init__(self, fault: Fault, *, soon: bool = False, unclear: bool = False) -> None:
-        super().__init__(fault)
+    def __init__(
+        self, fault: Fault, *, soon: bool = False, ambiguous: bool = False, cause: Cause = Cause.OTHER
+    ) -> None:
+        super().__init__(fault, cause=cause)
         self.soon = soon
-        self.unclear = unclear
+        self.ambiguous = ambiguous
 
 
 class AttemptInProgressError(RetryableError):
@@ -50,12 +81,12 @@ class AttemptInProgressError(RetryableError):
 
 
 class OutOfTimeError(RetryableError):
-    """The time left cannot finish the record, so it was not begun."""
+    """The time left is too short for the record, which was not begun."""
 
 
 class PermanentError(JoinguardError):
-    """A lasting cause: somebody has to act before another try can succeed."""
+    """A failure that somebody has to correct before another try can succeed."""
 
 
 class AccountNotFoundError(PermanentError):
-    """Organizations does not know the account (yet)."""
+    """Organizations does not find the account (yet)."""

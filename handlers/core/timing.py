@@ -1,4 +1,4 @@
-"""When to try again, and whether there is time for it."""
+"""When to try again, and whether the time left allows it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,31 +11,33 @@ from handlers.core.ports import Clock
 
 T = TypeVar("T")
 
-#: Kept back at the end of an invocation for writing evidence and outcome.
+#: Reserved at the end of an invocation for writing evidence and outcome.
 RESERVE: Final = timedelta(seconds=8)
-#: Below this share a record is not begun: a read, a first attach and the writes with one botocore retry each.
-LEAST_SHARE: Final = timedelta(seconds=4)
-#: For so long an operator's tool waits for a lost connection.
+#: The shortest time slice in which a record is begun: a read, an attachment and the writes, each with one retry.
+MIN_SLICE: Final = timedelta(seconds=4)
+#: How long the operators' tool retries while the connection is lost.
 PATIENCE: Final = timedelta(minutes=2)
-#: How much a worker's clock may be off before a lease that has run out is still held for alive.
-CLOCK_TOLERANCE: Final = timedelta(seconds=10)
+#: Clock skew allowed before an expired lease counts as free.
+CLOCK_SKEW: Final = timedelta(seconds=10)
+#: Seconds: the first and the longest visibility timeout of a message that is tried again.
+FIRST_BACKOFF: Final = 30
+MAX_BACKOFF: Final = 900
 
 
 @dataclass(frozen=True)
-class Turn:
+class TimeSlice:
     """One record's share of an invocation."""
 
-    #: No call is begun after this.
+    #: No call begins after this.
     deadline: datetime
-    #: After this the worker is dead for sure: the platform has ended it.
+    #: The platform has ended the worker by then.
     lease_until: datetime
 
 
 class Budget:
     """Divide the time of an invocation among its records.
 
-    Each record gets an equal share of what is left, so a slow one never starves those behind it,
-    and what a fast one leaves over is theirs.
+    Each record gets an equal share of the time left, so that a slow record does not use the time of those behind it.
     """
 
     def __init__(self, clock: Clock, *, milliseconds: int, records: int) -> None:
@@ -43,30 +45,27 @@ class Budget:
         self._ends_at = clock.now() + timedelta(milliseconds=milliseconds)
         self._left = records
 
-    def turn(self) -> Turn:
-        """Return the next record's share; raise OutOfTimeError where it would be too short to begin."""
+    def next_slice(self) -> TimeSlice:
+        """Return the next record's time slice; raise OutOfTimeError if it is too short to begin."""
         now = self._clock.now()
         share = (self._ends_at - RESERVE - now) / max(self._left, 1)
         self._left -= 1
-        if share < LEAST_SHARE:
-            raise OutOfTimeError(fault("OUT_OF_TIME", "the time left cannot finish this record; it comes again"))
-        return Turn(deadline=now + share, lease_until=self._ends_at + CLOCK_TOLERANCE)
+        if share < MIN_SLICE:
+            raise OutOfTimeError(fault("OUT_OF_TIME", "the time left is too short for this record; it is tried again"))
+        return TimeSlice(deadline=now + share, lease_until=self._ends_at + CLOCK_SKEW)
 
 
 def backoff(receives: int, rng: Random) -> int:
-    """Return the seconds to hide a message after its n-th receive: doubling from 30 s to 15 min, at least half of it.
-
-    Five receives so span an outage of minutes, not one minute.
-    """
-    ceiling = min(900, 30 * 2 ** min(receives - 1, 10))
+    """Return the visibility timeout after a receive, in seconds: doubling from 30 s to 15 min, with equal jitter."""
+    ceiling = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(receives - 1, 10))
     return round(rng.uniform(ceiling / 2, ceiling))
 
 
 def retry(call: Callable[[], T], *, deadline: datetime, clock: Clock, rng: Random) -> T:
-    """Call until it succeeds, fails for good, or the deadline leaves no room for another try.
+    """Make a call until it succeeds, fails for good, or the deadline allows no other try.
 
-    Waits with full jitter, doubling from 0.2 s to 5 s. Only errors marked `soon` are tried again here;
-    the others are left to the queue. botocore has tried throttles and server errors before.
+    Waits with full jitter, doubling from 0.2 s to 5 s. Only errors marked `soon` are retried here; the queue delivers
+    the message again after the others.
     """
     ceiling = 0.2
     while True:
@@ -81,19 +80,5 @@ def retry(call: Callable[[], T], *, deadline: datetime, clock: Clock, rng: Rando
 
 
 def patiently(call: Callable[[], T], *, clock: Clock, rng: Random) -> T:
-    """Call, and again while the connection is lost, for two minutes: for people who wait, not for functions."""
+    """Make a call, and retry it for two minutes while the connection is lost: for people, not for functions."""
     return retry(call, deadline=clock.now() + PATIENCE, clock=clock, rng=rng)
-
-
-class LocalPace:
-    """Hand out moments that lie an interval apart, to one process that knows of no other."""
-
-    def __init__(self, interval: timedelta) -> None:
-        self._interval = interval
-        self._next: datetime | None = None
-
-    def reserve(self, now: datetime) -> datetime:
-        """Return when the caller's turn is."""
-        turn = max(now, self._next or now)
-        self._next = turn + self._interval
-        return turn

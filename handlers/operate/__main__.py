@@ -1,6 +1,6 @@
-"""The operator's tool: see why letters are dead, mend, put back exactly what should be put back, leave a trace.
+"""The operators' tool: find out why messages failed, correct it, redrive exactly what should be redriven, on record.
 
-Data goes to stdout, talk to stderr. Exit status 0: done; 1: something failed or is left; 2: wrong use.
+Data goes to stdout, everything else to stderr. Exit status 0: done; 1: something failed or is left; 2: wrong use.
 """
 
 import signal
@@ -12,62 +12,73 @@ from typing import Any
 import click
 
 from handlers.core.errors import JoinguardError
-from handlers.core.evidence.audit import advice
-from handlers.operate.acting import redrive
-from handlers.operate.dropping import drop, restore
-from handlers.operate.looking import list_letters, show_letter
-from handlers.operate.mending import edit, enforce
-from handlers.operate.outcomes import outcome_of, outcomes_of_many
-from handlers.operate.terminal import Group, cleaned, talk
-from handlers.operate.workbench import OperateError, open_workbench
+from handlers.operate.advice import next_step_after
+from handlers.operate.commands.drop import drop
+from handlers.operate.commands.edit import edit
+from handlers.operate.commands.enforce import enforce
+from handlers.operate.commands.list import list_messages
+from handlers.operate.commands.outcome import outcome
+from handlers.operate.commands.outcomes import outcomes
+from handlers.operate.commands.redrive import redrive
+from handlers.operate.commands.restore import restore
+from handlers.operate.commands.show import show
+from handlers.operate.context import open_context
+from handlers.operate.errors import OperateError
+from handlers.operate.output import Group, cleaned, stderr
 
 
 class Commands(Group):
-    """Commands whose failures are one clear line and exit status 1."""
+    """Commands that report a failure as one line with the next step, and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; say what went wrong and what to do next, and no traceback."""
+        """Run a command; report its failure without a traceback."""
         try:
             return super().invoke(ctx)
         except OperateError as error:
             raise cleaned(click.ClickException(str(error))) from error
         except JoinguardError as error:
-            raise cleaned(click.ClickException(f"{str(error).rstrip('.')}. {advice(error.fault.code)}")) from error
+            message = f"{str(error).rstrip('.')}. {next_step_after(error.cause)}"
+            raise cleaned(click.ClickException(message)) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--stack", default="joinguard", show_default=True, help="The installation's stack.")
-@click.option("--profile", help="One of your AWS profiles.")
-@click.option("--region", help="The stack's Region.")
+@click.option("--stack", default="joinguard", show_default=True, help="The CloudFormation stack of the installation.")
+@click.option("--profile", help="A profile of your AWS configuration.")
+@click.option("--region", help="The Region of the stack.")
 @click.option(
     "--poll",
     type=click.IntRange(0, 20),
     default=1,
     show_default=True,
-    help="Seconds that SQS may take to look for letters on all its servers.",
+    help="Wait time of the last receive, in seconds. A long poll asks all of SQS's servers.",
 )
 @click.pass_context
 def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None, poll: int) -> None:
-    """See why accounts have not got their policies, and put right what can be put right.
+    """Find out why accounts do not carry their policies, and correct it.
 
-    Start with `list`. Nothing is changed without --confirm and --reason, and what is changed goes on record.
+    Start with `list`. Commands change nothing without --confirm and --reason, and every change is on record.
     """
-    # Whoever runs this in their own process may bring an installation along.
-    ctx.obj = ctx.obj or (lambda: open_workbench(stack, profile, region, poll))
+    # Another program, such as a test, can bring a context of its own.
+    ctx.obj = ctx.obj or (lambda: open_context(stack, profile, region, poll))
 
 
-for command in (list_letters, show_letter, redrive, drop, restore, edit, outcome_of, outcomes_of_many, enforce):
+for command in (list_messages, show, redrive, drop, restore, edit, outcome, outcomes, enforce):
     cli.add_command(command)
 
 
-if __name__ == "__main__":
-    # A terminal that goes away and a polite end are interrupts: letters in hand are given back.
+def main() -> None:
+    """Run the tool as a program."""
+    # SIGTERM and a closed terminal interrupt the command, which then releases its messages.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
-    # A defect of ours may tell what others wrote.
-    sys.excepthook = lambda *error: talk.print("".join(traceback.format_exception(*error)))
-    # What a terminal cannot show does not keep it from showing the rest.
+    # A traceback can repeat texts of others, which must not control the terminal.
+    sys.excepthook = lambda *error: stderr.print("".join(traceback.format_exception(*error)))
+    # A character that the terminal's encoding lacks must not end the output.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     cli(prog_name="joinguard")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
 from typing import Any, Final
@@ -11,44 +12,44 @@ import click
 from handlers.core.redaction import redact_words
 from handlers.core.redrive.selection import Filter
 
-_AGE: Final = re.compile(r"([0-9]{1,6})([smhd])")
+_DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-#: Letters a second; the upper bound is SQS's own, for its move.
-_SLOWEST: Final = 0.01
-_FASTEST: Final = 500
-#: Evidence holds that much.
-_LONGEST_REASON: Final = 1000
+#: Messages a second; the maximum is SQS's own, for its move task.
+_MIN_RATE: Final = 0.01
+_MAX_RATE: Final = 500
+#: Characters; the limit of an audit record.
+_MAX_REASON: Final = 1000
 
 
-class Age(click.ParamType[timedelta]):
-    """A length of time such as 90s, 15m, 6h, 3d."""
+class DurationType(click.ParamType[timedelta]):
+    """A duration such as 90s, 15m, 6h, 3d."""
 
-    name = "age"
+    name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read it."""
+        """Parse the value."""
         if isinstance(value, timedelta):
             return value
-        found = _AGE.fullmatch(str(value))
+        found = _DURATION.fullmatch(str(value))
         if not found:
-            self.fail(f"{value!r} is no length of time; say 90s, 15m, 6h or 3d", param, ctx)
+            self.fail(f"{value!r} is not a duration. Use a form such as 90s, 15m, 6h or 3d", param, ctx)
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-class Rate(click.ParamType[float]):
-    """Letters a second; 0 for no limit."""
+class RateType(click.ParamType[float]):
+    """Messages a second; 0 for no limit."""
 
     name = "rate"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
+        """Parse the value."""
         try:
             rate = float(value)
         except ValueError:
             rate = -1
-        # Written so that NaN is refused too.
-        if not (rate == 0 or _SLOWEST <= rate <= _FASTEST):
-            self.fail(f"{value!r} is no rate; say 0, or {_SLOWEST} to {_FASTEST} letters a second", param, ctx)
+        # This form of the condition rejects NaN too.
+        if not (rate == 0 or _MIN_RATE <= rate <= _MAX_RATE):
+            self.fail(f"{value!r} is not a rate. Use 0, or {_MIN_RATE} to {_MAX_RATE} messages a second", param, ctx)
         return rate
 
 
@@ -58,61 +59,71 @@ class AccountIdType(click.ParamType[str]):
     name = "account"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Read it."""
+        """Parse the value."""
         if not re.fullmatch("[0-9]{12}", str(value)):
-            self.fail(f"{value!r} is no account id; it has twelve digits", param, ctx)
+            self.fail(f"{value!r} is not an account id. An account id has twelve digits", param, ctx)
         return str(value)
 
 
-def on_workbench(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the workbench."""
+@dataclass(frozen=True)
+class Approval:
+    """Whether to carry an action out, and how to report it."""
+
+    #: None without --confirm.
+    reason: str | None
+    json: bool
+
+
+def with_context(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Pass the context to a command, and exit with the status that the command returns."""
 
     @click.pass_context
     @wraps(command)
-    def with_bench(ctx: click.Context, /, **options: Any) -> None:
-        command(ctx.obj(), **options)
+    def wrapped(ctx: click.Context, /, **options: Any) -> None:
+        ctx.exit(command(ctx.obj(), **options) or 0)
 
-    return with_bench
+    return wrapped
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose letters, as one Filter."""
+    """Add the options that select messages, and pass them to the command as one Filter."""
 
-    @click.option("--code", "codes", multiple=True, help="Only this reason. May be repeated, as all of these.")
+    @click.option("--code", "codes", multiple=True, help="Only this code. Can be repeated, like all of these.")
     @click.option("--account", "accounts", multiple=True, type=AccountIdType(), help="Only this account.")
-    @click.option("--policy", "policies", multiple=True, help="Only where the reason names this policy.")
-    @click.option("--event", "events", multiple=True, help="Only this event: its id, or its name.")
-    @click.option("--id", "ids", multiple=True, help="Only this message or event id; eight characters will do.")
-    @click.option("--older-than", type=Age(), help="Only letters older than 15m, 6h, 3d, …")
-    @click.option("--newer-than", type=Age(), help="Only letters newer than that.")
+    @click.option("--policy", "policies", multiple=True, help="Only if the reason names this policy.")
+    @click.option("--event", "events", multiple=True, help="Only this event, by its id or its name.")
+    @click.option("--id", "ids", multiple=True, help="Only this message or event id; eight characters are enough.")
+    @click.option("--older-than", type=DurationType(), help="Only messages older than 15m, 6h, 3d, …")
+    @click.option("--newer-than", type=DurationType(), help="Only messages newer than 15m, 6h, 3d, …")
     @wraps(command)
-    def with_filter(*args: Any, **options: Any) -> None:
+    def wrapped(*args: Any, **options: Any) -> None:
         names = ("codes", "accounts", "policies", "events", "ids", "older_than", "newer_than")
-        told = {name: options.pop(name) for name in names} | {"limit": options.pop("limit", None)}
-        command(*args, wanted=Filter(**told), **options)
+        criteria = {name: options.pop(name) for name in names} | {"limit": options.pop("limit", None)}
+        command(*args, wanted=Filter(**criteria), **options)
 
-    return with_filter
-
-
-#: Above `filtered`, for commands that take letters one after the other.
-limited = click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest first.")
-
-as_json = click.option("--json", "machine", is_flag=True, help="For machines: JSON on stdout.")
+    return wrapped
 
 
-def acting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --confirm and --reason, without which nothing is done; --confirm alone is wrong use."""
+#: Goes above `filtered`.
+limited = click.option("--limit", type=click.IntRange(1), help="At most this number of messages, the oldest first.")
 
-    @click.option("--confirm", is_flag=True, help="Really do it.")
-    @click.option("--reason", help="Why; goes on record, with account ids, e-mail addresses and ARNs taken out.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+
+
+def confirmed(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --confirm and --reason, and pass them as one Approval; --confirm without a reason is wrong use."""
+
+    @click.option("--confirm", is_flag=True, help="Carry it out.")
+    @click.option("--reason", help="Why. It goes on record without account ids, e-mail addresses and ARNs.")
     @as_json
     @wraps(command)
-    def with_reason(*args: Any, confirm: bool, reason: str | None, **options: Any) -> None:
-        if len(reason or "") > _LONGEST_REASON:
-            raise click.UsageError(f"the reason has {len(reason or '')} characters; evidence holds {_LONGEST_REASON}")
-        told = redact_words(reason or "").strip()
-        if confirm and not told:
-            raise click.UsageError('--confirm needs --reason "…": it goes on record')
-        command(*args, reason=told if confirm else None, **options)
+    def wrapped(*args: Any, confirm: bool, reason: str | None, as_json: bool, **options: Any) -> None:
+        given = reason or ""
+        if len(given) > _MAX_REASON:
+            raise click.UsageError(f"the reason has {len(given)} characters. Use at most {_MAX_REASON}")
+        recorded = redact_words(given).strip()
+        if confirm and not recorded:
+            raise click.UsageError('--confirm needs a reason for the record. Add --reason "…"')
+        command(*args, approval=Approval(recorded if confirm else None, as_json), **options)
 
-    return with_reason
+    return wrapped

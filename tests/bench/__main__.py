@@ -191,7 +191,7 @@ def warm(batches: int = 1_000) -> dict[str, Any]:
     return found
 
 
-def letters() -> dict[str, Any]:
+def dead_letters() -> dict[str, Any]:
     """List and redrive 10,000 letters with the operator's tool, over a plain loop of receive, send, delete."""
     with console.status("10,000 letters"):
         rows = handle_letters(1_000, 10_000)
@@ -199,7 +199,7 @@ def letters() -> dict[str, Any]:
     return rows
 
 
-PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm": warm, "letters": letters}
+PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm": warm, "letters": dead_letters}
 
 
 @click.command()
@@ -209,7 +209,7 @@ def main(only: tuple[str, ...]) -> None:
     stand_alone()
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "as_json": f"{os.cpu_count()} cores, {platform.machine()}",
         "python": platform.python_version(),
     }
     for name, part in PARTS.items():

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from handlers.aws.errors import organizations_faults
+from handlers.aws.errors import organizations_errors
 from handlers.core.errors import JoinguardError
-from handlers.core.joins.attempt import Tools
+from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.joins.attempt import Dependencies, Requirements
 from handlers.core.joins.enforce import Enforcer
-from handlers.core.ports import Message, Pace
+from handlers.core.joins.ports import Message, Pace
 from handlers.core.timing import Budget
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.bench.paces import Aimd
@@ -57,7 +58,7 @@ class Mapping:
 
 
 @dataclass
-class Directory:
+class InProcess:
     """The double, called as the adapter calls the real one."""
 
     organizations: Organizations
@@ -85,7 +86,7 @@ class Directory:
 
     def _call(self, operation: str, request: dict[str, str]) -> dict[str, Any]:
         answer = self.organizations.answer(operation, request)
-        with organizations_faults():
+        with organizations_errors():
             if answer.body is None:
                 raise ConnectionClosedError(endpoint_url="http://double")
             body = _parsed(answer.body)
@@ -224,11 +225,8 @@ class Experiment:
         return status is not OutcomeStatus.RETRYING
 
     def _enforcer(self, number: int) -> Enforcer:
-        tools = Tools(
-            policy_ids=self.policy_ids,
-            organization_id=ORGANIZATION,
-            management_account_id=MANAGEMENT,
-            directory=Directory(self.organizations, self.pace),
+        dependencies = Dependencies(
+            organizations=InProcess(self.organizations, self.pace),
             ledger=self.ledger,
             archive=self.archive,
             pseudonyms=FakePseudonyms(Steps()),
@@ -236,7 +234,13 @@ class Experiment:
             clock=self.clock,
             rng=Random(self.seed * 100 + number),  # noqa: S311 - jitter
         )
-        return Enforcer(tools, self.queue, FakeDeadLetters(self.steps), rng=Random(self.seed * 200 + number))  # noqa: S311 - jitter
+        return Enforcer(
+            Requirements(Guardrails(tuple(self.policy_ids)), ORGANIZATION, MANAGEMENT),
+            dependencies,
+            self.queue,
+            FakeDeadLetters(self.steps),
+            rng=Random(self.seed * 200 + number),  # noqa: S311 - jitter
+        )
 
     def _burst(self) -> Burst:
         history, refused = self.organizations.history, self.organizations.refused

@@ -60,7 +60,7 @@ def test_a_hostile_message_costs_nobody_else_a_receive(pipeline: Pipeline, body:
     outcomes = [pipeline.outcome(event["detail"]["eventID"]) for event in events]
     assert [outcome.status for outcome in outcomes] == [OutcomeStatus.ENFORCED] * 4
     assert [outcome.attempts for outcome in outcomes] == [1] * 4
-    [letter] = pipeline.watch.dead_letters()
-    assert letter["Body"] == body
-    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "INVALID_EVENT"
-    assert letter["MessageAttributes"]["ATTEMPTS"]["StringValue"] == "1"
+    [dead_letter] = pipeline.watch.dead_letters()
+    assert dead_letter["Body"] == body
+    assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "INVALID_EVENT"
+    assert dead_letter["MessageAttributes"]["ATTEMPTS"]["StringValue"] == "1"

@@ -92,11 +92,11 @@ def line_about(pipeline: Pipeline, text: str, *, since: float) -> dict[str, Any]
 def what_works(pipeline: Pipeline) -> set[str]:
     """Try the ways that a record can go, and return those that go well."""
     now = time.time()
-    join, put_off = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
+    join, retried_calls = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
     broken = json.dumps(pipeline.invited("1"))
     occupied, spoilt = with_foreign_evidence(pipeline), with_a_row_that_cannot_be_read(pipeline)
     cut_off = with_evidence_and_no_outcome(pipeline)
-    ids = [event["detail"]["eventID"] for event in (join, put_off, occupied, spoilt, cut_off)]
+    ids = [event["detail"]["eventID"] for event in (join, retried_calls, occupied, spoilt, cut_off)]
     # All at once but for the one whose read has to be the next.
     for event in (join, occupied, spoilt, cut_off):
         pipeline.watch.put(event)
@@ -105,7 +105,7 @@ def what_works(pipeline: Pipeline) -> set[str]:
         line_about(pipeline, text, since=now) for text in (ids[0], *ids[2:], sent["MessageId"])
     )
     pipeline.relay.fail_next("ListPoliciesForTarget", (400, "FinalizingOrganizationException"))
-    pipeline.watch.put(put_off)
+    pipeline.watch.put(retried_calls)
     postponed = line_about(pipeline, ids[1], since=now)
     results = {
         "enforced": enforced["status"] == "ENFORCED",

@@ -110,10 +110,10 @@ def test_a_broken_message_is_dead_at_once_byte_for_byte(pipeline: Pipeline) -> N
 
     pipeline.handled(body)
 
-    [letter] = pipeline.watch.dead_letters()
-    assert letter["Body"] == body
-    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "INVALID_EVENT"
-    assert letter["MessageAttributes"]["ATTEMPTS"]["StringValue"] == "1"
+    [dead_letter] = pipeline.watch.dead_letters()
+    assert dead_letter["Body"] == body
+    assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "INVALID_EVENT"
+    assert dead_letter["MessageAttributes"]["ATTEMPTS"]["StringValue"] == "1"
     assert pipeline.relay.counted() == {}
 
 
@@ -123,7 +123,7 @@ def test_looking_at_dead_letters_leaves_them_as_they_are(pipeline: Pipeline) -> 
         pipeline.watch.put(f"{{broken {number}")
     pipeline.watch.until_quiet()
 
-    looks = [sorted(letter["Body"] for letter in pipeline.watch.dead_letters()) for _ in range(2)]
+    looks = [sorted(dead_letter["Body"] for dead_letter in pipeline.watch.dead_letters()) for _ in range(2)]
 
     assert looks[0] == looks[1]
     assert len(looks[0]) == 11
@@ -139,14 +139,14 @@ def test_an_account_that_organizations_refuses_is_dead_with_the_reason_and_on_re
 
     pipeline.handled(event)
 
-    [letter] = pipeline.watch.dead_letters()
-    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "PolicyTypeNotEnabledException"
+    [dead_letter] = pipeline.watch.dead_letters()
+    assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "PolicyTypeNotEnabledException"
     outcome = pipeline.outcome(event_id(event))
     assert outcome.status is OutcomeStatus.FAILED
     assert [policy.result for policy in outcome.policies] == [AttachmentResult.FAILED, AttachmentResult.ATTACHED]
     assert event_id(event) in pipeline.watch.failing()
 
-    pipeline.watch.put_back(letter)
+    pipeline.watch.put_back(dead_letter)
     pipeline.watch.until_quiet()
 
     assert pipeline.outcome(event_id(event)).status is OutcomeStatus.ENFORCED
@@ -183,8 +183,8 @@ def test_the_worker_runs_under_the_templates_role_and_no_other(pipeline: Pipelin
     finally:
         iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(document))
 
-    [letter] = pipeline.watch.dead_letters()
-    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "AccessDeniedException"
+    [dead_letter] = pipeline.watch.dead_letters()
+    assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "AccessDeniedException"
 
 
 def test_the_rule_matches_joins_and_nothing_else(pipeline: Pipeline) -> None:

@@ -17,7 +17,7 @@ from handlers.operate.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.local.installation import STACK
 from infra.local.waiting import HANGS_AFTER, until
-from schemas.audit import Act
+from schemas.audit import AuditRecord
 from schemas.outcome import OutcomeStatus
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def listed(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-def acts(pipeline: Pipeline) -> list[Act]:
+def records_of_actions(pipeline: Pipeline) -> list[AuditRecord]:
     s3 = pipeline.client("s3")
     found = s3.list_objects_v2(Bucket=pipeline.at.evidence_bucket, Prefix="acts/").get("Contents", [])
     bodies = [s3.get_object(Bucket=pipeline.at.evidence_bucket, Key=each["Key"])["Body"].read() for each in found]
-    return [Act.model_validate_json(body) for body in bodies]
+    return [AuditRecord.model_validate_json(body) for body in bodies]
 
 
 def fail(pipeline: Pipeline, code: str = "PolicyTypeNotEnabledException") -> tuple[str, dict[str, Any]]:
@@ -112,7 +112,7 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
 
     [group] = listed(pipeline)
     [reason] = group["reasons"]
-    assert (reason["code"], group["letters"], group["redrives"]) == ("PolicyTypeNotEnabledException", 1, 0)
+    assert (reason["code"], group["messages"], group["redrives"]) == ("PolicyTypeNotEnabledException", 1, 0)
     assert "enable service control policies" in reason["next_step"]
     shown = operate(pipeline, "show", group["ids"][0][:8])
     assert event["detail"]["eventID"] in shown.stdout
@@ -160,11 +160,11 @@ def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -
 
 def test_every_act_is_on_record_before_and_after_and_names_nobody_in_clear(pipeline: Pipeline) -> None:
     account_id, event = fail(pipeline)
-    before = len(acts(pipeline))
+    before = len(records_of_actions(pipeline))
 
     operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", f"mended {account_id} for a@example.com")
 
-    made = sorted(acts(pipeline), key=lambda act: act.recorded_at)[before:]
+    made = sorted(records_of_actions(pipeline), key=lambda act: act.recorded_at)[before:]
     assert [(act.action, act.phase, act.ended) for act in made] == [
         ("redrive", "intended", None),
         ("redrive", "done", "completed"),
@@ -187,7 +187,7 @@ def test_what_would_only_come_back_is_left_out_unless_forced(pipeline: Pipeline)
 
     assert plan.returncode == 1
     assert "left out" in plan.stdout
-    assert "nothing to do" in plan.stderr
+    assert "Nothing to do" in plan.stderr
     assert pipeline.watch.dead() == 1
 
 
@@ -204,7 +204,7 @@ def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline:
         iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(before))
     restored = operate_in_a_process(pipeline, "redrive", PYTHONIOENCODING="ascii")
 
-    assert "0 letters are to be redriven" in plan.stdout
+    assert "0 messages to be redriven" in plan.stdout
     assert "the worker's role may not attach" in plan.stdout
     assert "1 letter is to be redriven" in restored.stdout
 
@@ -273,7 +273,9 @@ def test_an_account_that_no_event_told_about_is_enforced_by_hand(pipeline: Pipel
 
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
     event_id = json.loads(done.stdout)["event_id"]
-    assert event_id in {letter.event_id for act in acts(pipeline) for letter in act.letters}, "the act names its event"
+    assert event_id in {dead_letter.event_id for act in records_of_actions(pipeline) for dead_letter in act.letters}, (
+        "the act names its event"
+    )
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ def test_an_interrupt_a_polite_end_and_a_lost_terminal_give_everything_back(
     sqs = pipeline.client("sqs")
     asked = sqs.get_queue_attributes(QueueUrl=pipeline.at.dead_letter_queue_url, AttributeNames=["All"])["Attributes"]
     assert (asked["ApproximateNumberOfMessages"], asked["ApproximateNumberOfMessagesNotVisible"]) == ("3", "0")
-    assert max(acts(pipeline), key=lambda act: act.recorded_at).ended == "interrupted"
+    assert max(records_of_actions(pipeline), key=lambda act: act.recorded_at).ended == "interrupted"
 
 
 def test_who_looks_can_look_and_do_nothing_else(pipeline: Pipeline) -> None:
@@ -347,7 +349,7 @@ def test_who_looks_can_look_and_do_nothing_else(pipeline: Pipeline) -> None:
     shown = operate(pipeline, "show", group["ids"][0], **role)
     assert shown.returncode == 0, shown.stderr
     assert "nothing speaks against a redrive" in shown.stdout
-    assert "not found out" not in shown.stdout, "IAM tells it whether the worker may attach"
+    assert "unknown" not in shown.stdout, "IAM tells it whether the worker may attach"
     assert operate(pipeline, "outcome", account_id, **role).returncode == 0
     assert operate(pipeline, "outcomes", **role).returncode == 0
     assert operate(pipeline, "redrive", **role).returncode == 0, "a plan is a look"

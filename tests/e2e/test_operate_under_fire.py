@@ -23,7 +23,7 @@ from infra.local.installation import STACK, build_local, install
 from infra.local.standin import running
 from infra.local.waiting import HANGS_AFTER
 from infra.local.watch import Watch
-from schemas.audit import Act
+from schemas.audit import AuditRecord
 from tests.chaos import Break, Chaos, wreaking
 
 if TYPE_CHECKING:
@@ -125,19 +125,19 @@ class Fire:
 
     def let_time_pass(self) -> None:
         """Let the time in flight of whatever was received be over."""
-        for receipt in self.receipts:
+        for receipt_handle in self.receipts:
             # A letter that is gone, or was received again since, has no such receipt.
             with suppress(self.sqs.exceptions.ReceiptHandleIsInvalid):
                 self.sqs.change_message_visibility(
-                    QueueUrl=self.at.dead_letter_queue_url, ReceiptHandle=receipt, VisibilityTimeout=0
+                    QueueUrl=self.at.dead_letter_queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=0
                 )
         assert self.lying("NotVisible") == 0
 
-    def acts(self) -> list[Act]:
+    def audit_records(self) -> list[AuditRecord]:
         s3 = self.aws.client("s3")
         found = s3.list_objects_v2(Bucket=self.at.evidence_bucket, Prefix="acts/").get("Contents", [])
         bodies = [s3.get_object(Bucket=self.at.evidence_bucket, Key=each["Key"])["Body"].read() for each in found]
-        return sorted((Act.model_validate_json(body) for body in bodies), key=lambda act: act.recorded_at)
+        return sorted((AuditRecord.model_validate_json(body) for body in bodies), key=lambda act: act.recorded_at)
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +267,7 @@ def test_two_operators_at_once_send_each_letter_once(fire: Fire) -> None:
 def test_a_refusal_stops_it_in_one_clear_line_with_everything_given_back(fire: Fire, operation: str, sent: int) -> None:
     fire.fill()
     fire.break_at(operation, *[Break.DENIED] * 20)
-    before = len(fire.acts())
+    before = len(fire.audit_records())
 
     done = fire.redrive()
 
@@ -276,6 +276,6 @@ def test_a_refusal_stops_it_in_one_clear_line_with_everything_given_back(fire: F
     assert "Traceback" not in done.stderr
     assert sum(fire.joins().values()) == sent
     assert fire.lying() == LETTERS, "given back at once"
-    phases = [(act.phase, act.ended) for act in fire.acts()[before:]]
+    phases = [(act.phase, act.ended) for act in fire.audit_records()[before:]]
     acted = operation in {"SQS.SendMessageBatch", "SQS.DeleteMessageBatch"}
     assert phases == ([("intended", None), ("done", "interrupted")] if acted else [])

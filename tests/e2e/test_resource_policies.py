@@ -124,8 +124,8 @@ def test_an_administrator_is_told_to_take_the_role(
     pipeline: Pipeline, administrator: dict[str, str], act: list[str]
 ) -> None:
     account_id = pipeline.account()
-    letter = json.dumps(pipeline.invited(account_id))
-    pipeline.aws.client("sqs").send_message(QueueUrl=pipeline.at.dead_letter_queue_url, MessageBody=letter)
+    dead_letter = json.dumps(pipeline.invited(account_id))
+    pipeline.aws.client("sqs").send_message(QueueUrl=pipeline.at.dead_letter_queue_url, MessageBody=dead_letter)
     arguments = [account_id if word == "ACCOUNT" else word for word in act]
 
     refused = subprocess.run(  # noqa: S603 - our own command

@@ -115,5 +115,5 @@ def test_a_batch_runs_in_the_zip_alone(pipeline: Pipeline, function: str) -> Non
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-0"}]}
     assert pipeline.outcome(again["detail"]["eventID"]).status is OutcomeStatus.RETRYING
     assert pipeline.outcome(join["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
-    [letter] = pipeline.watch.dead_letters()
-    assert letter["Body"] == "{broken"
+    [dead_letter] = pipeline.watch.dead_letters()
+    assert dead_letter["Body"] == "{broken"

@@ -211,10 +211,10 @@ def test_any_call_that_fails_once_costs_nothing(calm: Fire, what: Break) -> None
     for account_id, event, _, broken in each_call_broken(calm, what):
         refused = what is Break.DENIED and broken.startswith("Organizations")
         # What Organizations denies is for an operator: it is dead, with its reason, and is redriven.
-        letters = calm.watch.dead_letters()
-        assert len(letters) == int(refused), broken
-        for letter in letters:
-            calm.watch.forget(letter)
+        dead_letters = calm.watch.dead_letters()
+        assert len(dead_letters) == int(refused), broken
+        for dead_letter in dead_letters:
+            calm.watch.forget(dead_letter)
 
         calm.until_done(event)
 
@@ -230,15 +230,15 @@ def test_a_service_that_fails_for_ever_loses_nothing(calm: Fire, what: Break) ->
         for _ in range(3):
             calm.clock += LATER
             ends.append(calm.deliver(event))
-        letters = calm.watch.dead_letters()
+        dead_letters = calm.watch.dead_letters()
         if all(ends):
-            assert letters == [], service
+            assert dead_letters == [], service
         else:
-            assert {each["MessageAttributes"]["ERROR_CODE"]["StringValue"] for each in letters} == {
+            assert {each["MessageAttributes"]["ERROR_CODE"]["StringValue"] for each in dead_letters} == {
                 "AccessDeniedException"
             }
-        for letter in letters:
-            calm.watch.forget(letter)
+        for dead_letter in dead_letters:
+            calm.watch.forget(dead_letter)
         calm.heal()
 
         calm.until_done(event)
@@ -258,8 +258,8 @@ def test_dead_letters_that_cannot_be_sent_are_not_lost(calm: Fire) -> None:
     calm.clock += LATER
     assert calm.deliver(event) == 0
 
-    [letter] = calm.watch.dead_letters()
-    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "TargetNotFoundException"
+    [dead_letter] = calm.watch.dead_letters()
+    assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "TargetNotFoundException"
 
 
 def test_a_second_join_of_an_account_that_left_is_new_work(calm: Fire) -> None:
@@ -328,10 +328,10 @@ def test_no_history_breaks_a_promise(
         for event in events.values():
             assert_no_boast(calm, account_id, event)
     calm.heal()
-    letters = calm.watch.dead_letters()
-    for letter in letters:
-        calm.watch.forget(letter)
-    assert not letters or any(what is Break.DENIED for _, _, plan, _, _ in history for _, what in plan)
+    dead_letters = calm.watch.dead_letters()
+    for dead_letter in dead_letters:
+        calm.watch.forget(dead_letter)
+    assert not dead_letters or any(what is Break.DENIED for _, _, plan, _, _ in history for _, what in plan)
 
     for event in events.values():
         calm.until_done(event)

@@ -215,7 +215,7 @@ def test_every_alarm_pages_and_says_what_to_do_and_where_it_is_written() -> None
     assert page["AlarmActions"] == [{"Ref": "Pages"}]
     for name, alarm in ALARMS.items():
         text = alarm["AlarmDescription"]["Fn::Sub"]
-        assert text.count(". ") >= 1, f"{name} says nothing to do"
+        assert text.count(". ") >= 1, f"{name} says Nothing to do"
         assert text.rpartition("#")[2] in sections, f"{name} leads nowhere in RUNBOOK.md"
         assert alarm["TreatMissingData"] == "notBreaching"
 
@@ -356,11 +356,11 @@ def test_backups_which_hold_account_ids_go_when_their_lock_is_over() -> None:
 
 
 def test_the_trail_logs_management_events_everywhere_and_is_made_only_when_asked_for() -> None:
-    trail = RESOURCES["Trail"]
+    history = RESOURCES["Trail"]
 
-    assert trail["Condition"] == "CreatesTrail"
+    assert history["Condition"] == "CreatesTrail"
     assert TEMPLATE["Parameters"]["CreateTrail"]["Default"] == "false"
-    told = trail["Properties"]
+    told = history["Properties"]
     assert told["TrailName"] == {"Fn::Sub": "eventsTrail${NameSuffix}"}
     assert told["IsMultiRegionTrail"] is told["EnableLogFileValidation"] is told["IsLogging"] is True
     assert told["EventSelectors"] == [{"ReadWriteType": "All", "IncludeManagementEvents": True}]
@@ -414,15 +414,15 @@ def test_every_resource_says_why_it_is_there(name: str) -> None:
 
 
 def test_who_looks_changes_nothing_and_who_acts_leaves_a_trace() -> None:
-    reads, acts = (
+    reads, records_of_actions = (
         {action for name, each in statements() if name == role for action in _listed(each["Action"])}
         for role in ("OperatorReads", "OperatorActs")
     )
 
     assert not {each for each in reads if re.search("Send|Delete|Put|Start|Update|Attach|Detach", each)}
-    assert reads < acts
-    assert "s3:PutObject" in acts
-    assert not {each for each in acts if each.startswith("organizations:") and "Attach" in each}
+    assert reads < records_of_actions
+    assert "s3:PutObject" in records_of_actions
+    assert not {each for each in records_of_actions if each.startswith("organizations:") and "Attach" in each}
     # Browsing is what nearly each command begins with.
     assert {"sqs:ReceiveMessage", "cloudformation:DescribeStacks"} <= reads
 

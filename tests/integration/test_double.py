@@ -10,7 +10,7 @@ import pytest
 from botocore.config import Config
 
 from handlers.aws.errors import FAILURES
-from handlers.aws.organizations import OrganizationsDirectory
+from handlers.aws.organizations import OrganizationsApi
 from handlers.core.errors import RetryableError
 from schemas.outcome import AttachmentResult
 from tests.organizations import Fault, Organizations, Rules, serving
@@ -114,11 +114,11 @@ def test_real_boto3_pages_through_it() -> None:
     made.policies.update(f"p-{number:08d}" for number in range(5))
     made.join(ACCOUNT)
     with serving(made) as endpoint:
-        directory = OrganizationsDirectory(real(endpoint))
-        results = [directory.attach(policy_id, ACCOUNT) for policy_id in sorted(made.policies)]
+        organizations = OrganizationsApi(real(endpoint))
+        results = [organizations.attach(policy_id, ACCOUNT) for policy_id in sorted(made.policies)]
 
         assert results == [AttachmentResult.ATTACHED] * 5
-        assert directory.attached_policies(ACCOUNT) == made.policies | {"p-FullAWSAccess"}
+        assert organizations.attached_policies(ACCOUNT) == made.policies | {"p-FullAWSAccess"}
     assert made.calls == Counter({"AttachPolicy": 5, "ListPoliciesForTarget": 6})
 
 
@@ -149,7 +149,7 @@ def test_every_fault_is_passing_for_the_adapter(fault: Fault, monkeypatch: pytes
     monkeypatch.setattr(made._rng, "choice", lambda _faults: fault)  # noqa: SLF001 - the double's own dice
     with serving(made) as endpoint:
         with pytest.raises(RetryableError):
-            OrganizationsDirectory(real(endpoint)).attach(POLICY, ACCOUNT)
+            OrganizationsApi(real(endpoint)).attach(POLICY, ACCOUNT)
         with pytest.raises(FAILURES):
             real(endpoint).list_policies_for_target(TargetId=ACCOUNT, Filter="SERVICE_CONTROL_POLICY")
     carried = POLICY in made.attached[ACCOUNT]

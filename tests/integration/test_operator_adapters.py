@@ -10,11 +10,11 @@ from botocore.stub import Stubber
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.aws.dynamodb_outcomes import OutcomesReader
 from handlers.aws.iam_permissions import IamPermissions
-from handlers.aws.organizations_reader import OrganizationsReader
-from handlers.aws.sqs_moves import Move, SqsMoves
+from handlers.aws.organizations_reader import OrganizationsReaderApi
+from handlers.aws.sqs_moves import SqsMoves
 from handlers.core.errors import PermanentError, RetryableError
 from handlers.core.ports import UnreadableRow
-from handlers.core.redrive.preflight import Account
+from handlers.core.redrive.ports import Account, MoveTask
 from schemas.events import Join
 from schemas.outcome import Outcome, OutcomeStatus
 from tests.fakes import NOON
@@ -73,8 +73,8 @@ def test_the_latest_move_says_how_it_stands(moving: tuple[SqsMoves, Stubber]) ->
     for results in ([running], [failed], []):
         stub.add_response("list_message_move_tasks", {"Results": results}, asked)
 
-    assert moves.latest() == Move("RUNNING", 3, None, "h", None, 1795521600000)
-    assert moves.latest() == Move("FAILED", 3, 9, None, "AWS.SimpleQueueService.NonExistentQueue")
+    assert moves.latest() == MoveTask("RUNNING", 3, None, "h", None, 1795521600000)
+    assert moves.latest() == MoveTask("FAILED", 3, 9, None, "AWS.SimpleQueueService.NonExistentQueue")
     assert moves.latest() is None
 
 
@@ -131,12 +131,12 @@ def test_an_accounts_state_is_read_and_its_retired_status_where_there_is_none(
     with Stubber(organizations) as stub:
         stub.add_response("describe_account", {"Account": told | {"Arn": "arn:account"}})
 
-        assert OrganizationsReader(organizations).account("222222222222") == Account("arn:account", state)
+        assert OrganizationsReaderApi(organizations).account("222222222222") == Account("arn:account", state)
 
 
 def test_what_is_not_there_is_no_error_and_what_is_not_allowed_is(aws: None) -> None:  # noqa: ARG001 - a fixture that is needed for its effect
     organizations = client("organizations")
-    reader = OrganizationsReader(organizations)
+    reader = OrganizationsReaderApi(organizations)
     with Stubber(organizations) as stub:
         stub.add_client_error("describe_account", "AccountNotFoundException")
         assert reader.account("222222222222") is None
@@ -158,7 +158,7 @@ def test_policies_are_enabled_where_the_root_says_so(
     with Stubber(organizations) as stub:
         stub.add_response("list_roots", {"Roots": [{"Id": "r-root", "PolicyTypes": types}]})
 
-        assert OrganizationsReader(organizations).scps_enabled() is enabled
+        assert OrganizationsReaderApi(organizations).scps_enabled() is enabled
 
 
 def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:

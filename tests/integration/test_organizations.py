@@ -24,7 +24,7 @@ from botocore.retries.standard import ThrottledRetryableChecker, TransientRetrya
 from botocore.stub import Stubber
 
 from handlers.aws.clients import client
-from handlers.aws.organizations import OrganizationsDirectory
+from handlers.aws.organizations import OrganizationsApi
 from handlers.core.errors import AccountNotFoundError, JoinguardError, PermanentError, RetryableError
 from schemas.outcome import AttachmentResult
 from tests.fakes import ACCOUNT, POLICIES
@@ -98,13 +98,13 @@ def test_every_error_that_aws_models_has_a_meaning() -> None:
 
 @pytest.mark.parametrize(("code", "means"), SORTED.items())
 def test_an_error_is_sorted_by_its_code(organizations: Any, code: str, means: str) -> None:
-    directory = OrganizationsDirectory(organizations)
+    api = OrganizationsApi(organizations)
     reason = {"Reason": "THE_REASON"} if code in {"InvalidInputException", "ConstraintViolationException"} else {}
     body = {"__type": code, "Message": f"about {ACCOUNT}"} | reason
     sent = counted(organizations, answers(400, json.dumps(body).encode()))
     for call in (
-        lambda: directory.attach(POLICIES[0], ACCOUNT),
-        lambda: directory.attached_policies(ACCOUNT),
+        lambda: api.attach(POLICIES[0], ACCOUNT),
+        lambda: api.attached_policies(ACCOUNT),
     ):
         with pytest.raises(JoinguardError) as raised:
             call()
@@ -112,7 +112,7 @@ def test_an_error_is_sorted_by_its_code(organizations: Any, code: str, means: st
         assert meaning(raised.value) == means
         assert (raised.value.fault.code, raised.value.fault.reason) == (code, reason.get("Reason"))
         assert raised.value.fault.message == "about [account]"
-        assert getattr(raised.value, "unclear", False) is False
+        assert getattr(raised.value, "ambiguous", False) is False
 
     assert sent == ["AttachPolicy", "ListPoliciesForTarget"], "botocore tried again by itself"
 
@@ -121,20 +121,20 @@ def test_an_error_without_a_message_still_says_something(organizations: Any) -> 
     counted(organizations, answers(400, b'{"__type": "PolicyNotFoundException"}'))
 
     with pytest.raises(PermanentError) as raised:
-        OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
+        OrganizationsApi(organizations).attach(POLICIES[0], ACCOUNT)
 
     assert raised.value.fault.code == "PolicyNotFoundException"
     assert raised.value.fault.message
 
 
 def test_a_policy_that_is_there_already_is_no_error(organizations: Any) -> None:
-    directory = OrganizationsDirectory(organizations)
+    api = OrganizationsApi(organizations)
     with Stubber(organizations) as stub:
         stub.add_client_error("attach_policy", "DuplicatePolicyAttachmentException")
         stub.add_response("attach_policy", {}, {"PolicyId": POLICIES[1], "TargetId": ACCOUNT})
 
-        assert directory.attach(POLICIES[0], ACCOUNT) is AttachmentResult.ALREADY_ATTACHED
-        assert directory.attach(POLICIES[1], ACCOUNT) is AttachmentResult.ATTACHED
+        assert api.attach(POLICIES[0], ACCOUNT) is AttachmentResult.ALREADY_ATTACHED
+        assert api.attach(POLICIES[1], ACCOUNT) is AttachmentResult.ATTACHED
 
 
 def test_an_empty_page_may_have_a_successor(organizations: Any) -> None:
@@ -145,7 +145,7 @@ def test_an_empty_page_may_have_a_successor(organizations: Any) -> None:
         stub.add_response("list_policies_for_target", second, asked | {"NextToken": "more"})
         stub.add_response("list_policies_for_target", {"Policies": []}, asked | {"NextToken": "end"})
 
-        assert OrganizationsDirectory(organizations).attached_policies(ACCOUNT) == {POLICIES[0]}
+        assert OrganizationsApi(organizations).attached_policies(ACCOUNT) == {POLICIES[0]}
         stub.assert_no_pending_responses()
 
 
@@ -153,7 +153,7 @@ def test_pages_that_go_round_in_circles_are_passing(organizations: Any) -> None:
     sent = counted(organizations, answers(200, b'{"Policies": [], "NextToken": "again"}'))
 
     with pytest.raises(RetryableError):
-        OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
+        OrganizationsApi(organizations).attached_policies(ACCOUNT)
 
     assert len(sent) == 2
 
@@ -164,7 +164,7 @@ def test_a_later_page_that_fails_hides_no_policy(organizations: Any) -> None:
         stub.add_client_error("list_policies_for_target", "TooManyRequestsException")
 
         with pytest.raises(RetryableError):
-            OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
+            OrganizationsApi(organizations).attached_policies(ACCOUNT)
 
 
 UNCLEAR = {
@@ -190,9 +190,9 @@ def test_no_clear_answer_is_passing_and_may_have_taken_effect(organizations: Any
     sent = counted(organizations, hook)
 
     with pytest.raises(RetryableError) as raised:
-        OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
+        OrganizationsApi(organizations).attach(POLICIES[0], ACCOUNT)
 
-    assert (raised.value.soon, raised.value.unclear) == (True, True)
+    assert (raised.value.soon, raised.value.ambiguous) == (True, True)
     assert sent == ["AttachPolicy"], "botocore tried again by itself"
 
 
@@ -208,9 +208,9 @@ def test_what_was_never_sent_is_passing_and_clear(organizations: Any, hook: Hook
     sent = counted(organizations, hook)
 
     with pytest.raises(RetryableError) as raised:
-        OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
+        OrganizationsApi(organizations).attach(POLICIES[0], ACCOUNT)
 
-    assert (raised.value.soon, raised.value.unclear) == (True, False)
+    assert (raised.value.soon, raised.value.ambiguous) == (True, False)
     assert sent == ["AttachPolicy"], "botocore tried again by itself"
 
 
@@ -224,7 +224,7 @@ def test_a_garbled_answer_to_a_question_is_passing(organizations: Any, body: byt
     sent = counted(organizations, answers(200, body))
 
     with pytest.raises(RetryableError):
-        OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
+        OrganizationsApi(organizations).attached_policies(ACCOUNT)
 
     assert sent == ["ListPoliciesForTarget"]
 
@@ -234,20 +234,20 @@ def test_an_answer_without_a_list_is_called_that(organizations: Any, body: bytes
     counted(organizations, answers(200, body))
 
     with pytest.raises(RetryableError, match="the answer lists no policies"):
-        OrganizationsDirectory(organizations).attached_policies(ACCOUNT)
+        OrganizationsApi(organizations).attached_policies(ACCOUNT)
 
 
 def test_missing_credentials_say_nothing_about_the_event(organizations: Any) -> None:
     counted(organizations, fails(NoCredentialsError()))
 
     with pytest.raises(RetryableError) as raised:
-        OrganizationsDirectory(organizations).attach(POLICIES[0], ACCOUNT)
+        OrganizationsApi(organizations).attach(POLICIES[0], ACCOUNT)
 
-    assert (raised.value.soon, raised.value.unclear) == (False, False)
+    assert (raised.value.soon, raised.value.ambiguous) == (False, False)
 
 
 def test_a_call_that_botocore_refuses_to_make_is_lasting(organizations: Any) -> None:
     nobody: Any = None
 
     with pytest.raises(PermanentError, match="ParamValidationError"):
-        OrganizationsDirectory(organizations).attach(POLICIES[0], nobody)
+        OrganizationsApi(organizations).attach(POLICIES[0], nobody)

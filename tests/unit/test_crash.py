@@ -55,7 +55,7 @@ def assert_all_is_well(world: World) -> None:
     assert outcome.intents == {}
     assert outcome.evidence_key in world.archive.objects
     assert world.carried() == set(POLICIES)
-    assert len(world.directory.attached[ACCOUNT]) == 1 + len(POLICIES), "attached twice"
+    assert len(world.organizations.attached[ACCOUNT]) == 1 + len(POLICIES), "attached twice"
     ours = Counter(
         policy.policy_id
         for evidence in world.proven()
@@ -95,7 +95,7 @@ def test_any_row_of_deaths_is_repaired(deaths: list[tuple[int, str]]) -> None:
 
 FAULTS: dict[str, Callable[[], RetryableError | None]] = {
     "through": lambda: None,
-    "time-out": lambda: RetryableError(fault("ReadTimeoutError", "no answer"), soon=True, unclear=True),
+    "time-out": lambda: RetryableError(fault("ReadTimeoutError", "no answer"), soon=True, ambiguous=True),
     "throttle": lambda: RetryableError(fault("TooManyRequestsException", "slow down")),
 }
 

@@ -44,7 +44,7 @@ def test_policies_are_attached_in_the_order_of_the_settings() -> None:
 
     world.handle(joined())
 
-    assert world.directory.attached[ACCOUNT] == ["p-FullAWSAccess", "p-bbbbbbbb", "p-aaaaaaaa"]
+    assert world.organizations.attached[ACCOUNT] == ["p-FullAWSAccess", "p-bbbbbbbb", "p-aaaaaaaa"]
 
 
 def test_another_event_of_the_same_join_costs_one_read() -> None:
@@ -76,7 +76,7 @@ def test_a_redelivery_of_an_enforced_event_calls_nobody_and_proves_nothing() -> 
 def test_an_account_that_left_and_joined_again_is_new_work() -> None:
     world = World()
     world.handle(joined())
-    world.directory.attached[ACCOUNT] = ["p-FullAWSAccess"]
+    world.organizations.attached[ACCOUNT] = ["p-FullAWSAccess"]
 
     handled = world.handle(joined(event_id="event-2"))
 
@@ -93,7 +93,7 @@ def test_a_policy_that_fails_keeps_no_other_from_being_attached() -> None:
     assert handled.status is OutcomeStatus.FAILED
     assert world.carried() == {POLICIES[1]}
     assert [policy.result for policy in handled.policies] == [AttachmentResult.FAILED, AttachmentResult.ATTACHED]
-    [(message, why)] = world.dead_letters.letters
+    [(message, why)] = world.dead_letters.dead_letters
     assert why.code == "PolicyNotFoundException"
     assert POLICIES[0] in why.message
     assert message.message_id == "message-1"
@@ -109,7 +109,7 @@ def test_a_passing_failure_outweighs_a_lasting_one_so_the_event_comes_again() ->
     assert handled.status is OutcomeStatus.RETRYING
     assert handled.fault is not None
     assert handled.fault.code == "TooManyRequestsException"
-    assert world.dead_letters.letters == []
+    assert world.dead_letters.dead_letters == []
     assert len(world.inbox.postponed) == 1
 
 
@@ -121,7 +121,7 @@ def test_passing_failures_are_ridden_out_while_there_is_time() -> None:
     handled = world.handle(joined())
 
     assert handled.status is OutcomeStatus.ENFORCED
-    assert handled.put_off == 5
+    assert handled.retried_calls == 5
     assert 0 < sum(world.clock.slept) < 60
 
 
@@ -151,17 +151,17 @@ def test_a_message_is_hidden_for_longer_each_time(receives: int, least: int, mos
 
 def test_an_unknown_account_is_waited_for_while_the_event_is_young() -> None:
     world = World()
-    del world.directory.attached[ACCOUNT]
+    del world.organizations.attached[ACCOUNT]
 
     young = world.handle(joined(age=29 * 60))
     old = World()
-    del old.directory.attached[ACCOUNT]
+    del old.organizations.attached[ACCOUNT]
     given_up = old.handle(joined(age=31 * 60))
 
     assert young.status is OutcomeStatus.RETRYING
-    assert world.dead_letters.letters == []
+    assert world.dead_letters.dead_letters == []
     assert given_up.status is OutcomeStatus.FAILED
-    assert old.dead_letters.letters[0][1].code == "TargetNotFoundException"
+    assert old.dead_letters.dead_letters[0][1].code == "TargetNotFoundException"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_what_must_never_be_attached_to_is_refused(event: dict[str, object], cod
 
     assert handled.status is OutcomeStatus.FAILED
     assert (world.steps.count("read"), world.steps.count("attach")) == (0, 0)
-    assert world.dead_letters.letters[0][1].code == code
+    assert world.dead_letters.dead_letters[0][1].code == code
     assert world.ledger.outcome("event-1").status is OutcomeStatus.FAILED
     assert [evidence.status for evidence in world.proven()] == [OutcomeStatus.FAILED]
 
@@ -204,7 +204,7 @@ def test_what_cannot_be_read_is_dead_at_once_with_its_body() -> None:
     handled = world.handle("{not json")
 
     assert handled.status is OutcomeStatus.FAILED
-    [(message, why)] = world.dead_letters.letters
+    [(message, why)] = world.dead_letters.dead_letters
     assert (message.body, why.code) == ("{not json", "INVALID_EVENT")
     assert world.steps.log == ["dead"]
 

@@ -16,23 +16,22 @@ from typing import Any, Final, cast
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from handlers.aws.errors import organizations_faults, records_faults
+from handlers.aws.errors import organizations_errors, service_errors
 from handlers.aws.sqs_worker import SqsDeadLetters
 from handlers.core.errors import JoinguardError, fault
-from handlers.core.ports import Message
+from handlers.core.joins.ports import Message
 from handlers.core.redaction import holds_account_id, redact, redact_words, safe_code
-from handlers.core.redrive.backups import BackupError, backup, restored
+from handlers.core.redrive.backup import BackupError, backup_line, read_backup
 from handlers.core.redrive.dead_letter import DeadLetter, edited
 from handlers.core.redrive.selection import Filter
 from handlers.core.redrive.summary import KEYS, summarize
-from handlers.operate import screens
+from handlers.operate import tables
 from handlers.operate.differences import differences
-from handlers.operate.terminal import clean, show, talk
+from handlers.operate.output import clean, stderr, stdout
 from schemas.intake import InvalidEventError, read_event
-from tests.desk import letter
-from tests.fakes import MANAGEMENT, NOON
+from tests.fake_queues import dead_letter
+from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps
 from tests.messages import ACCOUNT, announced, created, invited, requested, resource
-from tests.office import Names
 
 #: So many characters, and eight times as many.
 SIZE: Final = 2_000
@@ -137,35 +136,35 @@ def intake(text: str) -> None:
             read_event(body, management_account_id=MANAGEMENT, sent_at=NOON)
 
 
-def dead_letter(text: str) -> DeadLetter:
+def dead_letter_of(text: str) -> DeadLetter:
     names = ("ERROR_CODE", "ERROR_MESSAGE", "REDRIVES", "FIRST_SEEN", "OTHER")
     attributes = {name: {"DataType": "String", "StringValue": text} for name in names}
-    return letter(1, body=text, attributes=attributes)
+    return dead_letter(1, body=text, attributes=attributes)
 
 
-def letters(text: str) -> None:
-    one = dead_letter(text)
-    one.digest(Names().digest)
+def dead_letters(text: str) -> None:
+    one = dead_letter_of(text)
+    one.digest(FakePseudonyms(Steps()).digest)
     assert one.first_seen
-    assert one.likeness
+    assert one.fingerprint
     assert one.code
-    assert one.weight > 0
-    assert one.stuck is None
+    assert one.size_bytes > 0
+    assert one.cannot_redrive is None
     assert len(one.policies) <= len(text)
     Filter(codes=[text], ids=[text], events=[text]).matches(one, NOON)
     for by in KEYS:
-        summarize([dead_letter(text)], by)
+        summarize([dead_letter_of(text)], by)
 
 
 def backups(text: str) -> None:
-    for line in (backup(dead_letter(text)), text):
+    for line in (backup_line(dead_letter_of(text)), text):
         with suppress(BackupError):
-            restored(line.encode(errors="surrogatepass"))
+            read_backup(line.encode(errors="surrogatepass"))
 
 
 def editing(text: str) -> None:
     with suppress(InvalidEventError):
-        edited(letter(1), text)
+        edited(dead_letter(1), text)
 
 
 def queues(text: str) -> None:
@@ -179,17 +178,17 @@ def queues(text: str) -> None:
 def faults(text: str) -> None:
     answer: Any = {"Error": {"Code": text, "Message": text}, "Reason": text}
     for error in (ClientError(answer, "AttachPolicy"), EndpointConnectionError(endpoint_url=text)):
-        for translated in (organizations_faults, lambda: records_faults("SQS")):
+        for translated in (organizations_errors, lambda: service_errors("SQS")):
             with pytest.raises(JoinguardError), translated():
                 raise error
 
 
 def screen(text: str) -> None:
-    with show.capture(), talk.capture():
+    with stdout.capture(), stderr.capture():
         clean(text)
-        screens.grid(text, ["a", "b"], [[text, text]])
-        screens.sheet(text, {"a": text})
-        talk.print(text)
+        tables.print_table(text, ["a", "b"], [[text, text]])
+        tables.print_fields(text, {"a": text})
+        stderr.print(text)
 
 
 def difference(text: str) -> None:
@@ -205,7 +204,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "redact_words": redact_words,
     "holds_account_id": holds_account_id,
     "safe_code": safe_code,
-    "letters": letters,
+    "letters": dead_letters,
     "backups": backups,
     "editing": editing,
     "queues": queues,

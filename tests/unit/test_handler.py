@@ -94,7 +94,7 @@ def test_what_is_dead_succeeds_and_is_counted_by_its_reason(said: Said) -> None:
     line, counted = said.lines()
     assert (line["status"], line["code"]) == ("FAILED", "PolicyNotFoundException")
     assert (counted["DeadLetters"], counted["code"]) == ([1.0], "PolicyNotFoundException")
-    assert len(world.dead_letters.letters) == 1
+    assert len(world.dead_letters.dead_letters) == 1
 
 
 def test_a_defect_of_ours_fails_the_record_and_leaks_nothing(said: Said) -> None:
@@ -123,7 +123,7 @@ def test_a_message_keeps_its_attributes_on_the_way_to_the_dead_letters() -> None
 
     handle(world, "{broken", attributes)
 
-    [(message, _)] = world.dead_letters.letters
+    [(message, _)] = world.dead_letters.dead_letters
     assert message.attributes == {
         "REDRIVES": {"DataType": "Number", "StringValue": "2"},
         "raw": {"DataType": "Binary", "BinaryValue": b"\x00\x01\x02"},
@@ -138,7 +138,7 @@ def test_a_message_keeps_its_trace_header_on_the_way_to_the_dead_letters() -> No
 
     handle_record(world.enforcer, Budget(world.clock, milliseconds=60_000, records=1), told)
 
-    [(message, _)] = world.dead_letters.letters
+    [(message, _)] = world.dead_letters.dead_letters
     assert message.trace_header == "Root=1-5759e988-bd862e3fe1be46a994272793"
 
 

@@ -24,7 +24,7 @@ from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.timing import Budget
 from schemas.evidence import Evidence
 from schemas.outcome import FINAL, AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, FakeClock, Steps, World, joined, message
+from tests.fakes import ACCOUNT, FakeClock, Steps, World, joined, message, requiring
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Paused(Steps):
         if order == "killed after":
             raise Killed
         if order == "loses its answer":
-            raise RetryableError(fault("Cut", "no answer"), soon=True, unclear=name == "attach")
+            raise RetryableError(fault("Cut", "no answer"), soon=True, ambiguous=name == "attach")
         return result
 
 
@@ -92,7 +92,7 @@ class Worker:
         self.delivery = delivery
 
         def work() -> Handled | None:
-            budget = Budget(self.enforcer.tools.clock, milliseconds=60_000, records=1)
+            budget = Budget(self.enforcer.dependencies.clock, milliseconds=60_000, records=1)
             try:
                 return self.enforcer.handle(message(event, receives=receives), budget)
             except Killed:
@@ -128,7 +128,7 @@ class Scenario:
     def __post_init__(self) -> None:
         self.rng = Random(self.seed)  # noqa: S311 - a history, not a secret
         self.world = World(policies=POLICIES[:2], seed=self.seed, steps=Paused())
-        self.world.directory.attached[OTHER] = ["p-FullAWSAccess"]
+        self.world.organizations.attached[OTHER] = ["p-FullAWSAccess"]
         base = self.world.clock
         self.workers = [self._worker(base, skew) for skew in (0.0, self.rng.choice([0.0, -20.0, 8.0, 30.0, 7200.0]))]
         self.events = {
@@ -150,7 +150,7 @@ class Scenario:
     def _worker(self, base: FakeClock, seconds: float) -> Worker:
         enforcer = self.world.enforcer
         clock = SkewedClock(base, timedelta(seconds=seconds))
-        return Worker(replace(enforcer, tools=replace(enforcer.tools, clock=clock)))
+        return Worker(replace(enforcer, dependencies=replace(enforcer.dependencies, clock=clock)))
 
     def run(self) -> None:
         """Let things happen, then let everything come to its end."""
@@ -160,7 +160,7 @@ class Scenario:
             self.finish(worker)
         self.settings(POLICIES[:2])
         for account_id in (ACCOUNT, OTHER):
-            self.world.directory.attached.setdefault(account_id, ["p-FullAWSAccess"])
+            self.world.organizations.attached.setdefault(account_id, ["p-FullAWSAccess"])
         # Who left and came back is told of by an event of its own.
         self.events |= {"back": joined(event_id="event-3"), "other back": joined(OTHER, event_id="event-4")}
         for name in [*self.receives, "back", "other back"]:
@@ -192,7 +192,7 @@ class Scenario:
         order = order or self.rng.choices(ORDERS, WEIGHTS)[0]
         number = self.workers.index(worker)
         self.told.append(f"{number} {order}")
-        self.world.directory.at_work = worker.delivery
+        self.world.organizations.at_work = worker.delivery
         handled = worker.step(order)
         if handled:
             self.conflicts += len(handled.conflicts)
@@ -204,7 +204,7 @@ class Scenario:
 
     def owed(self, handled: Handled) -> Iterator[object]:
         """Yield what is not proven of the attempts before one."""
-        pseudonyms = self.world.enforcer.tools.pseudonyms
+        pseudonyms = self.world.enforcer.dependencies.pseudonyms
         for (account_id, event_id), row in self.world.ledger.rows.items():
             this = event_id == handled.event_id and pseudonyms.of(account_id).value == handled.account
             if this and row["attempts"] == handled.attempt:
@@ -232,7 +232,7 @@ class Scenario:
 
     def others_act(self) -> None:
         account_id, policy = self.rng.choice([ACCOUNT, OTHER]), self.rng.choice(POLICIES)
-        carried = self.world.directory.attached.get(account_id, [])
+        carried = self.world.organizations.attached.get(account_id, [])
         self.told.append(f"others {'detach' if policy in carried else 'attach'} {policy}")
         if policy in carried:
             carried.remove(policy)
@@ -246,11 +246,10 @@ class Scenario:
     def settings(self, policies: tuple[str, ...]) -> None:
         self.told.append(f"settings {policies}")
         for worker in self.workers:
-            tools = replace(worker.enforcer.tools, policy_ids=policies)
-            worker.enforcer = replace(worker.enforcer, tools=tools)
+            worker.enforcer = requiring(worker.enforcer, policies)
 
     def accounts_move(self) -> None:
-        attached, account_id = self.world.directory.attached, self.rng.choice([ACCOUNT, OTHER])
+        attached, account_id = self.world.organizations.attached, self.rng.choice([ACCOUNT, OTHER])
         self.told.append(f"{account_id} {'leaves' if account_id in attached else 'joins'}")
         if account_id in attached:
             self.taken_off |= {(account_id, policy) for policy in attached.pop(account_id)}
@@ -259,7 +258,7 @@ class Scenario:
 
     def plant(self) -> None:
         """Put something where an attempt's evidence belongs."""
-        pseudonym = self.world.enforcer.tools.pseudonyms.of(self.rng.choice([ACCOUNT, OTHER])).value
+        pseudonym = self.world.enforcer.dependencies.pseudonyms.of(self.rng.choice([ACCOUNT, OTHER])).value
         key = f"evidence/2026/11/24/event-{self.rng.randint(1, 2)}/{pseudonym}/{self.rng.randint(1, 3):04d}.json"
         bodies = self.world.archive.bodies
         if key not in bodies:
@@ -281,7 +280,7 @@ class Scenario:
             if body is None or sha256(body).hexdigest() != row["evidence_sha256"]:
                 self.fails("ENFORCED without its evidence")
             account = Evidence.model_validate_json(body or b"").account
-            if account is None or account != self.world.enforcer.tools.pseudonyms.of(account_id):
+            if account is None or account != self.world.enforcer.dependencies.pseudonyms.of(account_id):
                 self.fails("ENFORCED by the evidence of another account")
 
     def assert_all_is_told(self) -> None:
@@ -290,7 +289,7 @@ class Scenario:
             if row["status"] not in FINAL:
                 self.fails(f"{name} is {row['status']}")
         for account_id in (ACCOUNT, OTHER):
-            if not set(POLICIES[:2]) <= set(self.world.directory.attached[account_id]):
+            if not set(POLICIES[:2]) <= set(self.world.organizations.attached[account_id]):
                 self.fails(f"{account_id} lacks a policy")
         if self.conflicts and not self.planted:
             self.fails(f"{self.conflicts} conflicts, and nobody put anything there")
@@ -300,7 +299,7 @@ class Scenario:
         claimed = Counter((account_id, policy) for account_id, policy, _ in self.claims())
         certain = {(account_id, policy) for account_id, policy, result in self.claims() if result is ATTACHED}
         # An attempt says of a policy once that it was attached, however often others took it off meanwhile.
-        made = Counter((account_id, policy) for account_id, policy, _ in set(self.world.directory.changes))
+        made = Counter((account_id, policy) for account_id, policy, _ in set(self.world.organizations.changes))
         for change, times in made.items():
             if claimed[change] < times:
                 self.fails(f"{change} was made by {times} attempts of ours and is claimed {claimed[change]} times")
@@ -309,7 +308,7 @@ class Scenario:
 
     def claims(self) -> Iterator[tuple[str, str, AttachmentResult]]:
         """Yield account, policy and result of all that evidence calls ours, or unknown; planted objects are none."""
-        pseudonyms = self.world.enforcer.tools.pseudonyms
+        pseudonyms = self.world.enforcer.dependencies.pseudonyms
         names = {pseudonyms.of(each): each for each in (ACCOUNT, OTHER)}
         for key, evidence in self.world.archive.objects.items():
             if key in self.planted or evidence.account is None:

@@ -16,9 +16,9 @@ from infra.deploy.build import ROOT
 from infra.local.events import account_created, account_joined
 from schemas.events import JoinRequest
 from schemas.intake import MAX_BODY_BYTES
-from tests.desk import letter
+from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, MANAGEMENT, ORGANIZATION, joined
-from tests.office import Office, office
+from tests.operator_cli import OperatorCli, operator_cli
 
 ACTING: Final = ("--confirm", "--reason", "x")
 RECORD: Final[dict[str, Any]] = joined()["detail"]
@@ -53,51 +53,54 @@ EVENTS: Final[dict[str, Any]] = {
 }
 
 
-def from_file(at: Office, path: Path, event: object, *arguments: str) -> Any:
+def from_file(at: OperatorCli, path: Path, event: object, *arguments: str) -> Any:
     path.write_text(event if isinstance(event, str) else json.dumps(event, indent=1))
     return at.run("enforce", "--event", str(path), *arguments)
 
 
 @pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
 def test_an_account_is_enforced_by_its_event(event: object, tmp_path: Path) -> None:
-    at = office()
+    at = operator_cli()
 
     dry = from_file(at, tmp_path / "event.json", event)
-    assert (dry.exit_code, at.desk.joins, at.bucket.objects) == (0, [], {})
+    assert (dry.exit_code, at.queues.joins, at.bucket.objects) == (0, [], {})
     assert f"a join request for {ACCOUNT}" in dry.output
     done = from_file(at, tmp_path / "event.json", event, *ACTING, "--json")
 
     assert done.exit_code == 0, done.output
-    [join] = at.desk.joins
+    [join] = at.queues.joins
     request = JoinRequest.model_validate_json(join.body)
     assert (request.source, request.account_id, request.organization_id) == (
         "joinguard.operator",
         ACCOUNT,
         ORGANIZATION,
     )
-    assert json.loads(done.stdout) | {"act": "", "event_id": ""} == {
+    assert json.loads(done.stdout) | {"action_id": "", "event_id": ""} == {
         "done": True,
-        "act": "",
+        "action_id": "",
+        "results": {"sent": 1},
         "event_id": "",
         "account": ACCOUNT,
+        "would_fail": None,
+        "unknown": [],
     }
-    assert [act.action for act in at.bucket.acts] == ["enforce", "enforce"]
+    assert [act.action for act in at.bucket.audit_records] == ["enforce", "enforce"]
 
 
 REFUSED: Final[dict[str, tuple[Any, str]]] = {
-    "no JSON": ("{", "the event cannot be read: body"),
-    "too long": (" " * (MAX_BODY_BYTES + 1), "the event cannot be read: body: is longer than"),
+    "no JSON": ("{", "the event is unreadable: body"),
+    "too long": (" " * (MAX_BODY_BYTES + 1), "the event is unreadable: body: is longer than"),
     "nothing found": (
         {"Events": []},
         "is the output of CloudTrail's lookup-events with 0",
     ),
-    "no join": (joined(action="APPROVE_ALL_FEATURES"), "the event reports no join"),
-    "a failed call": (RECORD | {"errorCode": "AccessDenied"}, "the event reports no join"),
+    "no join": (joined(action="APPROVE_ALL_FEATURES"), "the event does not report a join"),
+    "a failed call": (RECORD | {"errorCode": "AccessDenied"}, "the event does not report a join"),
     "another organization": (
         json.loads(json.dumps(RECORD).replace(ORGANIZATION, "o-anotherorganization")),
-        f"is about organization o-anotherorganization, and this is {ORGANIZATION}",
+        f"is about organization o-anotherorganization; this is {ORGANIZATION}",
     ),
-    "no account": (json.loads(json.dumps(RECORD).replace(ACCOUNT, "****")), "the event cannot be read: "),
+    "no account": (json.loads(json.dumps(RECORD).replace(ACCOUNT, "****")), "the event is unreadable: "),
 }
 
 
@@ -105,19 +108,19 @@ REFUSED: Final[dict[str, tuple[Any, str]]] = {
 def test_an_event_that_names_no_account_of_ours_is_refused_with_the_reason(
     event: object, told: str, tmp_path: Path
 ) -> None:
-    at = office()
+    at = operator_cli()
 
     done = from_file(at, tmp_path / "event.json", event, *ACTING)
 
     assert told in str(done.exception)
-    assert (at.desk.joins, at.bucket.objects) == ([], {})
+    assert (at.queues.joins, at.bucket.objects) == ([], {})
 
 
 @pytest.mark.parametrize("arguments", [(), (ACCOUNT, "--event", "-")])
 def test_which_account_is_meant_must_be_said_once(arguments: tuple[str, ...]) -> None:
-    done = office().run("enforce", *arguments)
+    done = operator_cli().run("enforce", *arguments)
 
-    assert (done.exit_code, "and not both" in done.output) == (2, True)
+    assert (done.exit_code, "either an account id" in done.output) == (2, True)
 
 
 def commands(section: str) -> list[str]:
@@ -151,8 +154,8 @@ def test_what_the_runbook_says_about_events_that_cannot_be_read_works_as_written
 ) -> None:
     """Each command in its turn; before the last ones the letter is there again."""
     monkeypatch.chdir(tmp_path)
-    cut = letter(1, code="INVALID_EVENT", body=json.dumps(joined())[:-2])
-    at = office(cut)
+    cut = dead_letter(1, code="INVALID_EVENT", body=json.dumps(joined())[:-2])
+    at = operator_cli(cut)
     done: list[str] = []
     for line in commands("INVALID_EVENT"):
         told = re.sub(r"\bID\b", "m-1", line).replace("EVENT_ID", RECORD["eventID"]).replace("=ACCOUNT", f"={ACCOUNT}")
@@ -165,10 +168,10 @@ def test_what_the_runbook_says_about_events_that_cannot_be_read_works_as_written
         assert result.exit_code == 0, f"{line}: {result.output} {result.exception}"
         done.append(command)
         if command == "edit":
-            assert json.loads(at.desk.joins[0].body)["Events"], "as it was printed"
-            assert at.desk.lying == []
-            at.desk.lying = [cut]
+            assert json.loads(at.queues.joins[0].body)["Events"], "as it was printed"
+            assert at.queues.lying == []
+            at.queues.lying = [cut]
 
     assert done == ["show", "edit", "enforce", "enforce", "drop"]
-    assert [each.account_id for each in at.desk.joins] == [ACCOUNT] * 3
-    assert at.desk.lying == []
+    assert [each.account_id for each in at.queues.joins] == [ACCOUNT] * 3
+    assert at.queues.lying == []

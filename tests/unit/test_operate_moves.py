@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from tests.desk import letter
-from tests.office import ended, office, running
+from tests.fake_queues import dead_letter
+from tests.operator_cli import ended, operator_cli, running
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [("COMPLETED", 0), ("FAILED", 1), ("CANCELLED", 1)])
 def test_sqs_own_move_is_started_at_the_organizations_pace_and_watched(status: str, exit_code: int) -> None:
-    at = office(letter())
+    at = operator_cli(dead_letter())
     yesterdays = ended("COMPLETED", started=1, moved=77)
     at.moves.states = [yesterdays, None, yesterdays, running(), ended(status)]
 
@@ -20,43 +20,43 @@ def test_sqs_own_move_is_started_at_the_organizations_pace_and_watched(status: s
 
     assert done.exit_code == exit_code, done.output
     assert at.moves.started == [1]
-    assert f"{status}: 7 moved" in done.output
-    [intended, last] = at.bucket.acts
+    assert f"{status}: 7 messages moved" in done.output
+    [intended, last] = at.bucket.audit_records
     assert (intended.action, last.results) == ("move", {"moved": 7})
 
 
 def test_a_move_that_runs_is_followed_and_not_started_again() -> None:
-    at = office()
+    at = operator_cli()
     at.moves.states = [running(), running(), ended("COMPLETED")]
 
     followed = at.run("redrive", "--all", "--native")
 
     assert followed.exit_code == 0
-    assert "COMPLETED: 7 moved" in followed.output
+    assert "COMPLETED: 7 messages moved" in followed.output
     assert at.moves.started == []
 
 
 def test_an_interrupt_stops_the_looking_and_not_the_move() -> None:
-    at = office()
+    at = operator_cli()
     at.moves.states = [None, running(), KeyboardInterrupt()]
 
     assert at.run("redrive", "--all", "--native", "--confirm", "--reason", "x").exit_code == 1
     assert at.moves.cancelled == []
-    last = at.bucket.acts[-1]
+    last = at.bucket.audit_records[-1]
     assert (last.ended, last.results) == ("interrupted", {"moved": 3})
 
 
 def test_a_move_that_sqs_does_not_tell_of_is_not_waited_for_for_ever() -> None:
-    at = office()
+    at = operator_cli()
     at.moves.states = [None] * 100
 
     done = at.run("redrive", "--all", "--native", "--confirm", "--reason", "x")
 
-    assert "SQS does not tell how the move goes" in str(done.exception)
+    assert "SQS does not list the move" in str(done.exception)
 
 
 def test_a_move_is_cancelled_with_a_reason() -> None:
-    at = office()
+    at = operator_cli()
     at.moves.states = [running()]
     assert "Nothing was done" in at.run("redrive", "--cancel").output
     at.moves.states = [running()]
@@ -67,18 +67,18 @@ def test_a_move_is_cancelled_with_a_reason() -> None:
 
     assert done.exit_code == 0, done.output
     assert at.moves.cancelled == ["handle"]
-    assert [act.action for act in at.bucket.acts] == ["cancel", "cancel"]
+    assert [act.action for act in at.bucket.audit_records] == ["cancel", "cancel"]
     at.moves.states = [ended("CANCELLED")]
-    assert "moves nothing" in str(at.run("redrive", "--cancel").exception)
+    assert "no running move" in str(at.run("redrive", "--cancel").exception)
 
 
 def test_where_the_move_does_not_apply_it_says_why() -> None:
-    at = office(letter(1), letter(2, queue="undelivered"))
+    at = operator_cli(dead_letter(1), dead_letter(2, queue="undelivered"))
     at.moves.states = [None]
 
     dry = at.run("redrive", "--all", "--native")
 
-    assert "1 undelivered stay: SQS moves only out of a queue that another queue leaves its letters in" in dry.output
+    assert "1 undelivered messages stay" in dry.output
     assert "Nothing was done" in dry.output
     at.moves.states = [None]
-    assert "say --all --native" in at.run("redrive", "--native").output
+    assert "Add --all, or remove --native" in at.run("redrive", "--native").output

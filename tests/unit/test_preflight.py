@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 
 from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
-from handlers.core.redrive.preflight import LOOKED_AT, Preflight
+from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.redrive.preflight import MAX_ACCOUNTS, Preflight
+from handlers.core.redrive.reasons import Explanation
+from handlers.operate.advice import sentence
 from schemas.events import JoinRequest
-from tests.desk import letter
+from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, POLICIES, joined
-from tests.office import FakeOrganization, FakePermissions, preflight
+from tests.operator_cli import FakeOrganization, FakePermissions, preflight
+
+
+def said(explanation: Explanation | None) -> str | None:
+    return sentence(explanation) if explanation else None
 
 
 def filled(number: int) -> list[str]:
@@ -26,22 +33,22 @@ def filled(number: int) -> list[str]:
         ({"state": "PENDING_ACTIVATION"}, None),
         ({"enabled": False}, "not enabled"),
         ({"policies": POLICIES[:1]}, f"policy {POLICIES[1]} does not exist"),
-        ({"state": None}, "no member"),
+        ({"state": None}, "not a member"),
         ({"state": "SUSPENDED"}, "SUSPENDED"),
         ({"carried": filled(8)}, None),
-        ({"carried": filled(9)}, "carries 9 policies and has no place for 2 more"),
+        ({"carried": filled(9)}, "carries 9 policies and has no room for 2 more"),
         ({"carried": [*filled(8), *POLICIES]}, None),
     ],
 )
 def test_each_cause_is_looked_for(told: dict[str, Any], problem: str | None) -> None:
-    found = preflight(FakeOrganization(**told)).would_fail(letter())
+    found = preflight(FakeOrganization(**told)).would_fail(dead_letter())
 
-    assert found is None if problem is None else found is not None and problem in found
+    assert said(found) is None if problem is None else problem in str(said(found))
 
 
 def test_how_many_policies_fit_is_a_setting() -> None:
-    assert preflight(FakeOrganization(carried=filled(4)), places=5).would_fail(letter()) is not None
-    assert preflight(FakeOrganization(carried=filled(4)), places=6).would_fail(letter()) is None
+    assert preflight(FakeOrganization(carried=filled(4)), max_policies=5).would_fail(dead_letter()) is not None
+    assert preflight(FakeOrganization(carried=filled(4)), max_policies=6).would_fail(dead_letter()) is None
 
 
 @pytest.mark.parametrize(
@@ -51,8 +58,8 @@ def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: 
     permissions = FakePermissions(refused=[refused])
     asked = preflight(permissions=permissions)
 
-    assert f"may not attach ({named})" in str(asked.would_fail(letter(1)))
-    assert asked.would_fail(letter(2, account="333333333333"))
+    assert f"may not attach ({named})" in str(said(asked.would_fail(dead_letter(1))))
+    assert asked.would_fail(dead_letter(2, account="333333333333"))
     [(action, resources)] = permissions.asked
     assert action == "organizations:AttachPolicy"
     assert resources == (*(f"arn:policy/{each}" for each in POLICIES), f"arn:account/{ACCOUNT}")
@@ -65,18 +72,18 @@ def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: 
 def test_what_organizations_does_not_tell_is_said_once_and_keeps_nothing_back(error: JoinguardError) -> None:
     asked = preflight(FakeOrganization(error=error))
 
-    assert [asked.would_fail(letter(number, account=f"{number:012d}")) for number in range(3)] == [None] * 3
+    assert [asked.would_fail(dead_letter(number, account=f"{number:012d}")) for number in range(3)] == [None] * 3
     [unknown] = asked.unknown
-    assert f"Organizations does not answer: {error.fault.code}" in unknown
+    assert f"Organizations does not answer: {error.fault.code}" in sentence(unknown)
 
 
 @pytest.mark.parametrize("permissions", [None, FakePermissions(error=RetryableError(fault("IAM.AccessDenied", "no")))])
 def test_what_iam_does_not_tell_is_said_and_keeps_nothing_back(permissions: FakePermissions | None) -> None:
-    asked = Preflight(FakeOrganization(), permissions, POLICIES, ORGANIZATION, MANAGEMENT, 10)
+    asked = Preflight(FakeOrganization(), permissions, Guardrails(POLICIES), ORGANIZATION, MANAGEMENT, 10)
 
-    assert asked.would_fail(letter()) is None
+    assert asked.would_fail(dead_letter()) is None
     [unknown] = asked.unknown
-    assert "whether the worker's role may attach" in unknown
+    assert "whether the worker's role may attach" in sentence(unknown)
 
 
 def test_bodies_that_can_never_be_enforced_are_known_without_asking_anybody() -> None:
@@ -91,11 +98,11 @@ def test_bodies_that_can_never_be_enforced_are_known_without_asking_anybody() ->
         reason="x",
     )
 
-    assert "cannot be read" in str(asked.would_fail(letter(body="{broken")))
-    assert "management account" in str(asked.would_fail(letter(account=MANAGEMENT)))
-    assert "another organization" in str(asked.would_fail(letter(body=request.model_dump_json())))
+    assert "unreadable" in str(said(asked.would_fail(dead_letter(body="{broken"))))
+    assert "management account" in str(said(asked.would_fail(dead_letter(account=MANAGEMENT))))
+    assert "another organization" in str(said(asked.would_fail(dead_letter(body=request.model_dump_json()))))
     no_join = json.dumps(joined(action="APPROVE_ALL_FEATURES"))
-    assert asked.would_fail(letter(body=no_join)) is None
+    assert asked.would_fail(dead_letter(body=no_join)) is None
     assert not organization.asked
 
 
@@ -104,7 +111,7 @@ def test_the_organization_is_asked_once_and_each_account_once() -> None:
     asked = preflight(organization)
 
     for number in range(30):
-        asked.would_fail(letter(number, account=f"{number % 3:012d}"))
+        asked.would_fail(dead_letter(number, account=f"{number % 3:012d}"))
 
     assert organization.asked == {"enabled": 1, "policy": 2, "account": 3, "attached": 3}
 
@@ -113,10 +120,10 @@ def test_of_many_accounts_only_the_first_are_asked_about_and_those_whose_state_w
     """Organizations allows five such looks a second, and the worker needs them too."""
     organization = FakeOrganization()
     asked = preflight(organization)
-    for number in range(LOOKED_AT + 50):
-        asked.would_fail(letter(number, account=f"{number:012d}"))
-    assert organization.asked["account"] == LOOKED_AT
+    for number in range(MAX_ACCOUNTS + 50):
+        asked.would_fail(dead_letter(number, account=f"{number:012d}"))
+    assert organization.asked["account"] == MAX_ACCOUNTS
 
-    asked.would_fail(letter(code="ConstraintViolationException", account="999999999999"))
+    asked.would_fail(dead_letter(code="ConstraintViolationException", account="999999999999"))
 
-    assert organization.asked["account"] == LOOKED_AT + 1
+    assert organization.asked["account"] == MAX_ACCOUNTS + 1

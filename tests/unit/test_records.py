@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 def no_answer() -> RetryableError:
     """A call that took effect, and whose answer was lost."""
-    return RetryableError(fault("ReadTimeoutError", "no answer"), unclear=True)
+    return RetryableError(fault("ReadTimeoutError", "no answer"), ambiguous=True)
 
 
 def denied() -> PermanentError:
@@ -60,7 +60,7 @@ def claims(world: World) -> list[str]:
 
 def test_one_event_id_in_events_of_two_accounts_is_proven_for_each() -> None:
     world = World()
-    world.directory.attached[OTHER] = []
+    world.organizations.attached[OTHER] = []
 
     first, second = world.handle(joined()), world.handle(joined(OTHER))
 
@@ -179,7 +179,7 @@ def test_the_mark_of_a_lost_answer_survives_the_wait_for_a_turn() -> None:
             return now if self.turns == 1 else now + timedelta(hours=1)
 
     world = World(policies=POLICIES[:1], pace=Crowded())
-    world.steps.fail("attach", RetryableError(fault("ReadTimeoutError", "no answer"), soon=True, unclear=True))
+    world.steps.fail("attach", RetryableError(fault("ReadTimeoutError", "no answer"), soon=True, ambiguous=True))
 
     handled = world.handle(joined())
 
@@ -193,7 +193,7 @@ def test_the_mark_of_a_lost_answer_survives_the_wait_for_a_turn() -> None:
 
 def test_a_lost_answer_is_not_forgotten_for_a_lasting_error_after_it() -> None:
     world = World()
-    world.steps.fail("attach", RetryableError(fault("ReadTimeoutError", "x"), soon=True, unclear=True), denied())
+    world.steps.fail("attach", RetryableError(fault("ReadTimeoutError", "x"), soon=True, ambiguous=True), denied())
 
     failed = world.handle(joined())
 
@@ -244,7 +244,7 @@ def test_what_an_attempt_that_died_did_not_get_done_is_called_unknown_not_failed
     dies(world, "attach", when="after")
     with pytest.raises(Killed):
         world.handle(joined())
-    world.directory.attached[ACCOUNT].remove(POLICIES[0])
+    world.organizations.attached[ACCOUNT].remove(POLICIES[0])
 
     again(world)
 
@@ -261,7 +261,7 @@ def test_a_call_of_an_attempt_that_died_may_land_after_the_next_one_has_looked()
 
     def land(name: str, when: str) -> None:
         if (name, when) == ("read", "after"):
-            world.directory.attached[ACCOUNT].append(POLICIES[0])
+            world.organizations.attached[ACCOUNT].append(POLICIES[0])
 
     world.steps.at = land
 
@@ -298,7 +298,7 @@ def test_a_request_is_handled_although_an_operator_used_the_same_id_before() -> 
         "reason": "its event was lost",
     }
     world.handle(request)
-    world.directory.attached[ACCOUNT] = []
+    world.organizations.attached[ACCOUNT] = []
 
     assert world.handle(joined()).status is OutcomeStatus.ENFORCED
     assert world.carried() == set(POLICIES)
@@ -342,7 +342,7 @@ def test_the_digest_of_a_body_cannot_be_found_by_trying_accounts() -> None:
 
     body = json.dumps(event)
     [evidence] = world.proven()
-    assert evidence.body_digest == world.enforcer.tools.pseudonyms.digest("body", body)
+    assert evidence.body_digest == world.enforcer.dependencies.pseudonyms.digest("body", body)
     assert sha256(body.encode()).hexdigest() not in str(world.archive.bodies)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.core.errors import OutOfTimeError, PermanentError, RetryableError, fault
-from handlers.core.timing import LEAST_SHARE, RESERVE, Budget, backoff, retry
+from handlers.core.timing import MIN_SLICE, RESERVE, Budget, backoff, retry
 from tests.fakes import NOON, FakeClock
 
 SOON = fault("TooManyRequestsException", "slow down")
@@ -20,9 +20,9 @@ def test_records_share_the_time_left_and_what_one_leaves_over_goes_to_the_others
     clock = FakeClock()
     budget = Budget(clock, milliseconds=48_000, records=4)
 
-    first = budget.turn()
+    first = budget.next_slice()
     clock.pass_(1)
-    second = budget.turn()
+    second = budget.next_slice()
 
     assert first.deadline == NOON + timedelta(seconds=10)
     assert second.deadline == NOON + timedelta(seconds=14)
@@ -31,12 +31,12 @@ def test_records_share_the_time_left_and_what_one_leaves_over_goes_to_the_others
 
 def test_a_share_that_is_too_short_is_not_handed_out() -> None:
     clock = FakeClock()
-    budget = Budget(clock, milliseconds=round((RESERVE + LEAST_SHARE).total_seconds() * 1000), records=1)
-    assert budget.turn().deadline == NOON + LEAST_SHARE
+    budget = Budget(clock, milliseconds=round((RESERVE + MIN_SLICE).total_seconds() * 1000), records=1)
+    assert budget.next_slice().deadline == NOON + MIN_SLICE
 
-    late = Budget(clock, milliseconds=round((RESERVE + LEAST_SHARE).total_seconds() * 1000) - 1, records=1)
+    late = Budget(clock, milliseconds=round((RESERVE + MIN_SLICE).total_seconds() * 1000) - 1, records=1)
     with pytest.raises(OutOfTimeError):
-        late.turn()
+        late.next_slice()
 
 
 @given(st.integers(1, 1000), st.randoms(use_true_random=False))

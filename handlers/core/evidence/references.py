@@ -1,4 +1,4 @@
-"""Names of events that logs, metrics and evidence may hold: an event's id or name can hold an account id."""
+"""References to events that logs, metrics and evidence may hold: an event's own id or name can hold an account id."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -8,27 +8,27 @@ from handlers.core.redaction import holds_account_id
 from schemas.events import KNOWN_EVENT_NAMES, Join, NoJoin
 from schemas.ids import EventId, Sha256
 
-#: Makes a keyed digest of a kind and a text.
+#: Returns the keyed digest of a text, given its kind and the text.
 Keyed: TypeAlias = Callable[[str, str], Sha256]
 
 
 def reference(event: Join | NoJoin, pseudonyms: Pseudonyms) -> EventId:
-    """Return the event's id, or a keyed digest of it where it holds twelve digits."""
+    """Return the event's id, or its keyed digest if it holds twelve digits."""
     return event_reference(event.event_id, pseudonyms.digest)
 
 
 def event_reference(event_id: EventId, keyed: Keyed) -> EventId:
-    """Return an event's id, or a keyed digest of it where it holds twelve digits."""
+    """Return an event id, or its keyed digest if it holds twelve digits."""
     return _digest("event-id", event_id, keyed) if holds_account_id(event_id) else event_id
 
 
 def event_name(event: Join | NoJoin, pseudonyms: Pseudonyms) -> str:
-    """Return the event's name where it is one that we know, else a keyed digest of it."""
+    """Return the event's name if it is a known one, otherwise its keyed digest."""
     name = event.event_name
     return name if name in KNOWN_EVENT_NAMES else _digest("event-name", name, pseudonyms.digest)
 
 
 def _digest(kind: str, text: str, keyed: Keyed) -> str:
-    # Letters only, so that no part of it can be taken for an account id.
+    # Letters only, so that no part of it looks like an account id.
     digits = keyed(kind, text)[:32].translate(str.maketrans("0123456789", "ghijklmnop"))
     return f"{kind}-{digits}"

@@ -1,21 +1,21 @@
 """One attempt at one event.
 
-The order of writes is the invariant: intent, effect, announcement, evidence, outcome, success. A crash between any
-two of them leaves a row from which the next attempt repairs what is missing:
+The order of writes is the invariant: intent, effect, announcement, evidence, outcome, success. After a crash between
+any two of them, the row holds what the next attempt needs to write what is missing:
 
-    crash after    the row shows               the next attempt
-    intent         intent, lease run out       finds nothing attached; evidence `interrupted`, effect unknown
-    effect         intent, lease run out       finds it attached; evidence `interrupted` says that the change was ours
+    crash after    the row holds               the next attempt
+    intent         intent, lease expired       finds nothing attached; evidence `interrupted`, effect unknown
+    effect         intent, lease expired       finds it attached; evidence `interrupted` says that the change was ours
     announcement   SHA-256 of the evidence     writes `interrupted` in its place, as after effect
     evidence       SHA-256 of the evidence     finds that very evidence, and writes none
-    outcome        the outcome                 is not begun where the outcome is final
+    outcome        the outcome                 does not begin if the outcome is final
 
-A call that fails without an answer may have taken effect all the same. Its policy is marked as unclear in the row
-before the evidence says so, and stays marked until a later call or a later read tells; whoever finds it attached
-claims it. Where a read fails for good, what earlier attempts intended is marked so too.
+A call that fails without an answer may have taken effect: its policy is ambiguous. The row says so before the evidence
+does, until a later call or read answers it; the attempt that finds the policy attached records it as our attachment.
+If a read fails permanently, the policies that earlier attempts intended to attach are ambiguous too.
 
-What lies under an evidence key is compared with what was to be written there. Where it is something else, the
-evidence is written beside it, and the conflict is part of the settlement.
+If an evidence key holds another object than the evidence to be written there, the evidence is written beside it, and
+the settlement holds the conflict.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
 from random import Random
-from typing import Final, Literal, NoReturn, TypeVar
+from typing import Final, Literal, NoReturn, TypeAlias, TypeVar
 
 from handlers.core.errors import (
     AccountNotFoundError,
@@ -35,8 +35,10 @@ from handlers.core.errors import (
     fault,
 )
 from handlers.core.evidence.references import reference
-from handlers.core.ports import Archive, Attempt, Clock, Directory, Ledger, Message, Pace, Pseudonyms, Settlement
-from handlers.core.timing import Turn, retry
+from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.joins.ports import Archive, Attempt, Ledger, Message, Organizations, Pace, Settlement
+from handlers.core.ports import Clock, Pseudonyms
+from handlers.core.timing import TimeSlice, retry
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence, RecordedFault, RecordedPolicy
 from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
@@ -44,22 +46,27 @@ from schemas.keys import evidence_key, key_beside
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 
 T = TypeVar("T")
-Course = Literal["completed", "interrupted", "late"]
-Result = AttachmentResult | JoinguardError
+Course: TypeAlias = Literal["completed", "interrupted", "late"]
+Result: TypeAlias = AttachmentResult | JoinguardError
 
-#: Organizations may not know an account for a while after it joined.
-YOUNG: Final = timedelta(minutes=30)
+#: How long after an event Organizations may not find the account.
+RECENT: Final = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
-class Tools:
-    """What an attempt works with."""
+class Requirements:
+    """What must be true of an account, and of which accounts."""
 
-    #: The policies that an account must carry, in order of attachment.
-    policy_ids: tuple[PolicyId, ...]
+    guardrails: Guardrails
     organization_id: OrganizationId
     management_account_id: AccountId
-    directory: Directory
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """What an attempt uses."""
+
+    organizations: Organizations
     ledger: Ledger
     archive: Archive
     pseudonyms: Pseudonyms
@@ -68,45 +75,44 @@ class Tools:
     rng: Random = field(default_factory=Random)
 
 
-def run_attempt(tools: Tools, event: Join | NoJoin, message: Message, attempt: Attempt, turn: Turn) -> Settlement:
-    """Bring the account to carry its policies, prove what was done, and write down what is true now.
-
-    Raises RetryableError where the outcome could not be written or a later attempt took over.
-    """
-    return _Run(tools, event, message, attempt, turn).settle()
-
-
 @dataclass
-class _Run:
-    tools: Tools
+class AttemptRun:
+    """Attach the policies that the account lacks, write the evidence of it, and record the outcome."""
+
+    requirements: Requirements
+    uses: Dependencies
     event: Join | NoJoin
     message: Message
     attempt: Attempt
-    turn: Turn
-    #: Policies whose attachment may have taken effect although no answer said so, by this attempt or an earlier one.
-    unclear: set[PolicyId] = field(init=False)
-    #: Attempts whose evidence is known to exist.
+    time_slice: TimeSlice
+    #: Policies that this attempt or an earlier one may have attached although the call failed.
+    ambiguous: set[PolicyId] = field(init=False)
+    #: Attempts whose evidence is written.
     proven: set[int] = field(default_factory=set, init=False)
-    #: What this attempt set out to attach.
+    #: The policies that this attempt is about to attach.
     intended: tuple[PolicyId, ...] = field(default=(), init=False)
-    #: The faults of calls that Organizations put off.
-    put_off: list[Fault] = field(default_factory=list, init=False)
-    #: Evidence keys under which something else was found.
+    #: The faults of Organizations calls that failed and may be tried again.
+    retried_faults: list[Fault] = field(default_factory=list, init=False)
+    #: Evidence keys that held another object.
     conflicts: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.unclear = set(self.attempt.unclear)
+        """Start with the policies that earlier attempts left ambiguous."""
+        self.ambiguous = set(self.attempt.ambiguous)
 
     def settle(self) -> Settlement:
-        """Decide, prove, write."""
+        """Decide, write evidence, record the outcome.
+
+        Raises RetryableError if the outcome could not be written or a later attempt has begun.
+        """
         decision = self._decide()
         written = None
         try:
-            if _is_worth_evidence(decision):
+            if _needs_evidence(decision):
                 written = self._prove(decision)
             self.proven.add(self.attempt.number)
         except RetryableError as error:
-            # The intent stays in the row, so that the next attempt writes the evidence that is missing.
+            # The intent stays in the row, so that the next attempt writes the missing evidence.
             decision = replace(decision, status=OutcomeStatus.RETRYING, fault=error.fault)
         key, digest = written or (None, None)
         settlement = replace(
@@ -114,11 +120,11 @@ class _Run:
             evidence_key=key,
             evidence_sha256=digest,
             proven=frozenset(self.proven),
-            unclear=frozenset(self.unclear),
-            put_off=len(self.put_off),
+            ambiguous=frozenset(self.ambiguous),
+            retried_calls=len(self.retried_faults),
             conflicts=tuple(self.conflicts),
         )
-        if not self.tools.ledger.settle(self.event, self.attempt.number, settlement, now=self.tools.clock.now()):
+        if not self.uses.ledger.settle(self.event, self.attempt.number, settlement, now=self.uses.clock.now()):
             self._superseded(decision, proven=written is not None)
         return settlement
 
@@ -132,107 +138,103 @@ class _Run:
 
     def _decide_on(self, join: Join) -> Settlement:
         try:
-            self._admit(join)
-            attached = self._call(lambda: self.tools.directory.attached_policies(join.account_id), shares=1)
+            self._check_target(join)
+            attached = self._call(lambda: self.uses.organizations.attached_policies(join.account_id), shares=1)
         except PermanentError as error:
-            # Nobody can tell what earlier attempts did. The mark stays, for an attempt that may look again.
-            self.unclear |= {policy_id for intended in self.attempt.interrupted.values() for policy_id in intended}
+            # Nothing shows what earlier attempts did. Their policies stay ambiguous until a later read succeeds.
+            self.ambiguous |= self._intended_before()
             self._prove_interrupted(())
             return Settlement(OutcomeStatus.FAILED, fault=error.fault)
         self._prove_interrupted(attached)
         return self._attach_missing(join, attached)
 
-    def _admit(self, join: Join) -> None:
-        """Refuse what must never be attached to."""
-        if join.organization_id not in {None, self.tools.organization_id}:
-            raise PermanentError(
-                fault(
-                    "WRONG_ORGANIZATION",
-                    "the event is about another organization; nothing was attached. Find out who put it on the queue",
-                )
-            )
-        if join.account_id == self.tools.management_account_id:
-            raise PermanentError(
-                fault(
-                    "MANAGEMENT_ACCOUNT",
-                    "the event names the management account, which no SCP binds; nothing was attached",
-                )
-            )
+    def _check_target(self, join: Join) -> None:
+        """Raise PermanentError for an account that nothing may be attached to."""
+        if join.organization_id not in {None, self.requirements.organization_id}:
+            why = "the event is about another organization; nothing was attached. Find out who put it on the queue"
+            raise PermanentError(fault("WRONG_ORGANIZATION", why))
+        if join.account_id == self.requirements.management_account_id:
+            why = "the event names the management account, which SCPs do not affect; nothing was attached"
+            raise PermanentError(fault("MANAGEMENT_ACCOUNT", why))
 
     def _attach_missing(self, join: Join, attached: Collection[PolicyId]) -> Settlement:
-        """Attach what is missing, one result for each policy; a failing one never keeps another from its try."""
-        required = self.tools.policy_ids
-        missing = [policy_id for policy_id in required if policy_id not in attached]
-        ours = self.unclear & set(attached)
+        """Attach each missing policy, whether or not others fail; one result for each required policy."""
+        required = self.requirements.guardrails.required_policies(join.account_id)
+        missing = self.requirements.guardrails.missing_policies(join.account_id, attached)
+        ours = self.ambiguous & set(attached)
         if missing or ours:
-            self._intend((*missing, *sorted(ours)), unclear=self.unclear - ours)
+            self._intend((*missing, *sorted(ours)), ambiguous=self.ambiguous - ours)
         results: dict[PolicyId, Result] = dict.fromkeys(required, AttachmentResult.ALREADY_ATTACHED)
         results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
-        for waiting, policy_id in zip(range(len(missing), 0, -1), missing, strict=True):
+        for left, policy_id in zip(range(len(missing), 0, -1), missing, strict=True):
             try:
-                results[policy_id] = self._attach(policy_id, join.account_id, shares=waiting)
+                results[policy_id] = self._attach(policy_id, join.account_id, shares=left)
             except (PermanentError, RetryableError) as error:
                 results[policy_id] = error
-        return _verdict(results, self.unclear)
+        return _settlement(results, self.ambiguous)
 
-    def _intend(self, policies: tuple[PolicyId, ...], *, unclear: set[PolicyId]) -> None:
-        """Write down what this attempt is about to attach or to claim, and what stays unclear."""
-        self.tools.ledger.intend(self.event, self.attempt.number, policies, unclear=unclear)
-        self.intended, self.unclear = policies, unclear
+    def _intend(self, policies: tuple[PolicyId, ...], *, ambiguous: set[PolicyId]) -> None:
+        """Record the policies that this attempt is about to attach or found attached, and the ambiguous ones."""
+        self.uses.ledger.intend(self.event, self.attempt.number, policies, ambiguous=ambiguous)
+        self.intended, self.ambiguous = policies, ambiguous
 
     def _attach(self, policy_id: PolicyId, account_id: AccountId, *, shares: int) -> AttachmentResult:
-        """Attach one policy; what is found attached after a failure of unclear effect was attached by us."""
+        """Attach one policy. If it is attached after an ambiguous failure, that call attached it."""
 
         def attach() -> AttachmentResult:
             self._await_turn()
             try:
-                return self.tools.directory.attach(policy_id, account_id)
+                return self.uses.organizations.attach(policy_id, account_id)
             except RetryableError as error:
-                if error.unclear:
-                    self.unclear.add(policy_id)
+                if error.ambiguous:
+                    self.ambiguous.add(policy_id)
                 raise
 
         result = self._call(attach, shares=shares)
-        if policy_id in self.unclear:
-            self.unclear.remove(policy_id)
+        if policy_id in self.ambiguous:
+            self.ambiguous.remove(policy_id)
             return AttachmentResult.ATTACHED
         return result
 
     def _await_turn(self) -> None:
-        """Wait for the moment that is kept for this attachment, unless the record's time is over before."""
-        clock = self.tools.clock
-        begin = self.tools.pace.reserve(clock.now())
-        if begin > self.turn.deadline:
-            raise OutOfTimeError(fault("OUT_OF_TIME", "others attach until the time of this record is over"))
+        """Wait for the moment that the pace reserves; raise OutOfTimeError if that is after the deadline."""
+        clock = self.uses.clock
+        begin = self.uses.pace.reserve(clock.now())
+        if begin > self.time_slice.deadline:
+            raise OutOfTimeError(fault("OUT_OF_TIME", "other attachments take the time left for this record"))
         clock.sleep(max(0.0, (begin - clock.now()).total_seconds()))
 
     def _call(self, call: Callable[[], T], *, shares: int) -> T:
-        """Call Organizations, trying again within a fair part of the record's time."""
-        tools, now = self.tools, self.tools.clock.now()
+        """Call Organizations, and retry the call within its share of the time left."""
+        uses, now = self.uses, self.uses.clock.now()
 
         def counted() -> T:
             try:
                 return call()
             except RetryableError as error:
                 if not isinstance(error, OutOfTimeError):
-                    self.put_off.append(error.fault)
+                    self.retried_faults.append(error.fault)
                 raise
 
+        deadline = now + (self.time_slice.deadline - now) / shares
         try:
-            return retry(counted, deadline=now + (self.turn.deadline - now) / shares, clock=tools.clock, rng=tools.rng)
+            return retry(counted, deadline=deadline, clock=uses.clock, rng=uses.rng)
         except AccountNotFoundError as error:
-            if abs(tools.clock.now() - self.attempt.event_time) < YOUNG:
-                raise RetryableError(error.fault) from error
+            if abs(uses.clock.now() - self.attempt.event_time) < RECENT:
+                raise RetryableError(error.fault, cause=error.cause) from error
             raise
 
-    def _prove_interrupted(self, attached: Collection[PolicyId]) -> None:
-        """Write the evidence that attempts which died still owe, from what they intended and what is there.
+    def _intended_before(self) -> set[PolicyId]:
+        return {policy_id for intended in self.attempt.interrupted.values() for policy_id in intended}
 
-        What they left unclear is not claimed for them: this attempt claims it. What is not there may be there
-        later, or have been detached by others; so its effect is unknown, and it is marked.
+    def _prove_interrupted(self, attached: Collection[PolicyId]) -> None:
+        """Write the evidence of earlier attempts that crashed, from their intents and from what is attached.
+
+        Their ambiguous policies are recorded as this attempt's attachments. A policy that is not attached may be
+        attached later, or others have detached it: its effect is unknown, and it is ambiguous.
         """
-        theirs = set(attached) - self.unclear
-        self.unclear |= {policy_id for each in self.attempt.interrupted.values() for policy_id in each} - set(attached)
+        theirs = set(attached) - self.ambiguous
+        self.ambiguous |= self._intended_before() - set(attached)
         for number, intended in self.attempt.interrupted.items():
             evidence = self._evidence(number, _interrupted(intended, theirs), "interrupted")
             self._announce(evidence)
@@ -240,64 +242,65 @@ class _Run:
             self.proven.add(number)
 
     def _prove(self, settlement: Settlement) -> tuple[str, Sha256]:
-        """Write this attempt's evidence, announced in the row where it is about changes; return key and SHA-256."""
+        """Write this attempt's evidence, announced in the row if it changed anything; return its key and SHA-256."""
         evidence = self._evidence(self.attempt.number, settlement, "completed")
         if self.intended:
             self._announce(evidence)
         return self._record(evidence)
 
     def _announce(self, evidence: Evidence) -> None:
-        """Write down which evidence is ours, before it is written: the next attempt knows by that what it finds."""
-        self.tools.ledger.announce(
-            self.event, self.attempt.number, evidence.attempt, _sha256(evidence), unclear=self.unclear
+        """Record the evidence's SHA-256 before writing it, so that the next attempt recognizes it as ours."""
+        self.uses.ledger.announce(
+            self.event, self.attempt.number, evidence.attempt, _sha256(evidence), ambiguous=self.ambiguous
         )
 
     def _record(self, evidence: Evidence) -> tuple[str, Sha256]:
-        """Write evidence once; return where it lies and its SHA-256.
+        """Write evidence once; return the key and SHA-256 of the evidence that the outcome refers to.
 
-        What lies there already is left where it is. Unless it was announced for this attempt, that is a conflict,
-        and the evidence is written beside it.
+        An object that the key already holds stays. Unless it was announced for this attempt, that is a conflict, and
+        the evidence is written beside it.
         """
         key, wanted = evidence_key(evidence), _sha256(evidence)
-        found = self.tools.archive.record(key, _bytes(evidence))
+        found = self.uses.archive.record(key, _bytes(evidence))
         if found in {wanted, *self.attempt.announced.get(evidence.attempt, ())}:
             return key, found
         self.conflicts.append(key)
         beside = key_beside(key, wanted)
-        if self.tools.archive.record(beside, _bytes(evidence)) != wanted:
-            raise RetryableError(fault("EVIDENCE_CONFLICT", "the evidence's own key and the one beside it are taken"))
+        if self.uses.archive.record(beside, _bytes(evidence)) != wanted:
+            raise RetryableError(fault("EVIDENCE_CONFLICT", "the evidence's key and the one beside it are both taken"))
         return beside, wanted
 
     def _evidence(self, number: int, settlement: Settlement, course: Course) -> Evidence:
-        event, tools = self.event, self.tools
-        is_join = isinstance(event, Join)
+        event, uses = self.event, self.uses
+        join = event if isinstance(event, Join) else None
+        required = self.requirements.guardrails.required_policies(join.account_id) if join else ()
         return Evidence(
-            event_id=reference(event, tools.pseudonyms),
+            event_id=reference(event, uses.pseudonyms),
             event_name=event.event_name,
             event_time=self.attempt.event_time,
             event_time_from=event.event_time_from,
             source=event.source,
-            body_digest=tools.pseudonyms.digest("body", self.message.body),
-            account=tools.pseudonyms.of(event.account_id) if isinstance(event, Join) else None,
-            organization_id=tools.organization_id,
+            body_digest=uses.pseudonyms.digest("body", self.message.body),
+            account=uses.pseudonyms.of(join.account_id) if join else None,
+            organization_id=self.requirements.organization_id,
             attempt=number,
             course=course,
             status=settlement.status,
-            required=tools.policy_ids if is_join and course != "interrupted" else (),
+            required=() if course == "interrupted" else required,
             policies=tuple(map(RecordedPolicy.of, settlement.policies)),
             fault=RecordedFault.of(settlement.fault),
-            recorded_at=tools.clock.now(),
+            recorded_at=uses.clock.now(),
         )
 
     def _superseded(self, decision: Settlement, *, proven: bool) -> NoReturn:
-        """Leave the outcome to the attempt that took over, but not without evidence of what this one changed.
+        """Leave the outcome to the later attempt, and write the evidence of this attempt's own changes.
 
-        Only a worker that outlives its lease (a clock that is far off) comes here. The other then wrote
-        this attempt's evidence from the intent, perhaps before the last change.
+        Only a worker that outlives its lease, because of a wrong clock, gets here. The later attempt then wrote this
+        attempt's evidence from its intent, perhaps before its last change.
         """
-        if not proven and _is_worth_evidence(decision):
+        if not proven and _needs_evidence(decision):
             self._record(self._evidence(self.attempt.number, decision, "late"))
-        raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt at this event took over"))
+        raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt at this event has begun"))
 
 
 def _bytes(evidence: Evidence) -> bytes:
@@ -309,8 +312,8 @@ def _sha256(evidence: Evidence) -> Sha256:
 
 
 def _interrupted(intended: Sequence[PolicyId], attached: Collection[PolicyId]) -> Settlement:
-    """Return what an attempt that died came to, as far as what is attached tells."""
-    why = fault("INTERRUPTED", "the attempt ended before the answer about this policy was on record")
+    """Return the result of an attempt that crashed, as far as the attached policies show it."""
+    why = fault("INTERRUPTED", "the attempt ended before it recorded the answer about this policy")
     found = [
         PolicyOutcome(policy_id=policy_id, result=AttachmentResult.ATTACHED)
         if policy_id in attached
@@ -320,28 +323,28 @@ def _interrupted(intended: Sequence[PolicyId], attached: Collection[PolicyId]) -
     return Settlement(OutcomeStatus.RETRYING, tuple(found), fault("INTERRUPTED", "the attempt ended"))
 
 
-def _verdict(results: dict[PolicyId, Result], unclear: Collection[PolicyId]) -> Settlement:
-    """Sum the policies up: one passing failure brings the event back, else one lasting failure fails it."""
+def _settlement(results: dict[PolicyId, Result], ambiguous: Collection[PolicyId]) -> Settlement:
+    """Combine the results: RETRYING if a policy failed transiently, otherwise FAILED if one failed permanently."""
     outcomes: list[PolicyOutcome] = []
     errors: list[tuple[PolicyId, JoinguardError]] = []
     for policy_id, result in results.items():
         if isinstance(result, JoinguardError):
             errors.append((policy_id, result))
-            failed = AttachmentResult.UNKNOWN if policy_id in unclear else AttachmentResult.FAILED
+            failed = AttachmentResult.UNKNOWN if policy_id in ambiguous else AttachmentResult.FAILED
             outcomes.append(PolicyOutcome(policy_id=policy_id, result=failed, fault=result.fault))
         else:
             outcomes.append(PolicyOutcome(policy_id=policy_id, result=result))
     if not errors:
         return Settlement(OutcomeStatus.ENFORCED, tuple(outcomes))
-    passing = [(policy_id, error) for policy_id, error in errors if isinstance(error, RetryableError)]
-    policy_id, first = (passing or errors)[0]
+    transient = [(policy_id, error) for policy_id, error in errors if isinstance(error, RetryableError)]
+    policy_id, first = (transient or errors)[0]
     others = f" (and {len(errors) - 1} more of {len(results)} policies)" if len(errors) > 1 else ""
     why = fault(first.fault.code, f"{policy_id}: {first.fault.message}{others}", first.fault.reason)
-    return Settlement(OutcomeStatus.RETRYING if passing else OutcomeStatus.FAILED, tuple(outcomes), why)
+    return Settlement(OutcomeStatus.RETRYING if transient else OutcomeStatus.FAILED, tuple(outcomes), why)
 
 
-def _is_worth_evidence(settlement: Settlement) -> bool:
-    """Leave no object of an attempt that changed nothing for sure and only has to be repeated."""
+def _needs_evidence(settlement: Settlement) -> bool:
+    """Return False for an attempt that certainly changed nothing and is tried again."""
     changed = any(
         policy.result in {AttachmentResult.ATTACHED, AttachmentResult.UNKNOWN} for policy in settlement.policies
     )

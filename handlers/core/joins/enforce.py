@@ -1,4 +1,4 @@
-"""From a message to what became of it."""
+"""From a message to its outcome."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -6,9 +6,9 @@ from random import Random
 
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
 from handlers.core.evidence.references import event_name, reference
-from handlers.core.joins.attempt import Tools, run_attempt
-from handlers.core.ports import DeadLetters, Inbox, Message, Settlement
-from handlers.core.timing import Budget, Turn, backoff
+from handlers.core.joins.attempt import AttemptRun, Dependencies, Requirements
+from handlers.core.joins.ports import DeadLetters, Inbox, Message, Settlement
+from handlers.core.timing import Budget, TimeSlice, backoff
 from schemas.events import Join, NoJoin
 from schemas.intake import InvalidEventError, read_event
 from schemas.outcome import Fault, Outcome, OutcomeStatus, PolicyOutcome
@@ -16,12 +16,12 @@ from schemas.outcome import Fault, Outcome, OutcomeStatus, PolicyOutcome
 
 @dataclass(frozen=True)
 class Handled:
-    """What became of a message, without account ids: fit for the log."""
+    """The result of handling a message. Holds no account id, so that logs may hold it."""
 
     status: OutcomeStatus
     event_id: str | None = None
     event_name: str | None = None
-    #: Where the event's time comes from, where that is not the event itself.
+    #: The source of the event's time, unless that is the event itself.
     event_time_from: str | None = None
     #: The account's pseudonym.
     account: str | None = None
@@ -29,15 +29,15 @@ class Handled:
     policies: tuple[PolicyOutcome, ...] = ()
     fault: Fault | None = None
     evidence_key: str | None = None
-    #: Evidence keys under which something else was found.
+    #: Evidence keys that held another object.
     conflicts: tuple[str, ...] = ()
-    #: Whether the event's row could not be read, so that a new one was put in its place.
+    #: Whether the event's row was unreadable and a new row replaced it.
     row_replaced: bool = False
-    #: How many calls Organizations put off.
-    put_off: int = 0
-    #: From the event to the moment the account carried every policy; None for a redelivery.
+    #: The number of Organizations calls that were tried again.
+    retried_calls: int = 0
+    #: From the event until the account carried every policy; None for a redelivery.
     seconds_to_guardrail: float | None = None
-    #: For how many seconds the message is hidden; None where it does not come again, or could not be hidden.
+    #: Seconds until SQS delivers the message again; None if it does not, or if its visibility could not be changed.
     again_in: int | None = None
 
 
@@ -45,71 +45,74 @@ class Handled:
 class Enforcer:
     """Make every account that joins carry its policies."""
 
-    tools: Tools
+    requirements: Requirements
+    dependencies: Dependencies
     inbox: Inbox
     dead_letters: DeadLetters
     rng: Random = field(default_factory=Random)
 
     def handle(self, message: Message, budget: Budget) -> Handled:
-        """Handle one message; RETRYING means that it has to come again, and its visibility is set for that."""
+        """Handle one message; the status RETRYING means that SQS has to deliver it again."""
         try:
-            turn = budget.turn()
+            time_slice = budget.next_slice()
         except OutOfTimeError as error:
-            return self._again(message, Handled(OutcomeStatus.RETRYING, fault=error.fault), seconds=0)
+            return self._postpone(message, Handled(OutcomeStatus.RETRYING, fault=error.fault), seconds=0)
         try:
             event = read_event(
-                message.body, management_account_id=self.tools.management_account_id, sent_at=message.sent_at
+                message.body,
+                management_account_id=self.requirements.management_account_id,
+                sent_at=message.sent_at,
             )
         except InvalidEventError as error:
             handled = Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", str(error)))
         else:
-            handled = self._handle(event, message, turn)
+            handled = self._handle(event, message, time_slice)
         if handled.status is OutcomeStatus.FAILED and handled.fault:
             try:
                 self.dead_letters.send(message, handled.fault)
             except RetryableError as error:
                 handled = replace(handled, status=OutcomeStatus.RETRYING, fault=error.fault)
         if handled.status is OutcomeStatus.RETRYING:
-            return self._again(message, handled, seconds=backoff(message.receives, self.rng))
+            return self._postpone(message, handled, seconds=backoff(message.receives, self.rng))
         return handled
 
-    def _handle(self, event: Join | NoJoin, message: Message, turn: Turn) -> Handled:
-        known = Handled(OutcomeStatus.RETRYING)
-        tools = self.tools
+    def _handle(self, event: Join | NoJoin, message: Message, time_slice: TimeSlice) -> Handled:
+        handled = Handled(OutcomeStatus.RETRYING)
+        uses = self.dependencies
         try:
-            event = event.model_copy(update={"event_name": event_name(event, tools.pseudonyms)})
-            known = replace(known, event_id=reference(event, tools.pseudonyms), event_name=event.event_name)
+            event = event.model_copy(update={"event_name": event_name(event, uses.pseudonyms)})
+            handled = replace(handled, event_id=reference(event, uses.pseudonyms), event_name=event.event_name)
             if event.event_time_from != "event":
-                known = replace(known, event_time_from=event.event_time_from)
+                handled = replace(handled, event_time_from=event.event_time_from)
             if isinstance(event, Join):
-                known = replace(known, account=tools.pseudonyms.of(event.account_id).value)
-            begun = tools.ledger.begin(event, now=tools.clock.now(), lease_until=turn.lease_until)
+                handled = replace(handled, account=uses.pseudonyms.of(event.account_id).value)
+            begun = uses.ledger.begin(event, now=uses.clock.now(), lease_until=time_slice.lease_until)
             if isinstance(begun, Outcome):
-                return replace(known, status=begun.status, policies=begun.policies, fault=begun.fault)
-            known = replace(known, attempt=begun.number, row_replaced=begun.replaced)
-            settled = run_attempt(tools, event, message, begun, turn)
+                return replace(handled, status=begun.status, policies=begun.policies, fault=begun.fault)
+            handled = replace(handled, attempt=begun.number, row_replaced=begun.replaced)
+            settled = AttemptRun(self.requirements, uses, event, message, begun, time_slice).settle()
         except RetryableError as error:
-            return replace(known, fault=error.fault)
-        return self._settled(known, settled, event)
+            return replace(handled, fault=error.fault)
+        return self._settled(handled, settled, event)
 
-    def _settled(self, known: Handled, settled: Settlement, event: Join | NoJoin) -> Handled:
-        waited = None
+    def _settled(self, handled: Handled, settled: Settlement, event: Join | NoJoin) -> Handled:
+        seconds = None
         if settled.status is OutcomeStatus.ENFORCED:
-            # Clocks differ, and a time before the event would spoil the statistics.
-            waited = max(0.0, (self.tools.clock.now() - event.event_time).total_seconds())
+            # Clocks differ; a negative time would distort the statistics.
+            seconds = max(0.0, (self.dependencies.clock.now() - event.event_time).total_seconds())
         return replace(
-            known,
+            handled,
             status=settled.status,
             policies=settled.policies,
             fault=settled.fault,
             evidence_key=settled.evidence_key,
             conflicts=settled.conflicts,
-            put_off=settled.put_off,
-            seconds_to_guardrail=waited,
+            retried_calls=settled.retried_calls,
+            seconds_to_guardrail=seconds,
         )
 
-    def _again(self, message: Message, handled: Handled, *, seconds: int) -> Handled:
-        # Where this fails, the queue's own visibility timeout brings the message back, only later.
+    def _postpone(self, message: Message, handled: Handled, *, seconds: int) -> Handled:
+        # If this fails, SQS delivers the message again after the queue's own visibility timeout.
         with suppress(RetryableError):
             self.inbox.postpone(message, seconds)
             return replace(handled, again_in=seconds)

@@ -1,98 +1,100 @@
-"""Dead letters: what they say."""
+"""A dead letter: what its attributes and its body say."""
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
+from handlers.core.errors import Cause
 from handlers.core.evidence.references import Keyed, event_reference
-from handlers.core.joins.reasons import counted, letter_of, weight
 from handlers.core.redaction import redact, safe_code
-from schemas.attribute import MOST_ATTRIBUTES, MOST_BYTES
-from schemas.audit import LetterDigest
-from schemas.dead_letter import Letter
+from handlers.core.redrive.reasons import Explanation, Reason
+from schemas.attribute import MAX_ATTRIBUTES, MAX_BYTES, size_bytes
+from schemas.audit import MessageDigest
+from schemas.dead_letter import DeadLetterAttributes, read_attributes, with_redrives
 from schemas.events import Join, NoJoin
 from schemas.ids import Sha256
 from schemas.intake import InvalidEventError, read_event
+from schemas.keys import NO_ACCOUNT
 
-#: SQS moved it there by itself, so nobody wrote down a reason; the outcome row and the log know it.
-GAVE_UP: Final = "GAVE_UP"
-#: Where an event names no account, its outcome lies under this.
-_NO_ACCOUNT: Final = "none"
+#: The code of a message that SQS itself moved, so that it carries no reason; the outcome and the log hold it.
+RETRIES_EXHAUSTED: Final = "RETRIES_EXHAUSTED"
 _POLICY: Final = re.compile(r"\bp-[0-9a-zA-Z_]{8,128}\b")
 
-Queue = Literal["dead letters", "undelivered"]
-Likeness = tuple[str, str, str]
+Queue: TypeAlias = Literal["dead letters", "undelivered"]
+Fingerprint: TypeAlias = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What SQS wants to hear of a letter in hand."""
+class Receipt:
+    """What SQS needs to release, extend or delete a message in flight."""
 
     queue: Queue
     message_id: str
-    receipt: str
+    receipt_handle: str
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A letter in hand: nobody else sees it until it is released, deleted, or its time in hand is over."""
+    """A message of a queue of failed messages."""
 
     queue: Queue
     message_id: str
-    receipt: str
+    receipt_handle: str
     body: str
     attributes: Mapping[str, Mapping[str, Any]]
     sent_at: datetime
-    #: How often it was received where it lies; looking at it counts.
+    #: The number of receives in this queue; reading the queue counts.
     receives: int
-    #: When SQS deletes it by itself; unknown of a backup.
+    #: When SQS deletes it at the end of the retention period; None for a message from a backup.
     deleted_at: datetime | None = None
     #: The system attribute `AWSTraceHeader`.
     trace_header: str | None = None
-    #: Whether SQS itself moved it here after the last of its receives.
+    #: Whether SQS itself moved it here after its last receive.
     moved_by_sqs: bool = False
+    #: The cause behind its code.
+    cause: Cause = field(default=Cause.OTHER, compare=False)
 
     @property
-    def held(self) -> Held:
-        """What is needed to let go of it."""
-        return Held(self.queue, self.message_id, self.receipt)
+    def receipt(self) -> Receipt:
+        """The message's receipt."""
+        return Receipt(self.queue, self.message_id, self.receipt_handle)
 
-    def says(self, name: str) -> str:
-        """Return an attribute's text; empty where it has none."""
+    def attribute(self, name: str) -> str:
+        """Return the string value of an attribute; an empty string if there is none."""
         return str(self.attributes.get(name, {}).get("StringValue") or "")
 
     @cached_property
-    def _told(self) -> Letter:
-        return letter_of(self.attributes, self.sent_at)
+    def _read(self) -> DeadLetterAttributes:
+        return read_attributes(self.attributes, self.sent_at)
 
     @property
     def code(self) -> str:
-        """Why it is dead. Where SQS itself moved it here, what it carries is no reason for that, or an older one."""
-        return GAVE_UP if self.moved_by_sqs else self._told.error_code or GAVE_UP
+        """The code of the reason why it failed. A reason on a message that SQS moved is from an earlier failure."""
+        return RETRIES_EXHAUSTED if self.moved_by_sqs else self._read.error_code or RETRIES_EXHAUSTED
 
     @property
     def why(self) -> str:
-        """The reason in words, without account ids."""
-        return redact(self._reason) or "SQS gave it up after all its receives; see its outcome"
+        """The reason why it failed, without account ids; an empty string if it carries none."""
+        return redact(self._reason)
 
     @property
     def _reason(self) -> str:
-        return "" if self.moved_by_sqs else self._told.error_message or ""
+        return "" if self.moved_by_sqs else self._read.error_message or ""
 
     @property
     def redrives(self) -> int:
-        """How often it was put back."""
-        return self._told.redrives
+        """How many times it was redriven."""
+        return self._read.redrives
 
     @property
     def first_seen(self) -> datetime:
-        """When it first came, before any redrive; at least when it was sent here."""
-        return self._told.first_seen or self.sent_at
+        """When it was first sent to the joins queue, before any redrive; if unknown, when it was sent to this queue."""
+        return self._read.first_seen or self.sent_at
 
     @property
     def policies(self) -> list[str]:
@@ -101,7 +103,7 @@ class DeadLetter:
 
     @cached_property
     def event(self) -> Join | NoJoin | None:
-        """What its body means; None where it cannot be read."""
+        """The event in its body; None if the body is unreadable."""
         try:
             return read_event(self.body, sent_at=self.sent_at)
         except InvalidEventError:
@@ -109,51 +111,51 @@ class DeadLetter:
 
     @property
     def event_id(self) -> str:
-        """The event's id; empty where it cannot be read."""
+        """The event's id; an empty string if the body is unreadable."""
         return self.event.event_id if self.event else ""
 
     @property
     def account_id(self) -> str:
-        """The account that is meant; empty where none is named."""
+        """The account that the event is about; an empty string if it names none."""
         return self.event.account_id if isinstance(self.event, Join) else ""
 
     @property
     def origin(self) -> str:
-        """What it came from: the event's name, or who of ours asked."""
+        """The event's name; for join requests, their source."""
         if self.event is None:
             return "unreadable"
         return self.event.event_name if self.event.source == "aws.organizations" else self.event.source
 
     @property
     def outcome_key(self) -> tuple[str, str] | None:
-        """Account id and event id, under which its outcome lies; None where it cannot be read."""
-        return (self.account_id or _NO_ACCOUNT, self.event_id) if self.event else None
+        """The account id and event id of its outcome; None if the body is unreadable."""
+        return (self.account_id or NO_ACCOUNT, self.event_id) if self.event else None
 
     @property
-    def likeness(self) -> Likeness:
-        """What stays the same when it is taken away and brought back: where it lay, its body, its attributes."""
+    def fingerprint(self) -> Fingerprint:
+        """Its queue, body and attributes: what stays the same when it is dropped and restored."""
         attributes = sorted(
             (name, sorted((key, str(value)) for key, value in each.items())) for name, each in self.attributes.items()
         )
         return self.queue, self.body, json.dumps(attributes)
 
     @property
-    def weight(self) -> int:
-        """How many bytes it is for SQS: its body, and names, types and values of its attributes."""
-        return weight(self.attributes, self.body)
+    def size_bytes(self) -> int:
+        """Its size as SQS counts it."""
+        return size_bytes(self.attributes, self.body)
 
     @property
-    def stuck(self) -> str | None:
-        """Why it cannot go back at all; None where it can."""
-        if "REDRIVES" not in self.attributes and len(self.attributes) >= MOST_ATTRIBUTES:
-            return "it carries ten attributes, and there is no place to count its redrives; `--all --native` moves it"
-        if self.redriven().weight > MOST_BYTES:
-            return "it is as long as SQS allows, and there is no place to count its redrives; `--all --native` moves it"
+    def cannot_redrive(self) -> Explanation | None:
+        """Why it cannot be redriven; None if it can. SQS's own move works in these cases."""
+        if "REDRIVES" not in self.attributes and len(self.attributes) >= MAX_ATTRIBUTES:
+            return Explanation(Reason.TOO_MANY_ATTRIBUTES)
+        if self.redriven().size_bytes > MAX_BYTES:
+            return Explanation(Reason.TOO_LARGE)
         return None
 
-    def digest(self, keyed: Keyed) -> LetterDigest:
-        """Return what evidence may hold of it; `keyed` makes a keyed digest of a kind and a text."""
-        return LetterDigest(
+    def digest(self, keyed: Keyed) -> MessageDigest:
+        """Return what an audit record may hold of it."""
+        return MessageDigest(
             message_id=self.message_id,
             event_id=event_reference(self.event_id, keyed) if self.event_id else None,
             body_digest=keyed("body", self.body),
@@ -161,17 +163,22 @@ class DeadLetter:
             redrives=self.redrives,
         )
 
+    def names(self, keyed: Keyed) -> set[str]:
+        """Return what audit records of all versions may call its event and its body."""
+        digest = self.digest(keyed)
+        return {each for each in (digest.body_digest, self.body_sha256, digest.event_id, self.event_id) if each}
+
     @property
     def body_sha256(self) -> Sha256:
-        """The plain digest by which records of version 1 name its body."""
+        """The plain digest of the body, which audit records of version 1 hold."""
         return sha256(self.body.encode(errors="surrogatepass")).hexdigest()
 
     def redriven(self) -> Self:
-        """Return it as it goes back: all that it has, one redrive more."""
-        return replace(self, attributes=counted(self.attributes, self.redrives + 1))
+        """Return the message as it is sent back: unchanged, with one redrive more."""
+        return replace(self, attributes=with_redrives(self.attributes, self.redrives + 1))
 
 
-def edited(letter: DeadLetter, body: str) -> DeadLetter:
-    """Return a letter with another body; raise InvalidEventError where that cannot be read either."""
-    read_event(body, sent_at=letter.sent_at)
-    return replace(letter, body=body)
+def edited(dead_letter: DeadLetter, body: str) -> DeadLetter:
+    """Return a message with another body; raise InvalidEventError if that body is unreadable."""
+    read_event(body, sent_at=dead_letter.sent_at)
+    return replace(dead_letter, body=body)

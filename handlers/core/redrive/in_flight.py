@@ -1,145 +1,101 @@
-"""Letters in hand: what is taken from the queues is given back, whatever happens in between."""
+"""Messages in flight: whatever happens, they become visible again unless they were deleted."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from handlers.core.errors import RetryableError
 from handlers.core.ports import Clock
-from handlers.core.redrive.dead_letter import DeadLetter, Held, Queue
+from handlers.core.redrive.dead_letter import DeadLetter, Receipt
+from handlers.core.redrive.ports import CallPatiently, DeadLetterQueues
 
 T = TypeVar("T")
 
-#: After this, letters in hand are held on to anew; a third of the time that they stay in hand.
-HOLD_AGAIN: Final = timedelta(minutes=5)
-
-#: Why a letter was not sent that SQS has given back.
-NOT_IN_HAND: Final = "no longer in hand"
-
-Destination = Queue | Literal["joins"]
+#: When to extend the visibility timeout: after a third of it.
+EXTEND_AFTER: Final = timedelta(minutes=5)
+#: The result of a message that became visible again before it was sent.
+NOT_IN_FLIGHT: Final = "NOT_IN_FLIGHT"
 
 
-@dataclass(frozen=True)
-class Sent:
-    """What became of letters that were sent."""
-
-    taken: Sequence[DeadLetter]
-    #: Why SQS refused a letter, by message id.
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-
-class Post(Protocol):
-    """The queues as an operator handles them."""
-
-    def browse(self) -> Iterable[Sequence[DeadLetter]]:
-        """Take every letter of both queues in hand, some at a time."""
-
-    def release(self, letters: Sequence[Held]) -> None:
-        """Let letters be seen by others again."""
-
-    def hold(self, letters: Sequence[Held]) -> Sequence[Held]:
-        """Keep letters in hand for longer; return those that still are."""
-
-    def send(self, to: Destination, letters: Sequence[DeadLetter]) -> Sent:
-        """Send letters, bodies and attributes as they are."""
-
-    def delete(self, letters: Sequence[Held]) -> Sequence[Held]:
-        """Delete letters; return those that are gone."""
-
-    def waiting(self) -> int:
-        """Count the joins that wait."""
-
-    def hidden(self) -> int:
-        """Count the letters that are in somebody's hand."""
-
-
-class Patience(Protocol):
-    """Calls, and again while the connection is lost."""
-
-    def __call__(self, call: Callable[[], T]) -> T:
-        """Return what the call returns in the end."""
-
-
-def impatiently(call: Callable[[], T]) -> T:
-    """Call once."""
+def call_once(call: Callable[[], T]) -> T:
+    """Make a call once."""
     return call()
 
 
 @dataclass
-class Hand:
-    """All letters that this process has in hand.
+class InFlight:
+    """All messages that this process has received and not released or deleted.
 
-    Used as a context: in the end, also after an error or an interrupt, everything still in hand is given back.
-    Whoever dies without that gives it back when its time in hand is over. It keeps no bodies, so that
-    looking takes little memory whatever the number of letters.
+    Use it as a context: at its end, also after an error or an interrupt, it releases all messages. If the process is
+    killed, SQS makes them visible again after the visibility timeout. It keeps receipts and no bodies, so that memory
+    stays small however many messages there are.
     """
 
-    post: Post
+    queues: DeadLetterQueues
     clock: Clock
-    #: For keeping, deleting and giving back.
-    patiently: Patience = impatiently
-    #: About how many letters were in other hands when all were looked at: another operator's, or a look's that died.
+    #: For extending, deleting and releasing.
+    patiently: CallPatiently = call_once
+    #: The approximate number of messages that other processes had in flight when all were received.
     elsewhere: int = field(default=0, init=False)
-    _held: dict[str, Held] = field(default_factory=dict, init=False)
+    _receipts: dict[str, Receipt] = field(default_factory=dict, init=False)
     _since: datetime | None = field(default=None, init=False)
 
     def __enter__(self) -> Self:
-        """Begin with nothing in hand."""
+        """Return it without messages."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give everything back."""
+        """Release all messages."""
         if error is None:
             self.release_all_but(())
             return
-        # What went wrong matters more, and nobody waits for a connection twice: the letters are there again when
-        # their time in hand is over.
+        # The error matters more, and a lost connection is not waited for again: SQS makes the messages visible.
         with suppress(RetryableError):
-            self.post.release(list(self._held.values()))
+            self.queues.release(list(self._receipts.values()))
 
-    def browse(self) -> Iterator[DeadLetter]:
-        """Take every letter of both queues in hand and yield it, once."""
-        for batch in self.post.browse():
-            fresh = {letter.message_id: letter for letter in batch if letter.message_id not in self._held}
-            # SQS may hand a letter out twice; only the later receipt counts.
-            self._held |= {letter.message_id: letter.held for letter in batch}
+    def receive_all(self) -> Iterator[DeadLetter]:
+        """Receive every message of both queues and yield each once."""
+        for batch in self.queues.receive_all():
+            fresh = {each.message_id: each for each in batch if each.message_id not in self._receipts}
+            # SQS may deliver a message twice; only the later receipt is valid.
+            self._receipts |= {each.message_id: each.receipt for each in batch}
             self._since = self._since or self.clock.now()
             yield from fresh.values()
-        self.elsewhere = max(0, self.post.hidden() - len(self._held))
+        self.elsewhere = max(0, self.queues.in_flight() - len(self._receipts))
 
-    def has(self, letter: DeadLetter) -> bool:
-        """Tell whether a letter is in hand."""
-        return letter.message_id in self._held
+    def has(self, dead_letter: DeadLetter) -> bool:
+        """Return whether a message is in flight."""
+        return dead_letter.message_id in self._receipts
 
-    def keep(self) -> None:
-        """Hold on to everything anew, where it is time for that; what SQS does not let be held is not in hand any more.
+    def extend_visibility(self) -> None:
+        """Extend the visibility timeout of all messages if it is time to; forget those that SQS refuses to extend.
 
-        SQS lets a letter be in hand for twelve hours in all.
+        SQS allows a message to be in flight for twelve hours in all.
         """
         now = self.clock.now()
-        if self._held and self._since and now - self._since > HOLD_AGAIN:
-            held = self.patiently(lambda: self.post.hold(list(self._held.values())))
-            self._held = {each.message_id: each for each in held}
+        if self._receipts and self._since and now - self._since > EXTEND_AFTER:
+            extended = self.patiently(lambda: self.queues.extend_visibility(list(self._receipts.values())))
+            self._receipts = {each.message_id: each for each in extended}
             self._since = now
 
-    def delete(self, letters: Iterable[DeadLetter]) -> list[str]:
-        """Delete letters that are in hand; return the message ids of those that are gone."""
-        held = [self._held[letter.message_id] for letter in letters if self.has(letter)]
-        gone = self.patiently(lambda: self.post.delete(held))
-        for each in gone:
-            self._held.pop(each.message_id, None)
-        return [each.message_id for each in gone]
+    def delete(self, dead_letters: Iterable[DeadLetter]) -> list[str]:
+        """Delete messages that are in flight; return the message ids of those that are deleted."""
+        receipts = [self._receipts[each.message_id] for each in dead_letters if self.has(each)]
+        deleted = self.patiently(lambda: self.queues.delete(receipts))
+        for each in deleted:
+            self._receipts.pop(each.message_id, None)
+        return [each.message_id for each in deleted]
 
-    def release_all_but(self, letters: Iterable[DeadLetter]) -> None:
-        """Give all others back."""
-        kept = {letter.message_id for letter in letters}
-        given = [held for message_id, held in self._held.items() if message_id not in kept]
-        if given:
-            self.patiently(lambda: self.post.release(given))
-        for each in given:
-            del self._held[each.message_id]
+    def release_all_but(self, dead_letters: Iterable[DeadLetter]) -> None:
+        """Release all other messages."""
+        kept = {each.message_id for each in dead_letters}
+        released = [receipt for message_id, receipt in self._receipts.items() if message_id not in kept]
+        if released:
+            self.patiently(lambda: self.queues.release(released))
+        for each in released:
+            del self._receipts[each.message_id]

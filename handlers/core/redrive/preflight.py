@@ -1,147 +1,120 @@
-"""Is the cause of a dead letter gone? What would fail again is not sent again."""
+"""Pre-flight: whether the cause of a dead letter is corrected. A message that would fail again is not redriven."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Final
 
-from handlers.core.errors import JoinguardError
+from handlers.core.errors import Cause, JoinguardError
+from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.redrive.dead_letter import DeadLetter
-from schemas.ids import AccountId, OrganizationId, PolicyId
+from handlers.core.redrive.ports import OrganizationsReader, Permissions
+from handlers.core.redrive.reasons import Explanation, Reason
+from schemas.events import Join
+from schemas.ids import AccountId, OrganizationId
 
-#: So many accounts are looked at one by one, the oldest letters' first: Organizations allows five such looks a
-#: second, and the worker needs them too. Beyond, only accounts whose own state was the reason.
-LOOKED_AT: Final = 100
-_ABOUT_THE_ACCOUNT: Final = frozenset({"ConstraintViolationException", "TargetNotFoundException"})
+#: The number of accounts that are read one by one, those of the oldest messages first: Organizations allows five such
+#: reads a second, which the worker needs too. Beyond it, only accounts whose own state was the cause are read.
+MAX_ACCOUNTS: Final = 100
+_ACCOUNT_CAUSES: Final = frozenset({Cause.TOO_MANY_POLICIES, Cause.ACCOUNT_NOT_FOUND})
 _MEMBER: Final = frozenset({"ACTIVE", "PENDING_ACTIVATION"})
-
-
-@dataclass(frozen=True)
-class Account:
-    """An account as Organizations knows it."""
-
-    arn: str
-    state: str
-
-
-class Organization(Protocol):
-    """AWS Organizations as an operator asks it."""
-
-    def scps_enabled(self) -> bool:
-        """Tell whether service control policies are switched on."""
-
-    def policy_arn(self, policy_id: PolicyId) -> str | None:
-        """Return a policy's ARN; None where there is none."""
-
-    def account(self, account_id: AccountId) -> Account | None:
-        """Return a member account; None where it is no member."""
-
-    def attached_policies(self, account_id: AccountId) -> frozenset[PolicyId]:
-        """Return the SCPs attached to the account itself."""
-
-
-class Permissions(Protocol):
-    """IAM as an operator asks it."""
-
-    def denied(self, action: str, resources: Sequence[str]) -> Collection[str]:
-        """Return the resources on which the worker may not do something."""
+THE_ACCOUNT: Final = "the account"
 
 
 @dataclass
 class Preflight:
-    """Tell why a letter would only come back."""
+    """Find out why a message would fail again."""
 
-    organization: Organization
+    organizations: OrganizationsReader
+    #: None if the stack does not name the worker's role.
     permissions: Permissions | None
-    policy_ids: Sequence[PolicyId]
+    guardrails: Guardrails
     organization_id: OrganizationId
     management_account_id: AccountId
-    #: How many policies fit on an account.
-    places: int
-    #: What could not be found out, in words.
-    unknown: list[str] = field(default_factory=list, init=False)
-    _accounts: dict[AccountId, str | None] = field(default_factory=dict, init=False)
+    #: The maximum number of policies of an account.
+    max_policies: int
+    #: What could not be found out.
+    unknown: list[Explanation] = field(default_factory=list, init=False)
+    _accounts: dict[AccountId, Explanation | None] = field(default_factory=dict, init=False)
     _policy_arns: list[str] = field(default_factory=list, init=False)
     _denied: tuple[str, ...] | None = field(default=None, init=False)
 
-    def would_fail(self, letter: DeadLetter) -> str | None:
-        """Return why a letter would fail again; None where nothing speaks against it."""
-        if letter.event is None:
-            return "its body cannot be read; see `show`, then `edit` or `drop`"
-        if not letter.account_id:
+    def would_fail(self, dead_letter: DeadLetter) -> Explanation | None:
+        """Return why a message would fail again; None if no reason is found."""
+        if dead_letter.event is None:
+            return Explanation(Reason.UNREADABLE_BODY)
+        if not isinstance(dead_letter.event, Join):
             return None
-        if getattr(letter.event, "organization_id", None) not in {None, self.organization_id}:
-            return "it is about another organization: drop it"
-        close = len(self._accounts) < LOOKED_AT or letter.code in _ABOUT_THE_ACCOUNT
-        return self.of_account(letter.account_id, close=close)
+        if dead_letter.event.organization_id not in {None, self.organization_id}:
+            return Explanation(Reason.ANOTHER_ORGANIZATION)
+        read_account = len(self._accounts) < MAX_ACCOUNTS or dead_letter.cause in _ACCOUNT_CAUSES
+        return self.of_account(dead_letter.account_id, read_account=read_account)
 
-    def of_account(self, account_id: AccountId, *, close: bool = True) -> str | None:
-        """Return why nothing can be attached to an account; None where nothing speaks against it.
+    def of_account(self, account_id: AccountId, *, read_account: bool = True) -> Explanation | None:
+        """Return why nothing can be attached to an account; None if no reason is found.
 
-        `close` for asking about the account itself, where that is not known yet.
+        `read_account`: whether to read the account itself, unless it was read before.
         """
         if account_id == self.management_account_id:
-            return "it is the management account, which no SCP binds: drop the letter"
+            return Explanation(Reason.MANAGEMENT_ACCOUNT)
         if self.cannot_attach:
             return self.cannot_attach
-        if close and account_id not in self._accounts:
-            self._accounts[account_id] = self._asked(lambda: self._look_at(account_id))
+        if read_account and account_id not in self._accounts:
+            self._accounts[account_id] = self._asked(lambda: self._check_account(account_id))
         return self._accounts.get(account_id)
 
     @cached_property
-    def cannot_attach(self) -> str | None:
-        """Why nothing can be attached to any account; None where nothing speaks against it."""
-        return self._asked(self._look_at_organization)
+    def cannot_attach(self) -> Explanation | None:
+        """Why nothing can be attached to any account; None if no reason is found."""
+        return self._asked(self._check_organization)
 
-    def _asked(self, ask: Callable[[], str | None]) -> str | None:
-        """Ask; what Organizations does not tell speaks against nothing, for the first letters go alone."""
+    def _asked(self, check: Callable[[], Explanation | None]) -> Explanation | None:
+        """Make a check. If Organizations does not answer, it finds nothing: the first messages are sent alone."""
         try:
-            return ask()
+            return check()
         except JoinguardError as error:
-            self._does_not_know(f"Organizations does not answer: {error}")
+            self._add_unknown(Explanation(Reason.ORGANIZATIONS_UNAVAILABLE, (str(error),)))
             return None
 
-    def _does_not_know(self, what: str) -> None:
-        if what not in self.unknown:
-            self.unknown.append(what)
+    def _add_unknown(self, unknown: Explanation) -> None:
+        if unknown not in self.unknown:
+            self.unknown.append(unknown)
 
-    def _look_at_organization(self) -> str | None:
-        if not self.organization.scps_enabled():
-            return "service control policies are not enabled in the organization; enable them"
-        for policy_id in self.policy_ids:
-            arn = self.organization.policy_arn(policy_id)
+    def _check_organization(self) -> Explanation | None:
+        if not self.organizations.scps_enabled():
+            return Explanation(Reason.POLICY_TYPE_DISABLED)
+        for policy_id in self.guardrails.policy_ids:
+            arn = self.organizations.policy_arn(policy_id)
             if arn is None:
-                return f"policy {policy_id} does not exist; correct PolicyIds in the stage and deploy"
+                return Explanation(Reason.POLICY_NOT_FOUND, (policy_id,))
             self._policy_arns.append(arn)
         return None
 
-    def _look_at(self, account_id: AccountId) -> str | None:
-        account = self.organization.account(account_id)
+    def _check_account(self, account_id: AccountId) -> Explanation | None:
+        account = self.organizations.account(account_id)
         if account is None:
-            return "the account is no member: drop the letter, or invite the account again"
+            return Explanation(Reason.NOT_A_MEMBER)
         if account.state not in _MEMBER:
-            return f"the account is {account.state}: drop the letter"
-        carried = self.organization.attached_policies(account_id)
-        missing = set(self.policy_ids) - carried
-        if len(carried) + len(missing) > self.places:
-            return f"the account carries {len(carried)} policies and has no place for {len(missing)} more; detach some"
-        return self._may_not(account.arn)
+            return Explanation(Reason.NOT_ACTIVE, (account.state,))
+        attached = self.organizations.attached_policies(account_id)
+        missing = self.guardrails.missing_policies(account_id, attached)
+        if len(attached) + len(missing) > self.max_policies:
+            return Explanation(Reason.TOO_MANY_POLICIES, (len(attached), len(missing)))
+        return self._check_permissions(account.arn)
 
-    def _may_not(self, account_arn: str) -> str | None:
-        """Return why the worker's role may not attach; asked once, for its permissions do not differ by account."""
+    def _check_permissions(self, account_arn: str) -> Explanation | None:
+        """Return what the worker's role may not attach; asked once, because its permissions are equal for all."""
         if self._denied is None:
             try:
                 self._denied = self._ask_permissions(account_arn)
             except JoinguardError as error:
-                self._does_not_know(f"whether the worker's role may attach: {error}")
+                self._add_unknown(Explanation(Reason.PERMISSIONS_UNAVAILABLE, (str(error),)))
                 self._denied = ()
-        if self._denied:
-            return f"the worker's role may not attach ({', '.join(self._denied)}); deploy to restore it"
-        return None
+        return Explanation(Reason.NOT_PERMITTED, self._denied) if self._denied else None
 
     def _ask_permissions(self, account_arn: str) -> tuple[str, ...]:
         if self.permissions is None:
-            self._does_not_know("whether the worker's role may attach: the stack does not name it yet; deploy")
+            self._add_unknown(Explanation(Reason.ROLE_UNKNOWN))
             return ()
         denied = self.permissions.denied("organizations:AttachPolicy", [*self._policy_arns, account_arn])
-        return tuple("the account" if arn == account_arn else arn.rpartition("/")[2] for arn in denied)
+        return tuple(THE_ACCOUNT if arn == account_arn else arn.rpartition("/")[2] for arn in denied)

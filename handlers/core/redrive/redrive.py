@@ -1,161 +1,160 @@
-"""Putting letters back: send first, delete after, no faster than they are absorbed, until too many come back."""
+"""Send messages back to the joins queue, no faster than the workers handle them, and stop if they fail again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from random import Random
-from typing import Final, TypeVar
+from typing import Final
 
 from handlers.core.ports import Clock
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.in_flight import NOT_IN_HAND, Hand, Sent
-from handlers.core.redrive.tracker import AT_ONCE, Following
-from handlers.core.timing import patiently
+from handlers.core.redrive.in_flight import NOT_IN_FLIGHT, InFlight
+from handlers.core.redrive.ports import CallPatiently
+from handlers.core.redrive.reasons import Explanation, Reason
+from handlers.core.redrive.tracker import BATCH, OutcomeTracker
 from schemas.outcome import OutcomeStatus
 
-T = TypeVar("T")
-
-#: For so long the first letters are waited for before the others follow.
-FIRST: Final = timedelta(minutes=5)
-#: For so long live joins are let go first.
-GIVE_WAY: Final = timedelta(minutes=15)
+#: How long to wait until the first messages are decided.
+FIRST_MESSAGES_TIMEOUT: Final = timedelta(minutes=5)
+#: How long to let live joins go first.
+JOINS_TIMEOUT: Final = timedelta(minutes=15)
+#: SQS's limit for a batch.
 _BATCH: Final = 10
 #: Seconds.
-_BETWEEN_LOOKS: Final = 0.5
+_POLL_INTERVAL: Final = 0.5
+_BACKLOG_INTERVAL: Final = 2
 
 
 @dataclass
 class Redrive:
-    """Put letters back: send first, delete after, no faster than they are absorbed, until too many come back."""
+    """Send each message first, then delete it from its queue."""
 
-    hand: Hand
-    following: Following
+    in_flight: InFlight
+    tracker: OutcomeTracker
     clock: Clock
-    rng: Random
-    #: Letters a second; None for as fast as SQS takes them, live joins or not.
+    patiently: CallPatiently
+    #: Messages a second; None for no limit, even while live joins wait.
     rate: float | None = None
-    #: Live joins go first: while more than this many wait, nothing is sent.
-    yield_above: int = 50
-    #: How many may come back dead before it stops, and how many go first and are waited for.
+    #: While more live joins than this wait, nothing is sent.
+    max_backlog: int = 50
+    #: The number of failed messages that stops the redrive, and the number of first messages.
     breaker: int = 5
-    #: Says what is waited for.
-    tell: Callable[[str], None] = lambda _text: None
-    #: What became of each letter so far: `sent`, then `deleted`; or `refused: …`.
-    became: dict[str, str] = field(default_factory=dict, init=False)
+    #: Called with the reason whenever the redrive begins to wait.
+    notify: Callable[[Explanation], None] = lambda _: None
+    #: The result of each message so far: `sent`, then `deleted`; or `refused: …`.
+    result_of: dict[str, str] = field(default_factory=dict, init=False)
     sent: int = field(default=0, init=False)
     deleted: int = field(default=0, init=False)
-    #: How many were sent whose fate nobody can follow, for their bodies cannot be read.
-    unfollowed: int = field(default=0, init=False)
-    stopped: str = field(default="", init=False)
-    _first_awaited: bool = field(default=False, init=False)
+    #: The number of sent messages that cannot be tracked, because their bodies are unreadable.
+    untracked: int = field(default=0, init=False)
+    #: Why the redrive stopped before its end.
+    stopped: Explanation | None = field(default=None, init=False)
+    _waited_for_first: bool = field(default=False, init=False)
 
-    def run(self, letters: Sequence[DeadLetter], progress: Callable[[int], None]) -> None:
-        """Do it; what was not sent stays in hand, for its owner to give back."""
-        for begin in range(0, len(letters), AT_ONCE):
-            left = letters[begin : begin + AT_ONCE]
-            self._patiently(partial(self.following.expect, left))
+    def run(self, dead_letters: Sequence[DeadLetter], progress: Callable[[int], None]) -> None:
+        """Send messages; those that are not sent stay in flight, and InFlight releases them.
+
+        `progress` is called with the number of messages after each batch.
+        """
+        for begin in range(0, len(dead_letters), BATCH):
+            left = dead_letters[begin : begin + BATCH]
+            self.patiently(partial(self.tracker.expect, left))
             while left:
-                self._give_way()
-                if self._tripped():
+                self._let_joins_go_first()
+                if self._must_stop():
                     return
-                size = self._size()
+                size = self._batch_size()
                 batch, left = left[:size], left[size:]
-                self._put_back(batch)
+                self._send(batch)
                 progress(len(batch))
-                if batch[-1] is not letters[-1]:
+                if batch[-1] is not dead_letters[-1]:
                     self.clock.sleep(len(batch) / self.rate if self.rate else 0)
-                    self._await_the_first()
+                    self._wait_for_first()
 
-    def await_all(self, patience: timedelta, progress: Callable[[int], None]) -> None:
-        """Wait until what was sent is decided, or patience is at an end."""
-        until = self.clock.now() + patience
-        before = len(self.following.decided)
-        while self.following.undecided and self.clock.now() < until:
-            self.clock.sleep(_BETWEEN_LOOKS)
-            self._look()
-            progress(len(self.following.decided) - before)
-            before = len(self.following.decided)
+    def wait_for_all(self, timeout: timedelta, progress: Callable[[int], None]) -> None:
+        """Wait until all sent messages are decided, at most until the timeout."""
+        until = self.clock.now() + timeout
+        before = len(self.tracker.decided)
+        while self.tracker.undecided and self.clock.now() < until:
+            self.clock.sleep(_POLL_INTERVAL)
+            self._poll()
+            progress(len(self.tracker.decided) - before)
+            before = len(self.tracker.decided)
 
     @property
-    def dead(self) -> int:
-        """How many came back dead."""
-        return self.following.ended[OutcomeStatus.FAILED]
+    def failed(self) -> int:
+        """The number of messages that failed again."""
+        return self.tracker.by_status[OutcomeStatus.FAILED]
 
     @property
     def results(self) -> dict[str, int]:
-        """What came of it, counted: letters sent, deleted, refused, and how those that were decided ended."""
-        told = {"sent": self.sent, "deleted": self.deleted, "refused": len(self.became) - self.sent}
-        return told | {status.value.lower(): number for status, number in self.following.ended.items()}
+        """The number of messages that were sent, deleted and refused, and of decided messages for each status."""
+        counts = {"sent": self.sent, "deleted": self.deleted, "refused": len(self.result_of) - self.sent}
+        return counts | {status.value.lower(): number for status, number in self.tracker.by_status.items()}
 
     @property
-    def fates(self) -> dict[str, str]:
-        """What became of each letter that was touched, and of its event, by message id."""
-        decided = self.following.decided
+    def final_results(self) -> dict[str, str]:
+        """The result of each message, with the status of its event if that is decided, by message id."""
+        decided = self.tracker.decided
         return {
-            each: f"{state}, {decided[each].value.lower()}" if each in decided else state
-            for each, state in self.became.items()
+            message_id: f"{result}, {decided[message_id].value.lower()}" if message_id in decided else result
+            for message_id, result in self.result_of.items()
         }
 
-    def _size(self) -> int:
-        """How many letters go next: no more than are wanted first, before those are decided."""
+    def _batch_size(self) -> int:
         size = _BATCH if self.rate is None else max(1, min(_BATCH, round(self.rate)))
-        return size if self._first_awaited else max(1, min(size, self.breaker - self.sent))
+        return size if self._waited_for_first else max(1, min(size, self.breaker - self.sent))
 
-    def _put_back(self, batch: Sequence[DeadLetter]) -> None:
-        self.hand.keep()
-        ours = [each.redriven() for each in batch if self.hand.has(each)]
-        self.became |= {each.message_id: f"refused: {NOT_IN_HAND}" for each in batch if not self.hand.has(each)}
-        sent: Sent = self._patiently(lambda: self.hand.post.send("joins", ours))
-        self.became |= {each.message_id: "sent" for each in sent.taken}
-        self.became |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}
-        self.sent += len(sent.taken)
-        self.unfollowed += sum(each.outcome_key is None for each in sent.taken)
-        self.following.follow(sent.taken)
-        gone = self.hand.delete(sent.taken)
-        self.became |= dict.fromkeys(gone, "deleted")
-        self.deleted += len(gone)
+    def _send(self, batch: Sequence[DeadLetter]) -> None:
+        self.in_flight.extend_visibility()
+        ready = [each.redriven() for each in batch if self.in_flight.has(each)]
+        late = [each.message_id for each in batch if not self.in_flight.has(each)]
+        self.result_of |= dict.fromkeys(late, f"refused: {NOT_IN_FLIGHT}")
+        # If an answer is lost, SQS receives a message twice, which changes nothing.
+        sent = self.patiently(lambda: self.in_flight.queues.send("joins", ready))
+        self.result_of |= {each.message_id: "sent" for each in sent.accepted}
+        self.result_of |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}
+        self.sent += len(sent.accepted)
+        self.untracked += sum(each.outcome_key is None for each in sent.accepted)
+        self.tracker.track(sent.accepted)
+        deleted = self.in_flight.delete(sent.accepted)
+        self.result_of |= dict.fromkeys(deleted, "deleted")
+        self.deleted += len(deleted)
 
-    def _tripped(self) -> bool:
-        self._look()
-        if self.dead >= self.breaker:
-            reasons = ", ".join(f"{code} {number}" for code, number in self.following.reasons.most_common())
-            self.stopped = f"{self.dead} letters came back dead ({reasons}) of {self.sent}; the cause is not gone"
-        return bool(self.stopped)
+    def _must_stop(self) -> bool:
+        self._poll()
+        if self.failed >= self.breaker:
+            codes = ", ".join(f"{code} {number}" for code, number in self.tracker.codes.most_common())
+            self.stopped = Explanation(Reason.CAUSE_REMAINS, (self.failed, codes, self.sent))
+        return self.stopped is not None
 
-    def _await_the_first(self) -> None:
-        """Wait for the first letters, so that a cause that is not gone costs no more than those."""
-        if self._first_awaited or self.sent < self.breaker:
+    def _wait_for_first(self) -> None:
+        """Wait for the first messages, so that a cause that is not corrected fails no more than those."""
+        if self._waited_for_first or self.sent < self.breaker:
             return
-        self._first_awaited = True
-        self.tell(f"waiting for what becomes of the first {self.sent}")
-        until = self.clock.now() + FIRST
-        while self.following.undecided and self.clock.now() < until:
-            self.clock.sleep(_BETWEEN_LOOKS)
-            self.hand.keep()
-            self._look()
-        if self.following.undecided and not self.following.decided:
-            self.stopped = (
-                f"none of the first {self.sent} was decided in five minutes: is the worker on? (`make status`)"
-            )
+        self._waited_for_first = True
+        self.notify(Explanation(Reason.FIRST_MESSAGES, (self.sent,)))
+        until = self.clock.now() + FIRST_MESSAGES_TIMEOUT
+        while self.tracker.undecided and self.clock.now() < until:
+            self.clock.sleep(_POLL_INTERVAL)
+            self.in_flight.extend_visibility()
+            self._poll()
+        if self.tracker.undecided and not self.tracker.decided:
+            self.stopped = Explanation(Reason.NOTHING_DECIDED, (self.sent,))
 
-    def _give_way(self) -> None:
+    def _let_joins_go_first(self) -> None:
         until = None
-        while self.rate is not None and not self.stopped and self._joins_wait():
+        while self.rate is not None and self.stopped is None and self._joins_wait():
             if until is None:
-                self.tell(f"more than {self.yield_above} joins wait, and they go first")
-                until = self.clock.now() + GIVE_WAY
+                self.notify(Explanation(Reason.JOINS_FIRST, (self.max_backlog,)))
+                until = self.clock.now() + JOINS_TIMEOUT
             if self.clock.now() >= until:
-                self.stopped = "joins have been waiting for a quarter of an hour: is the worker on? (`make status`)"
-            self.hand.keep()
-            self.clock.sleep(2)
+                self.stopped = Explanation(Reason.JOINS_DELAYED)
+            self.in_flight.extend_visibility()
+            self.clock.sleep(_BACKLOG_INTERVAL)
 
     def _joins_wait(self) -> bool:
-        return self._patiently(self.hand.post.waiting) > self.yield_above
+        return self.patiently(self.in_flight.queues.backlog) > self.max_backlog
 
-    def _look(self) -> None:
-        self._patiently(lambda: self.following.look(self.clock.now()))
-
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Call, and again while the connection is lost. SQS may take a letter twice by that, which does no harm."""
-        return patiently(call, clock=self.clock, rng=self.rng)
+    def _poll(self) -> None:
+        self.patiently(lambda: self.tracker.poll(self.clock.now()))

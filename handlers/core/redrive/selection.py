@@ -1,4 +1,4 @@
-"""Which letters are meant, and what would be done with them."""
+"""Which messages are selected, and what an action would do with them."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -6,14 +6,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.reasons import Explanation, Reason
 
-#: So much of an id says which is meant.
+#: The shortest unambiguous part of an id.
 _SHORT: Final = 8
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which letters are meant; empty means all."""
+    """Which messages are selected; an empty filter selects all."""
 
     codes: Collection[str] = ()
     accounts: Collection[str] = ()
@@ -26,87 +27,85 @@ class Filter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all letters are meant."""
+        """Whether it selects all messages, the limit aside."""
         return self == Filter(limit=self.limit)
 
-    def matches(self, letter: DeadLetter, now: datetime) -> bool:
-        """Tell whether a letter is meant, the limit aside. An id may be cut short, to eight characters at least."""
-        age = now - letter.first_seen
-        wanted: Iterable[tuple[Collection[str], Collection[str]]] = (
-            (self.codes, [letter.code]),
-            (self.accounts, [letter.account_id]),
-            (self.policies, letter.policies),
-            (self.events, [letter.event_id, letter.origin]),
+    def matches(self, dead_letter: DeadLetter, now: datetime) -> bool:
+        """Return whether a message is selected, the limit aside."""
+        age = now - dead_letter.first_seen
+        criteria: Iterable[tuple[Collection[str], Collection[str]]] = (
+            (self.codes, [dead_letter.code]),
+            (self.accounts, [dead_letter.account_id]),
+            (self.policies, dead_letter.policies),
+            (self.events, [dead_letter.event_id, dead_letter.origin]),
         )
         return (
-            all(not told or set(told) & set(has) for told, has in wanted)
-            and (not self.ids or any(is_meant(letter, each) for each in self.ids))
+            all(not wanted or set(wanted) & set(actual) for wanted, actual in criteria)
+            and (not self.ids or any(has_id(dead_letter, each) for each in self.ids))
             and (self.older_than is None or age > self.older_than)
             and (self.newer_than is None or age < self.newer_than)
         )
 
 
-def is_meant(letter: DeadLetter, name: str) -> bool:
-    """Tell whether a message id or an event id is a letter's, whole or its first eight characters and more."""
+def has_id(dead_letter: DeadLetter, id_: str) -> bool:
+    """Return whether a message or its event has an id, given the whole id or its first eight characters or more."""
     return any(
-        name == known or (len(name) >= _SHORT and known.startswith(name))
-        for known in (letter.message_id, letter.event_id)
+        id_ == known or (len(id_) >= _SHORT and known.startswith(id_))
+        for known in (dead_letter.message_id, dead_letter.event_id)
         if known
     )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done with the letters in hand."""
+    """What an action would do with the messages in flight."""
 
     chosen: tuple[DeadLetter, ...]
-    #: Letters that are meant and left out, with the reason.
-    left_out: tuple[tuple[DeadLetter, str], ...] = ()
-    #: Message and event ids that were named and are not there.
+    #: Messages that are selected and left out.
+    left_out: tuple[tuple[DeadLetter, Explanation], ...] = ()
+    #: Message and event ids of the filter that no message has.
     missing: tuple[str, ...] = ()
-    #: About how many letters are in other hands.
+    #: The approximate number of messages that other processes have in flight.
     elsewhere: int = 0
-    #: What could not be found out, in words.
-    unknown: tuple[str, ...] = ()
+    #: What pre-flight could not find out.
+    unknown: tuple[Explanation, ...] = ()
 
     @property
-    def leaves(self) -> bool:
-        """Whether something that may have been meant is left, whatever becomes of those that are chosen."""
+    def is_partial(self) -> bool:
+        """Whether messages that may be selected are not among the chosen."""
         return bool(self.left_out or self.missing or self.elsewhere)
 
 
-def select(letters: Iterable[DeadLetter], wanted: Filter, now: datetime) -> tuple[list[DeadLetter], tuple[str, ...]]:
-    """Return the letters that are meant, oldest first, the limit aside; and the names that mean none."""
-    meant = sorted((each for each in letters if wanted.matches(each, now)), key=lambda each: each.first_seen)
-    missing = [name for name in wanted.ids if not any(is_meant(each, name) for each in meant)]
-    missing += [name for name in wanted.events if not any(name in {each.event_id, each.origin} for each in meant)]
-    return meant, tuple(missing)
+def select(
+    dead_letters: Iterable[DeadLetter], wanted: Filter, now: datetime
+) -> tuple[list[DeadLetter], tuple[str, ...]]:
+    """Return the selected messages, oldest first, the limit aside; and the ids that no message has."""
+    selected = sorted((each for each in dead_letters if wanted.matches(each, now)), key=lambda each: each.first_seen)
+    missing = [id_ for id_ in wanted.ids if not any(has_id(each, id_) for each in selected)]
+    missing += [name for name in wanted.events if not any(name in {each.event_id, each.origin} for each in selected)]
+    return selected, tuple(missing)
 
 
-def make_plan(  # noqa: PLR0913 - the options of a command
-    letters: Iterable[DeadLetter],
+def make_plan(  # noqa: PLR0913 - the options of a redrive
+    dead_letters: Iterable[DeadLetter],
     wanted: Filter,
     *,
     now: datetime,
     max_redrives: int,
-    would_fail: Callable[[DeadLetter], str | None],
+    would_fail: Callable[[DeadLetter], Explanation | None],
     force: bool,
 ) -> Plan:
-    """Choose the letters that are meant, oldest first; leave out what would only come back, unless forced."""
-    meant, missing = select(letters, wanted, now)
+    """Choose the selected messages, oldest first; leave out those that would fail again, unless forced."""
+    selected, missing = select(dead_letters, wanted, now)
     chosen: list[DeadLetter] = []
-    left_out: list[tuple[DeadLetter, str]] = []
-    for letter in meant:
+    left_out: list[tuple[DeadLetter, Explanation]] = []
+    for each in selected:
         if wanted.limit is not None and len(chosen) >= wanted.limit:
             break
-        worn = (
-            f"redriven {letter.redrives} times already; --max-redrives and --force allow more"
-            if letter.redrives >= max_redrives
-            else None
-        )
-        problem = letter.stuck or (None if force else worn or would_fail(letter))
+        over_limit = Explanation(Reason.OVER_REDRIVE_LIMIT, (each.redrives,)) if each.redrives >= max_redrives else None
+        problem = each.cannot_redrive or (None if force else over_limit or would_fail(each))
         if problem:
-            left_out.append((letter, problem))
+            left_out.append((each, problem))
         else:
-            chosen.append(letter)
+            chosen.append(each)
     return Plan(tuple(chosen), tuple(left_out), missing)

@@ -1,4 +1,4 @@
-"""What waits, in groups: counted letter by letter, so that memory grows with the groups and not the letters."""
+"""Dead letters in groups, counted one by one, so that memory grows with the number of groups and not of messages."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from handlers.core.evidence.audit import next_step
-from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.errors import Cause
+from handlers.core.redrive.dead_letter import DeadLetter, Queue
 
-#: So many letters of a group are named.
+#: The number of messages that a group names.
 _NAMED: Final = 10
 
-#: What letters may be grouped by.
+#: What messages can be grouped by.
 KEYS: Final[Mapping[str, Callable[[DeadLetter], str]]] = {
-    "reason": lambda each: f"{each.code}: {each.why}",
+    "reason": lambda each: f"{each.code}: {each.why}" if each.why else each.code,
     "code": lambda each: each.code,
     "account": lambda each: each.account_id or "none",
     "policy": lambda each: ", ".join(each.policies) or "none",
@@ -24,52 +24,58 @@ KEYS: Final[Mapping[str, Callable[[DeadLetter], str]]] = {
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why letters are dead."""
+class Failure:
+    """Why messages failed."""
 
     code: str
     why: str
     policies: tuple[str, ...]
-    next_step: str
+    cause: Cause
+    queue: Queue
+
+    @classmethod
+    def of(cls, dead_letter: DeadLetter) -> "Failure":
+        """Return why a message failed."""
+        policies = tuple(dead_letter.policies)
+        return cls(dead_letter.code, dead_letter.why, policies, dead_letter.cause, dead_letter.queue)
 
 
 @dataclass
 class Group:
-    """Letters that have something in common."""
+    """Messages with one value of a key."""
 
     key: str
     oldest: datetime
     newest: datetime
-    #: When SQS deletes the first of them by itself; unknown of letters that do not lie in a queue.
+    #: When SQS deletes the first message at the end of its retention period.
     deleted_at: datetime | None
-    letters: int = 0
-    #: The most that one of them was redriven.
+    messages: int = 0
+    #: The highest number of redrives of one message.
     redrives: int = 0
-    reasons: Counter[Reason] = field(default_factory=Counter)
+    failures: Counter[Failure] = field(default_factory=Counter)
     queues: Counter[str] = field(default_factory=Counter)
     origins: Counter[str] = field(default_factory=Counter)
-    #: Message ids of the first few.
+    #: The message ids of the first few.
     ids: list[str] = field(default_factory=list)
 
-    def add(self, letter: DeadLetter) -> None:
-        """Count a letter."""
-        self.letters += 1
-        self.oldest, self.newest = min(self.oldest, letter.first_seen), max(self.newest, letter.first_seen)
-        if letter.deleted_at and self.deleted_at:
-            self.deleted_at = min(self.deleted_at, letter.deleted_at)
-        self.redrives = max(self.redrives, letter.redrives)
-        self.reasons[Reason(letter.code, letter.why, tuple(letter.policies), next_step(letter))] += 1
-        self.queues[letter.queue] += 1
-        self.origins[letter.origin] += 1
+    def add(self, dead_letter: DeadLetter) -> None:
+        """Count a message."""
+        self.messages += 1
+        self.oldest, self.newest = min(self.oldest, dead_letter.first_seen), max(self.newest, dead_letter.first_seen)
+        if dead_letter.deleted_at and self.deleted_at:
+            self.deleted_at = min(self.deleted_at, dead_letter.deleted_at)
+        self.redrives = max(self.redrives, dead_letter.redrives)
+        self.failures[Failure.of(dead_letter)] += 1
+        self.queues[dead_letter.queue] += 1
+        self.origins[dead_letter.origin] += 1
         if len(self.ids) < _NAMED:
-            self.ids.append(letter.message_id)
+            self.ids.append(dead_letter.message_id)
 
 
-def summarize(letters: Iterable[DeadLetter], by: str) -> list[Group]:
-    """Group letters by one of KEYS, most first."""
+def summarize(dead_letters: Iterable[DeadLetter], by: str) -> list[Group]:
+    """Group messages by one of KEYS, the largest group first."""
     groups: dict[str, Group] = {}
-    for letter in letters:
-        key = KEYS[by](letter)
-        group = groups.setdefault(key, Group(key, letter.first_seen, letter.first_seen, letter.deleted_at))
-        group.add(letter)
-    return sorted(groups.values(), key=lambda group: (-group.letters, group.key))
+    for each in dead_letters:
+        key = KEYS[by](each)
+        groups.setdefault(key, Group(key, each.first_seen, each.first_seen, each.deleted_at)).add(each)
+    return sorted(groups.values(), key=lambda group: (-group.messages, group.key))

@@ -1,90 +1,81 @@
-"""What becomes of letters that were put back: their outcomes tell."""
+"""What became of redriven messages, from their outcomes."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
-from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.ports import EventOutcomes, OutcomeKey
 from schemas.outcome import FINAL, Outcome, OutcomeStatus
 
-Key = tuple[str, str]
-
-#: Outcomes that are asked for at once; DynamoDB gives as many to one BatchGetItem.
-AT_ONCE: Final = 100
-_NOT_SOONER: Final = timedelta(seconds=0.5)
-
-
-class Outcomes(Protocol):
-    """The outcomes as they are now."""
-
-    def of_events(self, keys: Collection[Key]) -> Mapping[Key, Outcome | UnreadableRow]:
-        """Return the outcomes of up to 100 events that have one, by account id and event id."""
+#: The number of outcomes in one read: DynamoDB's limit for BatchGetItem.
+BATCH: Final = 100
+_POLL_INTERVAL: Final = timedelta(seconds=0.5)
 
 
 @dataclass
-class Following:
-    """Follow letters from the moment they are sent until each is decided.
+class OutcomeTracker:
+    """Track messages from the moment they are sent until each is decided.
 
-    A letter is decided when a later attempt than those before the sending came to an end for good.
-    One whose body cannot be read has no outcome and is not followed.
+    A message is decided when a later attempt than those before it was sent has ended for good. A message with an
+    unreadable body has no outcome and is not tracked.
     """
 
-    outcomes: Outcomes
-    #: Letters that are decided, by message id.
+    outcomes: EventOutcomes
+    #: The final status of each decided message, by message id.
     decided: dict[str, OutcomeStatus] = field(default_factory=dict, init=False)
-    #: How many letters ended so.
-    ended: Counter[OutcomeStatus] = field(default_factory=Counter, init=False)
-    #: How often each reason came back.
-    reasons: Counter[str] = field(default_factory=Counter, init=False)
-    #: How often an event had been begun before its letter was sent.
-    _attempts: dict[Key, int] = field(default_factory=dict, init=False)
-    _open: dict[Key, list[str]] = field(default_factory=dict, init=False)
-    _looked_at: datetime | None = field(default=None, init=False)
+    #: The number of decided messages for each status.
+    by_status: Counter[OutcomeStatus] = field(default_factory=Counter, init=False)
+    #: The number of failed messages for each code.
+    codes: Counter[str] = field(default_factory=Counter, init=False)
+    #: The number of attempts at each event before its message was sent.
+    _attempts: dict[OutcomeKey, int] = field(default_factory=dict, init=False)
+    _undecided: dict[OutcomeKey, list[str]] = field(default_factory=dict, init=False)
+    _polled_at: datetime | None = field(default=None, init=False)
 
-    def expect(self, letters: Sequence[DeadLetter]) -> None:
-        """Write down how things stand before up to 100 letters are sent."""
-        keys = {letter.outcome_key for letter in letters if letter.outcome_key} - set(self._attempts)
+    def expect(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Read the outcomes of up to 100 messages before they are sent."""
+        keys = {each.outcome_key for each in dead_letters if each.outcome_key} - set(self._attempts)
         known = self.outcomes.of_events(keys) if keys else {}
         for key in keys:
             row = known.get(key)
             self._attempts[key] = row.attempts if isinstance(row, Outcome) else 0
 
-    def follow(self, letters: Sequence[DeadLetter]) -> None:
-        """Follow letters that were sent."""
-        for letter in letters:
-            if letter.outcome_key:
-                self._open.setdefault(letter.outcome_key, []).append(letter.message_id)
+    def track(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Track messages that were sent."""
+        for each in dead_letters:
+            if each.outcome_key:
+                self._undecided.setdefault(each.outcome_key, []).append(each.message_id)
 
-    def look(self, now: datetime) -> None:
-        """Ask for the hundred that were not asked for the longest; at most twice a second."""
-        if not self._open or (self._looked_at and now - self._looked_at < _NOT_SOONER):
+    def poll(self, now: datetime) -> None:
+        """Read the 100 least recently polled outcomes, at most twice a second."""
+        if not self._undecided or (self._polled_at and now - self._polled_at < _POLL_INTERVAL):
             return
-        self._looked_at = now
-        asked = list(islice(self._open, AT_ONCE))
-        found = self.outcomes.of_events(asked)
-        for key in asked:
-            letters = self._open.pop(key)
+        self._polled_at = now
+        keys = list(islice(self._undecided, BATCH))
+        found = self.outcomes.of_events(keys)
+        for key in keys:
+            message_ids = self._undecided.pop(key)
             outcome = found.get(key)
-            # What cannot be read tells nothing, until a worker puts a row in its place.
+            # An unreadable row decides nothing until a worker replaces it.
             if not isinstance(outcome, Outcome) or not self._is_decided(key, outcome):
-                self._open[key] = letters
+                self._undecided[key] = message_ids
                 continue
-            self.decided |= dict.fromkeys(letters, outcome.status)
-            self.ended[outcome.status] += len(letters)
+            self.decided |= dict.fromkeys(message_ids, outcome.status)
+            self.by_status[outcome.status] += len(message_ids)
             if outcome.status is OutcomeStatus.FAILED and outcome.fault:
-                self.reasons[outcome.fault.code] += len(letters)
+                self.codes[outcome.fault.code] += len(message_ids)
 
     @property
     def undecided(self) -> int:
-        """How many letters are followed and not decided."""
-        return sum(map(len, self._open.values()))
+        """The number of tracked messages that are not decided."""
+        return sum(map(len, self._undecided.values()))
 
-    def _is_decided(self, key: Key, outcome: Outcome) -> bool:
+    def _is_decided(self, key: OutcomeKey, outcome: Outcome) -> bool:
         if outcome.status in FINAL:
             return True
-        over = outcome.status is OutcomeStatus.FAILED and outcome.lease_until is None
-        return over and outcome.attempts > self._attempts.get(key, 0)
+        ended = outcome.status is OutcomeStatus.FAILED and outcome.lease_until is None
+        return ended and outcome.attempts > self._attempts.get(key, 0)

@@ -1,0 +1,167 @@
+"""Compare the evidence of an event with its outcome, object by object; an object's key alone proves nothing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from hashlib import sha256
+from typing import Final
+
+from pydantic import ValidationError
+
+from handlers.core.errors import Cause, RetryableError
+from handlers.core.evidence.ports import ReadableArchive
+from handlers.core.evidence.references import event_reference
+from handlers.core.ports import Pseudonyms
+from schemas.evidence import Evidence, Pseudonym
+from schemas.ids import Sha256
+from schemas.keys import NO_ACCOUNT, event_prefix, evidence_key, key_beside, own_key
+from schemas.outcome import Outcome, OutcomeStatus
+
+#: The size limit of an evidence object; a larger object is not evidence.
+MAX_BYTES: Final = 262_144
+#: The limit of evidence objects of one event; further objects are not read.
+MAX_OBJECTS: Final = 250
+
+
+class Verdict(StrEnum):
+    """What an object is, compared with the outcome's row."""
+
+    #: It is about this event and account, and the row holds its SHA-256.
+    VALID = "valid"
+    #: The row names it, and the bucket does not hold it.
+    MISSING = "missing"
+    #: It is evidence, and not the object that the row names or that was written under its key.
+    DIFFERS = "differs"
+    #: It is about another account.
+    ANOTHER_ACCOUNT = "another_account"
+    #: It is about another event.
+    ANOTHER_EVENT = "another_event"
+    #: It is not evidence, is too large, or S3 does not return it.
+    UNREADABLE = "unreadable"
+    #: It is about this event and account, and the row does not hold its SHA-256.
+    NOT_COMPARED = "not_compared"
+
+
+@dataclass(frozen=True)
+class CheckedEvidence:
+    """An object of an event's evidence, and its verdict."""
+
+    key: str
+    verdict: Verdict
+    #: Whether a person has to investigate.
+    wrong: bool
+    #: Whether the outcome's row names it.
+    named: bool = False
+    #: Whether its own key held another object, so that it was written beside it.
+    beside: bool = False
+    sha256: Sha256 | None = None
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class EvidenceChecker:
+    """Compare evidence with outcomes."""
+
+    archive: ReadableArchive
+    pseudonyms: Pseudonyms
+
+    def of(self, outcome: Outcome) -> list[CheckedEvidence]:
+        """Return all evidence of an event, and the evidence that is missing, ordered by attempt."""
+        reference = event_reference(outcome.event_id, self.pseudonyms.digest)
+        # Keys of older versions hold the event's id itself.
+        prefixes = tuple(
+            dict.fromkeys(event_prefix(outcome.event_time, each) for each in (reference, outcome.event_id))
+        )
+        account = None if outcome.account_id == NO_ACCOUNT else self.pseudonyms.of(outcome.account_id)
+        comparison = _Comparison(outcome, reference, prefixes, account)
+        listed = [key for each in prefixes for key in self.archive.under(each, limit=MAX_OBJECTS + 1)]
+        named = outcome.evidence_key or ""
+        own = {named} if named.startswith(prefixes) else set()
+        found = [self._check(comparison, key) for key in sorted({*listed[:MAX_OBJECTS], *own})]
+        if not own and (named or outcome.status is not OutcomeStatus.RETRYING):
+            found.append(CheckedEvidence(named, Verdict.MISSING, wrong=True, named=bool(named)))
+        if len(listed) > MAX_OBJECTS:
+            found.append(CheckedEvidence(prefixes[0], Verdict.UNREADABLE, wrong=True))
+        return _disputed(found)
+
+    def _check(self, comparison: "_Comparison", key: str) -> CheckedEvidence:
+        try:
+            return comparison.check(key, self.archive.read(key, limit=MAX_BYTES))
+        except RetryableError as error:
+            if error.soon:
+                raise
+            # S3 also refuses to return an object that is encrypted with another key.
+            verdict = Verdict.MISSING if error.cause is Cause.NOT_FOUND else Verdict.UNREADABLE
+            return CheckedEvidence(key, verdict, wrong=True, named=key == comparison.outcome.evidence_key)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    outcome: Outcome
+    reference: str
+    prefixes: tuple[str, ...]
+    account: Pseudonym | None
+
+    def check(self, key: str, body: bytes) -> CheckedEvidence:
+        """Compare an object with the outcome."""
+        named = key == self.outcome.evidence_key
+        evidence = _read(body)
+        if evidence is None:
+            return CheckedEvidence(key, Verdict.UNREADABLE, wrong=True, named=named)
+        digest = sha256(body).hexdigest()
+        verdict = self._verdict(evidence, digest, named=named)
+        if verdict in {Verdict.VALID, Verdict.NOT_COMPARED} and not self._has_its_key(key, evidence, digest):
+            verdict = Verdict.DIFFERS
+        wrong = self._is_wrong(verdict, evidence, key, named=named)
+        return CheckedEvidence(key, verdict, wrong, named, own_key(key) is not None, digest, evidence)
+
+    def _has_its_key(self, key: str, evidence: Evidence, digest: Sha256) -> bool:
+        """Return whether a worker writes this evidence under this key, and the attempt has begun."""
+        if evidence.schema_version == "joinguard/evidence/1":
+            return True
+        own = evidence_key(evidence)
+        return key in {own, key_beside(own, digest)} and evidence.attempt <= self.outcome.attempts
+
+    def _verdict(self, evidence: Evidence, digest: Sha256, *, named: bool) -> Verdict:
+        if evidence.event_id not in {self.reference, self.outcome.event_id}:
+            return Verdict.ANOTHER_EVENT
+        if not _is_same(evidence.account, self.account):
+            return Verdict.ANOTHER_ACCOUNT
+        if named and self.outcome.evidence_sha256:
+            return Verdict.VALID if digest == self.outcome.evidence_sha256 else Verdict.DIFFERS
+        announced = any(digest in each for each in self.outcome.announced.values())
+        return Verdict.VALID if announced else Verdict.NOT_COMPARED
+
+    def _is_wrong(self, verdict: Verdict, evidence: Evidence, key: str, *, named: bool) -> bool:
+        if verdict is not Verdict.ANOTHER_ACCOUNT:
+            return verdict not in {Verdict.VALID, Verdict.NOT_COMPARED}
+        # Events about two accounts can have the same event id. Each account has a folder of its own since version 2.
+        inside = next(key.removeprefix(each) for each in self.prefixes if key.startswith(each))
+        folder = inside.rpartition("/")[0]
+        return named or folder not in {"", evidence.account.value if evidence.account else NO_ACCOUNT}
+
+
+def _read(body: bytes) -> Evidence | None:
+    try:
+        return Evidence.model_validate_json(body) if len(body) <= MAX_BYTES else None
+    except ValidationError:
+        return None
+
+
+def _is_same(theirs: Pseudonym | None, ours: Pseudonym | None) -> bool:
+    """Return whether two pseudonyms can belong to one account; pseudonyms under different keys cannot be compared."""
+    if theirs is None or ours is None:
+        return theirs is ours
+    return theirs.value == ours.value or theirs.key_version != ours.key_version
+
+
+def _disputed(found: Iterable[CheckedEvidence]) -> list[CheckedEvidence]:
+    """Change the verdict of objects that a worker found under its own key and wrote its evidence beside."""
+    checked = list(found)
+    disputed = {own_key(each.key) for each in checked} - {None}
+    return [
+        replace(each, verdict=Verdict.DIFFERS, wrong=True)
+        if each.key in disputed and each.verdict is Verdict.NOT_COMPARED
+        else each
+        for each in checked
+    ]

@@ -1,0 +1,42 @@
+"""What evidence needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
+
+from datetime import datetime
+from typing import Protocol
+
+from handlers.core.ports import Pseudonyms
+from schemas.evidence import Pseudonym
+from schemas.ids import Sha256
+
+
+class WritableArchive(Protocol):
+    """The evidence bucket, as it is written."""
+
+    def record(self, key: str, body: bytes) -> Sha256:
+        """Write an object unless the key is taken; return the SHA-256 of the object that the key then holds."""
+
+    def keep(self, key: str, body: bytes, *, mode: str, until: datetime) -> bool:
+        """Write an object, locked until a moment in GOVERNANCE or COMPLIANCE mode; False if the key is taken."""
+
+
+class ReadableArchive(Protocol):
+    """The evidence bucket, as it is read."""
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        """Return an object's bytes, at most one more than the limit.
+
+        Raises RetryableError with Cause.NOT_FOUND if there is no such object.
+        """
+
+    def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        """Return the keys under a prefix, in order, at most as many as the limit."""
+
+
+class Archive(WritableArchive, ReadableArchive, Protocol):
+    """The evidence bucket."""
+
+
+class PrincipalPseudonyms(Pseudonyms, Protocol):
+    """Pseudonyms of accounts and of principals."""
+
+    def principal(self, arn: str) -> Pseudonym:
+        """Return the pseudonym of a principal."""

@@ -1,0 +1,1 @@
+"""Which policies an account must carry."""

@@ -1,0 +1,132 @@
+"""What handling a join needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from schemas.events import Join, NoJoin
+from schemas.ids import AccountId, PolicyId, Sha256
+from schemas.outcome import AttachmentResult, Fault, Outcome, OutcomeStatus, PolicyOutcome
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as SQS delivered it."""
+
+    body: str
+    message_id: str
+    receipt_handle: str
+    #: How many times SQS has delivered it, this delivery included.
+    receives: int
+    sent_at: datetime
+    #: Message attributes in the SDK's spelling (`DataType`, `StringValue`, `BinaryValue`).
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: The system attribute `AWSTraceHeader`, which AWS X-Ray uses to trace the message.
+    trace_header: str | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at one event, begun by one worker."""
+
+    number: int
+    #: Policies that earlier attempts were about to attach, by attempt; only attempts without confirmed evidence.
+    interrupted: Mapping[int, Sequence[PolicyId]]
+    #: Policies that an earlier attempt may have attached although the call failed.
+    ambiguous: frozenset[PolicyId]
+    #: The event's time as the first attempt recorded it, so that all attempts derive the same evidence keys.
+    event_time: datetime
+    #: SHA-256 of all evidence that earlier attempts were about to write, by attempt.
+    announced: Mapping[int, Collection[Sha256]] = field(default_factory=dict)
+    #: Whether the event's row was unreadable and a new row replaced it.
+    replaced: bool = False
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """The result of an attempt, as the ledger records it."""
+
+    status: OutcomeStatus
+    policies: tuple[PolicyOutcome, ...] = ()
+    fault: Fault | None = None
+    evidence_key: str | None = None
+    evidence_sha256: Sha256 | None = None
+    #: Attempts whose evidence is written; the ledger removes their intents.
+    proven: frozenset[int] = frozenset()
+    #: Policies that may be attached although the call failed.
+    ambiguous: frozenset[PolicyId] = frozenset()
+    #: The number of Organizations calls that failed and were tried again (throttles, conflicts, server errors).
+    retried_calls: int = 0
+    #: Evidence keys that held an object other than the evidence to be written there.
+    conflicts: tuple[str, ...] = ()
+
+
+class Organizations(Protocol):
+    """AWS Organizations, as the worker uses it."""
+
+    def attached_policies(self, account_id: AccountId) -> frozenset[PolicyId]:
+        """Return the SCPs attached to the account itself."""
+
+    def attach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
+        """Attach a policy; a policy that is already attached is not an error."""
+
+
+class Pace(Protocol):
+    """The rate of attachments, which all workers share."""
+
+    def reserve(self, now: datetime) -> datetime:
+        """Return when the caller may begin its next attachment, and reserve that moment."""
+
+
+class Ledger(Protocol):
+    """The outcomes: what is true now."""
+
+    def begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
+        """Begin an attempt at an event, or return the event's final outcome.
+
+        Raises AttemptInProgressError while another worker holds the lease.
+        """
+
+    def intend(
+        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
+    ) -> None:
+        """Record the policies that the attempt is about to attach, and the ambiguous ones.
+
+        Raises AttemptInProgressError after a later attempt has begun.
+        """
+
+    def announce(
+        self, event: Join | NoJoin, attempt: int, number: int, evidence: Sha256, *, ambiguous: Collection[PolicyId]
+    ) -> None:
+        """Record the SHA-256 of the evidence that `attempt` is about to write about attempt `number`.
+
+        Raises AttemptInProgressError after a later attempt than `attempt` has begun.
+        """
+
+    def settle(self, event: Join | NoJoin, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
+        """Record the attempt's result and end its lease; return False after a later attempt has begun."""
+
+
+class Archive(Protocol):
+    """The evidence: what happened."""
+
+    def record(self, key: str, body: bytes) -> Sha256:
+        """Write an object unless the key is taken; return the SHA-256 of the object that the key then holds.
+
+        Returns an empty string where that object has no SHA-256 checksum.
+        """
+
+
+class DeadLetters(Protocol):
+    """The dead-letter queue."""
+
+    def send(self, message: Message, fault: Fault) -> None:
+        """Send a message, its body unchanged, with the reason why it failed."""
+
+
+class Inbox(Protocol):
+    """The queue that delivers the messages."""
+
+    def postpone(self, message: Message, seconds: int) -> None:
+        """Set how long the message stays invisible before SQS delivers it again."""

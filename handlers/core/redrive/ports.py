@@ -1,0 +1,140 @@
+"""What the operators' tool needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias, TypeVar
+
+from handlers.core.ports import UnreadableRow
+from handlers.core.redrive.dead_letter import DeadLetter, Queue, Receipt
+from schemas.ids import AccountId, PolicyId
+from schemas.outcome import Outcome, OutcomeStatus
+
+T = TypeVar("T")
+
+Destination: TypeAlias = Queue | Literal["joins"]
+#: Account id and event id.
+OutcomeKey: TypeAlias = tuple[str, str]
+
+
+class CallPatiently(Protocol):
+    """Makes a call, and makes it again while the connection is lost."""
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        """Return the result of the call."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The result of sending messages."""
+
+    accepted: Sequence[DeadLetter]
+    #: SQS's reason for refusing a message, by message id.
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class DeadLetterQueues(Protocol):
+    """Both queues of failed messages, and the joins queue, as operators use them."""
+
+    def receive_all(self) -> Iterable[Sequence[DeadLetter]]:
+        """Receive every message of both queues, in batches. They stay invisible to others until they are released."""
+
+    def release(self, messages: Sequence[Receipt]) -> None:
+        """Make messages visible again."""
+
+    def extend_visibility(self, messages: Sequence[Receipt]) -> Sequence[Receipt]:
+        """Extend the visibility timeout of messages; return those that are still in flight."""
+
+    def send(self, to: Destination, messages: Sequence[DeadLetter]) -> Sent:
+        """Send messages, their bodies and attributes unchanged."""
+
+    def send_join(self, body: str) -> str:
+        """Send a new message to the joins queue; return its id."""
+
+    def delete(self, messages: Sequence[Receipt]) -> Sequence[Receipt]:
+        """Delete messages; return those that are deleted."""
+
+    def backlog(self) -> int:
+        """Return the approximate number of visible joins."""
+
+    def visible(self, queue: Queue) -> int:
+        """Return the approximate number of visible messages in a queue of failed messages."""
+
+    def in_flight(self) -> int:
+        """Return the approximate number of messages in flight in both queues of failed messages."""
+
+
+@dataclass(frozen=True)
+class MoveTask:
+    """SQS's own move of all messages of a queue."""
+
+    #: RUNNING, CANCELLING, CANCELLED, COMPLETED or FAILED.
+    status: str
+    moved: int
+    #: None until SQS has begun.
+    to_move: int | None
+    #: SQS returns it for a running task only.
+    handle: str | None
+    failure: str | None
+    #: Milliseconds since 1970; identifies the task.
+    started: int = 0
+
+
+class MoveTasks(Protocol):
+    """SQS's own move of all dead letters to the joins queue."""
+
+    def start(self, *, per_second: int) -> None:
+        """Start a task that moves 1 to 500 messages a second; SQS allows one task at a time."""
+
+    def latest(self) -> MoveTask | None:
+        """Return the latest task; None if there is none, or if SQS no longer lists it."""
+
+    def cancel(self, handle: str) -> None:
+        """Cancel a task; messages that are moved stay moved."""
+
+
+class EventOutcomes(Protocol):
+    """The outcomes of events, as they are now."""
+
+    def of_events(self, keys: Collection[OutcomeKey]) -> Mapping[OutcomeKey, Outcome | UnreadableRow]:
+        """Return the outcomes of up to 100 events; events without one are left out."""
+
+
+class Outcomes(EventOutcomes, Protocol):
+    """The outcomes, as they are now."""
+
+    def of_account(self, account_id: AccountId | str) -> Iterable[Outcome | UnreadableRow]:
+        """Return the outcomes of all events of an account; of `none`, of the events that name no account."""
+
+    def failing(self, status: OutcomeStatus) -> Iterable[Outcome | UnreadableRow]:
+        """Return all outcomes that are RETRYING or FAILED, the least recently updated first."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A member account of the organization."""
+
+    arn: str
+    state: str
+
+
+class OrganizationsReader(Protocol):
+    """AWS Organizations, as operators read it."""
+
+    def scps_enabled(self) -> bool:
+        """Return whether service control policies are enabled."""
+
+    def policy_arn(self, policy_id: PolicyId) -> str | None:
+        """Return a policy's ARN; None if the policy does not exist."""
+
+    def account(self, account_id: AccountId) -> Account | None:
+        """Return a member account; None if the account is not a member."""
+
+    def attached_policies(self, account_id: AccountId) -> frozenset[PolicyId]:
+        """Return the SCPs attached to the account itself."""
+
+
+class Permissions(Protocol):
+    """IAM, as operators read it."""
+
+    def denied(self, action: str, resources: Sequence[str]) -> Collection[str]:
+        """Return the resources on which the worker's role may not perform an action."""

@@ -1,0 +1,45 @@
+"""Why a message is left out, why a redrive waits or stops: reasons as values, which `handlers.operate` words."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Reason(Enum):
+    """A reason. The comment names the values that it comes with."""
+
+    # A message would fail again, or nothing can be attached to an account.
+    UNREADABLE_BODY = auto()
+    ANOTHER_ORGANIZATION = auto()
+    MANAGEMENT_ACCOUNT = auto()
+    POLICY_TYPE_DISABLED = auto()
+    POLICY_NOT_FOUND = auto()  # policy id
+    NOT_A_MEMBER = auto()
+    NOT_ACTIVE = auto()  # state
+    TOO_MANY_POLICIES = auto()  # number of attached policies, number of missing policies
+    NOT_PERMITTED = auto()  # policy ids and "the account"
+    # A message cannot or should not be redriven.
+    TOO_MANY_ATTRIBUTES = auto()
+    TOO_LARGE = auto()
+    OVER_REDRIVE_LIMIT = auto()  # number of redrives
+    # A message is not restored.
+    IN_ITS_QUEUE = auto()
+    RESTORED_BEFORE = auto()
+    # Pre-flight could not find out.
+    ORGANIZATIONS_UNAVAILABLE = auto()  # error
+    PERMISSIONS_UNAVAILABLE = auto()  # error
+    ROLE_UNKNOWN = auto()
+    # A redrive waits.
+    FIRST_MESSAGES = auto()  # number of messages
+    JOINS_FIRST = auto()  # number of joins
+    # A redrive stops.
+    CAUSE_REMAINS = auto()  # number of failed messages, codes with their counts, number of sent messages
+    NOTHING_DECIDED = auto()  # number of sent messages
+    JOINS_DELAYED = auto()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A reason and the values that its sentence names."""
+
+    reason: Reason
+    values: tuple[str | int, ...] = ()

@@ -1,0 +1,1 @@
+"""The commands of the operators' tool, one file each, named as the command."""

@@ -1,0 +1,146 @@
+"""`edit`."""
+
+import tempfile
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from handlers.core.evidence.audit import AuditedAction
+from handlers.core.redrive.dead_letter import DeadLetter, edited
+from handlers.core.redrive.in_flight import InFlight
+from handlers.core.redrive.selection import Plan
+from handlers.operate import redriving
+from handlers.operate.advice import sentence
+from handlers.operate.confirmation import NOTHING_TO_DO, Done, Intention, carry_out
+from handlers.operate.context import Context
+from handlers.operate.errors import OperateError
+from handlers.operate.options import Approval, DurationType, confirmed, with_context
+from handlers.operate.output import Command, stderr
+from handlers.operate.plans import plan_fields, print_unknown
+from handlers.operate.progress import receive_all
+from handlers.operate.tables import print_difference
+from schemas.intake import MAX_BODY_BYTES, InvalidEventError
+
+
+@click.command(cls=Command)
+@click.argument("id_", metavar="ID")
+@click.option("--body", type=click.File("rb"), help="Read the new body from this file (- for stdin), not from $EDITOR.")
+@confirmed
+@click.option(
+    "--wait", type=DurationType(), default="30s", show_default=True, help="How long to wait until it is decided."
+)
+@click.option("--force", is_flag=True, help="Send the message although it would fail again.")
+@with_context
+def edit(  # noqa: PLR0913 - the options of the command
+    context: Context, id_: str, body: BinaryIO | None, approval: Approval, *, wait: timedelta, force: bool
+) -> int:
+    """Open a message's body in $EDITOR, check it, show the difference, send the message back.
+
+    A body that is not sent, because it is unreadable or without --confirm, stays in a file for --body.
+    """
+    with context.in_flight() as in_flight:
+        original = context.pick(receive_all(in_flight, "receiving both queues"), id_)
+        in_flight.release_all_but([original])
+        kept = _KeptBody(id_, body)
+        changed = _changed(original, kept)
+        print_difference(original.body, changed.body)
+        plan = _plan(context, original, changed, force=force)
+        print_unknown(plan.unknown)
+        for _, problem in plan.left_out:
+            stderr.print(f"it would fail again: {sentence(problem)}", style="yellow")
+        if changed.body != original.body and not (plan.chosen and approval.reason):
+            stderr.print(f"`{kept.command(changed.body)}` continues from here")
+        if plan.chosen and approval.reason:
+            _check_in_flight(in_flight, original, changed, kept)
+
+        def send(audited: AuditedAction) -> Done:
+            stderr.print(f"`restore {context.back_up(audited, [original])}` restores the old body")
+            engine = context.redriver(in_flight, rate=None, breaker=1, notify=redriving.notify)
+            redriving.run(engine, [changed], audited, wait)
+            if engine.deleted:
+                kept.forget()
+            results = ", ".join(engine.final_results.values()) or "left in its queue"
+            return Done(results, complete=bool(engine.deleted) and not engine.failed)
+
+        wants = Intention(
+            "edit",
+            lambda: [context.digest(original), context.digest(changed)],
+            plan_fields(plan),
+            obstacle=None if plan.chosen else NOTHING_TO_DO,
+            complete=not plan.is_partial,
+        )
+        return carry_out(context, wants, approval, send)
+
+
+def _plan(context: Context, original: DeadLetter, changed: DeadLetter, *, force: bool) -> Plan:
+    problem = changed.cannot_redrive or (None if force else context.preflight.would_fail(changed))
+    return Plan(
+        (changed,) if changed.body != original.body and not problem else (),
+        ((changed, problem),) if problem else (),
+        unknown=tuple(context.preflight.unknown),
+    )
+
+
+def _check_in_flight(in_flight: InFlight, original: DeadLetter, changed: DeadLetter, kept: "_KeptBody") -> None:
+    in_flight.extend_visibility()
+    if not in_flight.has(original):
+        raise OperateError(
+            "the message is no longer in flight, because editing took too long. Run the command again: "
+            f"`{kept.command(changed.body)}`"
+        )
+
+
+def _changed(original: DeadLetter, kept: "_KeptBody") -> DeadLetter:
+    """Return the message with the operator's body; keep an unreadable body in a file."""
+    body = kept.source
+    try:
+        given = (
+            body.read(MAX_BODY_BYTES + 1).decode()
+            if body
+            else click.edit(original.body, extension=".json", require_save=False)
+        )
+    except UnicodeDecodeError as error:
+        raise OperateError(f"the new body is not UTF-8: {error}") from error
+    text = given or original.body
+    # Editors add a line break at the end.
+    text = text if original.body.endswith("\n") else text.removesuffix("\n")
+    try:
+        return edited(original, text)
+    except InvalidEventError as error:
+        raise OperateError(
+            f"the new body is unreadable: {error}. Correct it in its file, then run `{kept.command(text)}`"
+        ) from error
+
+
+@dataclass
+class _KeptBody:
+    """A new body that is not sent yet: in the operator's own file, or in one that is kept until the body is sent."""
+
+    id_: str
+    #: The operator's file; None for $EDITOR.
+    source: BinaryIO | None
+
+    def command(self, text: str) -> str:
+        """Return the command that continues with the body, and keep the body."""
+        return f"edit {self.id_} --body {self._keep(text)}"
+
+    def forget(self) -> None:
+        """Delete the file, unless it is the operator's own."""
+        if self.source and Path(self.source.name).parent == self._folder():
+            Path(self.source.name).unlink(missing_ok=True)
+
+    def _keep(self, text: str) -> str:
+        if self.source and Path(self.source.name).exists():
+            return self.source.name
+        folder = self._folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".json", delete=False, encoding="utf-8") as file:
+            file.write(text)
+        return file.name
+
+    @staticmethod
+    def _folder() -> Path:
+        return Path(click.get_app_dir("joinguard")) / "edits"

@@ -1,0 +1,107 @@
+"""`enforce`."""
+
+import uuid
+from typing import BinaryIO
+
+import click
+
+from handlers.core.evidence.audit import AuditedAction
+from handlers.core.evidence.references import event_reference
+from handlers.operate.advice import sentence
+from handlers.operate.confirmation import Done, Intention, carry_out
+from handlers.operate.context import Context
+from handlers.operate.errors import OperateError
+from handlers.operate.options import AccountIdType, Approval, confirmed, with_context
+from handlers.operate.output import Command, stderr
+from handlers.operate.plans import print_unknown
+from schemas.audit import MessageDigest
+from schemas.events import JoinRequest, NoJoin
+from schemas.ids import AccountId
+from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
+
+
+@click.command(cls=Command)
+@click.argument("account_id", metavar="[ACCOUNT]", required=False, type=AccountIdType())
+@click.option(
+    "--event",
+    type=click.File("rb"),
+    help="Take the account from this event (- for stdin): a CloudTrail record, or the output of `lookup-events`.",
+)
+@confirmed
+@click.option("--force", is_flag=True, help="Send the request although it would fail.")
+@with_context
+def enforce(
+    context: Context, account_id: str | None, event: BinaryIO | None, approval: Approval, *, force: bool
+) -> int:
+    """Request the policies of an account whose join no event reported."""
+    if (account_id is None) == (event is None):
+        raise click.UsageError("give either an account id, or --event FILE with the event of its join")
+    account_id = account_id or _account_of(context, event)
+    problem = context.preflight.of_account(account_id)
+    print_unknown(context.preflight.unknown)
+    if problem:
+        stderr.print(f"it would fail: {sentence(problem)}", style="yellow")
+    stderr.print(f"this sends a join request for {account_id} to the joins queue")
+    request = _request(context, account_id, approval)
+
+    def send(audited: AuditedAction) -> Done:
+        context.queues.send_join(request.model_dump_json())
+        audited.add("sent", [each.event_id for each in audited.intended.letters if each.event_id])
+        return Done(
+            f"event {request.event_id} is in the queue; `outcome {account_id}` shows its outcome",
+            complete=True,
+            fields={"event_id": request.event_id},
+        )
+
+    blocked = problem and not force
+    intention = Intention(
+        "enforce",
+        lambda: [_digest(context, request)],
+        {
+            "account": account_id,
+            "would_fail": sentence(problem) if problem else None,
+            "unknown": [sentence(each) for each in context.preflight.unknown],
+        },
+        obstacle="Nothing was done. Add --force to send the request anyway" if blocked else None,
+        complete=not blocked,
+    )
+    return carry_out(context, intention, approval, send)
+
+
+def _request(context: Context, account_id: AccountId, approval: Approval) -> JoinRequest:
+    return JoinRequest(
+        source="joinguard.operator",
+        event_id=str(uuid.uuid4()),
+        requested_at=context.clock.now(),
+        account_id=account_id,
+        organization_id=context.preflight.organization_id,
+        reason=approval.reason or "not confirmed",
+    )
+
+
+def _digest(context: Context, request: JoinRequest) -> MessageDigest:
+    keyed = context.pseudonyms.digest
+    return MessageDigest(
+        event_id=event_reference(request.event_id, keyed), body_digest=keyed("body", request.model_dump_json())
+    )
+
+
+def _account_of(context: Context, event: BinaryIO | None) -> AccountId:
+    """Return the account whose join an event reports; raise OperateError if it reports something else."""
+    body = event.read(MAX_BODY_BYTES + 1) if event else b""
+    preflight = context.preflight
+    try:
+        join = read_event(body, management_account_id=preflight.management_account_id)
+    except InvalidEventError as error:
+        raise OperateError(
+            f"the event is unreadable: {error}. Use one record in CloudTrail's form, or give the account id"
+        ) from error
+    if isinstance(join, NoJoin):
+        raise OperateError(
+            f"the event does not report a join: {join.reason}. If the account is a member, give the account id"
+        )
+    if join.organization_id not in {None, preflight.organization_id}:
+        raise OperateError(
+            f"the event is about organization {join.organization_id}; this is {preflight.organization_id}"
+        )
+    return join.account_id

@@ -1,0 +1,57 @@
+"""`outcome`."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+from rich.text import Text
+
+from handlers.core.errors import JoinguardError
+from handlers.operate.context import Context
+from handlers.operate.options import AccountIdType, as_json, with_context
+from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, print_outcomes
+from handlers.operate.output import Command, print_json, stderr, stdout
+from schemas.ids import AccountId
+from schemas.outcome import Outcome
+
+#: Unreadable rows come last.
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+@click.command(cls=Command)
+@click.argument("account_id", metavar="ACCOUNT", type=AccountIdType())
+@as_json
+@with_context
+def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
+    """Show what one account carries now, the outcomes of its events, and whether their evidence is there.
+
+    Exit status 1 if evidence is missing or different, or a row is unreadable.
+    """
+    found = list(context.outcomes.of_account(account_id))
+    found.sort(key=lambda each: each.event_time if isinstance(each, Outcome) else _LAST)
+    checked = {each.event_id: context.evidence_checker.of(each) for each in found if isinstance(each, Outcome)}
+    wrong = sum(each.wrong for evidence in checked.values() for each in evidence)
+    attached, missing, verdict = _carried(context, account_id)
+    if as_json:
+        events = outcome_fields(found)
+        for event in events:
+            event["evidence"] = [evidence_fields(each) for each in checked.get(event["event_id"], ())]
+        account = {"account": account_id, "carries": attached, "missing": missing, "verdict": verdict}
+        print_json(account | {"wrong_evidence": wrong, "events": events})
+    else:
+        stdout.print(Text.assemble(f"{account_id} ", (verdict, "red" if missing or attached is None else "green")))
+        texts = {event_id: [evidence_text(each) for each in evidence] for event_id, evidence in checked.items()}
+        print_outcomes(found, f"Events of {account_id}", texts)
+        if wrong:
+            stderr.print(f"{wrong:,} evidence objects are wrong; see the runbook, Evidence differs", style="red")
+    return 1 if wrong or len(checked) < len(found) else 0
+
+
+def _carried(context: Context, account_id: AccountId) -> tuple[list[str] | None, list[str], str]:
+    """Return the attached policies, the missing ones, and both in words."""
+    try:
+        attached = context.organizations.attached_policies(account_id)
+    except JoinguardError as error:
+        return None, [], f"cannot read its policies ({error.fault.code}): {error.fault.message}"
+    missing = sorted(context.guardrails.missing_policies(account_id, attached))
+    return sorted(attached), missing, f"lacks {', '.join(missing)}" if missing else "carries every required policy"

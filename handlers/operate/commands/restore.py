@@ -1,0 +1,87 @@
+"""`restore`."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import click
+
+from handlers.core.evidence.audit import AuditedAction
+from handlers.core.redrive.backup import BackupError, read_backup
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.reasons import Explanation, Reason
+from handlers.core.redrive.selection import Plan
+from handlers.operate.confirmation import Done, carry_out
+from handlers.operate.context import Context
+from handlers.operate.errors import OperateError
+from handlers.operate.options import Approval, confirmed, with_context
+from handlers.operate.output import Command
+from handlers.operate.plans import intention, print_plan
+from handlers.operate.progress import progress, receive_all
+
+_BATCH = 10
+
+
+@click.command(cls=Command)
+@click.argument("key")
+@confirmed
+@click.option("--force", is_flag=True, help="Restore although others have messages in flight, perhaps some of these.")
+@with_context
+def restore(context: Context, key: str, approval: Approval, *, force: bool) -> int:
+    """Send the messages of a backup to the queues that they were in, unchanged.
+
+    KEY is the key that `drop` or `edit` printed. Messages that are in their queue, and messages that were restored
+    before, are left out.
+    """
+    plan = _plan(context, key)
+    print_plan(plan, "restored", approval)
+    if plan.elsewhere and plan.chosen and approval.reason and not force:
+        raise OperateError(
+            "some of these messages may be in flight, and would then be in their queue twice. Run the command again "
+            "in 15 minutes, or add --force"
+        )
+
+    def send(audited: AuditedAction) -> Done:
+        with progress("restoring", len(plan.chosen)) as advance:
+            for batch in _batches(plan.chosen):
+                sent = context.patiently(partial(context.queues.send, batch[0].queue, batch))
+                audited.add("restored", [each.message_id for each in sent.accepted])
+                for message_id, why in sent.refused.items():
+                    audited.add(f"refused: {why}", [message_id])
+                advance(len(sent.accepted))
+        number = audited.results.get("restored", 0)
+        return Done(f"{number:,} restored; `list` shows them", complete=number == len(plan.chosen))
+
+    return carry_out(context, intention(context, "restore", plan), approval, send)
+
+
+def _plan(context: Context, key: str) -> Plan:
+    try:
+        backed_up = read_backup(context.archive.read(key))
+    except BackupError as error:
+        raise OperateError(
+            f"{key} is not a backup of `drop` or `edit`: {error}. Nothing was restored. Check the key; if it is right, "
+            "somebody replaced the object: see its earlier versions"
+        ) from error
+    with context.in_flight() as in_flight:
+        present = Counter(each.fingerprint for each in receive_all(in_flight, "receiving both queues"))
+    restored = context.history.restored_since({each.message_id for each in backed_up}, key)
+    chosen: list[DeadLetter] = []
+    left_out: list[tuple[DeadLetter, Explanation]] = []
+    for each in backed_up:
+        if present[each.fingerprint]:
+            present[each.fingerprint] -= 1
+            left_out.append((each, Explanation(Reason.IN_ITS_QUEUE)))
+        elif each.message_id in restored:
+            left_out.append((each, Explanation(Reason.RESTORED_BEFORE)))
+        else:
+            chosen.append(each)
+    return Plan(tuple(chosen), tuple(left_out), elsewhere=in_flight.elsewhere)
+
+
+def _batches(dead_letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
+    """Divide messages into batches of one queue each."""
+    for queue in dict.fromkeys(each.queue for each in dead_letters):
+        ours = [each for each in dead_letters if each.queue == queue]
+        for begin in range(0, len(ours), _BATCH):
+            yield ours[begin : begin + _BATCH]

@@ -1,0 +1,113 @@
+"""Outcomes and their evidence, for people and for other programs."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Final
+
+from rich.text import Text
+
+from handlers.core.evidence.checks import CheckedEvidence, Verdict
+from handlers.core.ports import UnreadableRow
+from handlers.operate.output import plain, stderr
+from handlers.operate.tables import Cell, count, lines, print_table
+from schemas.outcome import Outcome, OutcomeStatus
+
+_COLOURS: Final = {
+    OutcomeStatus.ENFORCED: "green",
+    OutcomeStatus.FAILED: "red",
+    OutcomeStatus.RETRYING: "yellow",
+    OutcomeStatus.IGNORED: "dim",
+}
+_VERDICTS: Final = {
+    Verdict.VALID: "valid",
+    Verdict.MISSING: "MISSING: the outcome names it, and the bucket does not hold it",
+    Verdict.DIFFERS: "DIFFERS from the evidence that was written: somebody put another object in its place",
+    Verdict.ANOTHER_ACCOUNT: "about another account",
+    Verdict.ANOTHER_EVENT: "ABOUT ANOTHER EVENT",
+    Verdict.UNREADABLE: "UNREADABLE: not evidence, or larger than evidence can be",
+    Verdict.NOT_COMPARED: "not compared: the outcome holds the SHA-256 of its last evidence only",
+}
+_UNREADABLE: Final = "the row is unreadable: no worker wrote it"
+
+
+def print_outcomes(
+    found: Sequence[Outcome | UnreadableRow], title: str, evidence: Mapping[str, Sequence[Text]]
+) -> None:
+    """Print one row for each outcome, with the texts about its evidence, by event id."""
+    if not found:
+        stderr.print(f"{title}: none")
+        return
+    rows = [
+        _unreadable(each) if isinstance(each, UnreadableRow) else _row(each, evidence.get(each.event_id))
+        for each in found
+    ]
+    print_table(title, ["status", "joined, decided", "event"], rows)
+    if unreadable := sum(isinstance(each, UnreadableRow) for each in found):
+        stderr.print(f"{unreadable:,} of {len(found):,} rows are unreadable: no worker wrote them", style="red")
+
+
+def _row(each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
+    policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
+    times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
+    details = lines(
+        f"{each.account_id}  {each.event_name} {each.event_id}",
+        ", ".join(policies),
+        plain(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
+        *(evidence if evidence is not None else [plain(each.evidence_key or "", "dim")]),
+    )
+    return [
+        lines(plain(each.status.value, _COLOURS[each.status]), count(each.attempts, "attempt")),
+        lines(*times),
+        details,
+    ]
+
+
+def _unreadable(row: UnreadableRow) -> list[Cell]:
+    return [plain("unreadable", "red"), "", f"{row.account_id}  {row.event_id}"]
+
+
+def outcome_lines(outcome: Outcome | UnreadableRow) -> list[str]:
+    """Return one outcome in lines."""
+    if isinstance(outcome, UnreadableRow):
+        return [_UNREADABLE]
+    policies = [
+        f"{policy.policy_id} {policy.result}" + (f": {policy.fault.message}" if policy.fault else "")
+        for policy in outcome.policies
+    ]
+    attempts = count(outcome.attempts, "attempt")
+    return [f"{outcome.status} after {attempts}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *policies]
+
+
+def outcome_fields(found: Iterable[Outcome | UnreadableRow]) -> list[dict[str, Any]]:
+    """Return outcomes for --json; of an unreadable row only its key."""
+    return [
+        asdict(each) | {"unreadable": True}
+        if isinstance(each, UnreadableRow)
+        else json.loads(each.model_dump_json(exclude_none=True))
+        for each in found
+    ]
+
+
+def evidence_text(checked: CheckedEvidence) -> Text:
+    """Return the verdict about an evidence object in words."""
+    evidence = checked.evidence
+    results = ", ".join(f"{policy.policy_id} {policy.result}" for policy in evidence.policies) if evidence else ""
+    about = f"{_minute(evidence.recorded_at)} {evidence.status}{f': {results}' if results else ''} " if evidence else ""
+    beside = ", beside the object that its own key holds" if checked.beside else ""
+    verdict = f"{_VERDICTS[checked.verdict]}{beside}"
+    if checked.verdict is Verdict.NOT_COMPARED and checked.named:
+        verdict = f"not compared{beside}: the outcome is of an older version and holds no SHA-256"
+    style = "red" if checked.wrong else "green" if checked.verdict is Verdict.VALID else ""
+    return plain(f"{about}({checked.key or 'no key'}): {verdict}", style)
+
+
+def evidence_fields(checked: CheckedEvidence) -> dict[str, Any]:
+    """Return the verdict about an evidence object for --json."""
+    fields = {name: getattr(checked, name) for name in ("key", "verdict", "wrong", "named", "beside", "sha256")}
+    return fields | {"status": checked.evidence.status if checked.evidence else None}
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}Z"

@@ -1,0 +1,98 @@
+"""Output to the terminal and to other programs.
+
+Messages, events and records hold texts of others: control characters, escape sequences, characters that change the
+direction of reading. Every text that these consoles and commands print is cleaned last, wherever it came from.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
+
+import click
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+_REPLACEMENT: Final = "\ufffd"
+
+
+def clean(text: str) -> str:
+    """Return a text without characters that control a terminal; line breaks stay."""
+    # Most texts need no copy.
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each == "\n" else " " if each == "\t" else _REPLACEMENT for each in text
+    )
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Return a text for a console, cleaned before its width is measured."""
+    return Text(clean(text), style)
+
+
+class CleanConsole(Console):
+    """A console that cleans every text and interprets no markup in it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render a text or table with every text in it cleaned; rich's own control codes stay."""
+        for segment in super().render(_measurable(renderable), options):
+            yield segment if segment.control else Segment(clean(segment.text), segment.style)
+
+
+def _measurable(renderable: RenderableType) -> RenderableType:
+    """Return a text as it will be printed, so that its lines are broken at the right width."""
+    if isinstance(renderable, str):
+        return clean(renderable)
+    if isinstance(renderable, Text) and not renderable.plain.isprintable():
+        cleaned = renderable.copy()
+        cleaned.plain = clean(renderable.plain)
+        return cleaned
+    return renderable
+
+
+stderr: Final = CleanConsole(stderr=True, soft_wrap=True)
+stdout: Final = CleanConsole(width=None if sys.stdout.isatty() else 110)
+
+
+def print_json(value: Any) -> None:
+    """Print one line of JSON, in ASCII and without control characters."""
+    click.echo(json.dumps(value))
+
+
+class _Cleaned:
+    """Clean the errors of a command: usage errors repeat its arguments."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)  # type: ignore[misc, no-any-return]
+        except click.ClickException as error:
+            raise cleaned(error) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)  # type: ignore[misc]
+        except click.ClickException as error:
+            raise cleaned(error) from error
+
+
+def cleaned(error: click.ClickException) -> click.ClickException:
+    """Return an error with a cleaned text."""
+    text = error.format_message()
+    if text == clean(text):
+        return error
+    if isinstance(error, click.UsageError):
+        return click.UsageError(clean(text), error.ctx)
+    return click.ClickException(clean(text))
+
+
+class Command(_Cleaned, click.Command):
+    """A command with clean errors."""
+
+
+class Group(_Cleaned, click.Group):
+    """A group of commands with clean errors."""

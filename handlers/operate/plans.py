@@ -1,0 +1,91 @@
+"""Plans: what an action would do with which messages, for people, for other programs and for the audit record."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from rich.text import Text
+
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.reasons import Explanation
+from handlers.core.redrive.selection import Plan
+from handlers.operate.advice import sentence, why
+from handlers.operate.confirmation import NOTHING_TO_DO, Intention
+from handlers.operate.context import Context
+from handlers.operate.options import Approval
+from handlers.operate.output import plain, stderr
+from handlers.operate.tables import Cell, count, duration, lines, print_table
+from schemas.audit import Action
+
+_NAMED: Final = 4
+
+
+def intention(context: Context, action: Action, plan: Plan) -> Intention:
+    """Return the intention to carry out a plan."""
+    return Intention(
+        action,
+        lambda: [context.digest(each) for each in plan.chosen],
+        plan_fields(plan),
+        obstacle=None if plan.chosen else NOTHING_TO_DO,
+        complete=not plan.is_partial,
+    )
+
+
+def print_plan(plan: Plan, done: str, approval: Approval) -> None:
+    """Print what would be done (`redriven`, `dropped`, …), and what is unknown; with --json only the latter."""
+    if not approval.json:
+        _print_table(plan, done)
+    print_unknown(plan.unknown)
+
+
+def _print_table(plan: Plan, done: str) -> None:
+    rows: list[list[Cell]] = []
+    groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
+    for each in plan.chosen:
+        groups.setdefault(("", each.code, each.why), []).append(each)
+    for each, problem in plan.left_out:
+        groups.setdefault((sentence(problem), each.code, each.why), []).append(each)
+    largest_first = sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1])))
+    for (problem_text, code, reason), found in largest_first:
+        verdict = Text("left out", "yellow") if problem_text else Text(done, "green")
+        note = plain(f"left out: {problem_text}", "yellow") if problem_text else ""
+        details = lines(plain(code, "bold"), why(reason), note, plain(_ids(found), "dim"))
+        rows.append([str(len(found)), verdict, details])
+    print_table(f"{count(len(plan.chosen), 'message')} to be {done}", ["messages", "plan", "why"], rows)
+    if plan.missing:
+        stderr.print(f"not found: {', '.join(plan.missing)}", style="yellow")
+
+
+def plan_fields(plan: Plan) -> dict[str, Any]:
+    """Return a plan for --json."""
+    return {
+        "chosen": [each.message_id for each in plan.chosen],
+        "left_out": [
+            {"id": each.message_id, "code": each.code, "why": sentence(problem)} for each, problem in plan.left_out
+        ],
+        "missing": plan.missing,
+        "elsewhere": plan.elsewhere,
+        "unknown": [sentence(each) for each in plan.unknown],
+    }
+
+
+def print_unknown(unknown: Iterable[Explanation]) -> None:
+    """Print what pre-flight could not find out."""
+    for each in unknown:
+        stderr.print(f"unknown: {sentence(each)}", style="yellow")
+
+
+def time_estimate(messages: int, rate: float | None, pace: float) -> str:
+    """Return how long it takes to send messages at a rate, None for no limit, and to handle them at a pace."""
+    handling = f"{duration(timedelta(seconds=messages / pace))} at the organization's pace, {pace:g} a second"
+    if rate == pace:
+        return f"this takes about {handling}"
+    sending = (
+        f"sending takes about {duration(timedelta(seconds=messages / rate))}" if rate else "sending is not limited"
+    )
+    return f"{sending}; handling takes about {handling}"
+
+
+def _ids(found: Sequence[DeadLetter]) -> str:
+    few = ", ".join(each.message_id[:8] for each in found[:_NAMED])
+    return few + (f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else "")

@@ -1,0 +1,51 @@
+"""Progress of long work, on stderr."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.in_flight import InFlight
+from handlers.operate.output import stderr
+
+_UPDATE_EVERY: Final = 500
+
+
+def receive_all(in_flight: InFlight, what: str) -> Iterator[DeadLetter]:
+    """Receive and yield all messages; report how many there are, and how many other processes have in flight."""
+    with stderr.status(what) as status:
+        for number, each in enumerate(in_flight.receive_all(), 1):
+            if number % _UPDATE_EVERY == 0:
+                status.update(f"{what}: {number:,} so far")
+            yield each
+    if in_flight.elsewhere:
+        stderr.print(
+            f"about {in_flight.elsewhere:,} more are in flight elsewhere (another operator, or a command that was "
+            "killed): visible again within 15 minutes",
+            style="yellow",
+        )
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar; yields a function that advances it by a number of messages."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda messages: bar.advance(task, messages)
+
+
+@contextmanager
+def move_progress() -> Iterator[Callable[[int, int | None], None]]:
+    """Show the progress of SQS's own move; yields a function that takes the messages moved and to be moved."""
+    with Progress(TextColumn("moving"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=stderr) as bar:
+        task = bar.add_task("moving", total=None)
+        yield lambda moved, total: bar.update(task, completed=moved, total=total)

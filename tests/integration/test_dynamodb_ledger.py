@@ -1,0 +1,458 @@
+"""The outcomes table: the attempt number is the fence, and nothing good turns back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from boto3.dynamodb.conditions import Key
+from botocore.stub import Stubber
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.aws.dynamodb_rows import outcome, stamp
+from handlers.core.errors import AttemptInProgressError, RetryableError, fault
+from handlers.core.joins.ports import Attempt, Settlement
+from schemas.events import Join, NoJoin
+from schemas.keys import NO_ACCOUNT
+from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
+from tests.fakes import ACCOUNT, NOON, POLICIES
+from tests.integration.conftest import SECRETS, TABLE, TROUBLE, Hook, client, intercepted
+
+JOIN = Join(
+    event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
+)
+OTHER = NoJoin(event_id="event-2", event_name="MoveAccount", event_time=NOON, source="aws.organizations", reason="no")
+DIGEST, OTHER_DIGEST = "a" * 64, "b" * 64
+LEASE = timedelta(seconds=70)
+SECOND = timedelta(seconds=1)
+WHY = fault("CODE", "a message", "A_REASON")
+ATTACHED = tuple(PolicyOutcome(policy_id=policy_id, result=AttachmentResult.ATTACHED) for policy_id in POLICIES)
+HALF_DONE = (ATTACHED[0], PolicyOutcome(policy_id=POLICIES[1], result=AttachmentResult.FAILED, fault=WHY))
+
+
+def settled(status: OutcomeStatus, *proven: int, ambiguous: frozenset[str] = frozenset()) -> Settlement:
+    why = None if status is OutcomeStatus.ENFORCED else WHY
+    return Settlement(
+        status,
+        ATTACHED,
+        why,
+        evidence_key="evidence/1",
+        evidence_sha256=DIGEST,
+        proven=frozenset(proven),
+        ambiguous=ambiguous,
+    )
+
+
+def begin(ledger: DynamoLedger, event: Join | NoJoin = JOIN, *, now: datetime = NOON) -> Attempt:
+    begun = ledger.begin(event, now=now, lease_until=now + LEASE)
+    assert isinstance(begun, Attempt)
+    return begun
+
+
+def row(table: Any, event_id: str = "event-1", account_id: str = ACCOUNT) -> dict[str, Any]:
+    item: dict[str, Any] = table.get_item(Key={"account_id": account_id, "event_id": event_id})["Item"]
+    return item
+
+
+@pytest.fixture
+def ledger(table: Any) -> DynamoLedger:  # noqa: ARG001 - boto3's own type; needed for its effect
+    return DynamoLedger(client("dynamodb"), TABLE)
+
+
+def test_the_first_attempt_owes_nothing(ledger: DynamoLedger, table: Any) -> None:
+    begun = begin(ledger, now=NOON + SECOND)
+
+    assert begun == Attempt(number=1, interrupted={}, ambiguous=frozenset(), event_time=NOON)
+    assert outcome(row(table)) == Outcome(
+        account_id=ACCOUNT,
+        event_id="event-1",
+        event_name="AcceptHandshake",
+        source="aws.organizations",
+        status=OutcomeStatus.RETRYING,
+        attempts=1,
+        event_time=NOON,
+        received_at=NOON + SECOND,
+        updated_at=NOON + SECOND,
+        lease_until=NOON + SECOND + LEASE,
+    )
+
+
+def test_nobody_else_begins_while_a_lease_runs(ledger: DynamoLedger, table: Any) -> None:
+    begin(ledger)
+    before = row(table)
+
+    with pytest.raises(AttemptInProgressError):
+        ledger.begin(JOIN, now=NOON + LEASE, lease_until=NOON + 2 * LEASE)
+    assert row(table) == before
+    assert begin(ledger, now=NOON + LEASE + timedelta(microseconds=1)).number == 2
+
+
+def test_other_events_are_not_held_up(ledger: DynamoLedger, table: Any) -> None:
+    begin(ledger)
+
+    again = JOIN.model_copy(update={"event_id": "event-3"})
+    elsewhere = JOIN.model_copy(update={"account_id": "333333333333"})
+
+    assert [begin(ledger, event).number for event in (again, elsewhere, OTHER)] == [1, 1, 1]
+    assert len(table.scan()["Items"]) == 4
+
+
+def test_an_attempt_that_died_leaves_what_it_was_about_to_do(ledger: DynamoLedger) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, ambiguous=[POLICIES[1]])
+
+    begun = begin(ledger, now=NOON + 2 * LEASE)
+
+    assert begun == Attempt(2, {1: POLICIES}, frozenset({POLICIES[1]}), NOON)
+
+
+def test_an_attempt_that_died_leaves_what_evidence_is_its_own(ledger: DynamoLedger) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, ambiguous=())
+    ledger.announce(JOIN, 1, 1, DIGEST, ambiguous=POLICIES)
+    begin(ledger, now=NOON + 2 * LEASE)
+    ledger.announce(JOIN, 2, 1, OTHER_DIGEST, ambiguous=[POLICIES[1]])
+
+    begun = begin(ledger, now=NOON + 4 * LEASE)
+
+    assert begun.announced == {1: (DIGEST, OTHER_DIGEST)}
+    assert begun.interrupted == {1: POLICIES}
+    assert begun.ambiguous == {POLICIES[1]}
+
+
+def test_the_events_time_is_what_the_first_attempt_wrote_down(ledger: DynamoLedger) -> None:
+    """It is part of the evidence's key, and a redrive may come with another."""
+    begin(ledger)
+    later = JOIN.model_copy(update={"event_time": NOON + timedelta(days=9)})
+
+    assert begin(ledger, later, now=NOON + 2 * LEASE).event_time == NOON
+
+
+def test_what_an_attempt_is_about_to_do_can_be_corrected(ledger: DynamoLedger) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, ambiguous=POLICIES)
+    ledger.intend(JOIN, 1, POLICIES[:1], ambiguous=())
+
+    assert begin(ledger, now=NOON + 2 * LEASE) == Attempt(2, {1: POLICIES[:1]}, frozenset(), NOON)
+
+
+def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, table: Any) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, ambiguous=())
+    ledger.announce(JOIN, 1, 1, DIGEST, ambiguous=())
+    begin(ledger, now=NOON + 2 * LEASE)
+    ledger.intend(JOIN, 2, POLICIES[:1], ambiguous=())
+    ledger.announce(JOIN, 2, 2, OTHER_DIGEST, ambiguous=())
+    came = replace(
+        settled(OutcomeStatus.RETRYING, 1, ambiguous=frozenset({POLICIES[1]})), policies=HALF_DONE, evidence_key="key"
+    )
+
+    assert ledger.settle(JOIN, 2, came, now=NOON + 3 * LEASE) is True
+
+    known = outcome(row(table))
+    assert known.intents == {2: POLICIES[:1]}
+    assert known.unclear == (POLICIES[1],)
+    assert known.lease_until is None
+    assert (known.policies, known.fault, known.evidence_key, known.evidence_sha256) == (HALF_DONE, WHY, "key", DIGEST)
+    assert begin(ledger, now=NOON + 3 * LEASE) == Attempt(
+        3, {2: POLICIES[:1]}, frozenset({POLICIES[1]}), NOON, {2: (OTHER_DIGEST,)}
+    )
+
+
+def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLedger, table: Any) -> None:
+    begin(ledger)
+    ledger.settle(JOIN, 1, settled(OutcomeStatus.RETRYING, 1, ambiguous=frozenset(POLICIES)), now=NOON)
+    begin(ledger)
+    ledger.settle(JOIN, 2, Settlement(OutcomeStatus.RETRYING, fault=WHY), now=NOON)
+
+    known = outcome(row(table))
+    assert (known.evidence_key, known.evidence_sha256) == ("evidence/1", DIGEST)
+    assert (known.policies, known.unclear) == ((), ())
+
+
+def test_each_time_is_that_of_its_event(ledger: DynamoLedger, table: Any) -> None:
+    def times() -> tuple[float, float, float | None]:
+        known = outcome(row(table))
+        done = (known.done_at - NOON).total_seconds() if known.done_at else None
+        return (known.received_at - NOON).total_seconds(), (known.updated_at - NOON).total_seconds(), done
+
+    seen = []
+    statuses = (OutcomeStatus.RETRYING, OutcomeStatus.FAILED, OutcomeStatus.RETRYING, OutcomeStatus.ENFORCED)
+    for number, status in enumerate(statuses, start=1):
+        begin(ledger, now=NOON + 10 * number * SECOND)
+        ledger.settle(JOIN, number, settled(status), now=NOON + (10 * number + 1) * SECOND)
+        seen.append(times())
+
+    assert seen == [(10, 11, None), (10, 21, 21), (10, 31, None), (10, 41, 41)]
+
+
+@pytest.mark.parametrize(
+    ("event", "account_id", "status"),
+    [(JOIN, ACCOUNT, OutcomeStatus.ENFORCED), (OTHER, NO_ACCOUNT, OutcomeStatus.IGNORED)],
+)
+def test_a_final_outcome_is_returned_and_not_begun_again(
+    ledger: DynamoLedger,
+    table: Any,
+    event: Join | NoJoin,
+    account_id: str,
+    status: OutcomeStatus,
+) -> None:
+    begin(ledger, event)
+    ledger.settle(event, 1, settled(status, 1), now=NOON)
+    before = row(table, event.event_id, account_id)
+
+    again = ledger.begin(event, now=NOON + 9 * LEASE, lease_until=NOON + 10 * LEASE)
+
+    assert again == outcome(before)
+    assert (outcome(before).status, outcome(before).policies) == (status, ATTACHED)
+    assert row(table, event.event_id, account_id) == before
+
+
+BY_OPERATOR = JOIN.model_copy(update={"source": "joinguard.operator"})
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "then"),
+    [
+        (JOIN, OutcomeStatus.IGNORED, JOIN),
+        (BY_OPERATOR, OutcomeStatus.ENFORCED, JOIN),
+        (BY_OPERATOR, OutcomeStatus.IGNORED, JOIN),
+        (JOIN, OutcomeStatus.ENFORCED, BY_OPERATOR),
+    ],
+)
+def test_what_is_final_for_something_else_keeps_no_join_from_being_handled(
+    ledger: DynamoLedger,
+    table: Any,
+    first: Join,
+    status: OutcomeStatus,
+    then: Join,
+) -> None:
+    begin(ledger, first)
+    ledger.settle(first, 1, settled(status, 1, ambiguous=frozenset({POLICIES[0]})), now=NOON)
+
+    begun = begin(ledger, then, now=NOON + SECOND)
+
+    assert begun == Attempt(2, {}, frozenset({POLICIES[0]}), NOON)
+    known = outcome(row(table))
+    assert (known.status, known.source, known.policies) == (OutcomeStatus.RETRYING, then.source, ())
+    assert row(table)["failing"] == OutcomeStatus.RETRYING.value
+    assert ledger.settle(then, 2, settled(OutcomeStatus.ENFORCED, 2), now=NOON) is True
+
+
+def test_a_lease_that_no_invocation_can_hold_is_void(ledger: DynamoLedger) -> None:
+    """A worker whose clock is two hours ahead took it, or somebody wrote it."""
+    ledger.begin(JOIN, now=NOON, lease_until=NOON + timedelta(hours=2))
+
+    assert begin(ledger, now=NOON + SECOND).number == 2
+    with pytest.raises(AttemptInProgressError):
+        begin(ledger, now=NOON + 2 * SECOND)
+
+
+SPOILT: dict[str, dict[str, Any]] = {
+    "a status that is none": {"status": "DONE"},
+    "a final status and nothing else": {"status": "ENFORCED", "event_name": None, "received_at": None},
+    "more attempts than there can be": {"attempts": 10**20},
+    "half an attempt": {"attempts": Decimal("1.5")},
+    "a lease that is no moment": {"lease_until": "2026-11-24T12:05"},
+    "policies that are none": {"policies": [{"policy_id": "p-1"}]},
+    "a fault without a code": {"fault": {"message": "no"}},
+    "intents of no attempt": {"intents": {"first": ["p-aaaaaaaa"]}},
+    "intents of an attempt before the first": {"intents": {"0": ["p-aaaaaaaa"]}},
+    "announcements of an attempt before the first": {"announced": {"-1": ["a" * 64]}},
+    "more policies than an attempt can intend": {"intents": {"1": [f"p-{number:08d}" for number in range(90)]}},
+    "more intents than there can be": {"intents": {str(number): ["p-aaaaaaaa"] for number in range(1, 200)}},
+    "announcements of another shape": {"announced": {"1": "not a list"}},
+    "a time that is none": {"received_at": "yesterday"},
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+def test_a_row_that_cannot_be_read_is_replaced_and_what_can_be_read_is_kept(
+    ledger: DynamoLedger,
+    table: Any,
+    spoilt: dict[str, Any],
+) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, ambiguous=[POLICIES[1]])
+    whole = row(table)
+    table.put_item(Item={name: value for name, value in (whole | spoilt).items() if value is not None})
+
+    begun = begin(ledger, now=NOON + 2 * LEASE)
+
+    assert begun.replaced
+    assert begun.interrupted == ({} if "intents" in spoilt else {1: POLICIES})
+    assert begun.ambiguous == {POLICIES[1]}
+    assert outcome(row(table)).attempts == begun.number
+    assert ledger.settle(JOIN, begun.number, settled(OutcomeStatus.ENFORCED, 1), now=NOON) is True
+    assert outcome(row(table)).status is OutcomeStatus.ENFORCED
+
+
+def test_two_workers_do_not_both_replace_a_row(ledger: DynamoLedger, table: Any) -> None:
+    begin(ledger)
+    table.put_item(Item=row(table) | {"status": "DONE"})
+    real = client("dynamodb")
+    other = DynamoLedger(client("dynamodb"), TABLE)
+    met: list[Attempt] = []
+    real.meta.events.register(
+        "before-call.dynamodb.PutItem", lambda **_: met.append(begin(other, now=NOON + 2 * LEASE)) if not met else None
+    )
+
+    with pytest.raises(AttemptInProgressError):
+        begin(DynamoLedger(real, TABLE), now=NOON + 2 * LEASE)
+
+    assert met[0].replaced
+    assert outcome(row(table)).attempts == met[0].number
+
+
+def test_a_value_of_another_type_than_a_worker_writes_is_replaced() -> None:
+    """Stubber: moto and the stand-in evaluate expressions over such values in ways of their own."""
+    dynamodb = client("dynamodb")
+    item = {
+        "account_id": {"S": ACCOUNT},
+        "event_id": {"S": "event-1"},
+        "attempts": {"S": "two"},
+        "lease_until": {"N": "7"},
+        "unclear": {"L": [{"S": POLICIES[0]}]},
+    }
+    with Stubber(dynamodb) as stub:
+        stub.add_client_error("update_item", "ValidationException", "An operand has an incorrect data type")
+        stub.add_client_error("put_item", "ConditionalCheckFailedException", modeled_fields={"Item": item})
+        stub.add_response("put_item", {})
+
+        begun = begin(DynamoLedger(dynamodb, TABLE))
+
+        stub.assert_no_pending_responses()
+    assert begun == Attempt(1, {}, frozenset({POLICIES[0]}), NOON, replaced=True)
+
+
+@pytest.mark.parametrize("final", sorted(FINAL))
+@pytest.mark.parametrize("late", sorted(OutcomeStatus))
+def test_a_final_outcome_stays_even_for_the_attempt_that_wrote_it(
+    ledger: DynamoLedger,
+    table: Any,
+    final: OutcomeStatus,
+    late: OutcomeStatus,
+) -> None:
+    """The same outcome once more is no conflict: an SDK that saw no answer sends it again."""
+    begin(ledger)
+    ledger.settle(JOIN, 1, settled(final, 1), now=NOON)
+    before = row(table)
+
+    assert ledger.settle(JOIN, 1, settled(late, 1), now=NOON) is (late is final)
+
+    assert row(table) == before
+
+
+def test_a_failure_can_be_begun_again_because_operators_redrive(ledger: DynamoLedger, table: Any) -> None:
+    begin(ledger)
+    ledger.settle(JOIN, 1, settled(OutcomeStatus.FAILED, 1), now=NOON)
+
+    assert begin(ledger).number == 2
+    meanwhile = outcome(row(table))
+    assert (meanwhile.status, meanwhile.fault) == (OutcomeStatus.FAILED, WHY)
+    ledger.settle(JOIN, 2, settled(OutcomeStatus.ENFORCED, 2), now=NOON)
+
+    known = outcome(row(table))
+    assert (known.status, known.fault) == (OutcomeStatus.ENFORCED, None)
+
+
+@pytest.mark.parametrize("other", sorted(OutcomeStatus))
+def test_a_worker_that_outlived_its_lease_changes_nothing(
+    ledger: DynamoLedger,
+    table: Any,
+    other: OutcomeStatus,
+) -> None:
+    begin(ledger)
+    begin(ledger, now=NOON + 2 * LEASE)
+    ledger.settle(JOIN, 2, settled(other, 1, 2), now=NOON)
+    before = row(table)
+
+    with pytest.raises(AttemptInProgressError):
+        ledger.intend(JOIN, 1, POLICIES, ambiguous=())
+    with pytest.raises(AttemptInProgressError):
+        ledger.announce(JOIN, 1, 1, DIGEST, ambiguous=())
+    for status in OutcomeStatus:
+        assert ledger.settle(JOIN, 1, settled(status, 1), now=NOON) is False
+
+    assert row(table) == before
+
+
+def test_only_what_is_not_well_is_in_the_index_the_longest_unchanged_first(ledger: DynamoLedger, table: Any) -> None:
+    for number, status in enumerate([*OutcomeStatus, *OutcomeStatus]):
+        event = JOIN.model_copy(update={"event_id": f"event-{number}"})
+        begin(ledger, event)
+        ledger.settle(event, 1, settled(status, 1), now=NOON - number * timedelta(milliseconds=250))
+
+    def failing(status: OutcomeStatus) -> list[str]:
+        found = table.query(IndexName="failing", KeyConditionExpression=Key("failing").eq(status.value))["Items"]
+        return [outcome(item).event_id for item in found]
+
+    # The statuses come in the order ENFORCED, RETRYING, FAILED, IGNORED.
+    assert [failing(status) for status in OutcomeStatus] == [[], ["event-5", "event-1"], ["event-6", "event-2"], []]
+    assert table.scan(IndexName="failing")["Count"] == 4
+
+
+def test_an_event_without_account_has_a_row_too(ledger: DynamoLedger, table: Any) -> None:
+    begin(ledger, OTHER)
+    ledger.settle(OTHER, 1, Settlement(OutcomeStatus.IGNORED, fault=fault("NOT_A_JOIN", "no")), now=NOON)
+
+    known = outcome(row(table, "event-2", "none"))
+    assert (known.status, known.event_name) == (OutcomeStatus.IGNORED, "MoveAccount")
+
+
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+@example(datetime(999, 1, 1, tzinfo=UTC), NOON)
+@example(NOON, NOON + timedelta(microseconds=1))
+@given(MOMENTS, MOMENTS)
+def test_moments_are_ordered_as_texts_as_they_are_in_time(one: datetime, two: datetime) -> None:
+    assert datetime.fromisoformat(stamp(one)) == one
+    assert (stamp(one) < stamp(two)) is (one < two)
+
+
+def test_a_time_of_long_ago_makes_a_row_that_can_be_read(ledger: DynamoLedger, table: Any) -> None:
+    event = JOIN.model_copy(update={"event_time": datetime(1, 1, 1, tzinfo=UTC)})
+
+    assert begin(ledger, event).number == 1
+    assert outcome(row(table)).event_time == event.event_time
+
+
+CALLS: dict[str, Callable[[DynamoLedger], object]] = {
+    "begin": lambda ledger: ledger.begin(JOIN, now=NOON, lease_until=NOON),
+    "intend": lambda ledger: ledger.intend(JOIN, 1, POLICIES, ambiguous=()),
+    "announce": lambda ledger: ledger.announce(JOIN, 1, 1, DIGEST, ambiguous=()),
+    "settle": lambda ledger: ledger.settle(JOIN, 1, settled(OutcomeStatus.ENFORCED), now=NOON),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("hook", TROUBLE.values(), ids=TROUBLE)
+def test_a_table_that_cannot_be_reached_is_passing(hook: Hook, call: Callable[[DynamoLedger], object]) -> None:
+    dynamodb, sent = intercepted("dynamodb", hook)
+
+    with pytest.raises(RetryableError, match=r"^DynamoDB\.") as raised:
+        call(DynamoLedger(dynamodb, TABLE))
+
+    assert not isinstance(raised.value, AttemptInProgressError)
+    assert not any(secret in str(raised.value) for secret in SECRETS)
+    assert sent == ["UpdateItem"]
+
+
+@pytest.mark.parametrize(
+    "code", ["ProvisionedThroughputExceededException", "ResourceNotFoundException", "TransactionConflictException"]
+)
+def test_what_else_the_table_says_is_passing(code: str) -> None:
+    dynamodb = client("dynamodb")
+    with Stubber(dynamodb) as stub:
+        stub.add_client_error("update_item", code, "no")
+        with pytest.raises(RetryableError) as raised:
+            begin(DynamoLedger(dynamodb, TABLE))
+
+    assert raised.value.fault.code == f"DynamoDB.{code}"

@@ -1,0 +1,166 @@
+"""The outcomes table against a model of it: workers that begin, intend and settle in any order, at any time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.aws.dynamodb_rows import outcome
+from handlers.core.errors import AttemptInProgressError, fault
+from handlers.core.joins.ports import Attempt, Settlement
+from schemas.events import Join
+from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
+from tests.fakes import ACCOUNT, NOON, POLICIES
+from tests.integration.conftest import TABLE, client
+
+JOIN = Join(
+    event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
+)
+LEASE = timedelta(seconds=70)
+#: How far a worker's attempt lies behind the latest: mostly it is the latest.
+BACK = st.sampled_from([0, 0, 0, 1, 2])
+SOME = st.sets(st.sampled_from(POLICIES)).map(lambda chosen: tuple(sorted(chosen)))
+WHY = fault("CODE", "why")
+SETTLEMENTS = st.builds(
+    Settlement,
+    # Weighed, so that most runs live on for a while.
+    status=st.sampled_from([*OutcomeStatus, OutcomeStatus.RETRYING, OutcomeStatus.RETRYING, OutcomeStatus.FAILED]),
+    policies=st.sampled_from(
+        [
+            (),
+            (PolicyOutcome(policy_id=POLICIES[0], result=AttachmentResult.ATTACHED),),
+            (PolicyOutcome(policy_id=POLICIES[1], result=AttachmentResult.FAILED, fault=WHY),),
+        ]
+    ),
+    fault=st.sampled_from([None, WHY]),
+    evidence_key=st.sampled_from([None, "evidence/1", "evidence/2"]),
+    evidence_sha256=st.just("a" * 64),
+    proven=st.frozensets(st.integers(1, 6)),
+    ambiguous=st.frozensets(st.sampled_from(POLICIES)),
+)
+
+
+class Workers(RuleBasedStateMachine):
+    """What the row must be after each step is told by `row`, a plain Outcome."""
+
+    def __init__(self, table: Any, ledger: DynamoLedger) -> None:
+        super().__init__()
+        self.table, self.ledger = table, ledger
+        # Left by the workers before.
+        table.delete_item(Key={"account_id": JOIN.account_id, "event_id": JOIN.event_id})
+        self.now = NOON
+        self.row: Outcome | None = None
+
+    @property
+    def known(self) -> Outcome:
+        assert self.row is not None
+        return self.row
+
+    def attempt(self, back: int) -> int:
+        return max(1, self.known.attempts - back)
+
+    @rule(seconds=st.integers(0, 100))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule()
+    def begins(self) -> None:
+        until = self.now + LEASE
+        if self.row and self.row.status is OutcomeStatus.ENFORCED:
+            assert self.ledger.begin(JOIN, now=self.now, lease_until=until) == self.row
+            return
+        if self.row and self.row.lease_until and self.row.lease_until >= self.now:
+            with pytest.raises(AttemptInProgressError):
+                self.ledger.begin(JOIN, now=self.now, lease_until=until)
+            return
+        before = self.row or Outcome(
+            account_id=ACCOUNT,
+            event_id=JOIN.event_id,
+            event_name=JOIN.event_name,
+            source=JOIN.source,
+            status=OutcomeStatus.RETRYING,
+            attempts=0,
+            event_time=NOON,
+            received_at=self.now,
+            updated_at=self.now,
+        )
+        begun = self.ledger.begin(JOIN, now=self.now, lease_until=until)
+
+        assert begun == Attempt(before.attempts + 1, before.intents, frozenset(before.unclear), NOON, before.announced)
+        change: dict[str, Any] = {"attempts": before.attempts + 1, "updated_at": self.now, "lease_until": until}
+        if before.status in FINAL:
+            # An event that was no join says nothing about this one; what it left owing stays.
+            change |= {"status": OutcomeStatus.RETRYING, "policies": (), "fault": None, "done_at": None}
+            change |= {"evidence_key": None, "evidence_sha256": None}
+        self.row = before.model_copy(update=change)
+
+    @precondition(lambda self: self.row)
+    @rule(back=BACK, policies=SOME, ambiguous=SOME)
+    def intends(self, back: int, policies: tuple[str, ...], ambiguous: tuple[str, ...]) -> None:
+        number = self.attempt(back)
+        if number < self.known.attempts:
+            with pytest.raises(AttemptInProgressError):
+                self.ledger.intend(JOIN, number, policies, ambiguous=ambiguous)
+            return
+        self.ledger.intend(JOIN, number, policies, ambiguous=ambiguous)
+        intents = self.known.intents | {number: policies}
+        self.row = self.known.model_copy(update={"intents": intents, "unclear": ambiguous})
+
+    @precondition(lambda self: self.row)
+    @rule(back=BACK, about=st.integers(1, 4), digest=st.sampled_from(["a" * 64, "b" * 64]), ambiguous=SOME)
+    def announces(self, back: int, about: int, digest: str, ambiguous: tuple[str, ...]) -> None:
+        number = self.attempt(back)
+        if number < self.known.attempts:
+            with pytest.raises(AttemptInProgressError):
+                self.ledger.announce(JOIN, number, about, digest, ambiguous=ambiguous)
+            return
+        self.ledger.announce(JOIN, number, about, digest, ambiguous=ambiguous)
+        announced = self.known.announced | {about: (*self.known.announced.get(about, ()), digest)}
+        self.row = self.known.model_copy(update={"announced": announced, "unclear": ambiguous})
+
+    @precondition(lambda self: self.row)
+    @rule(back=BACK, came=SETTLEMENTS)
+    def settles(self, back: int, came: Settlement) -> None:
+        number = self.attempt(back)
+
+        written = self.ledger.settle(JOIN, number, came, now=self.now)
+
+        other_final = self.known.status in FINAL and self.known.status is not came.status
+        assert written is (number == self.known.attempts and not other_final)
+        if written:
+            change = {
+                "status": came.status,
+                "policies": came.policies,
+                "fault": came.fault,
+                "unclear": tuple(sorted(came.ambiguous)),
+                "updated_at": self.now,
+                "done_at": None if came.status is OutcomeStatus.RETRYING else self.now,
+                "evidence_key": came.evidence_key or self.known.evidence_key,
+                "evidence_sha256": came.evidence_sha256 if came.evidence_key else self.known.evidence_sha256,
+                "intents": {n: each for n, each in self.known.intents.items() if n not in came.proven},
+                "announced": {n: each for n, each in self.known.announced.items() if n not in came.proven},
+                "lease_until": None,
+            }
+            self.row = self.known.model_copy(update=change)
+
+    @invariant()
+    def the_row_is_what_it_must_be(self) -> None:
+        items = self.table.scan()["Items"]
+        assert [outcome(item) for item in items] == ([self.row] if self.row else [])
+        if self.row:
+            assert items[0].get("failing") == (None if self.row.status in FINAL else self.row.status.value)
+
+
+def test_no_order_of_workers_breaks_a_promise(table: Any) -> None:
+    ledger = DynamoLedger(client("dynamodb"), TABLE)
+
+    run_state_machine_as_test(
+        lambda: Workers(table, ledger),  # type: ignore[arg-type]  # whatever makes a machine
+        settings=settings(max_examples=20, stateful_step_count=25),
+    )

@@ -1,0 +1,71 @@
+"""Turns from one row: an interval apart, for any number of workers."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handlers.aws.dynamodb_pace import DynamoPace
+from tests.fakes import NOON
+from tests.integration.conftest import RESOURCES, client
+
+HALF = timedelta(seconds=0.5)
+
+
+@pytest.fixture
+def dynamodb(aws: None) -> Any:  # noqa: ARG001 - boto3's own type; needed for its effect
+    made = client("dynamodb")
+    told = RESOURCES["Pace"]["Properties"]
+    names = ("BillingMode", "AttributeDefinitions", "KeySchema")
+    made.create_table(TableName="pace", **{name: told[name] for name in names})
+    return made
+
+
+def test_who_comes_alone_goes_ahead(dynamodb: Any) -> None:
+    pace = DynamoPace(dynamodb, "pace", HALF)
+
+    assert pace.reserve(NOON) == NOON
+    assert pace.reserve(NOON + timedelta(hours=1)) == NOON + timedelta(hours=1)
+
+
+def test_workers_that_come_together_get_turns_an_interval_apart(dynamodb: Any) -> None:
+    workers = [DynamoPace(dynamodb, "pace", HALF) for _ in range(3)]
+
+    turns = [worker.reserve(NOON) for _ in range(4) for worker in workers]
+
+    assert turns == [NOON + number * HALF for number in range(12)]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 3000), min_size=2, max_size=12))
+def test_no_two_turns_are_closer_than_an_interval(dynamodb: Any, pauses: list[int]) -> None:
+    dynamodb.delete_item(TableName="pace", Key={"name": {"S": "AttachPolicy"}})
+    pace, now, turns = DynamoPace(dynamodb, "pace", HALF), NOON, []
+    for milliseconds in pauses:
+        now += timedelta(milliseconds=milliseconds)
+        turns.append(pace.reserve(now))
+        assert turns[-1] >= now
+
+    assert all(later - earlier >= HALF for earlier, later in itertools.pairwise(turns))
+
+
+def test_a_turn_taken_by_a_clock_that_is_wrong_is_not_waited_for(dynamodb: Any) -> None:
+    pace = DynamoPace(dynamodb, "pace", HALF)
+    pace.reserve(NOON + timedelta(days=1))
+
+    assert pace.reserve(NOON) == NOON
+    assert pace.reserve(NOON) == NOON + HALF
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "InternalServerError"])
+def test_a_table_that_cannot_be_asked_holds_nobody_up(dynamodb: Any, code: str) -> None:
+    with Stubber(dynamodb) as stub:
+        stub.add_client_error("update_item", code)
+
+        assert DynamoPace(dynamodb, "pace", HALF).reserve(NOON) == NOON

@@ -1,0 +1,156 @@
+"""The evidence bucket: every object once."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64decode
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+
+from handlers.aws.s3_evidence import S3Archive
+from handlers.core.errors import RetryableError
+from tests.integration.conftest import SECRETS, TROUBLE, Hook, client, intercepted
+
+BODY, OTHER = b'{"attempt": 1}', b'{"attempt": 2}'
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def test_an_object_is_written_once_and_stays_as_it_was(bucket: str) -> None:
+    s3 = client("s3")
+    archive = S3Archive(s3, bucket)
+
+    assert archive.record("evidence/1", BODY) == digest(BODY)
+    assert archive.record("evidence/1", OTHER) == digest(BODY), "what came first lies there"
+    assert archive.record("evidence/1", BODY) == digest(BODY)
+
+    stored = s3.get_object(Bucket=bucket, Key="evidence/1", ChecksumMode="ENABLED")
+    assert stored["Body"].read() == BODY
+    assert b64decode(stored["ChecksumSHA256"]).hex() == digest(BODY)
+    assert stored["ContentType"] == "application/json"
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 1
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "without a checksum of that kind": {"Body": OTHER, "ChecksumAlgorithm": "CRC32"},
+    "the same bytes, but not put by us": {"Body": BODY, "ChecksumAlgorithm": "CRC32"},
+    "with a checksum": {"Body": OTHER, "ChecksumAlgorithm": "SHA256"},
+    "empty": {"Body": b""},
+}
+
+
+@pytest.mark.parametrize("put", FOREIGN.values(), ids=FOREIGN)
+def test_what_somebody_else_put_there_is_not_taken_for_ours(bucket: str, put: dict[str, Any]) -> None:
+    s3 = client("s3")
+    s3.put_object(Bucket=bucket, Key="evidence/1", **put)
+
+    assert S3Archive(s3, bucket).record("evidence/1", BODY) != digest(BODY)
+
+
+@pytest.mark.parametrize("told", [{}, {"ChecksumSHA256": "AAAA-2"}, {"ChecksumSHA256": "not base64!"}])
+def test_a_checksum_that_is_none_is_nobodys(told: dict[str, Any]) -> None:
+    """Stubber: of an object that came in parts S3 tells a digest of digests; moto does not."""
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_client_error("put_object", "PreconditionFailed", "no", 412)
+        stub.add_response("head_object", told, {"Bucket": "bucket", "Key": "key", "ChecksumMode": "ENABLED"})
+
+        assert S3Archive(s3, "bucket").record("key", BODY) == ""
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_what_is_encrypted_under_a_key_of_others_is_not_ours(status: int) -> None:
+    """Stubber: so S3 answers for an object under a customer's key, or a KMS key that the role may not use."""
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_client_error("put_object", "PreconditionFailed", "no", 412)
+        stub.add_client_error("head_object", str(status), "no", status)
+
+        assert S3Archive(s3, "bucket").record("key", BODY) == ""
+
+
+@pytest.mark.parametrize(("code", "status"), [("404", 404), ("500", 500), ("SlowDown", 503)])
+def test_what_cannot_be_compared_comes_again(code: str, status: int) -> None:
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_client_error("put_object", "PreconditionFailed", "no", 412)
+        stub.add_client_error("head_object", code, "no", status)
+
+        with pytest.raises(RetryableError, match=rf"^S3\.{code}"):
+            S3Archive(s3, "bucket").record("key", BODY)
+
+
+def test_other_keys_are_other_objects(bucket: str) -> None:
+    archive = S3Archive(client("s3"), bucket)
+
+    assert [archive.record(f"evidence/{n}", body) for n, body in enumerate((BODY, OTHER))] == [
+        digest(BODY),
+        digest(OTHER),
+    ]
+
+
+def test_what_is_written_is_locked_by_the_bucket(bucket: str) -> None:
+    s3 = client("s3")
+    S3Archive(s3, bucket).record("evidence/1", BODY)
+
+    stored = s3.head_object(Bucket=bucket, Key="evidence/1")
+    assert stored["ObjectLockMode"] == "GOVERNANCE"
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.delete_object(Bucket=bucket, Key="evidence/1", VersionId=stored["VersionId"])
+
+
+def test_it_looks_only_where_something_lies_already(bucket: str) -> None:
+    s3 = client("s3")
+    called: list[str] = []
+    s3.meta.events.register("before-call.s3", lambda model, **_: called.append(model.name))
+    archive = S3Archive(s3, bucket)
+
+    archive.record("evidence/1", BODY)
+    archive.record("evidence/1", BODY)
+
+    assert called == ["PutObject", "PutObject", "HeadObject"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("ConditionalRequestConflict", 409), ("AccessDenied", 403), ("SlowDown", 503), ("NoSuchBucket", 404)],
+)
+def test_what_else_the_bucket_says_is_passing(code: str, status: int) -> None:
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_client_error("put_object", code, "about 222222222222", status)
+        with pytest.raises(RetryableError) as raised:
+            S3Archive(s3, "bucket").record("evidence/1", BODY)
+
+    assert raised.value.fault.code == f"S3.{code}"
+    assert "222222222222" not in raised.value.fault.message
+
+
+@pytest.mark.parametrize("hook", TROUBLE.values(), ids=TROUBLE)
+def test_a_bucket_that_cannot_be_reached_is_passing(hook: Hook) -> None:
+    s3, sent = intercepted("s3", hook)
+
+    with pytest.raises(RetryableError, match=r"^S3\.") as raised:
+        S3Archive(s3, "bucket").record("evidence/1", BODY)
+
+    assert sent == ["PutObject"]
+    assert not any(secret in str(raised.value) for secret in SECRETS)
+
+
+def test_no_more_is_read_than_is_asked_for(bucket: str) -> None:
+    s3 = client("s3")
+    for number in range(5):
+        s3.put_object(Bucket=bucket, Key=f"evidence/{number}", Body=b"x" * 1000)
+    archive = S3Archive(s3, bucket)
+
+    assert archive.read("evidence/0", limit=1000) == b"x" * 1000
+    assert archive.read("evidence/0", limit=999) == b"x" * 1000, "one byte more tells that there is more"
+    assert archive.read("evidence/0", limit=10) == b"x" * 11
+    assert archive.read("evidence/0") == b"x" * 1000
+    assert archive.under("evidence/", limit=3) == ["evidence/0", "evidence/1", "evidence/2"]
+    assert len(archive.under("evidence/")) == 5

@@ -1,0 +1,181 @@
+"""The operator's tool on a desk without AWS: its commands, a bucket, and SQS's own move."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from handlers.core.errors import Cause, JoinguardError, RetryableError, fault
+from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.ports import Account, MoveTask
+from handlers.core.redrive.preflight import Preflight
+from handlers.operate.__main__ import cli
+from handlers.operate.context import Caller, Context
+from schemas.audit import AuditRecord
+from schemas.evidence import Pseudonym
+from tests.fake_queues import FakeQueues
+from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakePseudonyms, Steps
+
+
+@dataclass
+class FakeOrganization:
+    enabled: bool = True
+    policies: Collection[str] = POLICIES
+    state: str | None = "ACTIVE"
+    carried: Collection[str] = ("p-FullAWSAccess",)
+    error: JoinguardError | None = None
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def _ask(self, what: str) -> None:
+        self.asked[what] += 1
+        if self.error:
+            raise self.error
+
+    def scps_enabled(self) -> bool:
+        self._ask("enabled")
+        return self.enabled
+
+    def policy_arn(self, policy_id: str) -> str | None:
+        self._ask("policy")
+        return f"arn:policy/{policy_id}" if policy_id in self.policies else None
+
+    def account(self, account_id: str) -> Account | None:
+        self._ask("account")
+        return Account(f"arn:account/{account_id}", self.state) if self.state else None
+
+    def attached_policies(self, account_id: str) -> frozenset[str]:
+        self._ask("attached")
+        assert account_id
+        return frozenset(self.carried)
+
+
+@dataclass
+class FakePermissions:
+    refused: Collection[str] = ()
+    error: JoinguardError | None = None
+    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+
+    def denied(self, action: str, resources: Sequence[str]) -> Collection[str]:
+        self.asked.append((action, tuple(resources)))
+        if self.error:
+            raise self.error
+        return [each for each in resources if each in self.refused]
+
+
+def preflight(
+    organization: FakeOrganization | None = None, permissions: FakePermissions | None = None, *, max_policies: int = 10
+) -> Preflight:
+    asked = permissions or FakePermissions()
+    return Preflight(
+        organization or FakeOrganization(), asked, Guardrails(POLICIES), ORGANIZATION, MANAGEMENT, max_policies
+    )
+
+
+@dataclass
+class FakeBucket:
+    """Everything that was put into the bucket; or none of it, where it refuses."""
+
+    refuses: bool = False
+    objects: dict[str, bytes] = field(default_factory=dict)
+    locks: dict[str, Any] = field(default_factory=dict)
+
+    def record(self, key: str, body: bytes) -> str:
+        if self.refuses:
+            raise RetryableError(fault("S3.AccessDenied", "no"))
+        return sha256(self.objects.setdefault(key, body)).hexdigest()
+
+    def keep(self, key: str, body: bytes, *, mode: str, until: datetime) -> bool:
+        self.locks[key] = {"mode": mode, "until": until}
+        return self.record(key, body) == sha256(body).hexdigest()
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        if key not in self.objects:
+            raise RetryableError(fault("S3.NoSuchKey", "no such key"), cause=Cause.NOT_FOUND)
+        return self.objects[key] if limit is None else self.objects[key][: limit + 1]
+
+    def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        return sorted(key for key in self.objects if key.startswith(prefix))[:limit]
+
+    @property
+    def audit_records(self) -> list[AuditRecord]:
+        return [AuditRecord.model_validate_json(body) for key, body in self.objects.items() if key.startswith("acts/")]
+
+
+class FakePrincipalPseudonyms(FakePseudonyms):
+    def principal(self, arn: str) -> Pseudonym:  # noqa: ARG002 - the port's signature
+        return Pseudonym(value="prin-" + "0" * 32, key_version="k")
+
+
+@dataclass
+class FakeMoves:
+    """SQS's own move task, which neither moto nor the embedded AWS has."""
+
+    states: list[MoveTask | BaseException | None] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+
+    def start(self, *, per_second: int) -> None:
+        self.started.append(per_second)
+
+    def latest(self) -> MoveTask | None:
+        state = self.states.pop(0)
+        if isinstance(state, BaseException):
+            raise state
+        return state
+
+    def cancel(self, handle: str) -> None:
+        self.cancelled.append(handle)
+
+
+@dataclass
+class OperatorCli:
+    """The operators' tool with fake queues, a fake bucket and a fake organization."""
+
+    queues: FakeQueues
+    bucket: FakeBucket = field(default_factory=FakeBucket)
+    moves: FakeMoves = field(default_factory=FakeMoves)
+    organizations: FakeOrganization = field(default_factory=FakeOrganization)
+
+    def context(self) -> Context:
+        return Context(
+            queues=self.queues,
+            moves=self.moves,
+            archive=self.bucket,
+            outcomes=self.queues,
+            organizations=self.organizations,
+            preflight=preflight(self.organizations),
+            pseudonyms=FakePrincipalPseudonyms(Steps()),
+            clock=self.queues.clock,
+            caller=Caller("arn:aws:iam::111111111111:user/x", "AIDAEXAMPLE:session"),
+            attachments_per_second=2.0,
+            lock_mode="COMPLIANCE",
+            backup_retention=timedelta(days=90),
+        )
+
+    def run(self, *arguments: str, **environment: str) -> Result:
+        command, *others = arguments
+        return CliRunner().invoke(
+            cli.commands[command], others, obj=self.context, env=environment, catch_exceptions=True
+        )
+
+
+def operator_cli(*dead_letters: DeadLetter, **changes: Any) -> OperatorCli:
+    return OperatorCli(FakeQueues(list(dead_letters), **changes))
+
+
+SEND_ELSEWHERE = {"EDITOR": "sed -i s/event-1/event-9/"}
+
+
+def running(moved: int = 3) -> MoveTask:
+    return MoveTask("RUNNING", moved, 7, "handle", None, started=2)
+
+
+def ended(status: str, *, started: int = 2, moved: int = 7) -> MoveTask:
+    return MoveTask(status, moved, 7, None, "no room" if status == "FAILED" else None, started=started)

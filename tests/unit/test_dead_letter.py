@@ -1,0 +1,123 @@
+"""What letters say: backup, editing, groups, and that every reason has a next step and a section in the runbook."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from botocore.session import get_session
+
+from handlers.aws.errors import CAUSES
+from handlers.core.errors import Cause
+from handlers.core.redrive.dead_letter import RETRIES_EXHAUSTED, DeadLetter, edited
+from handlers.core.redrive.summary import KEYS, summarize
+from handlers.operate.advice import NEXT_STEPS, next_step
+from infra.deploy.build import ROOT
+from infra.local.events import account_created
+from schemas.intake import InvalidEventError
+from tests.fake_queues import dead_letter
+from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps, joined
+
+#: Of the errors that AttachPolicy and ListPoliciesForTarget can end in, those that pass by themselves or are none.
+PASSING = {
+    "ConcurrentModificationException",
+    "DuplicatePolicyAttachmentException",
+    "PolicyChangesInProgressException",
+    "ServiceException",
+    "TooManyRequestsException",
+}
+
+
+def test_an_edited_body_must_be_readable() -> None:
+    body = json.dumps(joined())
+
+    assert edited(dead_letter(body="x"), body).body == body
+    with pytest.raises(InvalidEventError):
+        edited(dead_letter(), "{broken")
+
+
+def test_a_letters_weight_is_what_sqs_counts() -> None:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html"""
+    attributes = {"n\u00e9": {"DataType": "Binary", "BinaryValue": b"123"}}
+
+    assert dead_letter(body="\u2603", attributes=attributes).size_bytes == 3 + 3 + len("Binary") + 3
+
+
+def test_evidence_of_a_letter_names_its_event_and_nobody() -> None:
+    digest = dead_letter(7, code="Odd 222222222222").digest(FakePseudonyms(Steps()).digest)
+
+    assert (digest.event_id, digest.message_id, digest.error_code) == ("event-7", "m-7", "OTHER")
+    assert "222222222222" not in digest.model_dump_json()
+
+
+def spoilt() -> list[DeadLetter]:
+    return [
+        dead_letter(1),
+        dead_letter(2),
+        dead_letter(3, code="INVALID_EVENT", body="{broken", redrives=2),
+        dead_letter(4, attributes={}, queue="undelivered", deleted_at=None),
+        dead_letter(5, body=json.dumps(account_created("333333333333", MANAGEMENT))),
+    ]
+
+
+@pytest.mark.parametrize("by", KEYS)
+def test_every_letter_is_in_one_group(by: str) -> None:
+    groups = summarize(iter(spoilt()), by)
+
+    assert sum(group.messages for group in groups) == 5
+    assert [group.messages for group in groups] == sorted((group.messages for group in groups), reverse=True)
+    assert sorted(each for group in groups for each in group.ids) == [f"m-{number}" for number in range(1, 6)]
+
+
+def test_a_group_says_what_its_letters_have_in_common_and_what_not() -> None:
+    [group] = summarize([dead_letter(2), dead_letter(1, redrives=2)], "reason")
+
+    assert group.key == "AccessDeniedException: p-aaaaaaaa: not allowed"
+    assert (group.oldest, group.newest) == (NOON - timedelta(hours=2), NOON - timedelta(hours=1))
+    assert group.deleted_at == NOON - timedelta(hours=2) + timedelta(days=14)
+    assert group.redrives == 2
+    [(failure, count)] = group.failures.items()
+    assert (failure.policies, count) == (("p-aaaaaaaa",), 2)
+    assert failure.cause is Cause.ACCESS_DENIED
+
+
+def test_letters_of_one_code_and_different_messages_are_different_reasons() -> None:
+    dead_letters = [
+        dead_letter(1),
+        dead_letter(2, why="p-bbbbbbbb: not allowed"),
+        dead_letter(3, why="p-bbbbbbbb: not allowed"),
+    ]
+
+    assert [group.messages for group in summarize(dead_letters, "reason")] == [2, 1]
+    assert [group.messages for group in summarize(dead_letters, "code")] == [3]
+    assert [group.key for group in summarize(dead_letters, "policy")] == ["p-bbbbbbbb", "p-aaaaaaaa"]
+
+
+def test_a_letter_of_eventbridges_has_a_next_step_of_its_own() -> None:
+    assert next_step(Cause.OTHER, "undelivered").startswith("deploy to restore")
+
+
+def test_the_runbook_has_a_section_with_a_command_for_each_reason_and_no_other() -> None:
+    runbook = (ROOT / "RUNBOOK.md").read_text()
+    chapter = runbook.partition("\n## Dead letters\n")[2].partition("\n## ")[0]
+    sections = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^### |\Z)", chapter, re.MULTILINE | re.DOTALL))
+
+    assert set(sections) == set(CAUSES)
+    assert set(CAUSES.values()) == set(NEXT_STEPS)
+    assert RETRIES_EXHAUSTED in sections
+    for code, text in sections.items():
+        assert "```console\n$ make " in text or "```console\n$ aws " in text, f"{code} has no command to run"
+
+
+def test_every_lasting_error_that_organizations_may_answer_has_a_next_step() -> None:
+    """The service model of botocore: an error that AWS adds there shows up here."""
+    model = get_session().get_service_model("organizations")
+    modelled = {
+        error.name
+        for name in ("AttachPolicy", "ListPoliciesForTarget")
+        for error in model.operation_model(name).error_shapes
+    }
+
+    assert modelled - PASSING <= set(CAUSES)
