@@ -241,7 +241,7 @@ def test_letters_whose_answer_was_lost_are_told_and_come_again(fire: Fire) -> No
     fire.let_time_pass()
     second = fire.redrive()
 
-    assert "10 more in other hands" in first.stderr
+    assert "10 more are in flight elsewhere" in first.stderr
     assert (first.returncode, second.returncode) == (1, 0)
     assert fire.joins() == bodies
 
