@@ -50,7 +50,7 @@ destroy: setup ## Take the installation down; dry unless ARGS='--confirm --reaso
 deploy forwarder delegation-policy status logs destroy:
 	@$(RUN) -m infra.deploy $@ --stage "$$STAGE" $(ARGS)
 
-##@ An operator at work (STACK=joinguard; runbook: RUNBOOK.md)
+##@ An operator at work (STACK=joinguard; runbook: handlers/operate/RUNBOOK.md)
 
 .PHONY: dlq show redrive drop restore edit outcome outcomes enforce
 dlq: .venv/.made ## Show what waits in the dead letters, and why

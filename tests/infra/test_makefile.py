@@ -29,7 +29,7 @@ def test_every_target_has_help_and_is_shown_by_help() -> None:
     assert set(re.findall(r"^  make ([a-z-]+) +\S", shown, re.MULTILINE)) == targets()
 
 
-@pytest.mark.parametrize("name", ["README.md", "RUNBOOK.md"])
+@pytest.mark.parametrize("name", ["README.md", "handlers/operate/RUNBOOK.md"])
 def test_nothing_asks_for_a_target_that_is_not_there(name: str) -> None:
     text = (ROOT / name).read_text()
 
@@ -44,7 +44,7 @@ def test_every_command_of_the_operators_tool_has_a_target() -> None:
 
 def operators_lines() -> list[str]:
     """Return each line of the documents that calls the operator's tool through make, with its arguments."""
-    text = "".join((ROOT / name).read_text() for name in ("README.md", "RUNBOOK.md"))
+    text = "".join((ROOT / name).read_text() for name in ("README.md", "handlers/operate/RUNBOOK.md"))
     names = "|".join(TARGET_OF.get(name, name) for name in cli.commands)
     return sorted(set(re.findall(rf"^\s*\$ (make (?:{names})\b.*?)(?:  +#.*)?$", text, re.MULTILINE)))
 
