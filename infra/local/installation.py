@@ -134,10 +134,10 @@ def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str
         stack=STACK,
         template=understood((ROOT / "infra" / "template.yaml").read_text()),
         parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
-        seconds_between_looks=1,
+        poll_seconds=1,
     )
     if planned:
-        execute(cloudformation, planned, seconds_between_looks=1)
+        execute(cloudformation, planned, poll_seconds=1)
     made = outputs(cloudformation, STACK)
     complete(aws, STACK)
     return made
