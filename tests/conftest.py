@@ -13,7 +13,7 @@ from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 from hypothesis.vendor.pretty import for_type_by_name, pretty
 
-from infra.local.environment import stand_alone
+from infra.local.environment import isolate_from_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -60,7 +60,7 @@ def pytest_configure() -> None:
         seen = name in _SEEN or upper.startswith(_SEEN_BEGINNINGS) or upper.endswith(_SEEN_ENDS)
         if not seen:
             del os.environ[name]
-    stand_alone()
+    isolate_from_user()
     os.umask(0o022)
     # What is started in the background ignores interrupts, and so would the processes that tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from infra.deploy.build import ROOT
-from infra.local.demo import tell_on
+from infra.local.demo import run_on
 from infra.local.events import handshake_accepted
 from infra.local.installation import Installation, build_local
 from infra.local.organizations import Organizations, Rules, policies_of, serving
@@ -194,10 +194,10 @@ def test_the_demo_holds_whatever_the_users_environment_holds(tmp_path: Path) -> 
     assert "\x1b" not in done.stdout
 
 
-def test_the_demo_fails_where_the_story_is_not_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_fails_where_a_result_is_not_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
     with relaying() as relay:
         relay.refuse_all((400, "PolicyTypeNotEnabledException"))
-        status = tell_on(running(relay.endpoint))
+        status = run_on(running(relay.endpoint))
 
     assert status == 1
-    assert "not so: an invited account joins: FAILED, not ENFORCED" in capsys.readouterr().out
+    assert "failed: an invited account joins: FAILED, not ENFORCED" in capsys.readouterr().out

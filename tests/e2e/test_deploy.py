@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from infra.deploy.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.deploy.stack import outputs
-from infra.local.complete import complete, understood
+from infra.local.complete import complete, for_stand_in
 from infra.local.installation import create_policy
 from infra.local.standin import StandIn, running
 from infra.local.waiting import HANGS_AFTER
@@ -84,7 +84,7 @@ class Console:
     def options(self) -> list[str]:
         """Deploy what the stand-in understands, from the files as they are here, and look at it often."""
         template = self.folder / "template.yaml"
-        template.write_text(understood((ROOT / "infra" / "template.yaml").read_text()))
+        template.write_text(for_stand_in((ROOT / "infra" / "template.yaml").read_text()))
         return ["--pause", "1", "--allow-dirty", "--template", str(template)]
 
     def stacks(self) -> dict[str, str]:
