@@ -139,7 +139,7 @@ def cold_start(runs: int = 15) -> dict[str, Any]:
         "ORGANIZATION_ID": "o-exampleorgid",
         "MANAGEMENT_ACCOUNT_ID": "111111111111",
         **dict.fromkeys(("OUTCOMES_TABLE", "PACE_TABLE", "EVIDENCE_BUCKET", "PSEUDONYM_KEY_ID"), "x"),
-        **dict.fromkeys(("QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "UNDELIVERED_QUEUE_URL"), "https://x"),
+        **dict.fromkeys(("QUEUE_URL", "DEAD_LETTER_QUEUE_URL"), "https://x"),
         "AWS_DEFAULT_REGION": "us-east-1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
