@@ -1,8 +1,9 @@
-"""The project as others meet it: the installed command and the packages that it needs."""
+"""The project as others meet it: the installed command, its packages, and the workflow of CI."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import yaml
 from uv import find_uv_bin
 
 from handlers.operate.__main__ import main
-from infra.deploy.build import ROOT
+from infra.deploy.build import ROOT, RUNTIME
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 JOINGUARD = Path(sysconfig.get_path("scripts")) / "joinguard"
@@ -89,3 +91,41 @@ def test_the_wheel_holds_the_tool_and_the_contracts_alone(tmp_path: Path) -> Non
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"handlers", "schemas"}
     assert "handlers/operate/__main__.py" in names
     assert "schemas/json/act.json" in names
+
+
+WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+[JOB] = yaml.safe_load(WORKFLOW)["jobs"].values()
+VERSIONS: list[str] = JOB["strategy"]["matrix"]["python"]
+
+
+def test_each_action_is_pinned_by_its_commit_and_names_its_tag() -> None:
+    used = re.findall(r"uses: *(.*)", WORKFLOW)
+
+    assert used
+    assert [line for line in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[0-9.]+", line)] == []
+
+
+def test_the_workflow_runs_what_a_developer_runs_with_the_interpreter_of_the_matrix() -> None:
+    [python] = [step for step in JOB["steps"] if step.get("id") == "python"]
+    [run] = [step for step in JOB["steps"] if "run" in step]
+
+    assert run["run"] == ".ci/run"
+    assert python["with"]["python-version"] == "${{ matrix.python }}"
+    assert run["env"] == {"PYTHON": "${{ steps.python.outputs.python-path }}"}
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert "\nmake test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_workflow_may_read_the_repository_and_nothing_else() -> None:
+    assert yaml.safe_load(WORKFLOW)["permissions"] == {"contents": "read"}
+    assert "permissions" not in JOB
+    assert JOB["timeout-minutes"] <= 60
+
+
+def test_the_versions_that_are_tested_are_those_that_the_project_declares() -> None:
+    classifiers = re.findall(r"Python :: (3\.[0-9]+)", "\n".join(PYPROJECT["project"]["classifiers"]))
+
+    assert classifiers == VERSIONS
+    assert PYPROJECT["project"]["requires-python"] == f">={VERSIONS[0]}"
+    assert PYPROJECT["tool"]["mypy"]["python_version"] == VERSIONS[0]
+    assert RUNTIME in VERSIONS
