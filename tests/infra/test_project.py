@@ -13,6 +13,7 @@ import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
 import yaml
 from uv import find_uv_bin
 
@@ -129,3 +130,41 @@ def test_the_versions_that_are_tested_are_those_that_the_project_declares() -> N
     assert PYPROJECT["project"]["requires-python"] == f">={VERSIONS[0]}"
     assert PYPROJECT["tool"]["mypy"]["python_version"] == VERSIONS[0]
     assert RUNTIME in VERSIONS
+
+
+#: Everything at the root that is not a dotfile.
+AT_THE_ROOT = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "handlers",
+    "infra",
+    "pyproject.toml",
+    "schemas",
+    "tests",
+    "uv.lock",
+}
+
+
+def test_the_root_holds_what_a_newcomer_looks_for_and_nothing_else() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607 - whatever git there is
+    tops = {line.split("/")[0] for line in listed.splitlines()}
+
+    assert {top for top in tops if not top.startswith(".")} == AT_THE_ROOT
+    assert {".ci", ".github", ".gitignore"} <= tops
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md"])
+def test_each_link_into_the_repository_leads_to_a_file(name: str) -> None:
+    document = ROOT / name
+    links = [link for link in re.findall(r"\]\(([^)#]+)", document.read_text()) if not link.startswith("https://")]
+
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_changelog_has_a_place_for_the_next_change_and_the_version_that_it_leads_to() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+
+    assert text.index("\n## [Unreleased]\n") < text.index("\n### Added\n")
+    assert f" {PYPROJECT['project']['version']}" in text
