@@ -84,6 +84,11 @@ lint: setup .venv-scan/.made ## Check style, and the templates with cfn-lint and
 types: setup ## Check types (mypy, strict)
 	@$(RUN) -m mypy
 
+.PHONY: coverage
+coverage: setup ## Run all tests with coverage and list the lines that no test reaches; ARGS are pytest's
+	@mkdir -p build/coverage
+	@$(RUN) -m pytest -n 3 --dist loadfile --cov --cov-report term-missing:skip-covered $(ARGS)
+
 .PHONY: format
 format: setup ## Format the code
 	@$(RUN) -m ruff check --fix .

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: What a test and the processes that it starts see of their user's environment: where programs, files and packages are.
 _SEEN: Final = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "XDG_CACHE_HOME", "NETRC"}
-_SEEN_BEGINNINGS: Final = ("LC_", "LD_", "DYLD_", "UV_", "PIP_", "SSL_", "PYENV_", "PYTEST_", "COV_")
+_SEEN_BEGINNINGS: Final = ("LC_", "LD_", "DYLD_", "UV_", "PIP_", "SSL_", "PYENV_", "PYTEST_", "COV_", "COVERAGE_")
 _SEEN_ENDS: Final = ("_PROXY",)
 #: A fixture is shown with each failing assertion and with each example that fails.
 _LONGEST_REPR: Final = 500
