@@ -135,7 +135,7 @@ def _report(handled: Handled, message_id: str) -> None:
 
 def _measure(handled: Handled) -> None:
     """Count what the alarms and the dashboard of the template look at."""
-    counts = {handled.status.value.capitalize(): 1, "CallsPutOff": handled.retried_calls}
+    counts = {handled.status.value.capitalize(): 1, "OrganizationsRetries": handled.retried_calls}
     # Somebody may have written there who is none of us: each is an alarm.
     counts |= {"EvidenceDiffers": len(handled.conflicts), "RowsReplaced": int(handled.row_replaced)}
     if handled.attempt is not None:

@@ -33,7 +33,6 @@ class Settings(BaseModel):
     evidence_bucket: Text
     queue_url: Text
     dead_letter_queue_url: Text
-    undelivered_queue_url: Text
     pseudonym_key_id: Text
     organization_id: OrganizationId
     management_account_id: AccountId

@@ -1,1 +1,1 @@
-"""Templates, policies, and the code behind `make`."""
+"""CloudFormation templates, service control policies, stages, and the code behind the Make targets."""

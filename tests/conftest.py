@@ -13,14 +13,14 @@ from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 from hypothesis.vendor.pretty import for_type_by_name, pretty
 
-from infra.local.environment import stand_alone
+from infra.local.environment import isolate_from_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 #: What a test and the processes that it starts see of their user's environment: where programs, files and packages are.
 _SEEN: Final = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "XDG_CACHE_HOME", "NETRC"}
-_SEEN_BEGINNINGS: Final = ("LC_", "LD_", "DYLD_", "UV_", "PIP_", "SSL_", "PYENV_", "PYTEST_", "COV_")
+_SEEN_BEGINNINGS: Final = ("LC_", "LD_", "DYLD_", "UV_", "PIP_", "SSL_", "PYENV_", "PYTEST_", "COV_", "COVERAGE_")
 _SEEN_ENDS: Final = ("_PROXY",)
 #: A fixture is shown with each failing assertion and with each example that fails.
 _LONGEST_REPR: Final = 500
@@ -60,7 +60,7 @@ def pytest_configure() -> None:
         seen = name in _SEEN or upper.startswith(_SEEN_BEGINNINGS) or upper.endswith(_SEEN_ENDS)
         if not seen:
             del os.environ[name]
-    stand_alone()
+    isolate_from_user()
     os.umask(0o022)
     # What is started in the background ignores interrupts, and so would the processes that tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

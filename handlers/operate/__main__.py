@@ -67,7 +67,7 @@ for command in (list_messages, show, redrive, drop, restore, edit, outcome, outc
 
 
 def main() -> None:
-    """Run the tool as a program."""
+    """Run the console script `joinguard`, or `python -m handlers.operate`."""
     # SIGTERM and a closed terminal interrupt the command, which then releases its messages.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)

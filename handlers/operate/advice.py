@@ -22,7 +22,7 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     Cause.MANAGEMENT_ACCOUNT: "find out who sent it; drop",
     Cause.RETRIES_EXHAUSTED: "see the outcome and the log for the cause; redrive after it is over",
 }
-_DEFAULT_STEP: Final = "read the reason, correct the cause, redrive; see the runbook"
+_DEFAULT_STEP: Final = "read the reason, correct the cause, redrive; see handlers/operate/RUNBOOK.md#dead-letters"
 _UNDELIVERED_STEP: Final = "deploy to restore the queue and its policy, redrive"
 
 #: The next step after a call of the operator's own failed.

@@ -1,1 +1,1 @@
-"""Build the function's zip and deploy the stack."""
+"""Build the function's zip, deploy the stack, and check the installation."""

@@ -1,6 +1,6 @@
-"""Build the function's zip: our code from the commit, packages from the lock, the same bytes every time.
+"""Build the function's zip from the commit and the lock file, reproducibly.
 
-Nothing is compiled here and no Docker is needed: uv fetches the wheels of the target platform.
+uv downloads wheels for the target platform, so no compiler and no Docker are needed.
 """
 
 import os
@@ -18,18 +18,18 @@ from uv import find_uv_bin
 from infra.deploy.sources import BuildError, sources
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-#: The function's runtime.
+#: The Python version of the function's runtime.
 RUNTIME: Final = "3.13"
 Architecture = Literal["arm64", "x86_64"]
-#: The C library of Lambda's Amazon Linux 2023 (glibc 2.34); wheels made for an older one run too.
+#: Lambda's Amazon Linux 2023 has glibc 2.34; wheels for an older glibc run on it too.
 _PLATFORMS: Final[dict[str, str]] = {
     "arm64": "aarch64-manylinux_2_34",
     "x86_64": "x86_64-manylinux_2_34",
 }
-#: Of a package's metadata only what scanners read stays; the rest differs from machine to machine.
+#: The metadata files that scanners and importlib.metadata read. The others differ between machines.
 _METADATA_KEPT: Final = frozenset({"METADATA", "entry_points.txt"})
 
-#: Parts of packages that nothing of ours ever imports; a fifth of the zip.
+#: Parts of packages that the function never imports. They would add a fifth to the zip.
 _UNUSED: Final = ("aws_lambda_powertools/event_handler", "pydantic/v1")
 
 
@@ -38,7 +38,7 @@ class Package:
     """A built zip."""
 
     path: Path
-    #: The interpreter whose compiled files are in it; None where it was not at hand.
+    #: The interpreter that compiled the .pyc files; None if it was not found, and the zip has none.
     compiled_by: str | None
 
 
@@ -49,9 +49,9 @@ def build(
     target: Path | None = None,
     allow_dirty: bool = False,
 ) -> Package:
-    """Build the zip for an interpreter version and an architecture, from the last commit or the files as they are here.
+    """Build the zip for a Python version and an architecture, from the last commit or from the working tree.
 
-    Raises BuildError naming what differs from the commit, and with uv's own words where the packages cannot be had.
+    Raises BuildError naming the files that differ from the commit, or with uv's message if a package is not available.
     """
     code = sources(ROOT, allow_dirty=allow_dirty)
     path = target or ROOT / "build" / f"joinguard-py{python_version}-{architecture}.zip"
@@ -74,7 +74,7 @@ def build(
 
 
 def _install(stage: Path, python_version: str, architecture: Architecture) -> None:
-    requirements = _uv("export", "--frozen", "--no-dev", "--no-emit-project", "--format", "requirements.txt")
+    requirements = _uv("export", "--frozen", "--only-group", "function", "--format", "requirements.txt")
     file = stage.parent / "requirements.txt"
     file.write_text(requirements)
     options = {
@@ -93,9 +93,12 @@ def _flat(options: dict[str, str]) -> Iterator[str]:
 
 
 def _find_python(version: str) -> str | None:
-    """Find an interpreter of exactly the function's version; its compiled files are of no use to another."""
+    """Return the path of an interpreter of exactly this version, or None.
+
+    Another version would ignore the .pyc files.
+    """
     try:
-        # Where pyenv's shims come first on the path, they answer only for the version that it is told.
+        # pyenv's shims, if first on PATH, run only the version that PYENV_VERSION names.
         return _uv("python", "find", "--system", "--no-python-downloads", version, PYENV_VERSION=version).strip()
     except BuildError:
         return None
@@ -111,7 +114,7 @@ def _uv(*arguments: str, **variables: str) -> str:
 
 
 def _prune(stage: Path) -> None:
-    """Remove what does not run and what differs from machine to machine."""
+    """Remove files that the function does not need and files that differ between machines."""
     unused = [stage / part for part in _UNUSED]
     for unwanted in [*unused, stage / "bin", stage / ".lock", *stage.rglob("__pycache__"), *stage.rglob("*.pyi")]:
         if unwanted.is_dir():
@@ -125,17 +128,17 @@ def _prune(stage: Path) -> None:
 
 
 def _compile(interpreter: str, stage: Path) -> None:
-    """Add compiled files that are never checked against their sources: importing them costs no look-ups."""
+    """Compile to .pyc files that Python loads without checking them against their sources."""
     command = [interpreter, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     command += ["-s", str(stage), "-p", "/var/task", str(stage)]
     environment = dict(os.environ) | {"PYTHONHASHSEED": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our own arguments
     if done.returncode:
-        raise BuildError(f"{interpreter} could not compile the package: {done.stdout.strip() or done.stderr.strip()}")
+        raise BuildError(f"{interpreter} failed to compile the package: {done.stdout.strip() or done.stderr.strip()}")
 
 
 def _zip(stage: Path, target: Path) -> None:
-    """Zip in a fixed order, with fixed times and modes."""
+    """Write the zip with a fixed order, fixed times and fixed modes."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for file in sorted(path for path in stage.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(file.relative_to(stage).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))

@@ -1,4 +1,4 @@
-"""How an installation stands: stack, queues, alarms, mapping."""
+"""Check an installation: stack, queues, event source mapping, rule, alarms."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sign:
-    """One thing that was looked at."""
+class Check:
+    """The result of one check."""
 
     what: str
     found: str
     well: bool
-    #: What to do where it is not well.
+    #: What to do if it is not well.
     next_step: str = ""
 
 
-def signs(target: Target) -> list[Sign]:
-    """Look at everything that says whether the installation works; raise DeployError where there is none."""
+def checks(target: Target) -> list[Check]:
+    """Check whether the installation works; raise DeployError if there is no stack."""
     stage, cloudformation = target.stage, target.client("cloudformation")
     try:
         stack = cloudformation.describe_stacks(StackName=stage.stack)["Stacks"][0]
@@ -36,45 +36,44 @@ def signs(target: Target) -> list[Sign]:
     at = outputs(cloudformation, stage.stack)
     status = stack["StackStatus"]
     well = status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
-    found = [Sign("stack", status, well, "see its events in CloudFormation, then deploy again")]
-    found += _queues(target, at)
-    found += _worker(target, at)
-    return found + _alarms(target)
+    of_stack = Check("stack", status, well, "read its events in CloudFormation, then deploy again")
+    return [of_stack, *_queues(target, at), *_worker(target, at), *_alarms(target)]
 
 
-def _queues(target: Target, at: dict[str, str]) -> list[Sign]:
+def _queues(target: Target, at: dict[str, str]) -> list[Check]:
     sqs = target.client("sqs")
 
-    def waiting(queue: str) -> int:
-        asked = sqs.get_queue_attributes(QueueUrl=at[queue], AttributeNames=["ApproximateNumberOfMessages"])
-        return int(asked["Attributes"]["ApproximateNumberOfMessages"])
+    def backlog(queue: str) -> int:
+        name = "ApproximateNumberOfMessages"
+        return int(sqs.get_queue_attributes(QueueUrl=at[queue], AttributeNames=[name])["Attributes"][name])
 
-    dead, undelivered = waiting("DeadLetterQueueUrl"), waiting("UndeliveredQueueUrl")
+    dead, undelivered = backlog("DeadLetterQueueUrl"), backlog("UndeliveredQueueUrl")
     return [
-        Sign("joins waiting", str(waiting("QueueUrl")), well=True),
-        Sign("dead letters", str(dead), not dead, "RUNBOOK.md#dead-letters"),
-        Sign("undelivered", str(undelivered), not undelivered, "RUNBOOK.md#undelivered"),
+        Check("joins waiting", str(backlog("QueueUrl")), well=True),
+        Check("dead letters", str(dead), not dead, "handlers/operate/RUNBOOK.md#dead-letters"),
+        Check("undelivered", str(undelivered), not undelivered, "handlers/operate/RUNBOOK.md#undelivered"),
     ]
 
 
-def _worker(target: Target, at: dict[str, str]) -> list[Sign]:
+def _worker(target: Target, at: dict[str, str]) -> list[Check]:
     client = target.client("lambda")
     mappings = client.list_event_source_mappings(FunctionName=at["FunctionName"])["EventSourceMappings"]
     state = mappings[0].get("State", "unknown") if mappings else "missing"
     rule = target.client("events").describe_rule(Name=at["RuleName"].rpartition("/")[2])
     return [
-        Sign("mapping", state, state in {"Enabled", "Enabling", "Updating"}, "enable it, or deploy again"),
-        Sign("rule", rule["State"], rule["State"] == "ENABLED", "enable it, or deploy again"),
+        Check("mapping", state, state in {"Enabled", "Enabling", "Updating"}, "enable it or deploy again"),
+        Check("rule", rule["State"], rule["State"] == "ENABLED", "enable it or deploy again"),
     ]
 
 
-def _alarms(target: Target) -> list[Sign]:
+def _alarms(target: Target) -> list[Check]:
     pages = (
         target.client("cloudwatch")
         .get_paginator("describe_alarms")
         .paginate(AlarmNamePrefix=f"{target.stage.stack}-", AlarmTypes=["MetricAlarm", "CompositeAlarm"])
     )
     alarms = [alarm for page in pages for alarm in [*page.get("MetricAlarms", []), *page.get("CompositeAlarms", [])]]
-    ringing = [alarm for alarm in alarms if alarm["StateValue"] == "ALARM"]
-    found = [Sign("alarms", f"{len(alarms)}, of which {len(ringing)} ring", bool(alarms) and not ringing, "see below")]
-    return found + [Sign(a["AlarmName"], "ALARM", well=False, next_step=a.get("AlarmDescription", "")) for a in ringing]
+    on = [alarm for alarm in alarms if alarm["StateValue"] == "ALARM"]
+    step = "follow the rows below" if alarms else "deploy again: the stack has no alarms"
+    summary = Check("alarms", f"{len(on)} of {len(alarms)} in ALARM", bool(alarms) and not on, step)
+    return [summary, *(Check(a["AlarmName"], "ALARM", well=False, next_step=a.get("AlarmDescription", "")) for a in on)]

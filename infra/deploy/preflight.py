@@ -1,4 +1,4 @@
-"""Look before deploying: where the credentials lead, and whether it can work there."""
+"""Check before deploying: which account the credentials belong to, and whether the installation can work there."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from infra.deploy.stages import Stage, Target
 
-#: Organizations is a global service: its events exist only in this Region of a partition.
+#: Organizations is a global service and sends its events in one Region per partition.
 EVENT_REGIONS: Final = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-northwest-1"}
-#: Policies that fit on an account (AWS, since May 2026), and the place that FullAWSAccess takes.
+#: SCPs that AWS allows per account, FullAWSAccess included (since May 2026).
 _MAX_ATTACHED: Final = 10
 
 
 @dataclass(frozen=True)
-class Here:
-    """The account that the credentials belong to, and its organization."""
+class Account:
+    """The account that the credentials belong to, the Region, and the organization."""
 
     account_id: str
     partition: str
@@ -40,27 +40,27 @@ class Here:
         return self.account_id == self.management_account_id
 
     @property
-    def sees_events(self) -> bool:
-        """Whether Organizations' events arrive here by themselves."""
+    def receives_events(self) -> bool:
+        """Whether EventBridge delivers Organizations' events to this account and Region without a forwarder."""
         return self.is_management and self.region == EVENT_REGIONS.get(self.partition)
 
 
-def look_around(target: Target) -> Here:
-    """Find out where the credentials lead; raise DeployError where they lead nowhere."""
+def read_account(target: Target) -> Account:
+    """Return the account and organization of the credentials; raise DeployError if they cannot be read."""
     try:
         identity = target.client("sts").get_caller_identity()
     except (BotoCoreError, ClientError) as error:
         raise DeployError(
-            f"AWS does not take the credentials: {error}. Log in (aws sso login) or set AWS_PROFILE, and try again"
+            f"AWS rejected the credentials: {error}. Log in (aws sso login) or set AWS_PROFILE, then try again"
         ) from error
     try:
         organization = target.client("organizations").describe_organization()["Organization"]
     except (BotoCoreError, ClientError) as error:
         raise DeployError(
-            f"the account's organization cannot be read: {error}. Deploy from the management account or a "
-            "delegated administrator, as one who may call organizations:DescribeOrganization"
+            f"cannot read the account's organization: {error}. Deploy from the management account or a delegated "
+            "administrator account, with permission to call organizations:DescribeOrganization"
         ) from error
-    return Here(
+    return Account(
         account_id=identity["Account"],
         partition=identity["Arn"].split(":")[1],
         region=target.stage.region,
@@ -70,27 +70,27 @@ def look_around(target: Target) -> Here:
     )
 
 
-def problems(target: Target, here: Here) -> Iterator[str]:
-    """Yield what would keep the installation from working, each with the next step."""
+def problems(target: Target, account: Account) -> Iterator[str]:
+    """Yield each problem that would keep the installation from working, with the next step."""
     stage, policy_ids = target.stage, target.stage.policy_ids
-    if not here.all_features:
-        yield "the organization has consolidated billing only; run aws organizations enable-all-features"
+    if not account.all_features:
+        yield "the organization has only consolidated billing features; run aws organizations enable-all-features"
     if stage.creates_policies and policy_ids:
-        yield "the stage sets both CreatePolicies and PolicyIds; keep one"
+        yield "the stage sets both CreatePolicies and PolicyIds; keep one of them"
     if not stage.creates_policies and not policy_ids:
         yield 'the stage names no policies; set PolicyIds, or CreatePolicies to "true"'
-    if stage.creates_policies and not here.is_management:
-        yield "CreatePolicies works in the management account only; create the policies there and set PolicyIds"
+    if stage.creates_policies and not account.is_management:
+        yield "CreatePolicies works only in the management account; create the policies there and set PolicyIds"
     if len(policy_ids) >= _MAX_ATTACHED:
         yield (
-            f"{len(policy_ids)} policies do not fit: an account carries {_MAX_ATTACHED}, "
-            "and FullAWSAccess is one of them; merge some"
+            f"{len(policy_ids)} policies do not fit: an account can have {_MAX_ATTACHED} including FullAWSAccess; "
+            "merge some of them"
         )
-    yield from _policy_problems(target.client("organizations"), here, policy_ids)
-    yield from _arrival_problems(target, here)
+    yield from _policy_problems(target.client("organizations"), account, policy_ids)
+    yield from _delivery_problems(target, account)
 
 
-def _policy_problems(organizations: OrganizationsClient, here: Here, policy_ids: list[str]) -> Iterator[str]:
+def _policy_problems(organizations: OrganizationsClient, account: Account, policy_ids: list[str]) -> Iterator[str]:
     try:
         roots = organizations.list_roots()["Roots"]
         types = {kind["Type"]: kind["Status"] for root in roots for kind in root["PolicyTypes"]}
@@ -102,12 +102,12 @@ def _policy_problems(organizations: OrganizationsClient, here: Here, policy_ids:
         for policy_id in policy_ids:
             yield from _policy_problem(organizations, policy_id)
     except ClientError as error:
-        if here.is_management:
-            yield f"Organizations cannot be read: {error}; deploy as one who may"
+        if account.is_management:
+            yield f"cannot read from Organizations: {error}; deploy with permissions to read from Organizations"
         else:
             yield (
-                f"account {here.account_id} is no delegated administrator of the management account: {error}. "
-                "There, make what `make delegation-policy` prints the resource policy of the organization"
+                f"account {account.account_id} is not a delegated administrator: {error}. In the management account, "
+                "set what `make delegation-policy` prints as the organization's resource policy"
             )
 
 
@@ -118,25 +118,25 @@ def _policy_problem(organizations: OrganizationsClient, policy_id: str) -> Itera
         yield f"there is no policy {policy_id}; correct PolicyIds (aws organizations list-policies)"
     else:
         if summary["Type"] != "SERVICE_CONTROL_POLICY":
-            yield f"policy {policy_id} is a {summary['Type']}, not a service control policy; take it out of PolicyIds"
+            yield f"policy {policy_id} is a {summary['Type']}, not a service control policy; remove it from PolicyIds"
 
 
-def _arrival_problems(target: Target, here: Here) -> Iterator[str]:
-    """Join events must be able to get here."""
-    stage, event_region = target.stage, EVENT_REGIONS.get(here.partition)
+def _delivery_problems(target: Target, account: Account) -> Iterator[str]:
+    """Yield what would keep join events from reaching the account and Region."""
+    stage, event_region = target.stage, EVENT_REGIONS.get(account.partition)
     if event_region is None:
-        yield f"it is not known in which Region of partition {here.partition} the events of Organizations are"
-    elif here.sees_events:
+        yield f"partition {account.partition} is not supported: the Region of its Organizations events is not known"
+    elif account.receives_events:
         return
-    elif not here.is_management:
+    elif not account.is_management:
         if not stage.parameters.get("ForwarderAccountId"):
             yield (
-                "join events exist in the management account only. There, run `make forwarder` with this account's "
+                "join events exist only in the management account. Run `make forwarder` there with this account's "
                 "event bus, then set ForwarderAccountId to the management account's id in the stage"
             )
     elif not _has_forwarder(target.client("events", region=event_region), stage):
         yield (
-            f"join events exist in {event_region} only, and nothing forwards them to {here.region}. Run "
+            f"join events exist only in {event_region}, and no rule forwards them to {account.region}. Run "
             f"`make forwarder STAGE={stage.name}`, or set region to {event_region} in the stage"
         )
 

@@ -1,6 +1,6 @@
-"""Our own code for the zip: what git tracks, so that the same commit gives the same zip on every machine.
+"""Select the source files for the zip: the tracked ones, so that a commit gives the same zip on every machine.
 
-Never what merely lies there (a `.env`, an editor's swap file), and never a symbolic link or what it points to.
+Untracked files (a `.env`, an editor's swap file) and symbolic links never go into the zip.
 """
 
 import os
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Final
 
 PACKAGES: Final = ("handlers", "schemas")
-#: What decides which packages of others go into the zip.
+#: The files that determine the third-party packages in the zip.
 _PINS: Final = ("pyproject.toml", "uv.lock")
-#: Nothing of it runs in the function.
+#: The function does not use these.
 _LEFT_OUT: Final = ("handlers/operate/", "schemas/json/")
-#: A file's mode in git, with and without its executable bit.
+#: Git's modes of a regular file, with and without the executable bit.
 _REGULAR: Final = frozenset({"100644", "100755"})
 _KINDS: Final[Mapping[str, str]] = {"120000": "a symbolic link", "160000": "a submodule"}
-_NEXT_STEP: Final = "or take the files as they are here: make build ARGS=--allow-dirty (make deploy takes it too)"
+_NEXT_STEP: Final = "or use the working tree: make build ARGS=--allow-dirty (make deploy accepts it too)"
 
 
 class BuildError(Exception):
@@ -28,22 +28,22 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class _Entry:
-    """What git knows of a path."""
+    """A path's entry in a commit or in the index: its mode and the hash of its content."""
 
     mode: str
     content: str
 
 
 class _Git:
-    """The repository that tracks a source tree."""
+    """The git repository that tracks a source tree."""
 
     def __init__(self, root: Path, program: str) -> None:
         self._root = root
         self._program = program
 
     def __call__(self, *arguments: str) -> bytes:
-        """Run a git command in the tree and return its output; raise BuildError with git's own words."""
-        # A hook of git names its own repository and index in the environment; what configures git stays.
+        """Run a git command in the tree and return its output; raise BuildError with git's message."""
+        # A git hook sets its repository and index in GIT_ variables; only git's configuration is kept.
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -57,7 +57,7 @@ class _Git:
         return done.stdout
 
     def committed(self) -> dict[str, _Entry]:
-        """Return what the last commit holds of the packages and pins, by path; nothing before the first."""
+        """Return the last commit's entries for the packages and pins by path; empty before the first commit."""
         try:
             self("rev-parse", "--verify", "--quiet", "HEAD")
         except BuildError:
@@ -66,18 +66,18 @@ class _Git:
         return {name: _Entry(mode, content) for (mode, _kind, content), name in map(_parts, lines)}
 
     def tracked(self) -> dict[str, _Entry]:
-        """Return what the index holds of them, by path; an unresolved conflict gives one of its sides."""
+        """Return the index's entries for the packages and pins by path; one side of an unresolved conflict."""
         lines = self._lines("ls-files", "--stage", "-z", "--", *PACKAGES, *_PINS)
         return {name: _Entry(mode, content) for (mode, content, _side), name in map(_parts, lines)}
 
     def untracked(self) -> list[str]:
-        """Return the paths of code that git neither tracks nor ignores."""
+        """Return the paths of code files that git neither tracks nor ignores."""
         names = self._lines("ls-files", "--others", "--exclude-standard", "-z", "--", *PACKAGES)
         return [name for name in names if name.endswith(".py")]
 
     def content_of(self, names: list[str]) -> dict[str, str]:
-        """Return what git would name the contents of files as they are here, by path."""
-        # Asked for the contents, not for the status: the status leaves out what is marked as assumed unchanged.
+        """Return git's hashes of files in the working tree by path."""
+        # git status would leave out files that are marked as assumed unchanged.
         found = self("hash-object", "--", *names).decode().split() if names else []
         return dict(zip(names, found, strict=True))
 
@@ -90,31 +90,31 @@ class _Git:
 
 
 def sources(root: Path, *, allow_dirty: bool) -> dict[str, bytes]:
-    """Return the code that goes into the zip, by path: as committed, or with allow_dirty as the files are here.
+    """Return the code for the zip by path, from the last commit or, with allow_dirty, from the working tree.
 
-    Raises BuildError naming every file that is not as committed, and every tracked link.
+    Raises BuildError naming each file that differs from the commit and each tracked symbolic link.
     """
     git = _repository(root, needed=not allow_dirty)
     if git is None:
-        return _as_here(root, _every_file(root))
+        return _from_tree(root, _every_file(root))
     tracked = git.tracked()
     _refuse_links(tracked)
     if allow_dirty:
-        _refuse_links_here(root, tracked)
-        return _as_here(root, {*tracked, *git.untracked()})
+        _refuse_links_in_tree(root, tracked)
+        return _from_tree(root, {*tracked, *git.untracked()})
     committed = git.committed()
     _refuse_links(committed)
     if differences := sorted(_differences(root, git, committed, tracked)):
         listed = "\n".join(f"  - {each}" for each in differences)
         raise BuildError(
-            f"the zip is made from a commit, and these files differ from it:\n{listed}\ncommit them, {_NEXT_STEP}"
+            f"the zip is built from a commit, and these files differ from it:\n{listed}\ncommit them, {_NEXT_STEP}"
         )
-    # The committed bytes, not those of the files: checking out can change line ends, and a file can change meanwhile.
+    # Not the working tree's bytes: a checkout can convert line ends, and a file can change during the build.
     return {name: git.read(entry) for name, entry in committed.items() if _goes_in(name)}
 
 
 def _repository(root: Path, *, needed: bool) -> _Git | None:
-    """Return the repository that tracks the tree; where there is none, None or a BuildError where it is needed."""
+    """Return the repository that tracks the tree, or None; raise BuildError if there is none and it is needed."""
     program = shutil.which("git")
     if program:
         git = _Git(root, program)
@@ -122,33 +122,33 @@ def _repository(root: Path, *, needed: bool) -> _Git | None:
             if "pyproject.toml" in git.tracked():
                 return git
         except BuildError as error:
-            # Another failure, such as a repository that belongs to somebody else, says nothing about what it tracks.
+            # Other failures, such as a repository owned by another user, do not mean that git does not track the tree.
             if "not a git repository" not in str(error):
                 raise
     if not needed:
         return None
-    lacking = f"git does not track {root}" if program else "git is not installed"
-    raise BuildError(f"the zip is made from a commit, and {lacking}; build in a clone, {_NEXT_STEP}")
+    problem = f"git does not track {root}" if program else "git is not installed"
+    raise BuildError(f"the zip is built from a commit, but {problem}; build in a clone, {_NEXT_STEP}")
 
 
 def _parts(line: str) -> tuple[list[str], str]:
-    facts, _, name = line.partition("\t")
-    return facts.split(), name
+    fields, _, name = line.partition("\t")
+    return fields.split(), name
 
 
 def _refuse_links(entries: Mapping[str, _Entry]) -> None:
     for name, entry in entries.items():
         if entry.mode not in _REGULAR:
             raise BuildError(
-                f"{_shown(name)} is {_KINDS.get(entry.mode, 'no file')}, which never goes into the zip; remove it"
+                f"{_shown(name)} is {_KINDS.get(entry.mode, 'not a file')}, which cannot go into the zip; remove it"
             )
 
 
-def _refuse_links_here(root: Path, tracked: Iterable[str]) -> None:
+def _refuse_links_in_tree(root: Path, tracked: Iterable[str]) -> None:
     for name in filter(_goes_in, tracked):
         if (root / name).exists() and not _is_file(root, name):
             raise BuildError(
-                f"{_shown(name)} is reached by a symbolic link, which never goes into the zip; restore the file"
+                f"{_shown(name)} is reached through a symbolic link, which cannot go into the zip; restore the file"
             )
 
 
@@ -167,8 +167,8 @@ def _differences(
     yield from (f"{_shown(name)} (untracked)" for name in git.untracked())
 
 
-def _as_here(root: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Return those of the files that go in and are there, links left out."""
+def _from_tree(root: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the working tree's files for the zip by path, without symbolic links."""
     return {name: (root / name).read_bytes() for name in sorted(names) if _goes_in(name) and _is_file(root, name)}
 
 
@@ -187,17 +187,17 @@ def _goes_in(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise BuildError(f"the name of {_shown(name)} is not UTF-8, which a zip cannot hold; rename it") from error
+        raise BuildError(f"the name of {_shown(name)} is not UTF-8, which a zip cannot store; rename it") from error
     return True
 
 
 def _is_file(root: Path, name: str) -> bool:
-    """Say whether a path is a file that is reached without a symbolic link."""
+    """Return whether a path is a file that is reached without a symbolic link."""
     path = root / name
     folders = [each for each in path.parents if each.is_relative_to(root) and each != root]
     return path.is_file() and not any(each.is_symlink() for each in (path, *folders))
 
 
 def _shown(name: str) -> str:
-    """Return a path for the screen, whatever characters are in it."""
+    """Return a path in printable characters."""
     return name if name.isprintable() else ascii(name)

@@ -1,4 +1,4 @@
-"""Put the template into CloudFormation."""
+"""Deploy a template with CloudFormation change sets."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import WaiterConfigTypeDef
     from mypy_boto3_s3 import S3Client
 
-#: How CloudFormation says that a change set would change nothing.
+#: CloudFormation's status reasons for a change set without changes.
 _NOTHING_TO_DO: Final = ("didn't contain changes", "No updates are to be performed")
 
 
+#: A changed resource: action, logical id, type, replacement.
+Change = tuple[str, str, str, str]
+
+
 class DeployError(Exception):
-    """The stack is not as it should be; the message says why."""
+    """A deployment step failed; the message says why and what to do."""
 
 
 def upload_code(s3: S3Client, bucket: str, package: Path) -> str:
-    """Upload the zip under a key that names its content, and return the key."""
+    """Upload the zip under a key with its SHA-256 and return the key."""
     content = package.read_bytes()
     key = f"joinguard/{hashlib.sha256(content).hexdigest()}.zip"
     s3.put_object(Bucket=bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256")
@@ -37,13 +41,12 @@ def upload_code(s3: S3Client, bucket: str, package: Path) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A change set that is ready to be executed."""
+    """A change set that is ready for execution."""
 
     stack: str
     kind: Literal["CREATE", "UPDATE"]
     change_set: str
-    #: What happens to each resource: action, logical id, type, replacement.
-    changes: tuple[tuple[str, str, str, str], ...]
+    changes: tuple[Change, ...]
 
 
 def plan(
@@ -52,14 +55,14 @@ def plan(
     stack: str,
     template: str,
     parameters: Mapping[str, str],
-    seconds_between_looks: int = 5,
+    poll_seconds: int = 5,
 ) -> Plan | None:
-    """Make a change set that brings a stack to a template; None where nothing would change.
+    """Create a change set for a stack; return None if it would change nothing.
 
-    Raises DeployError with CloudFormation's own words where it refuses the template or the parameters.
+    Raises DeployError with CloudFormation's reason if CloudFormation rejects the template or the parameters.
     """
     kind: Literal["CREATE", "UPDATE"] = "UPDATE" if _exists(cloudformation, stack) else "CREATE"
-    change = cloudformation.create_change_set(
+    change_set = cloudformation.create_change_set(
         StackName=stack,
         ChangeSetName=f"joinguard-{uuid.uuid4()}",
         ChangeSetType=kind,
@@ -67,42 +70,48 @@ def plan(
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM"],
     )["Id"]
+    if not _has_changes(cloudformation, stack, change_set, poll_seconds):
+        return None
+    return Plan(stack, kind, change_set, _changes(cloudformation, stack, change_set))
+
+
+def _has_changes(cloudformation: CloudFormationClient, stack: str, change_set: str, poll_seconds: int) -> bool:
+    """Wait for a change set; delete it if it changes nothing or CloudFormation rejects it."""
     try:
         cloudformation.get_waiter("change_set_create_complete").wait(
-            StackName=stack, ChangeSetName=change, WaiterConfig=_looks(seconds_between_looks)
+            StackName=stack, ChangeSetName=change_set, WaiterConfig=waiter_config(poll_seconds)
         )
     except WaiterError as error:
-        reason = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change).get("StatusReason", "")
-        cloudformation.delete_change_set(StackName=stack, ChangeSetName=change)
-        if any(words in reason for words in _NOTHING_TO_DO):
-            return None
-        raise DeployError(f"CloudFormation refuses the change to stack {stack}: {reason or error}") from error
-    found = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change)["Changes"]
+        reason = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change_set).get("StatusReason", "")
+        cloudformation.delete_change_set(StackName=stack, ChangeSetName=change_set)
+        if any(text in reason for text in _NOTHING_TO_DO):
+            return False
+        raise DeployError(f"CloudFormation rejected the change to stack {stack}: {reason or error}") from error
+    return True
+
+
+def _changes(cloudformation: CloudFormationClient, stack: str, change_set: str) -> tuple[Change, ...]:
+    found = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change_set)["Changes"]
     changes = [each["ResourceChange"] for each in found]
-    return Plan(
-        stack,
-        kind,
-        change,
-        tuple((c["Action"], c["LogicalResourceId"], c["ResourceType"], c.get("Replacement", "")) for c in changes),
-    )
+    return tuple((c["Action"], c["LogicalResourceId"], c["ResourceType"], c.get("Replacement", "")) for c in changes)
 
 
-def execute(cloudformation: CloudFormationClient, plan: Plan, *, seconds_between_looks: int = 5) -> None:
-    """Execute a plan and wait; raise DeployError with the first resource that failed and why."""
+def execute(cloudformation: CloudFormationClient, plan: Plan, *, poll_seconds: int = 5) -> None:
+    """Execute a plan and wait; raise DeployError naming the first resource that failed and the reason."""
     cloudformation.execute_change_set(StackName=plan.stack, ChangeSetName=plan.change_set)
-    looks = _looks(seconds_between_looks)
+    config = waiter_config(poll_seconds)
     try:
         if plan.kind == "UPDATE":
-            cloudformation.get_waiter("stack_update_complete").wait(StackName=plan.stack, WaiterConfig=looks)
+            cloudformation.get_waiter("stack_update_complete").wait(StackName=plan.stack, WaiterConfig=config)
         else:
-            cloudformation.get_waiter("stack_create_complete").wait(StackName=plan.stack, WaiterConfig=looks)
+            cloudformation.get_waiter("stack_create_complete").wait(StackName=plan.stack, WaiterConfig=config)
     except WaiterError as error:
         cause = _cause(cloudformation, plan.stack) or error
         raise DeployError(f"{plan.kind.lower()} of stack {plan.stack} failed: {cause}") from error
 
 
 def discard(cloudformation: CloudFormationClient, plan: Plan) -> None:
-    """Throw a plan away, and the empty stack with it that a first plan has left."""
+    """Delete a change set, and the empty stack that a first change set has created."""
     cloudformation.delete_change_set(StackName=plan.stack, ChangeSetName=plan.change_set)
     if plan.kind == "CREATE":
         cloudformation.delete_stack(StackName=plan.stack)
@@ -114,7 +123,8 @@ def outputs(cloudformation: CloudFormationClient, stack: str) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 
 
-def _looks(seconds: int) -> WaiterConfigTypeDef:
+def waiter_config(seconds: int) -> WaiterConfigTypeDef:
+    """Return a waiter's settings: poll every so many seconds, for an hour."""
     return {"Delay": seconds, "MaxAttempts": 3600 // seconds}
 
 
@@ -131,10 +141,8 @@ def _exists(cloudformation: CloudFormationClient, stack: str) -> bool:
 def _cause(cloudformation: CloudFormationClient, stack: str) -> str | None:
     events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
     failed = [event for event in events if event.get("ResourceStatus", "").endswith("FAILED")]
-    return next(
-        (
-            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
-            for event in failed[::-1]
-        ),
-        None,
-    )
+    if not failed:
+        return None
+    # CloudFormation lists the latest event first.
+    first = failed[-1]
+    return f"{first['LogicalResourceId']}: {first.get('ResourceStatusReason', 'no reason given')}"

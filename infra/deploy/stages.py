@@ -1,4 +1,4 @@
-"""Stage files: what differs between installations."""
+"""Read stage files, which hold what differs between installations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import boto3
 
 FOLDER: Final = ROOT / "infra" / "stages"
-#: The stage whose resources bear the plain names.
+#: The stage whose resources have names without a suffix.
 PLAIN: Final = "prod"
 
 
@@ -36,42 +36,40 @@ class Stage(BaseModel):
 
     @property
     def suffix(self) -> str:
-        """What sets this stage's names apart."""
+        """The suffix of this stage's resource names."""
         return "" if self.name == PLAIN else f"-{self.name}"
 
     @property
     def policy_ids(self) -> list[str]:
-        """The policies that the stage names itself."""
+        """The ids in PolicyIds."""
         return [each.strip() for each in self.parameters.get("PolicyIds", "").split(",") if each.strip()]
 
     @property
     def creates_policies(self) -> bool:
-        """Whether the stack makes the pre-defined policies."""
+        """Whether the stack creates the two predefined policies."""
         return self.parameters.get("CreatePolicies") == "true"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A stage as somebody's credentials reach it."""
+    """A stage and the session to reach it with."""
 
     session: boto3.Session
     stage: Stage
-    #: Seconds between two looks at CloudFormation.
-    pause: int = 5
+    #: Seconds between two polls of CloudFormation.
+    poll_seconds: int = 5
 
     def client(self, service: str, *, region: str | None = None) -> Any:
-        """Make a client in the stage's Region, or in another."""
+        """Return a client in the stage's Region, or in another one."""
         return self.session.client(service, region_name=region or self.stage.region)  # type: ignore[call-overload]
 
 
 def load_stage(name: str) -> Stage:
-    """Read infra/stages/NAME.yaml, or the file of that path; raise DeployError where it is missing or wrong."""
+    """Read infra/stages/NAME.yaml, or the file at that path; raise DeployError if it is missing or not valid."""
     path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
-        raise DeployError(
-            f"there is no stage {name!r}; there are {known}, or say the path of a file that ends in .yaml"
-        )
+        raise DeployError(f"there is no stage {name!r}; use one of {known}, or the path of a file that ends in .yaml")
     try:
         return Stage.model_validate({"name": path.stem, **yaml.safe_load(path.read_text())})
     except (yaml.YAMLError, TypeError) as error:
@@ -79,5 +77,5 @@ def load_stage(name: str) -> Stage:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise DeployError(
-            f"stage file {path.name}: {problems} (values of parameters are texts: put them in quotes)"
+            f"stage file {path.name}: {problems} (parameter values are strings: put them in quotes)"
         ) from error

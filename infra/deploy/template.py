@@ -9,7 +9,7 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, which become the long ones."""
+    """A safe YAML loader that writes out CloudFormation's short intrinsic functions (`!Ref` as `Ref`)."""
 
 
 def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -28,18 +28,18 @@ _Loader.add_multi_constructor("!", _short_form)
 
 
 def load(text: str) -> dict[str, Any]:
-    """Return a template as plain dicts and lists, short forms written out."""
+    """Return a template as dicts and lists, with the long forms of intrinsic functions."""
     loaded: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     return loaded
 
 
 def dump(template: dict[str, Any]) -> str:
-    """Write a template that was loaded, long forms and all, as JSON, which is shorter: its length is limited."""
+    """Return a loaded template as compact JSON, since CloudFormation limits the length."""
     return json.dumps(template, separators=(",", ":"))
 
 
 def without_comments(text: str) -> str:
-    """Leave out the lines that only readers need: CloudFormation counts them in its 51,200 bytes.
+    """Return a template without comment lines, which count towards CloudFormation's limit of 51,200 bytes.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
     """

@@ -1,4 +1,4 @@
-"""`make schemas`: write the JSON Schemas that are generated from the models."""
+"""`make schemas`: generate the JSON Schemas from the models."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ def rendered() -> dict[str, str]:
 
 
 def main() -> None:
-    """Bring the folder to what the models say, no more and no less."""
+    """Write every schema and delete files that no model generates."""
     FOLDER.mkdir(exist_ok=True)
     texts = rendered()
     for stale in {path.name for path in FOLDER.glob("*.json")} - texts.keys():

@@ -1,1 +1,1 @@
-"""The whole pipeline on this machine: an embedded AWS, the real template, the real zip."""
+"""Run the whole pipeline on this machine: an AWS stand-in, the real template, the real zip."""

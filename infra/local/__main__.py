@@ -1,4 +1,4 @@
-"""`make local`: the whole pipeline on loopback, until SIGINT, SIGTERM or SIGHUP."""
+"""`make local`: run the whole pipeline on loopback until SIGINT, SIGTERM or SIGHUP."""
 
 import os
 import signal
@@ -10,76 +10,75 @@ from typing import Final
 from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError
 from infra.local.complete import NOT_CHECKED, IncompleteError
-from infra.local.environment import stand_alone
+from infra.local.environment import isolate_from_user
 from infra.local.installation import Installation, build_local, install
+from infra.local.organizations import Organizations, Rules, serving
 from infra.local.standin import StandInError, running
 
-#: What can keep the embedded AWS from coming up; each says what to do.
-TROUBLES: Final = (BuildError, DeployError, IncompleteError, StandInError, TimeoutError)
-_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Errors of starting and running the embedded AWS; each message says what to do.
+START_ERRORS: Final = (BuildError, DeployError, IncompleteError, StandInError, TimeoutError)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def stop_cleanly() -> None:
-    """End by SystemExit on the first SIGINT, SIGTERM or SIGHUP, so that everything started is stopped too."""
+def exit_on_signals() -> None:
+    """Raise SystemExit on the first SIGINT, SIGTERM or SIGHUP, so that everything that was started is stopped."""
 
     def stop(*_: object) -> None:
-        for number in _ENDS:
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         sys.exit(0)
 
-    for number in _ENDS:
+    for number in _SIGNALS:
         signal.signal(number, stop)
 
 
-def tell(text: str) -> None:
-    """Talk on stderr; stdout is for the one line of JSON."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command talks to people
+def log(text: str) -> None:
+    """Print progress on stderr; stdout is for the line of JSON."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command's progress
 
 
 def main() -> int:
-    """Start, print where everything is, stay up; exit status 1 where it did not come or stay up."""
-    stop_cleanly()
-    # The only setting of AWS's that is taken from the user.
-    elsewhere = os.environ.get("AWS_ENDPOINT_URL_ORGANIZATIONS")
-    stand_alone()
+    """Start the pipeline, print the line of JSON, and keep running; return exit status 1 after an error."""
+    exit_on_signals()
+    # The only AWS setting of the user that counts.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_ORGANIZATIONS")
+    isolate_from_user()
     try:
         package = build_local()
-        tell(f"built {package.name}")
-        with rehearsed(os.environ.get("FAULTS")) as (double, feed), running(double or elsewhere) as aws:
-            installation = install(aws, package=package, told=tell)
-            feed(installation)
-            tell("what this cannot show:")
+        log(f"built {package.name}")
+        with fault_injection(os.environ.get("FAULTS")) as (double, register), running(double or endpoint) as aws:
+            installation = install(aws, package=package, log=log)
+            register(installation)
+            log("a local run cannot show:")
             for each in NOT_CHECKED:
-                tell(f"  - {each}")
-            tell("up; put join events on queue_url; stop with Ctrl-C")
-            print(installation.line(), flush=True)  # noqa: T201 - the product of this command
+                log(f"  - {each}")
+            log("ready; send join events to queue_url; stop with Ctrl-C")
+            print(installation.line(), flush=True)  # noqa: T201 - the command's output
             aws.wait()
-    except (*TROUBLES, ValueError) as error:
-        tell(f"error: {error}")
+    except (*START_ERRORS, ValueError) as error:
+        log(f"error: {error}")
     return 1
 
 
 @contextmanager
-def rehearsed(faults: str | None) -> Iterator[tuple[str | None, Callable[[Installation], None]]]:
-    """Put the double of Organizations before the function where faults are asked for, as `faults=0.2,seed=7`.
+def fault_injection(faults: str | None) -> Iterator[tuple[str | None, Callable[[Installation], None]]]:
+    """Run the double of Organizations within the block if there are rules for it, such as `faults=0.2,seed=7`.
 
-    Yields the double's endpoint, and what tells the double of an installation's policies and accounts.
+    Yields the double's endpoint, or None without rules, and a function that registers an installation's policies and
+    accounts with the double.
     """
     if not faults:
         yield None, lambda _: None
         return
-    # Tests are no part of what is deployed; this is the one place that borrows from them.
-    from tests.organizations import Organizations, Rules, serving  # noqa: PLC0415 - as above
-
     organizations = Organizations(Rules.parse(faults))
 
-    def feed(installation: Installation) -> None:
+    def register(installation: Installation) -> None:
         organizations.policies.update(installation.policy_ids)
         organizations.join(*installation.account_ids)
-        tell(f"Organizations is a double with {organizations.rules}")
+        log(f"Organizations is a double with {organizations.rules}")
 
     with serving(organizations) as endpoint:
-        yield endpoint, feed
+        yield endpoint, register
 
 
 if __name__ == "__main__":

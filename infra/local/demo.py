@@ -1,4 +1,4 @@
-"""`make demo`: the main job on loopback, told as a story; exit status 1 where it does not hold."""
+"""`make demo`: run the main job on loopback and check every result; exit status 1 if a check fails."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from infra.local.__main__ import TROUBLES, stop_cleanly
-from infra.local.environment import stand_alone
+from infra.local.__main__ import START_ERRORS, exit_on_signals
+from infra.local.environment import isolate_from_user
 from infra.local.events import account_created, handshake_accepted
 from infra.local.installation import build_local, configure, create_policy, install
 from infra.local.standin import running
@@ -40,13 +40,13 @@ _QUARANTINE: Final = {
 
 
 @dataclass(frozen=True)
-class Chapter:
-    """One event of the story, and how it must end."""
+class Step:
+    """An event and its expected outcome."""
 
     title: str
     event: Event
-    ends_as: OutcomeStatus
-    #: What is really put on the queue, where it is not the event.
+    expected: OutcomeStatus
+    #: The message to send if it differs from the event.
     body: str | None = None
     note: str = ""
 
@@ -56,147 +56,148 @@ class Chapter:
         return str(self.event["detail"]["eventID"])
 
 
-class Story:
-    """Tell the story on a running installation and remember what was not so."""
+class Demo:
+    """Send events to a running installation and check what happens."""
 
     def __init__(self, aws: StandIn, installation: Installation, console: Console) -> None:
         self.aws, self.at, self.console = aws, installation, console
         self.watch = Watch(aws, installation)
-        self.chapters: list[Chapter] = []
-        self.wrong: list[str] = []
+        self.steps: list[Step] = []
+        self.failures: list[str] = []
 
     def run(self) -> list[str]:
-        """Tell all of it; return what was not so."""
-        invited, created, cut_off, unlucky = self.at.account_ids
+        """Run all steps; return the checks that failed."""
+        invited, created, cut_off, last = self.at.account_ids
         first = self._invited(invited)
-        broken = self._invited(cut_off)
-        half = json.dumps(broken)[:700]
+        truncated = self._invited(cut_off)
         handshake = self._invited(invited, action="APPROVE_ALL_FEATURES")
+        creation = account_created(created, self.at.management_account_id)
         enforced, ignored, failed = OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED, OutcomeStatus.FAILED
 
-        self._happens(Chapter("an invited account joins", first, enforced))
-        self._happens(
-            Chapter("a created account joins", account_created(created, self.at.management_account_id), enforced)
-        )
-        self._happens(Chapter("the first event arrives again", first, enforced, note="seen before: nothing was called"))
-        self._happens(Chapter("a handshake that is no join", handshake, ignored))
-        self._happens(Chapter("a message that was cut off", broken, failed, body=half, note="INVALID_EVENT"))
-        self._policy_goes_missing()
-        self._happens(Chapter("an account joins, a policy is missing", self._invited(unlucky), failed))
+        self._take(Step("an invited account joins", first, enforced))
+        self._take(Step("a created account joins", creation, enforced))
+        self._take(Step("the first event arrives again", first, enforced, note="already enforced: no calls"))
+        self._take(Step("a handshake that is no join", handshake, ignored))
+        body = json.dumps(truncated)[:700]
+        self._take(Step("a truncated message", truncated, failed, body=body, note="INVALID_EVENT"))
+        self._delete_a_policy()
+        self._take(Step("an account joins, a policy is missing", self._invited(last), failed))
 
-        self.console.print(self._became("What became of them"))
-        letters = self._dead_letters()
-        self._holds(
-            self.watch.attached(unlucky) == set(self.at.policy_ids), "one bad policy kept others from being attached"
+        self.console.print(self._outcomes("Outcomes"))
+        dead_letters = self._dead_letters()
+        self._check(
+            self.watch.attached(last) == set(self.at.policy_ids), "a missing policy kept others from being attached"
         )
-        self._mend(letters, broken)
-        self.console.print(self._became("After both causes were mended and both letters redriven"))
-        self._all_is_well()
-        return self.wrong
+        self._fix_and_redrive(dead_letters, truncated)
+        self.console.print(self._outcomes("Outcomes after both causes were fixed and both dead letters redriven"))
+        self._check_everything()
+        return self.failures
 
     def _invited(self, account_id: str, **changes: Any) -> Event:
         return handshake_accepted(account_id, self.at.organization_id, self.at.management_account_id, **changes)
 
-    def _happens(self, chapter: Chapter) -> None:
-        """Put the event on the queue, wait for what becomes of it, and look."""
-        with self.console.status(chapter.title):
-            self.watch.put(chapter.body or chapter.event)
+    def _take(self, step: Step) -> None:
+        """Send the event, wait until it is handled, and check the outcome."""
+        with self.console.status(step.title):
+            self.watch.put(step.body or step.event)
             self.watch.until_quiet()
-        self.chapters.append(chapter)
-        status = self._status(self._outcome(chapter))
-        self._holds(status is chapter.ends_as, f"{chapter.title}: {status}, not {chapter.ends_as}")
+        self.steps.append(step)
+        status = _status(self._outcome(step))
+        self._check(status is step.expected, f"{step.title}: {status}, not {step.expected}")
         if status is OutcomeStatus.ENFORCED:
-            evidence = self.watch.evidence(chapter.event_id)
-            self._holds(len(evidence) == 1, f"{chapter.title}: {len(evidence)} evidence objects, not one")
-        self.console.print(f"  {chapter.title}: [{_COLOURS[status]}]{status}")
+            evidence = self.watch.evidence(step.event_id)
+            self._check(len(evidence) == 1, f"{step.title}: {len(evidence)} evidence objects, not one")
+        self.console.print(f"  {step.title}: [{_COLOURS[status]}]{status}")
 
-    def _policy_goes_missing(self) -> None:
-        """Deploy a third policy, then delete it behind the stack's back."""
+    def _delete_a_policy(self) -> None:
+        """Deploy a third policy, then delete it without a deployment."""
         extra = create_policy(self.aws, "quarantine", _QUARANTINE)
         configure(self.aws, [*self.at.policy_ids, extra])
         self.aws.client("organizations").delete_policy(PolicyId=extra)
         self.console.print("  somebody adds a third policy to the stack, and then deletes the policy")
 
     def _dead_letters(self) -> list[dict[str, Any]]:
-        """Show the dead letters with their reasons."""
-        letters = self.watch.dead_letters()
-        table = Table("code", "why", "tried", "redriven", title="Dead letters")
-        for letter in letters:
-            table.add_row(*(_says(letter, name) for name in ("ERROR_CODE", "ERROR_MESSAGE", "ATTEMPTS", "REDRIVES")))
+        """Print the dead letters and check their codes."""
+        messages = self.watch.dead_letters()
+        table = Table("code", "reason", "attempts", "redrives", title="Dead letters")
+        names = ("ERROR_CODE", "ERROR_MESSAGE", "ATTEMPTS", "REDRIVES")
+        for message in messages:
+            table.add_row(*(_attribute(message, name) for name in names))
         self.console.print(table)
-        codes = sorted(_says(letter, "ERROR_CODE") for letter in letters)
-        self._holds(codes == ["INVALID_EVENT", "PolicyNotFoundException"], f"the dead letters say {codes}")
-        return letters
+        codes = sorted(_attribute(message, "ERROR_CODE") for message in messages)
+        self._check(codes == ["INVALID_EVENT", "PolicyNotFoundException"], f"the dead letters' codes are {codes}")
+        return messages
 
-    def _mend(self, letters: list[dict[str, Any]], broken: Event) -> None:
-        """Take the deleted policy out of the stack, complete the message that was cut off, redrive both."""
-        with self.console.status("mending and redriving"):
+    def _fix_and_redrive(self, dead_letters: list[dict[str, Any]], complete: Event) -> None:
+        """Remove the deleted policy from the stack, complete the truncated message, redrive both."""
+        with self.console.status("fixing and redriving"):
             configure(self.aws, self.at.policy_ids)
-            for letter in letters:
-                invalid = _says(letter, "ERROR_CODE") == "INVALID_EVENT"
-                self.watch.put_back(letter, body=json.dumps(broken) if invalid else None)
+            for message in dead_letters:
+                invalid = _attribute(message, "ERROR_CODE") == "INVALID_EVENT"
+                self.watch.redrive(message, body=json.dumps(complete) if invalid else None)
             self.watch.until_quiet()
-        self.chapters = [
-            replace(chapter, note="redriven") if chapter.ends_as is OutcomeStatus.FAILED else chapter
-            for chapter in self.chapters
+        self.steps = [
+            replace(step, note="redriven") if step.expected is OutcomeStatus.FAILED else step for step in self.steps
         ]
         self.console.print(
-            "  the stack names its two policies again, the message is completed; both letters are redriven"
+            "  the policy is removed from the stack, the message is completed, both dead letters are redriven"
         )
 
-    def _all_is_well(self) -> None:
-        for chapter in self.chapters:
-            status = self._status(self._outcome(chapter))
-            ends_as = OutcomeStatus.IGNORED if chapter.ends_as is OutcomeStatus.IGNORED else OutcomeStatus.ENFORCED
-            self._holds(status is ends_as, f"{chapter.title}: {status} in the end, not {ends_as}")
+    def _check_everything(self) -> None:
+        """Check that every join is enforced and that nothing is left to do."""
+        for step in self.steps:
+            status = _status(self._outcome(step))
+            expected = OutcomeStatus.IGNORED if step.expected is OutcomeStatus.IGNORED else OutcomeStatus.ENFORCED
+            self._check(status is expected, f"{step.title}: {status} in the end, not {expected}")
         for account_id in self.at.account_ids:
-            carried = self.watch.attached(account_id)
-            self._holds(carried == set(self.at.policy_ids), f"account {account_id} carries {sorted(carried)}")
-        self._holds(self.watch.dead() == 0, "dead letters are left")
-        self._holds(not self.watch.failing(), "the table's index still calls events failing")
+            attached = self.watch.attached(account_id)
+            self._check(attached == set(self.at.policy_ids), f"account {account_id} has only {sorted(attached)}")
+        self._check(self.watch.dead_letter_count() == 0, "there are still dead letters")
+        self._check(not self.watch.failing(), "the table's index still lists failing events")
 
-    def _became(self, title: str) -> Table:
-        """Draw what is on record of each event."""
-        table = Table("event", "account", "policies", "status", "why", title=title)
-        for chapter in self.chapters:
-            outcome = self._outcome(chapter)
-            status = self._status(outcome)
-            why = outcome.fault.message if outcome and outcome.fault else chapter.note
+    def _outcomes(self, title: str) -> Table:
+        """Return a table of the recorded outcomes."""
+        table = Table("event", "account", "policies", "status", "reason", title=title)
+        for step in self.steps:
+            outcome = self._outcome(step)
+            status = _status(outcome)
+            reason = outcome.fault.message if outcome and outcome.fault else step.note
             account = outcome.account_id.replace("none", "") if outcome else ""
-            table.add_row(chapter.title, account, _policies(outcome), f"[{_COLOURS[status]}]{status}", why)
+            table.add_row(step.title, account, _policies(outcome), f"[{_COLOURS[status]}]{status}", reason)
         return table
 
-    def _outcome(self, chapter: Chapter) -> Outcome | None:
-        return self.watch.outcome(chapter.event_id)
+    def _outcome(self, step: Step) -> Outcome | None:
+        return self.watch.outcome(step.event_id)
 
-    def _status(self, outcome: Outcome | None) -> OutcomeStatus:
-        """Tell how an event stands; one that cannot be read has no row, only its dead letter."""
-        return outcome.status if outcome else OutcomeStatus.FAILED
-
-    def _holds(self, fact: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as the sentence that it is
-        if not fact:
-            self.wrong.append(otherwise)
+    def _check(self, passed: bool, failure: str) -> None:  # noqa: FBT001 - the condition reads best first
+        if not passed:
+            self.failures.append(failure)
 
 
-def _says(letter: dict[str, Any], name: str) -> str:
-    return str(letter["MessageAttributes"][name]["StringValue"])
+def _status(outcome: Outcome | None) -> OutcomeStatus:
+    """Return the status of an outcome; an event that cannot be parsed has no row, only a dead letter."""
+    return outcome.status if outcome else OutcomeStatus.FAILED
+
+
+def _attribute(message: dict[str, Any], name: str) -> str:
+    return str(message["MessageAttributes"][name]["StringValue"])
 
 
 def _policies(outcome: Outcome | None) -> str:
-    """Count an event's policies by what became of them."""
+    """Return the number of policies per result."""
     found = [policy.result for policy in outcome.policies] if outcome else []
     return ", ".join(f"{found.count(r)} {r.lower().replace('_', ' ')}" for r in AttachmentResult if r in found)
 
 
 def main() -> int:
-    """Tell the story; exit status 1 where any of it is not so."""
-    stop_cleanly()
-    stand_alone()
-    return tell_on(running())
+    """Run the demo; return exit status 1 if a check fails."""
+    exit_on_signals()
+    isolate_from_user()
+    return run_on(running())
 
 
-def tell_on(standin: AbstractContextManager[StandIn]) -> int:
-    """Tell the story on a stand-in that is yet to be started; return the exit status."""
+def run_on(standin: AbstractContextManager[StandIn]) -> int:
+    """Run the demo on a stand-in that is not started yet; return the exit status."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     began = time.monotonic()
     try:
@@ -204,16 +205,16 @@ def tell_on(standin: AbstractContextManager[StandIn]) -> int:
         package = build_local()
         console.print(f"  built {package.name}, {package.stat().st_size / 1e6:.1f} MB")
         with standin as aws:
-            installation = install(aws, package=package, told=lambda text: console.print(f"  {text}"))
+            installation = install(aws, package=package, log=lambda text: console.print(f"  {text}"))
             console.print("[bold]Accounts join")
-            wrong = Story(aws, installation, console).run()
-    except TROUBLES as error:
-        wrong = [str(error)]
-    for each in wrong:
-        console.print(f"[red]not so:[/] {each}")
-    if not wrong:
+            failures = Demo(aws, installation, console).run()
+    except START_ERRORS as error:
+        failures = [str(error)]
+    for each in failures:
+        console.print(f"[red]failed:[/] {each}")
+    if not failures:
         console.print(f"[green]Every account carries its policies.[/] {time.monotonic() - began:.1f} s")
-    return 1 if wrong else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What an embedded run takes from its user's environment: nothing about AWS, and no proxy on loopback."""
+"""Isolate a local run from its user's environment: no AWS settings, no proxy for loopback."""
 
 import os
 from collections.abc import MutableMapping
 from typing import Final
 
-#: AWS's settings point elsewhere than to the stand-in; Python's change what our own processes load and warn about.
-_FOREIGN: Final = ("AWS_", "PYTHON")
-#: Without these, botocore reads the files in the user's home and asks for the credentials of an EC2 instance.
+#: AWS settings would redirect calls; Python settings would change what our processes load and warn about.
+_REMOVED: Final = ("AWS_", "PYTHON")
+#: Keep botocore from reading the user's configuration files and from asking EC2's metadata service.
 _NO_SETTINGS: Final = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -15,15 +15,15 @@ _NO_SETTINGS: Final = {
 _LOOPBACK: Final = ("127.0.0.1", "localhost")
 
 
-def stand_alone(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Take out of this process's environment, and so of its children's, what does not concern an embedded run.
+def isolate_from_user(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Remove AWS and Python settings from this process's environment, and so from its children's.
 
-    Proxies stay, since packages may have to be fetched through them; loopback is exempt.
+    Proxy settings stay, because packages may have to be downloaded through a proxy; loopback is exempt.
     """
-    for name in [each for each in environ if each.upper().startswith(_FOREIGN)]:
+    for name in [each for each in environ if each.upper().startswith(_REMOVED)]:
         del environ[name]
     environ.update(_NO_SETTINGS)
-    told = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    # A lone asterisk exempts every host; it loses that meaning in a list.
-    exempt = told if told.strip() == "*" else ",".join([*filter(None, [told]), *_LOOPBACK])
+    given = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    # A single asterisk exempts every host; in a list it has no such meaning.
+    exempt = given if given.strip() == "*" else ",".join([*filter(None, [given]), *_LOOPBACK])
     environ.update({"no_proxy": exempt, "NO_PROXY": exempt})

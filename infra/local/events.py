@@ -1,7 +1,7 @@
-"""Join events as EventBridge puts them on the queue, for the demo and the tests.
+"""Join events as EventBridge sends them to the queue, for the demo and the tests.
 
-Shapes: CloudTrail's records of Organizations calls and service events; `AccountJoinedOrganization`'s is
-inferred, AWS has not published it.
+The layouts are those of CloudTrail's records of Organizations calls and service events. The layout of
+`AccountJoinedOrganization` is inferred, because AWS has not published it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Event = dict[str, Any]
 def handshake_accepted(
     account_id: str, organization_id: str, management_account_id: str, *, action: str = "INVITE", **changes: object
 ) -> Event:
-    """Return an `AcceptHandshake`; only with action INVITE did an account join."""
+    """Return an `AcceptHandshake` event; it is a join only if its action is INVITE."""
     handshake = {
         "id": "h-examplehandshakeid111",
         "action": action,
@@ -40,7 +40,7 @@ def handshake_accepted(
 
 
 def account_created(account_id: str, management_account_id: str, **changes: object) -> Event:
-    """Return a `CreateAccountResult`."""
+    """Return a `CreateAccountResult` event."""
     status = {
         "id": "car-examplecreateaccountrequestid111",
         "state": "SUCCEEDED",
@@ -57,7 +57,7 @@ def account_created(account_id: str, management_account_id: str, **changes: obje
 
 
 def account_joined(account_id: str, organization_id: str, management_account_id: str) -> Event:
-    """Return an `AccountJoinedOrganization` (inferred shape)."""
+    """Return an `AccountJoinedOrganization` event (inferred layout)."""
     return _event(
         "AccountJoinedOrganization",
         "AWS Service Event via CloudTrail",
@@ -68,7 +68,7 @@ def account_joined(account_id: str, organization_id: str, management_account_id:
 
 
 def _event_id() -> str:
-    """Return an id that is the same in logs and keys: one that ends in twelve digits would be digested there."""
+    """Return an id without twelve digits at its end, which logs and keys would replace by a digest."""
     return f"{str(uuid.uuid4())[:-1]}e"
 
 

@@ -1,4 +1,4 @@
-"""An installation in the embedded AWS: organization, policies, accounts, stack."""
+"""Install Joinguard in the AWS stand-in: organization, policies, accounts, stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from infra.deploy.build import ROOT, Architecture, build
 from infra.deploy.sources import sources
 from infra.deploy.stack import execute, outputs, plan, upload_code
-from infra.local.complete import complete, understood
+from infra.local.complete import complete, for_stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +23,20 @@ if TYPE_CHECKING:
 STACK: Final = "joinguard"
 CODE_BUCKET: Final = "joinguard-code"
 ACCOUNTS: Final = 4
+#: The stack output of each field of an installation.
+_OUTPUTS: Final = {
+    "queue_url": "QueueUrl",
+    "dead_letter_queue_url": "DeadLetterQueueUrl",
+    "undelivered_queue_url": "UndeliveredQueueUrl",
+    "outcomes_table": "OutcomesTable",
+    "evidence_bucket": "EvidenceBucket",
+}
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
 class Installation:
-    """What `make local` prints: where everything is."""
+    """The line that `make local` prints: endpoint, credentials, and the names of the resources."""
 
     endpoint: str
     region: str
@@ -45,14 +53,14 @@ class Installation:
     management_account_id: str
 
     def line(self) -> str:
-        """Return it as one line of JSON."""
+        """Return the installation as one line of JSON."""
         return json.dumps(asdict(self))
 
 
 def build_local() -> Path:
-    """Build the zip from the files as they are here, for the interpreter that we run on: the stand-in uses the same.
+    """Build the zip from the working tree for this machine's interpreter, which the stand-in uses too.
 
-    One that was built from the same sources, lock and builder before is taken as it is.
+    A zip from an earlier run is reused if its sources, lock file and builder are the same.
     """
     machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
     digest = _digest_of_sources()
@@ -66,7 +74,7 @@ def build_local() -> Path:
 
 
 def _digest_of_sources() -> str:
-    """Return a digest of all that decides what is in the zip."""
+    """Return a digest of everything that determines the content of the zip."""
     builder = sorted((ROOT / "infra" / "deploy").glob("*.py"))
     others = {path.name: path.read_bytes() for path in (*builder, ROOT / "uv.lock", ROOT / "pyproject.toml")}
     digest = hashlib.sha256()
@@ -79,52 +87,52 @@ def install(
     aws: StandIn,
     *,
     package: Path,
-    told: Callable[[str], None],
+    log: Callable[[str], None],
     accounts: int = ACCOUNTS,
     changes: Mapping[str, str] | None = None,
 ) -> Installation:
-    """Set up an organization and deploy the real template with the real zip into it.
+    """Set up an organization and deploy the real template with the real zip.
 
-    Changes are to the template's parameters.
+    `log` receives progress messages; `changes` override template parameters.
     """
-    organizations = aws.client("organizations")
-    organization = organizations.describe_organization()["Organization"]
+    organization = aws.client("organizations").describe_organization()["Organization"]
     policy_ids = [
         create_policy(aws, path.stem, json.loads(path.read_text()))
         for path in sorted((ROOT / "infra" / "policies").glob("*.json"))
     ]
     account_ids = [create_account(aws, f"member-{number}") for number in range(1, accounts + 1)]
-    told(f"organization with {len(policy_ids)} policies and {len(account_ids)} member accounts")
+    log(f"organization with {len(policy_ids)} policies and {len(account_ids)} member accounts")
+    parameters = _parameters(aws, package, organization) | dict(changes or {})
+    stack_outputs = configure(aws, policy_ids, parameters)
+    log("infra/template.yaml deployed through CloudFormation")
+    return Installation(
+        endpoint=aws.endpoint,
+        region=aws.region,
+        access_key_id=aws.access_key_id,
+        secret_access_key=aws.secret_access_key,
+        policy_ids=policy_ids,
+        account_ids=account_ids,
+        organization_id=organization["Id"],
+        management_account_id=organization["MasterAccountId"],
+        **{name: stack_outputs[output] for name, output in _OUTPUTS.items()},
+    )
+
+
+def _parameters(aws: StandIn, package: Path, organization: Mapping[str, str]) -> dict[str, str]:
+    """Upload the zip and return the template's parameters except PolicyIds."""
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=CODE_BUCKET)
-    parameters = {
+    return {
         "OrganizationId": organization["Id"],
         "ManagementAccountId": organization["MasterAccountId"],
         "CodeBucket": CODE_BUCKET,
         "CodeKey": upload_code(s3, CODE_BUCKET, package),
         "OperatorPrincipalArn": f"arn:aws:iam::{organization['MasterAccountId']}:root",
     }
-    made = configure(aws, policy_ids, parameters | dict(changes or {}))
-    told("infra/template.yaml deployed through CloudFormation")
-    return Installation(
-        endpoint=aws.endpoint,
-        region=aws.region,
-        access_key_id=aws.access_key_id,
-        secret_access_key=aws.secret_access_key,
-        queue_url=made["QueueUrl"],
-        dead_letter_queue_url=made["DeadLetterQueueUrl"],
-        undelivered_queue_url=made["UndeliveredQueueUrl"],
-        outcomes_table=made["OutcomesTable"],
-        evidence_bucket=made["EvidenceBucket"],
-        policy_ids=policy_ids,
-        account_ids=account_ids,
-        organization_id=organization["Id"],
-        management_account_id=organization["MasterAccountId"],
-    )
 
 
 def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str] | None = None) -> dict[str, str]:
-    """Deploy the stack with these policies, as an operator corrects its parameters, and return its outputs."""
+    """Deploy the stack with these policies, by default with its current parameters, and return its outputs."""
     cloudformation = aws.client("cloudformation")
     if parameters is None:
         known = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
@@ -132,15 +140,14 @@ def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str
     planned = plan(
         cloudformation,
         stack=STACK,
-        template=understood((ROOT / "infra" / "template.yaml").read_text()),
+        template=for_stand_in((ROOT / "infra" / "template.yaml").read_text()),
         parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
-        seconds_between_looks=1,
+        poll_seconds=1,
     )
     if planned:
-        execute(cloudformation, planned, seconds_between_looks=1)
-    made = outputs(cloudformation, STACK)
+        execute(cloudformation, planned, poll_seconds=1)
     complete(aws, STACK)
-    return made
+    return outputs(cloudformation, STACK)
 
 
 def create_account(aws: StandIn, name: str) -> str:
@@ -155,7 +162,7 @@ def create_policy(aws: StandIn, name: str, document: Mapping[str, object]) -> st
         Name=name,
         Description=f"Joinguard: {name}",
         Type="SERVICE_CONTROL_POLICY",
-        # Organizations keeps the text as it is sent and limits its length, so without white space.
+        # Organizations stores the text as sent and limits its length, so it has no white space.
         Content=json.dumps(document, separators=(",", ":")),
     )
     return str(policy["Policy"]["PolicySummary"]["Id"])

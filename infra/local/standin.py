@@ -1,4 +1,4 @@
-"""An AWS stand-in on loopback: ministack, in an environment of its own, IAM enforcement on."""
+"""Run an AWS stand-in on loopback: ministack in its own environment, with IAM enforcement."""
 
 import os
 import shutil
@@ -19,17 +19,17 @@ from botocore.config import Config
 from infra.deploy.build import ROOT
 from infra.local.waiting import HANGS_AFTER, until
 
-#: The stand-in takes a 12-digit access key as the root user of that account. Both ids are made up.
+#: The stand-in accepts a 12-digit access key id as the root user of that account. The account does not exist.
 MANAGEMENT_ACCOUNT_ID: Final = "111111111111"
-SECRET_ACCESS_KEY: Final = "test"  # noqa: S105 - the stand-in knows no other
+SECRET_ACCESS_KEY: Final = "test"  # noqa: S105 - the stand-in accepts any
 REGION: Final = "us-east-1"
 _PYTHON: Final = ROOT / ".venv-aws" / "bin" / "python"
-#: Of our own environment the function's process sees only this; everything else would leak into it.
+#: The only variables that the stand-in, and so the function, inherits from this process.
 _INHERITED: Final = ("PATH", "LANG")
 
 
 class StandInError(Exception):
-    """The stand-in did not start."""
+    """The stand-in did not start or did not keep running."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class StandIn:
     secret_access_key: str = SECRET_ACCESS_KEY
 
     def client(self, service: str, **settings: str) -> Any:
-        """Make a client that talks to the stand-in, whatever the environment says; settings are boto3's own."""
-        return self._session.client(service, **self._spoken_to(), **settings)  # type: ignore[call-overload]
+        """Return a client of the stand-in that ignores AWS settings of the environment; settings are boto3's own."""
+        return self._session.client(service, **self._settings(), **settings)  # type: ignore[call-overload]
 
     def resource(self, service: str) -> Any:
-        """Make a resource that talks to the stand-in."""
-        return self._session.resource(service, **self._spoken_to())  # type: ignore[call-overload]
+        """Return a resource of the stand-in."""
+        return self._session.resource(service, **self._settings())  # type: ignore[call-overload]
 
     @cached_property
     def _session(self) -> boto3.Session:
@@ -59,7 +59,7 @@ class StandIn:
             region_name=self.region,
         )
 
-    def _spoken_to(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 3},
             connect_timeout=HANGS_AFTER,
@@ -68,30 +68,30 @@ class StandIn:
         return {"endpoint_url": self.endpoint, "config": config}
 
     def wait(self) -> None:
-        """Wait as long as it runs; raise StandInError when it has ended by itself."""
+        """Wait while it runs; raise StandInError when it has exited."""
         status = self.process.wait()
-        raise StandInError(f"the AWS stand-in ended by itself (status {status}); {_kept(self.log)}")
+        raise StandInError(f"the AWS stand-in exited with status {status}; {_keep(self.log)}")
 
 
 @contextmanager
 def running(organizations: str | None = None) -> Iterator[StandIn]:
-    """Run a stand-in until the block ends; leave no process and no file behind.
+    """Run a stand-in within the block; afterwards, no process and no file remains.
 
-    The function uses another endpoint for Organizations where one is given.
+    `organizations` is another endpoint for the function's calls to Organizations.
     """
     if not _PYTHON.exists():
         raise StandInError(f"{_PYTHON.relative_to(ROOT)} is missing; run `make setup`")
-    elsewhere = {"AWS_ENDPOINT_URL_ORGANIZATIONS": organizations} if organizations else {}
+    endpoint = {"AWS_ENDPOINT_URL_ORGANIZATIONS": organizations} if organizations else {}
     with tempfile.TemporaryDirectory(prefix="joinguard-") as scratch, ExitStack() as started:
         log = Path(scratch) / "stand-in.log"
         while True:
             port = _free_port()
-            process = started.enter_context(_started(_environment(port, scratch) | elsewhere, scratch, log))
+            process = started.enter_context(_started(_environment(port, scratch) | endpoint, scratch, log))
             if _listens(process, log):
                 break
-            # Between our look and its start somebody else may have taken the port; then another one will do.
-            if "already in use" not in _said(log):
-                raise StandInError(f"the AWS stand-in did not start (status {process.returncode}); {_kept(log)}")
+            # Another process may have taken the port in the meantime; then try another port.
+            if "already in use" not in _content(log):
+                raise StandInError(f"the AWS stand-in did not start (status {process.returncode}); {_keep(log)}")
         yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log, process=process)
 
 
@@ -101,7 +101,7 @@ def _environment(port: int, scratch: str) -> dict[str, str]:
         "AUTH": "true",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
-        # Else it opens a port on all interfaces.
+        # The default opens a port on all interfaces.
         "IOT_MTLS_ENABLED": "0",
         "MINISTACK_HOST": "127.0.0.1",
         "MINISTACK_REGION": REGION,
@@ -132,17 +132,20 @@ def _started(environment: dict[str, str], scratch: str, log: Path) -> Iterator[s
 
 
 def _listens(process: subprocess.Popen[bytes], log: Path) -> bool:
-    """Wait until it listens, which its log says, or has ended. Who answers on the port may be somebody else."""
-    until(lambda: process.poll() is not None or "running on http://" in _said(log), "the AWS stand-in to start")
+    """Wait until the log says that it listens, or until it exits; return whether it listens.
+
+    An answer on the port would prove nothing: another process may use the port.
+    """
+    until(lambda: process.poll() is not None or "running on http://" in _content(log), "the AWS stand-in to start")
     return process.poll() is None
 
 
-def _said(log: Path) -> str:
+def _content(log: Path) -> str:
     return log.read_text(errors="replace").lower()
 
 
-def _kept(log: Path) -> str:
-    """Keep the log beyond the run and say where."""
+def _keep(log: Path) -> str:
+    """Copy the log out of the temporary folder; return where it is."""
     keep = ROOT / "build" / "stand-in.log"
     keep.parent.mkdir(exist_ok=True)
     shutil.copy(log, keep)
@@ -150,7 +153,7 @@ def _kept(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the stand-in and the function processes that it started (its session); nothing of it is kept."""
+    """Kill the stand-in and the function processes that it started, which are in its session."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

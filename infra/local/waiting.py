@@ -1,18 +1,18 @@
-"""Wait for the thing itself, however slow the machine is."""
+"""Wait for conditions instead of fixed times, so that slow machines pass too."""
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-#: Seconds after which something hangs. The slowest machine needs a fraction of it, and nobody waits for it but in vain.
+#: Seconds after which a wait counts as hanging. Even slow machines need only a fraction of it.
 HANGS_AFTER: Final = 900
 _PAUSE: Final = 0.05
 
 
-def until(true: Callable[[], object], what: str) -> None:
-    """Look until it is true; raise TimeoutError, saying what was waited for, where it hangs."""
-    gives_up_at = time.monotonic() + HANGS_AFTER
-    while not true():
-        if time.monotonic() > gives_up_at:
-            raise TimeoutError(f"waited {HANGS_AFTER} s in vain for this: {what}")
+def until(condition: Callable[[], object], what: str) -> None:
+    """Poll until the condition is true; raise TimeoutError naming what was waited for."""
+    deadline = time.monotonic() + HANGS_AFTER
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {HANGS_AFTER} s for {what}, which did not happen")
         time.sleep(_PAUSE)

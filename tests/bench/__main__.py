@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.deploy.build import ROOT
-from infra.local.environment import stand_alone
+from infra.local.environment import isolate_from_user
 from infra.local.events import handshake_accepted
 from infra.local.installation import build_local, install
+from infra.local.organizations import ATTACH, Organizations, Rules, policies_of, serving
 from infra.local.standin import running
 from infra.local.watch import Watch
 from tests.bench.burst import Burst, Experiment
@@ -30,7 +31,6 @@ from tests.bench.letters import handle_letters
 from tests.bench.paces import Aimd, Fixed, Shared, Unpaced
 from tests.bench.plot import draw
 from tests.bench.rival import run_rival
-from tests.organizations import ATTACH, Organizations, Rules, policies_of, serving
 
 OUT: Final = ROOT / "build" / "bench"
 RUNTIME: Final = ROOT / ".venv-lambda" / "bin" / "python"
@@ -87,7 +87,7 @@ def embedded(joins: int = 100) -> dict[str, Any]:
     """Run the same burst for real: the real zip in the embedded AWS, the double over HTTP, real time."""
     organizations, rng = Organizations(Rules()), Random(1)  # noqa: S311 - an experiment
     with serving(organizations) as endpoint, running(endpoint) as aws:
-        at = install(aws, package=build_local(), told=lambda _: None)
+        at = install(aws, package=build_local(), log=lambda _: None)
         watch = Watch(aws, at)
         organizations.policies.update(at.policy_ids)
         times = sorted(rng.uniform(0, 60) for _ in range(joins))
@@ -111,7 +111,7 @@ def embedded(joins: int = 100) -> dict[str, Any]:
             throttled=refused[ATTACH, "TooManyRequestsException"] / calls,
             conflicts=refused[ATTACH, "ConcurrentModificationException"] / calls,
             receives=1,
-            dead=watch.dead(),
+            dead=watch.dead_letter_count(),
             failed=len(watch.failing()),
             bare=sum(each != set(at.policy_ids) for each in carried.values()),
             guardrail=sorted(full[each] - when for each, when in joined_at.items()),
@@ -139,7 +139,7 @@ def cold_start(runs: int = 15) -> dict[str, Any]:
         "ORGANIZATION_ID": "o-exampleorgid",
         "MANAGEMENT_ACCOUNT_ID": "111111111111",
         **dict.fromkeys(("OUTCOMES_TABLE", "PACE_TABLE", "EVIDENCE_BUCKET", "PSEUDONYM_KEY_ID"), "x"),
-        **dict.fromkeys(("QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "UNDELIVERED_QUEUE_URL"), "https://x"),
+        **dict.fromkeys(("QUEUE_URL", "DEAD_LETTER_QUEUE_URL"), "https://x"),
         "AWS_DEFAULT_REGION": "us-east-1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -160,7 +160,7 @@ def warm(batches: int = 1_000) -> dict[str, Any]:
     organizations.join(*accounts)
     with tempfile.TemporaryDirectory() as folder, serving(organizations) as endpoint, running() as aws:
         zipfile.ZipFile(build_local()).extractall(folder)
-        at = install(aws, package=build_local(), told=lambda _: None)
+        at = install(aws, package=build_local(), log=lambda _: None)
         organizations.policies.update(at.policy_ids)
         [function] = aws.client("lambda").list_functions()["Functions"]
         event = handshake_accepted("222222222222", at.organization_id, at.management_account_id)
@@ -206,7 +206,7 @@ PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Leave out the others. May be repeated.")
 def main(only: tuple[str, ...]) -> None:
     """Measure bursts, a rival, cold start, a warm record and memory (ten minutes in all); write build/bench."""
-    stand_alone()
+    isolate_from_user()
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
         "as_json": f"{os.cpu_count()} cores, {platform.machine()}",

@@ -19,6 +19,7 @@ from handlers.core.joins.attempt import Dependencies, Requirements
 from handlers.core.joins.enforce import Enforcer
 from handlers.core.joins.ports import Message, Pace
 from handlers.core.timing import Budget
+from infra.local.organizations import ATTACH, READ, Organizations, Rules, policies_of
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.bench.paces import Aimd
 from tests.bench.virtual import VirtualTime
@@ -33,7 +34,6 @@ from tests.fakes import (
     Steps,
     joined,
 )
-from tests.organizations import ATTACH, READ, Organizations, Rules, policies_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,7 +38,7 @@ _LOOP: Final = f"""{_HELD}
 def handle_letters(few: int, many: int) -> dict[str, dict[str, float]]:
     """Time list and redrive over few and many letters, and the ten lines that one would write otherwise."""
     with running() as aws:
-        at = install(aws, package=build_local(), told=lambda _: None)
+        at = install(aws, package=build_local(), log=lambda _: None)
         sqs, functions = aws.client("sqs"), aws.client("lambda")
         [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)

@@ -81,7 +81,7 @@ class Pipeline:
 def shared() -> Iterator[Pipeline]:
     with relaying() as relay, running(relay.endpoint) as aws:
         relay.target = aws.endpoint
-        installation = install(aws, package=build_local(), told=lambda _: None, changes=UNPACED)
+        installation = install(aws, package=build_local(), log=lambda _: None, changes=UNPACED)
         yield Pipeline(aws, installation, Watch(aws, installation), relay)
 
 

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from infra.deploy.build import ROOT
-from infra.local.demo import tell_on
+from infra.local.demo import run_on
 from infra.local.events import handshake_accepted
-from infra.local.installation import Installation
+from infra.local.installation import Installation, build_local
+from infra.local.organizations import Organizations, Rules, policies_of, serving
 from infra.local.standin import StandIn, running
 from infra.local.waiting import HANGS_AFTER
 from infra.local.watch import Watch
 from schemas.outcome import OutcomeStatus
-from tests.organizations import Organizations, Rules, policies_of, serving
 from tests.relay import relaying
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ KEYS = {
     "organization_id",
     "management_account_id",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _package() -> None:
+    """Build the zip while packages can be downloaded, which the environments below do not allow."""
+    build_local()
 
 
 #: Nothing of it concerns an embedded run, and each of it has kept one from working or would.
@@ -165,7 +171,7 @@ def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> Non
     )
 
     assert done.returncode == 1
-    assert "'fault' is not a rule; there are attach_rate" in done.stderr
+    assert "'fault' is not a rule of FAULTS; use one of attach_rate" in done.stderr
 
 
 def test_the_demo_holds_whatever_the_users_environment_holds(tmp_path: Path) -> None:
@@ -188,10 +194,10 @@ def test_the_demo_holds_whatever_the_users_environment_holds(tmp_path: Path) -> 
     assert "\x1b" not in done.stdout
 
 
-def test_the_demo_fails_where_the_story_is_not_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_fails_where_a_result_is_not_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
     with relaying() as relay:
         relay.refuse_all((400, "PolicyTypeNotEnabledException"))
-        status = tell_on(running(relay.endpoint))
+        status = run_on(running(relay.endpoint))
 
     assert status == 1
-    assert "not so: an invited account joins: FAILED, not ENFORCED" in capsys.readouterr().out
+    assert "failed: an invited account joins: FAILED, not ENFORCED" in capsys.readouterr().out

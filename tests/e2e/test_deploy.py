@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from infra.deploy.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.deploy.stack import outputs
-from infra.local.complete import complete, understood
+from infra.local.complete import complete, for_stand_in
 from infra.local.installation import create_policy
 from infra.local.standin import StandIn, running
 from infra.local.waiting import HANGS_AFTER
@@ -84,7 +84,7 @@ class Console:
     def options(self) -> list[str]:
         """Deploy what the stand-in understands, from the files as they are here, and look at it often."""
         template = self.folder / "template.yaml"
-        template.write_text(understood((ROOT / "infra" / "template.yaml").read_text()))
+        template.write_text(for_stand_in((ROOT / "infra" / "template.yaml").read_text()))
         return ["--pause", "1", "--allow-dirty", "--template", str(template)]
 
     def stacks(self) -> dict[str, str]:
@@ -136,7 +136,7 @@ def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     dry = console.make("destroy", stage)
     assert dry.returncode == 0
     assert "Evidence" in dry.stdout
-    assert "Nothing was done" in dry.stderr
+    assert "Nothing was changed" in dry.stderr
     assert console.stacks()["joinguard-rehearsal"] == "CREATE_COMPLETE"
 
     gone = console.make("destroy", stage, "--confirm --reason 'the rehearsal is over' --pause 1")
@@ -169,7 +169,7 @@ def test_a_deployment_that_is_refused_leaves_nothing(console: Console) -> None:
     refused = console.deploy(console.stage("refused"), answer="n\n")
 
     assert refused.returncode == 1
-    assert "the change set was discarded" in refused.stderr
+    assert "the change set was deleted" in refused.stderr
     assert console.stacks().get("joinguard-refused", "DELETE_COMPLETE") == "DELETE_COMPLETE"
 
 
@@ -198,7 +198,7 @@ def test_a_region_without_events_needs_a_forwarder_first(console: Console) -> No
 
     refused = console.deploy(stage, "--yes")
     assert refused.returncode == 1
-    assert "nothing forwards them to eu-central-1" in refused.stderr
+    assert "no rule forwards them to eu-central-1" in refused.stderr
 
     forwarder = console.run("forwarder", "--stage", stage, "--yes", "--pause", "1")
     assert forwarder.returncode == 0, forwarder.stderr
@@ -248,4 +248,4 @@ def test_a_stage_that_is_not_there_is_named_with_those_that_are(console: Console
     done = console.run("status", "--stage", "nowhere")
 
     assert done.returncode == 1
-    assert "there is no stage 'nowhere'; there are prod, test" in done.stderr
+    assert "there is no stage 'nowhere'; use one of prod, test" in done.stderr

@@ -102,7 +102,7 @@ def test_a_handshake_that_is_no_join_is_ignored_with_its_reason(pipeline: Pipeli
     assert outcome.fault is not None
     assert "APPROVE_ALL_FEATURES" in outcome.fault.message
     assert pipeline.relay.counted() == {}
-    assert pipeline.watch.dead() == 0
+    assert pipeline.watch.dead_letter_count() == 0
 
 
 def test_a_broken_message_is_dead_at_once_byte_for_byte(pipeline: Pipeline) -> None:
@@ -146,7 +146,7 @@ def test_an_account_that_organizations_refuses_is_dead_with_the_reason_and_on_re
     assert [policy.result for policy in outcome.policies] == [AttachmentResult.FAILED, AttachmentResult.ATTACHED]
     assert event_id(event) in pipeline.watch.failing()
 
-    pipeline.watch.put_back(dead_letter)
+    pipeline.watch.redrive(dead_letter)
     pipeline.watch.until_quiet()
 
     assert pipeline.outcome(event_id(event)).status is OutcomeStatus.ENFORCED

@@ -122,7 +122,7 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     assert dry.returncode == 0
     assert "1 message to be redriven" in dry.stdout
     assert "Nothing was done" in dry.stderr
-    assert pipeline.watch.dead() == 1
+    assert pipeline.watch.dead_letter_count() == 1
 
     acting = ("--code", "PolicyTypeNotEnabledException", *PATIENTLY, "--confirm", "--reason", "enabled")
     done = operate_in_a_process(pipeline, "redrive", *acting)
@@ -188,7 +188,7 @@ def test_what_would_only_come_back_is_left_out_unless_forced(pipeline: Pipeline)
     assert plan.returncode == 1
     assert "left out" in plan.stdout
     assert "Nothing to do" in plan.stderr
-    assert pipeline.watch.dead() == 1
+    assert pipeline.watch.dead_letter_count() == 1
 
 
 def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline: Pipeline) -> None:
@@ -215,7 +215,7 @@ def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
 
     dropped = operate(pipeline, "drop", "--account", account_id, "--confirm", "--reason", "a test")
     assert dropped.returncode == 0, dropped.stderr
-    assert pipeline.watch.dead() == 0
+    assert pipeline.watch.dead_letter_count() == 0
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
     kept = pipeline.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key)
     days = (kept["ObjectLockRetainUntilDate"] - datetime.now(UTC)).days
@@ -257,7 +257,7 @@ def test_a_broken_body_is_edited_checked_and_sent(pipeline: Pipeline) -> None:
     assert "enforced" in mended.stderr
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
-    assert pipeline.watch.dead() == 0
+    assert pipeline.watch.dead_letter_count() == 0
 
 
 def test_an_account_that_no_event_told_about_is_enforced_by_hand(pipeline: Pipeline) -> None:
@@ -328,7 +328,7 @@ def test_an_interrupt_a_polite_end_and_a_lost_terminal_give_everything_back(
         fail(pipeline)
     acting = ("--rate", "0.01", "--breaker", "50", "--confirm", "--reason", "x")
     with started(pipeline, "redrive", "--all", *acting) as process:
-        until(lambda: pipeline.watch.dead() == 3, "the first of four letters to be redriven")
+        until(lambda: pipeline.watch.dead_letter_count() == 3, "the first of four letters to be redriven")
         process.send_signal(how)
         output, told = process.communicate(timeout=HANGS_AFTER)
 
@@ -358,7 +358,7 @@ def test_who_looks_can_look_and_do_nothing_else(pipeline: Pipeline) -> None:
         assert refused.returncode == 1
         assert "AccessDenied" in refused.stderr
         assert "take the stack's role" in refused.stderr
-    assert pipeline.watch.dead() == 1
+    assert pipeline.watch.dead_letter_count() == 1
 
 
 def test_who_looks_does_not_read_backups(pipeline: Pipeline) -> None:

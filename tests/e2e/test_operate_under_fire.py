@@ -143,7 +143,7 @@ class Fire:
 @pytest.fixture(scope="module")
 def fire() -> Iterator[Fire]:
     with running() as aws, wreaking(aws.endpoint, aws.endpoint) as chaos:
-        at = install(aws, package=build_local(), told=lambda _: None)
+        at = install(aws, package=build_local(), log=lambda _: None)
         functions = aws.client("lambda")
         [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)

@@ -147,7 +147,7 @@ def test_an_administrator_is_told_to_take_the_role(
     assert refused.returncode == 1, refused.stdout
     assert "AccessDenied" in refused.stderr
     assert "Use the stack's role OperatorReads to read and OperatorActs to act" in refused.stderr
-    assert pipeline.watch.dead() == 1
+    assert pipeline.watch.dead_letter_count() == 1
 
 
 @pytest.mark.parametrize("queue", QUEUES)

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from infra.local.events import handshake_accepted
 from infra.local.installation import build_local, install
+from infra.local.organizations import FULL_ACCESS, Organizations, Rules, serving
 from infra.local.standin import running
 from infra.local.watch import Watch
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.chaos import Break, Chaos, Driver, wreaking
 from tests.e2e.conftest import UNPACED
-from tests.organizations import FULL_ACCESS, Organizations, Rules, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,7 @@ def fire() -> Iterator[Fire]:
     organizations = Organizations(Rules(write_seconds=0.0, read_seconds=0.0, attach_rate=1e6, read_rate=1e6))
     organizations.policies.update(POLICIES)
     with running() as aws, serving(organizations) as endpoint, wreaking(endpoint, aws.endpoint) as chaos:
-        at = install(aws, package=build_local(), told=lambda _: None, changes=UNPACED)
+        at = install(aws, package=build_local(), log=lambda _: None, changes=UNPACED)
         [function] = aws.client("lambda").list_functions()["Functions"]
         environment = function["Environment"]["Variables"] | {
             "PATH": os.environ["PATH"],
@@ -200,7 +200,7 @@ def test_a_kill_around_any_call_is_repaired_by_the_next_delivery(calm: Fire, wha
         calm.until_done(event)
 
         calm.assert_enforced(account_id, event)
-    assert calm.watch.dead() == 0
+    assert calm.watch.dead_letter_count() == 0
 
 
 FAULTS: Final = [what for what in Break if what not in {Break.KILL_BEFORE, Break.KILL_AFTER}]
@@ -214,7 +214,7 @@ def test_any_call_that_fails_once_costs_nothing(calm: Fire, what: Break) -> None
         dead_letters = calm.watch.dead_letters()
         assert len(dead_letters) == int(refused), broken
         for dead_letter in dead_letters:
-            calm.watch.forget(dead_letter)
+            calm.watch.delete(dead_letter)
 
         calm.until_done(event)
 
@@ -238,7 +238,7 @@ def test_a_service_that_fails_for_ever_loses_nothing(calm: Fire, what: Break) ->
                 "AccessDeniedException"
             }
         for dead_letter in dead_letters:
-            calm.watch.forget(dead_letter)
+            calm.watch.delete(dead_letter)
         calm.heal()
 
         calm.until_done(event)
@@ -253,7 +253,7 @@ def test_dead_letters_that_cannot_be_sent_are_not_lost(calm: Fire) -> None:
     calm.clock += 3600
 
     assert calm.deliver(event) == 1
-    assert calm.watch.dead() == 0
+    assert calm.watch.dead_letter_count() == 0
     calm.heal()
     calm.clock += LATER
     assert calm.deliver(event) == 0
@@ -330,7 +330,7 @@ def test_no_history_breaks_a_promise(
     calm.heal()
     dead_letters = calm.watch.dead_letters()
     for dead_letter in dead_letters:
-        calm.watch.forget(dead_letter)
+        calm.watch.delete(dead_letter)
     assert not dead_letters or any(what is Break.DENIED for _, _, plan, _, _ in history for _, what in plan)
 
     for event in events.values():

@@ -228,7 +228,7 @@ def test_a_tracked_file_that_became_a_link_is_refused_in_a_dirty_tree_too(tree: 
     assert callable(replace)
     replace(tree)
 
-    assert "is reached by a symbolic link" in refusal(tree, allow_dirty=True)
+    assert "is reached through a symbolic link" in refusal(tree, allow_dirty=True)
 
 
 @pytest.mark.parametrize("allow_dirty", [False, True])

@@ -8,7 +8,7 @@ from urllib.request import proxy_bypass
 
 import pytest
 
-from infra.local.environment import stand_alone
+from infra.local.environment import isolate_from_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def test_nothing_of_aws_and_of_python_is_left_but_that_there_is_nothing() -> Non
         "HTTPS_PROXY": "http://proxy",
     }
 
-    stand_alone(environ)
+    isolate_from_user(environ)
 
     assert environ.pop("no_proxy") == environ.pop("NO_PROXY")
     assert environ == {
@@ -50,8 +50,8 @@ def test_loopback_goes_through_no_proxy_and_other_hosts_as_before(
         monkeypatch.setenv(name, value)
     kept = dict(os.environ)
 
-    stand_alone(kept)
-    stand_alone(kept)
+    isolate_from_user(kept)
+    isolate_from_user(kept)
 
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, kept[name])

@@ -1,4 +1,4 @@
-"""Imports run one way: entry points, bootstrap, aws, core, schemas."""
+"""Imports run one way: entry points, bootstrap, aws, core, schemas; infra imports no tests."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "an entry point": {"handlers.bootstrap", "handlers.clock", *KERNEL, *DECISIONS, "schemas"},
 }
 FORBIDDEN = {"boto3", "botocore", "aws_lambda_powertools", "click", "os", "io", "pathlib", "socket", "time"}
+INFRA = sorted((ROOT / "infra").rglob("*.py"))
 MODULES = sorted([*(ROOT / "handlers").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")])
 
 
@@ -133,6 +134,11 @@ def test_core_knows_no_error_code_of_aws(path: Path) -> None:
     }
 
     assert not {text for text in texts if re.fullmatch(r"[A-Z][A-Za-z]+(Exception|Denied|Key|Limit)", text)}
+
+
+@pytest.mark.parametrize("path", INFRA, ids=map(name_of, INFRA))
+def test_infra_imports_no_tests(path: Path) -> None:
+    assert "tests" not in {name.split(".")[0] for name in imported(path)}
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).startswith("handlers.core")], ids=name_of)

@@ -12,7 +12,6 @@ GOOD = {
     "EVIDENCE_BUCKET": "evidence",
     "QUEUE_URL": "https://queue/joins",
     "DEAD_LETTER_QUEUE_URL": "https://queue/dead",
-    "UNDELIVERED_QUEUE_URL": "https://queue/undelivered",
     "PSEUDONYM_KEY_ID": "11111111-2222-4333-8444-555555555555",
     "ORGANIZATION_ID": "o-exampleorgid",
     "MANAGEMENT_ACCOUNT_ID": "111111111111",

@@ -14,6 +14,7 @@ from handlers.operate.output import Command, print_json, stderr, stdout
 from schemas.ids import AccountId
 from schemas.outcome import Outcome
 
+_RUNBOOK: Final = "handlers/operate/RUNBOOK.md#evidence-differs"
 #: Unreadable rows come last.
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -43,7 +44,7 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
         texts = {event_id: [evidence_text(each) for each in evidence] for event_id, evidence in checked.items()}
         print_outcomes(found, f"Events of {account_id}", texts)
         if wrong:
-            stderr.print(f"{wrong:,} evidence objects are wrong; see the runbook, Evidence differs", style="red")
+            stderr.print(f"{wrong:,} evidence objects are wrong; see {_RUNBOOK}", style="red")
     return 1 if wrong or len(checked) < len(found) else 0
 
 
