@@ -50,7 +50,7 @@ destroy: setup ## Take the installation down; dry unless ARGS='--confirm --reaso
 deploy forwarder delegation-policy status logs destroy:
 	@$(RUN) -m infra.deploy $@ --stage "$$STAGE" $(ARGS)
 
-##@ An operator at work (STACK=joinguard; runbook: RUNBOOK.md)
+##@ An operator at work (STACK=joinguard; runbook: handlers/operate/RUNBOOK.md)
 
 .PHONY: dlq show redrive drop restore edit outcome outcomes enforce
 dlq: .venv/.made ## Show what waits in the dead letters, and why
@@ -116,8 +116,6 @@ help: ## Show this
 	@# Wheels only: building one would run what no hash pins.
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps -r infra/uv.txt >&2
 	@.venv/bin/uv sync --quiet --frozen --python $(RUN) >&2
-	@$(RUN) -c 'import os, shlex; print("#!/bin/sh\nPYTHONPATH={0} exec {0}/.venv/bin/python -m handlers.operate \"$$@\"".format(shlex.quote(os.getcwd())))' > .venv/bin/joinguard
-	@chmod +x .venv/bin/joinguard
 	@touch $@
 
 .venv-aws/.made: override GROUP := emulator

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 from infra.deploy.build import ROOT
+from infra.local.organizations import cut, passed_on, served
 from infra.local.waiting import HANGS_AFTER
-from tests.organizations import cut, passed_on, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

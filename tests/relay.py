@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from tests.organizations import passed_on, served
+from infra.local.organizations import passed_on, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

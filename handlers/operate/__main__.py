@@ -60,7 +60,8 @@ for command in (list_letters, show_letter, redrive, drop, restore, edit, outcome
     cli.add_command(command)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command line: the console script `joinguard`, and `python -m handlers.operate`."""
     # A terminal that goes away and a polite end are interrupts: letters in hand are given back.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
@@ -71,3 +72,7 @@ if __name__ == "__main__":
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     cli(prog_name="joinguard")
+
+
+if __name__ == "__main__":
+    main()

@@ -50,7 +50,9 @@ def outcome_of(bench: Workbench, account_id: str, *, machine: bool) -> None:
         said = {event_id: [proof_told(proof) for proof in each] for event_id, each in proofs.items()}
         outcomes_table(found, f"Events of {account_id}", said)
         if wrong:
-            talk.print(f"{wrong:,} pieces of evidence are wrong: see RUNBOOK.md, Evidence differs", style="red")
+            talk.print(
+                f"{wrong:,} pieces of evidence are wrong: see handlers/operate/RUNBOOK.md#evidence-differs", style="red"
+            )
     sys.exit(1 if wrong or len(proofs) < len(found) else 0)
 
 

@@ -74,7 +74,7 @@ def build(
 
 
 def _install(stage: Path, python_version: str, architecture: Architecture) -> None:
-    requirements = _uv("export", "--frozen", "--no-dev", "--no-emit-project", "--format", "requirements.txt")
+    requirements = _uv("export", "--frozen", "--only-group", "function", "--format", "requirements.txt")
     file = stage.parent / "requirements.txt"
     file.write_text(requirements)
     options = {

@@ -52,8 +52,8 @@ def _queues(target: Target, at: dict[str, str]) -> list[Sign]:
     dead, undelivered = waiting("DeadLetterQueueUrl"), waiting("UndeliveredQueueUrl")
     return [
         Sign("joins waiting", str(waiting("QueueUrl")), well=True),
-        Sign("dead letters", str(dead), not dead, "RUNBOOK.md#dead-letters"),
-        Sign("undelivered", str(undelivered), not undelivered, "RUNBOOK.md#undelivered"),
+        Sign("dead letters", str(dead), not dead, "handlers/operate/RUNBOOK.md#dead-letters"),
+        Sign("undelivered", str(undelivered), not undelivered, "handlers/operate/RUNBOOK.md#undelivered"),
     ]
 
 

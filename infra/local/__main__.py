@@ -12,6 +12,7 @@ from infra.deploy.stack import DeployError
 from infra.local.complete import NOT_CHECKED, IncompleteError
 from infra.local.environment import stand_alone
 from infra.local.installation import Installation, build_local, install
+from infra.local.organizations import Organizations, Rules, serving
 from infra.local.standin import StandInError, running
 
 #: What can keep the embedded AWS from coming up; each says what to do.
@@ -68,9 +69,6 @@ def rehearsed(faults: str | None) -> Iterator[tuple[str | None, Callable[[Instal
     if not faults:
         yield None, lambda _: None
         return
-    # Tests are no part of what is deployed; this is the one place that borrows from them.
-    from tests.organizations import Organizations, Rules, serving  # noqa: PLC0415 - as above
-
     organizations = Organizations(Rules.parse(faults))
 
     def feed(installation: Installation) -> None:

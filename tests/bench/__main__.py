@@ -23,6 +23,7 @@ from infra.deploy.build import ROOT
 from infra.local.environment import stand_alone
 from infra.local.events import handshake_accepted
 from infra.local.installation import build_local, install
+from infra.local.organizations import ATTACH, Organizations, Rules, policies_of, serving
 from infra.local.standin import running
 from infra.local.watch import Watch
 from tests.bench.burst import Burst, Experiment
@@ -30,7 +31,6 @@ from tests.bench.letters import handle_letters
 from tests.bench.paces import Aimd, Fixed, Shared, Unpaced
 from tests.bench.plot import draw
 from tests.bench.rival import run_rival
-from tests.organizations import ATTACH, Organizations, Rules, policies_of, serving
 
 OUT: Final = ROOT / "build" / "bench"
 RUNTIME: Final = ROOT / ".venv-lambda" / "bin" / "python"

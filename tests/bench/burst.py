@@ -18,6 +18,7 @@ from handlers.core.joins.attempt import Tools
 from handlers.core.joins.enforce import Enforcer
 from handlers.core.ports import Message, Pace
 from handlers.core.timing import Budget
+from infra.local.organizations import ATTACH, READ, Organizations, Rules, policies_of
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.bench.paces import Aimd
 from tests.bench.virtual import VirtualTime
@@ -32,7 +33,6 @@ from tests.fakes import (
     Steps,
     joined,
 )
-from tests.organizations import ATTACH, READ, Organizations, Rules, policies_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
+from infra.local.organizations import ATTACH, READ, Organizations, Rules, policies_of
 from tests.bench.virtual import VirtualTime
-from tests.organizations import ATTACH, READ, Organizations, Rules, policies_of
 
 #: botocore's default: standard mode, three tries of what it takes for passing, which are throttles and server errors.
 _TRIES = 3

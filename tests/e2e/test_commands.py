@@ -17,12 +17,12 @@ import pytest
 from infra.deploy.build import ROOT
 from infra.local.demo import tell_on
 from infra.local.events import handshake_accepted
-from infra.local.installation import Installation
+from infra.local.installation import Installation, build_local
+from infra.local.organizations import Organizations, Rules, policies_of, serving
 from infra.local.standin import StandIn, running
 from infra.local.waiting import HANGS_AFTER
 from infra.local.watch import Watch
 from schemas.outcome import OutcomeStatus
-from tests.organizations import Organizations, Rules, policies_of, serving
 from tests.relay import relaying
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ KEYS = {
     "organization_id",
     "management_account_id",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _package() -> None:
+    """Build the zip while packages can be downloaded, which the environments below do not allow."""
+    build_local()
 
 
 #: Nothing of it concerns an embedded run, and each of it has kept one from working or would.
@@ -165,7 +171,7 @@ def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> Non
     )
 
     assert done.returncode == 1
-    assert "'fault' is not a rule; there are attach_rate" in done.stderr
+    assert "'fault' is not a rule of FAULTS; use one of attach_rate" in done.stderr
 
 
 def test_the_demo_holds_whatever_the_users_environment_holds(tmp_path: Path) -> None:

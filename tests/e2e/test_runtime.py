@@ -17,9 +17,9 @@ import pytest
 
 from infra.deploy.build import ROOT
 from infra.local.installation import build_local
+from infra.local.organizations import passed_on
 from infra.local.waiting import until
 from schemas.outcome import OutcomeStatus
-from tests.organizations import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

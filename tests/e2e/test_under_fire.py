@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from infra.local.events import handshake_accepted
 from infra.local.installation import build_local, install
+from infra.local.organizations import FULL_ACCESS, Organizations, Rules, serving
 from infra.local.standin import running
 from infra.local.watch import Watch
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.chaos import Break, Chaos, Driver, wreaking
 from tests.e2e.conftest import UNPACED
-from tests.organizations import FULL_ACCESS, Organizations, Rules, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

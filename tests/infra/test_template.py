@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from typing import Any
 
 import pytest
 
 from handlers.settings import Settings
 from infra.deploy.build import ROOT
-from infra.deploy.template import load, without_comments
+from infra.deploy.template import dump, load, without_comments
 from schemas.events import JoinRequest
 
 TEXT = (ROOT / "infra" / "template.yaml").read_text()
@@ -205,19 +206,24 @@ def test_every_queue_of_failures_has_an_alarm_on_its_first_message(queue: str) -
     assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Maximum", 1)
 
 
-def test_every_alarm_pages_and_says_what_to_do_and_where_it_is_written() -> None:
+def test_every_alarm_pages_and_says_what_to_do_and_where_to_read_on() -> None:
     """The composite alarm alone sends, so each of the others has to be in its rule."""
     page = RESOURCES["Page"]["Properties"]
-    headings = re.findall(r"^## (.+)$", (ROOT / "RUNBOOK.md").read_text(), re.MULTILINE)
-    sections = {heading.lower().replace(" ", "-") for heading in headings}
 
     assert set(re.findall(r'ALARM\("\${(\w+)}"\)', page["AlarmRule"]["Fn::Sub"])) == set(ALARMS)
     assert page["AlarmActions"] == [{"Ref": "Pages"}]
     for name, alarm in ALARMS.items():
         text = alarm["AlarmDescription"]["Fn::Sub"]
         assert text.count(". ") >= 1, f"{name} says nothing to do"
-        assert text.rpartition("#")[2] in sections, f"{name} leads nowhere in RUNBOOK.md"
+        assert re.search(r"\${RunbookUrl}#[a-z-]+$", text), f"{name} leads to no section of the runbook"
         assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_alarms_link_to_the_runbook_of_the_public_repository_unless_told_otherwise() -> None:
+    default = TEMPLATE["Parameters"]["RunbookUrl"]["Default"]
+
+    assert default == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Runbook"]
+    assert (ROOT / default.partition("/blob/main/")[2]).is_file()
 
 
 def test_what_alarms_and_dashboard_look_at_is_what_the_function_counts() -> None:
@@ -399,6 +405,7 @@ def test_the_forwarder_forwards_what_the_rule_matches() -> None:
 def test_the_template_fits_into_one_request() -> None:
     """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
     assert len(without_comments(TEXT).encode()) <= 51_200
+    assert len(dump(TEMPLATE).encode()) < 51_200
     assert load(without_comments(TEXT)) == TEMPLATE
 
 

@@ -12,8 +12,8 @@ from botocore.config import Config
 from handlers.aws.errors import FAILURES
 from handlers.aws.organizations import OrganizationsDirectory
 from handlers.core.errors import RetryableError
+from infra.local.organizations import Fault, Organizations, Rules, serving
 from schemas.outcome import AttachmentResult
-from tests.organizations import Fault, Organizations, Rules, serving
 
 ACCOUNT, POLICY = "222222222222", "p-aaaaaaaa"
 AT_ONCE: dict[str, Any] = {"read_seconds": 0.0, "write_seconds": 0.0}
@@ -158,5 +158,5 @@ def test_every_fault_is_passing_for_the_adapter(fault: Fault, monkeypatch: pytes
 
 def test_unknown_rules_are_named() -> None:
     assert Rules.parse("faults=0.2,seed=7,empty_pages=yes") == Rules(faults=0.2, seed=7, empty_pages=True)
-    with pytest.raises(ValueError, match="'fault' is not a rule; there are attach_rate"):
+    with pytest.raises(ValueError, match="'fault' is not a rule of FAULTS; use one of attach_rate"):
         Rules.parse("fault=1")

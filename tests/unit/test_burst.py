@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from infra.local.organizations import Rules
 from tests.bench.burst import Experiment, Mapping
 from tests.bench.paces import Shared, Unpaced
-from tests.organizations import Rules
 
 
 def test_a_burst_ends_at_the_physical_limit_without_a_throttle_or_a_second_receive() -> None:

@@ -1,4 +1,4 @@
-"""Imports run one way: entry points, bootstrap, aws, core, schemas."""
+"""Imports run one way: entry points, bootstrap, aws, core, schemas; infra imports no tests."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ FORBIDDEN = {
     "schemas": {"boto3", "botocore", "aws_lambda_powertools", "os", "io", "pathlib", "socket", "time"},
     "handlers.core": {"boto3", "botocore", "aws_lambda_powertools", "os", "io", "pathlib", "socket", "time"},
 }
+INFRA = sorted((ROOT / "infra").rglob("*.py"))
 MODULES = sorted([*(ROOT / "handlers").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")])
 
 
@@ -61,6 +62,11 @@ def test_a_room_imports_only_what_it_may(path: Path) -> None:
 
     assert {room(name) if name != "infra" else name for name in ours} <= ALLOWED[where]
     assert not {name.split(".")[0] for name in imported(path)} & FORBIDDEN.get(where, set())
+
+
+@pytest.mark.parametrize("path", INFRA, ids=map(name_of, INFRA))
+def test_infra_imports_no_tests(path: Path) -> None:
+    assert "tests" not in {name.split(".")[0] for name in imported(path)}
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if room(name_of(path)) == "handlers.core"], ids=name_of)

@@ -95,7 +95,7 @@ def test_a_letter_of_eventbridges_has_a_next_step_of_its_own() -> None:
 
 
 def test_the_runbook_has_a_section_with_a_command_for_each_reason_and_no_other() -> None:
-    runbook = (ROOT / "RUNBOOK.md").read_text()
+    runbook = (ROOT / "handlers" / "operate" / "RUNBOOK.md").read_text()
     chapter = runbook.partition("\n## Dead letters\n")[2].partition("\n## ")[0]
     sections = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^### |\Z)", chapter, re.MULTILINE | re.DOTALL))
 

@@ -122,7 +122,8 @@ def test_which_account_is_meant_must_be_said_once(arguments: tuple[str, ...]) ->
 
 def commands(section: str) -> list[str]:
     """Return the commands of one of the runbook's sections, as they are written."""
-    text = (ROOT / "RUNBOOK.md").read_text().partition(f"### `{section}`\n")[2].partition("\n### ")[0]
+    runbook = (ROOT / "handlers" / "operate" / "RUNBOOK.md").read_text()
+    text = runbook.partition(f"### `{section}`\n")[2].partition("\n### ")[0]
     return [
         line.removeprefix("$ ")
         for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)

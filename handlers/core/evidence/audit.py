@@ -17,7 +17,7 @@ from schemas.audit import Act, Action, LetterDigest
 from schemas.evidence import Pseudonym
 from schemas.ids import Sha256
 
-#: What to do about each reason; RUNBOOK.md has a section for each, and a test holds the two together.
+#: What to do about each reason; the runbook has a section for each, and a test holds the two together.
 NEXT_STEPS: Final[Mapping[str, str]] = {
     "PolicyNotFoundException": "correct PolicyIds in the stage, deploy, redrive",
     "PolicyTypeNotEnabledException": "enable service control policies in the organization again, redrive",
@@ -38,7 +38,8 @@ def next_step(letter: DeadLetter) -> str:
     """Return what to do about a letter."""
     if letter.queue == "undelivered":
         return "deploy to restore queue and policies, redrive"
-    return NEXT_STEPS.get(letter.code, "read the reason, mend the cause, redrive; see RUNBOOK.md")
+    unknown = "read the reason, mend the cause, redrive; see handlers/operate/RUNBOOK.md#dead-letters"
+    return NEXT_STEPS.get(letter.code, unknown)
 
 
 #: What to do about a failure of AWS's that keeps an operator from acting, by a part of its code.

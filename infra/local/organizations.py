@@ -1,7 +1,7 @@
-"""A double of AWS Organizations that refuses what the real one refuses: rates, conflicts, limits, faults.
+"""A stateful double of AWS Organizations with the real service's rates, conflicts, limits and faults.
 
-`Organizations` decides, with whatever clock it is given; `serving` puts it on loopback behind the real HTTP
-protocol, so that the real boto3 and the real function talk to it (AWS_ENDPOINT_URL_ORGANIZATIONS).
+`Organizations` answers calls, on any clock. `serving` puts it on loopback behind the real HTTP protocol, so that
+boto3 and the function can call it (AWS_ENDPOINT_URL_ORGANIZATIONS).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FULL_ACCESS: Final = "p-FullAWSAccess"
 
 
 class Fault(StrEnum):
-    """Ways in which a call goes wrong by itself."""
+    """Faults that the double injects at random."""
 
     THROTTLE = "throttle"
     CONFLICT = "conflict"
@@ -39,9 +39,9 @@ class Fault(StrEnum):
     SERVER_ERROR = "server-error"
     GATEWAY = "gateway"
     GARBAGE = "garbage"
-    #: The connection is cut before anything happened.
+    #: The connection is reset before the call has an effect.
     CUT = "cut"
-    #: The change is made, and the connection is cut before the answer.
+    #: The call takes effect, and the connection is reset before the response.
     CUT_AFTER = "cut-after"
 
 
@@ -55,41 +55,45 @@ _FAULTS: Final = {
 
 @dataclass(frozen=True)
 class Rules:
-    """How the double behaves. Rates are calls a second and bursts, as AWS documents them (2026)."""
+    """How the double behaves.
+
+    Rates are calls per second, with bursts, as AWS documents them (2026):
+    https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html
+    """
 
     attach_rate: float = 2.0
     attach_burst: float = 3.0
     read_rate: float = 5.0
     read_burst: float = 8.0
-    #: Seconds that a call takes on average, give or take half. Writes that overlap conflict.
+    #: Mean duration of a call in seconds; each call takes 50 % to 150 % of it. Overlapping writes conflict.
     write_seconds: float = 0.15
     read_seconds: float = 0.05
     max_attached: int = 10
-    #: Seconds after a join in which the account is not found.
+    #: Seconds after a join during which calls answer TargetNotFoundException.
     unknown_for: float = 0.0
-    #: Seconds from the start in which the organization is being set up.
+    #: Seconds after the start during which calls answer FinalizingOrganizationException.
     finalizing_for: float = 0.0
     type_enabled: bool = True
-    #: Policies a page; with `empty_pages`, each page is preceded by an empty one that has a token.
+    #: Policies per page. With `empty_pages`, an empty page with a token comes before each page.
     page_size: int = 20
     empty_pages: bool = False
-    #: Share of calls that go wrong by themselves, in a way that the seed decides.
+    #: Share of calls that fail at random; the seed makes the faults repeatable.
     faults: float = 0.0
     seed: int = 1
-    #: How many seconds of the double pass in a real one.
+    #: Seconds of the double per real second.
     time_scale: float = 1.0
 
     @classmethod
     def parse(cls, text: str) -> Rules:
-        """Read rules as `faults=0.2,seed=7`; raise ValueError naming what is not known."""
+        """Parse rules such as `faults=0.2,seed=7`; raise ValueError naming an unknown rule."""
         known = {each.name: each.default for each in fields(cls)}
-        told: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         for part in filter(None, text.split(",")):
             name, _, value = part.partition("=")
             if name.strip() not in known:
-                raise ValueError(f"{name.strip()!r} is not a rule; there are {', '.join(known)}")
-            told[name.strip()] = _value(known[name.strip()], value.strip())
-        return cls(**told)
+                raise ValueError(f"{name.strip()!r} is not a rule of FAULTS; use one of {', '.join(known)}")
+            given[name.strip()] = _value(known[name.strip()], value.strip())
+        return cls(**given)
 
 
 def _value(default: object, text: str) -> object:
@@ -99,36 +103,39 @@ def _value(default: object, text: str) -> object:
 
 
 class Clock(Protocol):
-    """Seconds, real or not."""
+    """A clock in seconds, real or virtual."""
 
     def seconds(self) -> float:
         """Return the time."""
 
     def wait(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait for this many seconds."""
 
 
 class RealClock:
-    """The machine's clock, perhaps faster."""
+    """The machine's clock, sped up by a factor."""
 
     def __init__(self, scale: float = 1) -> None:
         self._scale = scale
 
     def seconds(self) -> float:
+        """Return the scaled time."""
         return time.monotonic() * self._scale
 
     def wait(self, seconds: float) -> None:
+        """Sleep for the real time that these seconds take."""
         time.sleep(seconds / self._scale)
 
 
 class Bucket:
-    """A token bucket; a refused call costs nothing."""
+    """A token bucket; a refused call takes no token."""
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate, self._burst = rate, burst
         self._tokens, self._at = burst, now
 
     def take(self, now: float) -> bool:
+        """Take a token if there is one; return whether there was."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         if self._tokens < 1:
@@ -139,7 +146,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes over the wire; no body where the connection is cut."""
+    """An HTTP response; body None means that the connection is reset instead."""
 
     status: int
     body: bytes | None
@@ -147,19 +154,20 @@ class Answer:
 
 @dataclass(repr=False)
 class Organizations:
-    """The state of an organization, and what it says to each call."""
+    """An organization, its attachments, and its answer to each call."""
 
     rules: Rules = field(default_factory=Rules)
     clock: Clock = field(default_factory=RealClock)
     policies: set[str] = field(default_factory=set)
     attached: dict[str, list[str]] = field(default_factory=dict)
-    #: Every attachment in order: when, policy, account.
+    #: Every attachment in order: seconds, policy id, account id.
     history: list[tuple[float, str, str]] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
-    #: Calls by operation and error.
+    #: Number of failed calls by operation and error.
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        """Fill the token buckets and start the clock."""
         now = self._start = self.clock.seconds()
         self._lock = threading.Lock()
         self._rng = Random(self.rules.seed)  # noqa: S311 - faults, not secrets
@@ -171,17 +179,17 @@ class Organizations:
         self._writing_until = now
 
     def join(self, *account_ids: str) -> None:
-        """Let accounts join now, or anew."""
+        """Add accounts, or make members join again, with FullAWSAccess alone."""
         for account_id in account_ids:
             self.attached[account_id] = [FULL_ACCESS]
             self._joined[account_id] = self.clock.seconds()
 
     def leave(self, account_id: str) -> None:
-        """Let an account leave."""
+        """Remove an account."""
         del self.attached[account_id]
 
     def answer(self, operation: str, request: dict[str, str]) -> Answer:
-        """Answer a call as AWS would, in about the time that AWS takes."""
+        """Answer a call as AWS would, and take about as long as AWS does."""
         with self._lock:
             self.calls[operation] += 1
             problem, fault = self._admit(operation, request)
@@ -200,7 +208,10 @@ class Organizations:
         return self._spoil(operation, fault, answer)
 
     def _admit(self, operation: str, request: dict[str, str]) -> tuple[tuple[int, str] | None, Fault | None]:
-        """Decide whether a call goes through, and how it goes wrong by itself."""
+        """Decide whether to refuse a call, and which random fault it meets.
+
+        Returns status and code of a refusal, or None; and a fault for a call that is not refused, or None.
+        """
         now = self.clock.seconds()
         account_id = request["TargetId"]
         if not self._buckets[operation].take(now):
@@ -257,7 +268,7 @@ class Organizations:
     def _refuse(self, operation: str, status: int, code: str) -> Answer:
         self.refused[operation, code] += 1
         reason = {"Reason": "MAX_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED"} if code.startswith("Constraint") else {}
-        return _json(status, {"__type": code, "Message": f"the double says {code}"} | reason)
+        return _json(status, {"__type": code, "Message": f"{code} from the double of Organizations"} | reason)
 
 
 def _json(status: int, body: object) -> Answer:
@@ -266,7 +277,7 @@ def _json(status: int, body: object) -> Answer:
 
 @contextmanager
 def serving(organizations: Organizations, *, port: int = 0) -> Iterator[str]:
-    """Serve a double on loopback until the block ends; yield its endpoint."""
+    """Serve a double on loopback within the block; yield its endpoint."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -293,8 +304,8 @@ def serving(organizations: Organizations, *, port: int = 0) -> Iterator[str]:
 
 @contextmanager
 def served(handler: type[BaseHTTPRequestHandler], *, port: int = 0) -> Iterator[str]:
-    """Serve requests on loopback until the block ends; yield the endpoint."""
-    # Else the body waits for the acknowledgement of the headers, 40 ms a call.
+    """Serve requests on loopback within the block; yield the endpoint."""
+    # With Nagle's algorithm, the body waits for the acknowledgement of the headers: 40 ms per call.
     handler.disable_nagle_algorithm = True
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
@@ -311,7 +322,7 @@ def served(handler: type[BaseHTTPRequestHandler], *, port: int = 0) -> Iterator[
 def passed_on(
     endpoint: str, method: str, path: str, body: bytes, headers: Mapping[str, str]
 ) -> tuple[int, bytes, Mapping[str, str]]:
-    """Make a call on loopback, through no proxy; return status, body and headers of the answer."""
+    """Send a request on loopback, without a proxy; return status, body and headers of the response."""
     with closing(HTTPConnection(urlsplit(endpoint).netloc, timeout=HANGS_AFTER)) as connection:
         connection.request(method, path, body, {**headers, "Connection": "close"})
         answer = connection.getresponse()
@@ -319,14 +330,14 @@ def passed_on(
 
 
 def cut(handler: BaseHTTPRequestHandler) -> None:
-    """Cut a connection without an answer."""
+    """Reset a connection without a response."""
     handler.close_connection = True
     with suppress(OSError):
-        # A reset, at once, instead of a polite end.
+        # With a linger time of 0, close sends a reset (RST) instead of FIN.
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handler.connection.close()
 
 
 def policies_of(organizations: Organizations, account_ids: Iterable[str]) -> dict[str, set[str]]:
-    """Return what accounts carry, FullAWSAccess aside."""
+    """Return the policies attached to each account, without FullAWSAccess."""
     return {each: set(organizations.attached[each]) - {FULL_ACCESS} for each in account_ids}

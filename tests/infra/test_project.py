@@ -1,0 +1,91 @@
+"""The project as others meet it: the installed command and the packages that it needs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from handlers.operate.__main__ import main
+from infra.deploy.build import ROOT
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+JOINGUARD = Path(sysconfig.get_path("scripts")) / "joinguard"
+#: Comes with boto3, in the version that boto3 needs.
+BROUGHT = {"botocore": "boto3"}
+#: What only the function starts: it has a list of packages of its own.
+FUNCTION = {"handlers/attach_policies.py", "handlers/bootstrap.py", "handlers/settings.py"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w.-]", requirement)[0].replace("-", "_") for requirement in requirements}
+
+
+def imported(path: Path) -> set[str]:
+    tree = ast.walk(ast.parse(path.read_text()))
+    modules = [
+        name
+        for node in tree
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([each.name for each in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+    ]
+    return {name.split(".")[0] for name in modules} - sys.stdlib_module_names - {"handlers", "schemas"}
+
+
+def test_the_console_script_is_installed_and_leads_to_the_tools_main() -> None:
+    [script] = entry_points(group="console_scripts", name="joinguard")
+
+    assert script.load() is main
+
+
+def test_the_console_script_works_in_any_folder_and_is_the_same_as_the_module(tmp_path: Path) -> None:
+    script = subprocess.run([JOINGUARD, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603 - our own command
+    module = subprocess.run(
+        [sys.executable, "-m", "handlers.operate", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert script.stdout.startswith("Usage: joinguard [OPTIONS] COMMAND")
+    assert script.stdout == module.stdout
+
+
+def test_the_console_script_exits_with_2_after_wrong_use(tmp_path: Path) -> None:
+    done = subprocess.run([JOINGUARD, "liszt"], cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+
+    assert done.returncode == 2
+    assert "liszt" in done.stderr
+
+
+def test_the_tools_packages_are_the_projects_dependencies() -> None:
+    """So that `uv tool install .` brings them all, and none that the tool never imports."""
+    paths = [path for folder in ("handlers", "schemas") for path in (ROOT / folder).rglob("*.py")]
+    needed = set().union(*(imported(path) for path in paths if path.relative_to(ROOT).as_posix() not in FUNCTION))
+    # Type checkers alone read these.
+    packages = {BROUGHT.get(name, name) for name in needed if not name.startswith("mypy_boto3")}
+
+    assert packages == names(PYPROJECT["project"]["dependencies"])
+
+
+def test_the_functions_packages_are_in_its_group() -> None:
+    needed = set().union(*(imported(ROOT / path) for path in FUNCTION))
+
+    assert needed <= names(PYPROJECT["dependency-groups"]["function"]) | {"boto3", "botocore"}
+
+
+def test_the_wheel_holds_the_tool_and_the_contracts_alone(tmp_path: Path) -> None:
+    """Built offline: uv is the build backend too."""
+    command = [find_uv_bin(), "build", "--offline", "--wheel", "--out-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)  # noqa: S603 - our own command
+    [wheel] = tmp_path.glob("*.whl")
+
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"handlers", "schemas"}
+    assert "handlers/operate/__main__.py" in names
+    assert "schemas/json/act.json" in names
