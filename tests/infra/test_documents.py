@@ -472,6 +472,8 @@ RULE = RESOURCES["MemberAccountInitialization"]["Properties"]["Targets"][0]["Ret
 ALARMS = [each for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatch::Alarm"]
 LONGEST = [backoff(receives, _Longest()) for receives in (1, 2, 100)]
 RATE = PARAMETERS["AttachmentsPerSecond"]["Default"]
+#: While more joins wait, a redrive waits.
+MOST_WAITING = getattr(Redrive, "max_backlog", 0) or getattr(Redrive, "yield_above", 0)
 #: The pattern allows one, and so many more.
 MOST_POLICIES = 1 + int(re.findall(r"\{0,(\d+)\}", PARAMETERS["PolicyIds"]["AllowedPattern"])[0])
 #: A sentence, with a group for each figure in it, and the figures as code and template have them. Each sentence is
@@ -524,7 +526,7 @@ FIGURES: dict[str, tuple[float, ...]] = {
     r"redriven (\w+) times \(`--max-redrives`\)": (default(operator.commands["redrive"], "--max-redrives"),),
     r"for (\w+) seconds after the last message \(`--wait`\)": (default(operator.commands["redrive"], "--wait"),),
     r"long poll of (\w+) second \(`--poll`\)": (default(operator, "--poll"),),
-    r"more than (\w+) joins are queued": (Redrive.yield_above,),
+    r"more than (\w+) joins are queued": (MOST_WAITING,),
     r"first (\w+) accounts": (named("LOOKED_AT", "MAX_ACCOUNTS"),),
     r"the tool retries for (\w+) minutes": (named("PATIENCE") / timedelta(minutes=1),),
     r"after `kill -9`, within (\w+) minutes": (named("IN_HAND", "VISIBILITY_TIMEOUT") / 60,),
