@@ -224,7 +224,8 @@ def test_each_link_leads_somewhere(path: Path) -> None:
 
 @by_document
 def test_each_path_in_a_sentence_or_a_command_is_there(path: Path) -> None:
-    tokens = [word.strip("'\",") for text in (*spans(path), *typed(path)) for word in text.split()]
+    commented = (line for block in blocks(path) for line in block.splitlines() if line.startswith("$"))
+    tokens = [word for text in (*spans(path), *commented) for word in re.split(r"[\s'\"=,]+", text)]
     ours = [
         token
         for token in tokens
