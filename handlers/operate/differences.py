@@ -7,6 +7,8 @@ from typing import Final
 
 #: A longer body is compared by its own lines, whatever it is.
 _LARGE: Final = 65_536
+#: A body that is nested deeper is compared by its own lines: indenting it takes its depth squared.
+_DEEPEST: Final = 50
 #: Of more lines on a side, which of them correspond is not looked for: that takes their number squared.
 _MOST_COMPARED: Final = 400
 #: No more lines are told, and no more characters of each.
@@ -41,10 +43,25 @@ def differences(old: str, new: str) -> list[str]:
 def _lines(body: str) -> list[str]:
     if len(body) <= _LARGE:
         try:
-            return json.dumps(json.loads(body), indent=1, ensure_ascii=False).splitlines()
+            value = json.loads(body)
         except (ValueError, RecursionError):
-            pass
+            return body.splitlines()
+        if not _is_deep(value):
+            return json.dumps(value, indent=1, ensure_ascii=False).splitlines()
     return body.splitlines()
+
+
+def _is_deep(value: object) -> bool:
+    """Return whether JSON is nested deeper than `_DEEPEST`, without recursion."""
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)
 
 
 def _same(one: Sequence[str], other: Sequence[str]) -> int:

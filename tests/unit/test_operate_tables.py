@@ -159,6 +159,17 @@ def test_of_two_long_bodies_the_part_that_differs_is_told() -> None:
     assert [line for line in told if line[0] in "+-"] == ["-  1,", "+  7777,"]
 
 
+@pytest.mark.parametrize(("depth", "by_field"), [(50, True), (51, False)])
+def test_a_body_that_is_nested_too_deep_is_compared_by_its_own_lines(depth: int, *, by_field: bool) -> None:
+    """Python 3.13 indents thousands of levels, in lines that grow with the depth."""
+    old = "[" * depth + "1, 2" + "]" * depth
+
+    told = differences(old, old.replace("1, 2", "1, 3"))
+
+    assert [line[0] for line in told if line[0] in "+-"] == ["-", "+"]
+    assert any(line.strip("+- ") == "3" for line in told) is by_field
+
+
 def test_of_two_long_bodies_that_differ_throughout_the_beginning_is_told() -> None:
     told = differences(json.dumps(["a"] * 3000), json.dumps(["b"] * 3000))
 
