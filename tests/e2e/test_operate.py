@@ -134,7 +134,7 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     assert listed(pipeline) == []
     told = json.loads(operate(pipeline, "outcome", account_id, "--json").stdout)
     assert [each["status"] for each in told["events"]] == ["ENFORCED"]
-    assert told["verdict"] == "carries every policy it must"
+    assert told["verdict"] == "carries every required policy"
     assert [each["verdict"] for each in told["events"][0]["evidence"]] == ["not_compared", "valid"]
 
 
@@ -357,7 +357,7 @@ def test_who_looks_can_look_and_do_nothing_else(pipeline: Pipeline) -> None:
         refused = operate(pipeline, *act, "--confirm", "--reason", "x", **role)
         assert refused.returncode == 1
         assert "AccessDenied" in refused.stderr
-        assert "take the stack's role" in refused.stderr
+        assert "Use the stack's role" in refused.stderr
     assert pipeline.watch.dead_letter_count() == 1
 
 

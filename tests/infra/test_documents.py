@@ -396,7 +396,7 @@ def test_each_code_that_an_operator_may_meet_has_a_section_with_a_command_in_the
     chapter = read(RUNBOOK).partition("\n## Dead letters\n")[2].partition("\n## ")[0]
     sections = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^### |\Z)", chapter, re.MULTILINE | re.DOTALL))
 
-    assert set(sections) == set(named("CAUSES", "NEXT_STEPS"))
+    assert set(sections) == set(named("CAUSES"))
     assert not [code for code, text in sections.items() if not re.search(r"^\$ (make|aws) ", text, re.MULTILINE)]
 
 
@@ -404,7 +404,7 @@ def test_the_codes_of_bad_input_have_a_section_in_the_runbook() -> None:
     ours = coded(row[1] for row in table(WORKER, "input"))
 
     assert ours
-    assert ours <= set(named("CAUSES", "NEXT_STEPS"))
+    assert ours <= set(named("CAUSES"))
 
 
 def test_each_contract_is_documented_and_no_other() -> None:
@@ -474,7 +474,6 @@ ALARMS = [each for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatc
 LONGEST = [backoff(receives, _Longest()) for receives in (1, 2, 100)]
 RATE = PARAMETERS["AttachmentsPerSecond"]["Default"]
 #: While more joins wait, a redrive waits.
-MOST_WAITING = getattr(Redrive, "max_backlog", 0) or getattr(Redrive, "yield_above", 0)
 #: The pattern allows one, and so many more.
 MOST_POLICIES = 1 + int(re.findall(r"\{0,(\d+)\}", PARAMETERS["PolicyIds"]["AllowedPattern"])[0])
 #: A sentence, with a group for each figure in it, and the figures as code and template have them. Each sentence is
@@ -482,7 +481,7 @@ MOST_POLICIES = 1 + int(re.findall(r"\{0,(\d+)\}", PARAMETERS["PolicyIds"]["Allo
 FIGURES: dict[str, tuple[float, ...]] = {
     r"hidden for (\w+) s to (\w+) min": (LONGEST[0], LONGEST[-1] / 60),
     r"pauses that double from ([\d.]+) s to ([\d.]+) s": (pauses()[0], max(pauses())),
-    r"for (\w+) minutes after the join": (named("YOUNG", "RECENT") / timedelta(minutes=1),),
+    r"for (\w+) minutes after the join": (named("RECENT") / timedelta(minutes=1),),
     r"retries exhausted \((\w+) receives\)": (RECEIVES,),
     r"after (\w+) receives": (RECEIVES,),
     r"messages come back (\w+) times, (\w+) minutes apart": (RECEIVES, queue("Joins")["VisibilityTimeout"] / 60),
@@ -527,11 +526,11 @@ FIGURES: dict[str, tuple[float, ...]] = {
     r"redriven (\w+) times \(`--max-redrives`\)": (default(operator.commands["redrive"], "--max-redrives"),),
     r"for (\w+) seconds after the last message \(`--wait`\)": (default(operator.commands["redrive"], "--wait"),),
     r"long poll of (\w+) second \(`--poll`\)": (default(operator, "--poll"),),
-    r"more than (\w+) joins are queued": (MOST_WAITING,),
-    r"first (\w+) accounts": (named("LOOKED_AT", "MAX_ACCOUNTS"),),
+    r"more than (\w+) joins are queued": (Redrive.max_backlog,),
+    r"first (\w+) accounts": (named("MAX_ACCOUNTS"),),
     r"the tool retries for (\w+) minutes": (named("PATIENCE") / timedelta(minutes=1),),
-    r"after `kill -9`, within (\w+) minutes": (named("IN_HAND", "VISIBILITY_TIMEOUT") / 60,),
-    r"did not extend the visibility for (\w+) minutes": (named("IN_HAND", "VISIBILITY_TIMEOUT") / 60,),
+    r"after `kill -9`, within (\w+) minutes": (named("VISIBILITY_TIMEOUT") / 60,),
+    r"did not extend the visibility for (\w+) minutes": (named("VISIBILITY_TIMEOUT") / 60,),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import timedelta
 
 import pytest
@@ -14,7 +13,6 @@ from handlers.core.errors import Cause
 from handlers.core.redrive.dead_letter import RETRIES_EXHAUSTED, DeadLetter, edited
 from handlers.core.redrive.summary import KEYS, summarize
 from handlers.operate.advice import NEXT_STEPS, next_step
-from infra.deploy.build import ROOT
 from infra.local.events import account_created
 from schemas.intake import InvalidEventError
 from tests.fake_queues import dead_letter
@@ -99,16 +97,9 @@ def test_a_letter_of_eventbridges_has_a_next_step_of_its_own() -> None:
     assert next_step(Cause.OTHER, "undelivered").startswith("deploy to restore")
 
 
-def test_the_runbook_has_a_section_with_a_command_for_each_reason_and_no_other() -> None:
-    runbook = (ROOT / "handlers" / "operate" / "RUNBOOK.md").read_text()
-    chapter = runbook.partition("\n## Dead letters\n")[2].partition("\n## ")[0]
-    sections = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^### |\Z)", chapter, re.MULTILINE | re.DOTALL))
-
-    assert set(sections) == set(CAUSES)
+def test_every_cause_of_a_dead_letter_has_a_next_step() -> None:
     assert set(CAUSES.values()) == set(NEXT_STEPS)
-    assert RETRIES_EXHAUSTED in sections
-    for code, text in sections.items():
-        assert "```console\n$ make " in text or "```console\n$ aws " in text, f"{code} has no command to run"
+    assert RETRIES_EXHAUSTED in CAUSES
 
 
 def test_every_lasting_error_that_organizations_may_answer_has_a_next_step() -> None:
