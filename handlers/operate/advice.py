@@ -1,4 +1,4 @@
-"""The words for reasons and causes, and the next step after each. handlers/operate/RUNBOOK.md has a section for every cause."""
+"""Words for reasons and causes, and the next step after each. handlers/operate/RUNBOOK.md has a section for each cause."""
 
 from collections.abc import Mapping
 from typing import Final
