@@ -1,4 +1,7 @@
-"""Words for reasons and causes, and the next step after each. handlers/operate/RUNBOOK.md has a section for each cause."""
+"""Words for reasons and causes, and the next step after each.
+
+handlers/operate/RUNBOOK.md has a section for the code of each cause.
+"""
 
 from collections.abc import Mapping
 from typing import Final
