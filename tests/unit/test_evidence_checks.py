@@ -45,7 +45,7 @@ def told(at: OperatorCli, *, exit_code: int) -> list[tuple[str, bool]]:
     assert done.exit_code == exit_code, done.exception or done.output
     [event] = json.loads(done.stdout)["events"]
     shown = json.loads(at.run("show", "m-1", "--json").stdout)
-    assert shown["verdicts"] == event["evidence"]
+    assert shown["evidence"] == event["evidence"]
     for command in (["outcome", ACCOUNT], ["show", "m-1"]):
         words = "".join(at.run(*command).output.split()).lower()
         for each in event["evidence"]:
@@ -58,7 +58,8 @@ def test_evidence_that_is_what_was_written_is_valid() -> None:
     at, key = enforced()
 
     assert told(at, exit_code=0) == [("valid", False)]
-    assert f"({key}): valid" in json.loads(at.run("show", "m-1", "--json").stdout)["evidence"][0]
+    [checked] = json.loads(at.run("show", "m-1", "--json").stdout)["evidence"]
+    assert (checked["key"], checked["verdict"]) == (key, "valid")
 
 
 def of_another(at: OperatorCli, key: str) -> None:

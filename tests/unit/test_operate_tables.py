@@ -75,9 +75,17 @@ def test_show_tells_what_operators_did_to_a_letter() -> None:
 
     shown = json.loads(at.run("show", "new", "--json").stdout)
 
-    [line] = shown["history"]
-    name = "prin-" + "0" * 32
-    assert line.endswith(f"redrive by AIDAEXAMPLE ({name}): tried too early (completed: 1 sent, 1 deleted, 1 failed)")
+    [action] = shown["history"]
+    assert action | {"recorded_at": ""} == {
+        "recorded_at": "",
+        "action": "redrive",
+        "actor": "prin-" + "0" * 32,
+        "actor_id": "AIDAEXAMPLE",
+        "reason": "tried too early",
+        "ended": "completed",
+        "result": "deleted, failed",
+    }
+    assert "tried too early (completed: deleted, failed)" in " ".join(at.run("show", "new").output.split())
     assert shown["outcome"]["status"] == "FAILED"
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 from rich.text import Text
 
 from handlers.core.evidence.checks import CheckedEvidence
-from handlers.core.evidence.history import Recorded
+from handlers.core.evidence.history import PastAction
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.operate.advice import next_step, sentence, why
@@ -34,60 +35,123 @@ def show(context: Context, id_: str, *, as_json: bool) -> None:
         dead_letter = context.pick(receive_all(in_flight, "receiving both queues"), id_)
     details = _details(context, dead_letter)
     if as_json:
-        fields = {name.replace(" ", "_"): value for name, value in details.fields.items()}
-        print_json(fields | {"verdicts": [evidence_fields(each) for each in details.evidence]})
+        print_json(_fields(details))
     else:
-        evidence = Text("\n").join(map(evidence_text, details.evidence)) if details.evidence else None
-        attributes = [f"{name} {value}" for name, value in details.fields["attributes"].items()]
-        shorter = {"attributes": attributes, "evidence": evidence}
-        shorter["outcome"] = outcome_lines(details.row) if details.row else None
-        print_fields(f"Message {dead_letter.message_id}", details.fields | shorter)
+        print_fields(f"Message {dead_letter.message_id}", _lines(details, context.clock.now()))
 
 
 @dataclass(frozen=True)
 class _Details:
-    fields: dict[str, Any]
+    """A message and what is known about it."""
+
+    dead_letter: DeadLetter
     row: Outcome | UnreadableRow | None
     evidence: Sequence[CheckedEvidence]
+    #: Why it would fail again.
+    problem: str | None
+    unknown: Sequence[str]
+    history: Sequence[PastAction]
+    #: The names of the message in audit records.
+    names: set[str]
+
+    @property
+    def next_step(self) -> str:
+        return next_step(self.dead_letter.cause, self.dead_letter.queue)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        return {
+            name: self.dead_letter.attribute(name) or f"{len(value.get('BinaryValue', b''))} bytes"
+            for name, value in self.dead_letter.attributes.items()
+        }
 
 
 def _details(context: Context, dead_letter: DeadLetter) -> _Details:
-    now, key = context.clock.now(), dead_letter.outcome_key
+    key = dead_letter.outcome_key
     row = context.outcomes.of_events([key]).get(key) if key else None
-    evidence = context.evidence_checker.of(row) if isinstance(row, Outcome) else []
     problem = context.preflight.would_fail(dead_letter)
     names = dead_letter.names(context.pseudonyms.digest)
-    history = context.history.of(names, dead_letter.first_seen.date())
-    fields = {
-        "message id": dead_letter.message_id,
-        "event": f"{dead_letter.origin} {dead_letter.event_id}".strip(),
-        "account": dead_letter.account_id,
-        "queue": dead_letter.queue,
-        "code": dead_letter.code,
-        "why": why(dead_letter.why),
-        "next step": next_step(dead_letter.cause, dead_letter.queue),
-        "ready to redrive": f"no: {sentence(problem)}" if problem else "yes",
-        "unknown": [sentence(each) for each in context.preflight.unknown],
-        "first seen": f"{dead_letter.first_seen:%Y-%m-%d %H:%M:%S}Z, {duration(now - dead_letter.first_seen)} ago",
-        "sent here": f"{dead_letter.sent_at:%Y-%m-%d %H:%M:%S}Z, {duration(now - dead_letter.sent_at)} ago",
-        "deleted by SQS": f"in {duration(dead_letter.deleted_at - now)}" if dead_letter.deleted_at else None,
-        "receive count": f"{dead_letter.receives} (each look adds one)",
-        "redriven": dead_letter.redrives,
-        "history": [_history(each) for each in history],
-        "attributes": {
-            name: dead_letter.attribute(name) or f"{len(value.get('BinaryValue', b''))} bytes"
-            for name, value in dead_letter.attributes.items()
-        },
-        "outcome": outcome_fields([row])[0] if row else None,
-        "evidence": [evidence_text(each).plain for each in evidence],
-        "body": dead_letter.body,
+    return _Details(
+        dead_letter,
+        row,
+        context.evidence_checker.of(row) if isinstance(row, Outcome) else [],
+        sentence(problem) if problem else None,
+        [sentence(each) for each in context.preflight.unknown],
+        context.history.of(names, dead_letter.first_seen.date()),
+        names,
+    )
+
+
+def _fields(details: _Details) -> dict[str, Any]:
+    shown = details.dead_letter
+    return {
+        "message_id": shown.message_id,
+        "event": shown.origin,
+        "event_id": shown.event_id or None,
+        "account": shown.account_id or None,
+        "queue": shown.queue,
+        "code": shown.code,
+        "why": why(shown.why),
+        "next_step": details.next_step,
+        "ready_to_redrive": details.problem is None,
+        "problem": details.problem,
+        "unknown": details.unknown,
+        "first_seen": shown.first_seen.isoformat(),
+        "sent_at": shown.sent_at.isoformat(),
+        "deleted_at": shown.deleted_at.isoformat() if shown.deleted_at else None,
+        "receive_count": shown.receives,
+        "redrives": shown.redrives,
+        "history": [
+            {
+                "recorded_at": each.intended.recorded_at.isoformat(),
+                "action": each.intended.action,
+                "actor": each.intended.actor.value,
+                "actor_id": each.intended.actor_id,
+                "reason": each.intended.reason,
+                "ended": each.done.ended if each.done else None,
+                "result": each.result(details.names),
+            }
+            for each in details.history
+        ],
+        "attributes": details.attributes,
+        "outcome": outcome_fields([details.row])[0] if details.row else None,
+        "evidence": [evidence_fields(each) for each in details.evidence],
+        "body": shown.body,
     }
-    return _Details(fields, row, evidence)
 
 
-def _history(recorded: Recorded) -> str:
-    intended, done = recorded
+def _lines(details: _Details, now: datetime) -> dict[str, Any]:
+    shown = details.dead_letter
+    return {
+        "message id": shown.message_id,
+        "event": f"{shown.origin} {shown.event_id}".strip(),
+        "account": shown.account_id,
+        "queue": shown.queue,
+        "code": shown.code,
+        "why": why(shown.why),
+        "next step": details.next_step,
+        "ready to redrive": f"no: {details.problem}" if details.problem else "yes",
+        "unknown": details.unknown,
+        "first seen": _ago(shown.first_seen, now),
+        "sent here": _ago(shown.sent_at, now),
+        "deleted by SQS": f"in {duration(shown.deleted_at - now)}" if shown.deleted_at else None,
+        "receive count": f"{shown.receives} (each look adds one)",
+        "redriven": f"{shown.redrives} times" if shown.redrives != 1 else "once",
+        "history": [_past_action(each, details.names) for each in details.history],
+        "attributes": [f"{name} {value}" for name, value in details.attributes.items()],
+        "outcome": outcome_lines(details.row) if details.row else None,
+        "evidence": Text("\n").join(map(evidence_text, details.evidence)) if details.evidence else None,
+        "body": shown.body,
+    }
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    span: timedelta = now - moment
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z, {duration(span)} ago"
+
+
+def _past_action(each: PastAction, names: set[str]) -> str:
+    intended = each.intended
     who = f"{intended.actor_id} ({intended.actor.value})"
-    results = ", ".join(f"{number} {name}" for name, number in done.results.items() if number) if done else ""
-    end = f"{done.ended}: {results}" if done else "cut off"
+    end = f"{each.done.ended}: {each.result(names)}" if each.done else "cut off"
     return f"{intended.recorded_at:%Y-%m-%d %H:%M}Z {intended.action} by {who}: {intended.reason} ({end})"
