@@ -106,7 +106,12 @@ def evidence_text(checked: CheckedEvidence) -> Text:
 def evidence_fields(checked: CheckedEvidence) -> dict[str, Any]:
     """Return the verdict about an evidence object for --json."""
     fields = {name: getattr(checked, name) for name in ("key", "verdict", "wrong", "named", "beside", "sha256")}
-    return fields | {"status": checked.evidence.status if checked.evidence else None}
+    evidence = checked.evidence
+    return fields | {
+        "status": evidence.status if evidence else None,
+        "recorded_at": evidence.recorded_at.isoformat() if evidence else None,
+        "policies": {policy.policy_id: policy.result for policy in evidence.policies} if evidence else {},
+    }
 
 
 def _minute(moment: datetime) -> str:

@@ -153,7 +153,7 @@ def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -
     assert [each["action"] for each in shown["history"]] == ["redrive"]
     assert "tried too early" in shown["history"][0]["reason"]
     assert len(shown["evidence"]) == 2
-    assert all(f"{pipeline.at.policy_ids[0]} FAILED" in each for each in shown["evidence"])
+    assert all(each["policies"][pipeline.at.policy_ids[0]] == "FAILED" for each in shown["evidence"])
     [failing] = json.loads(operate(pipeline, "outcomes", "--json").stdout)
     assert failing["fault"]["code"] == "PolicyTypeNotEnabledException"
 
