@@ -22,7 +22,7 @@ from handlers.operate.commands.outcomes import outcomes
 from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.restore import restore
 from handlers.operate.commands.show import show
-from handlers.operate.context import open_context
+from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
 from handlers.operate.output import Group, cleaned, stderr
 
@@ -59,7 +59,14 @@ def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None,
     Start with `list`. Commands change nothing without --confirm and --reason, and every change is on record.
     """
     # Another program, such as a test, can bring a context of its own.
-    ctx.obj = ctx.obj or (lambda: open_context(stack, profile, region, poll))
+    ctx.obj = ctx.obj or (lambda: _open_context(stack, profile, region, poll))
+
+
+def _open_context(stack: str, profile: str | None, region: str | None, poll: int) -> Context:
+    # boto3 takes longer to import than everything else, and help does not need it.
+    from handlers.operate.installation import open_context  # noqa: PLC0415 - see above
+
+    return open_context(stack, profile, region, poll)
 
 
 for command in (list_messages, show, redrive, drop, restore, edit, outcome, outcomes, enforce):

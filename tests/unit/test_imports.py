@@ -42,18 +42,16 @@ ALLOWED: dict[str, set[str]] = {
     "handlers.settings": {"schemas"},
     "handlers.clock": set(),
     "handlers.bootstrap": {"handlers.aws", "handlers.clock", *KERNEL, *DECISIONS, "handlers.settings", "schemas"},
-    "handlers.operate.context": {
+    "handlers.operate.installation": {
         "handlers.aws",
         "handlers.clock",
-        *KERNEL,
         *DECISIONS,
+        "handlers.operate",
         "handlers.operate.errors",
-        "schemas",
     },
     "handlers.operate.errors": set(),
     "handlers.operate.commands": {
         "handlers.operate",
-        "handlers.operate.context",
         "handlers.operate.errors",
         *KERNEL,
         *DECISIONS,
@@ -62,13 +60,12 @@ ALLOWED: dict[str, set[str]] = {
     "handlers.operate.__main__": {
         "handlers.operate",
         "handlers.operate.commands",
-        "handlers.operate.context",
+        "handlers.operate.installation",
         "handlers.operate.errors",
         *KERNEL,
     },
     "handlers.operate": {
         "handlers.operate",
-        "handlers.operate.context",
         "handlers.operate.errors",
         *KERNEL,
         *DECISIONS,

@@ -1,0 +1,103 @@
+"""Find an installation by the name of its stack, and connect a context to it."""
+
+from datetime import timedelta
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from handlers.aws.dynamodb_outcomes import OutcomesReader
+from handlers.aws.iam_permissions import IamPermissions
+from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from handlers.aws.organizations_reader import OrganizationsReaderApi
+from handlers.aws.s3_evidence import S3Archive
+from handlers.aws.sqs_moves import SqsMoves
+from handlers.aws.sqs_operator import SqsDeadLetterQueues
+from handlers.clock import SystemClock
+from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.redrive.preflight import Preflight
+from handlers.operate.context import Caller, Context
+from handlers.operate.errors import OperateError
+
+
+def open_context(stack: str, profile: str | None, region: str | None, poll: int) -> Context:
+    """Find the resources of a stack with the operator's credentials.
+
+    Raises OperateError if credentials, Region or stack are wrong.
+    """
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region)
+        caller = session.client("sts").get_caller_identity()
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise OperateError(f"cannot call AWS: {error}. Log in (aws sso login), or add --profile, --region") from error
+    try:
+        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    except (BotoCoreError, ClientError) as error:
+        raise OperateError(
+            f"cannot read stack {stack} in {session.region_name} of account {caller['Account']}: {error}. "
+            "Check account and Region, or add --profile, --region, --stack"
+        ) from error
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
+    try:
+        return _context(_Clients(session), Caller(caller["Arn"], caller["UserId"]), outputs, parameters, poll)
+    except KeyError as missing:
+        raise OperateError(
+            f"stack {stack} ({found['StackStatus']}) has no {missing.args[0]}: it is not an installation of "
+            "Joinguard, or not deployed yet. Add --stack or --region, or run `make deploy`"
+        ) from missing
+
+
+class _Clients:
+    """boto3 clients with the retries that people need."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self._session = session
+        self._config = Config(
+            retries={"mode": "standard", "total_max_attempts": 5}, user_agent_extra="joinguard-operate"
+        )
+
+    def __call__(self, service: str) -> Any:
+        """Return a client of a service."""
+        return self._session.client(service, config=self._config)  # type: ignore[call-overload]
+
+    def organizations(self) -> Any:
+        """Return a client that stays below the rate of Organizations, which the worker needs too."""
+        adaptive = Config(retries={"mode": "adaptive", "total_max_attempts": 5})
+        return self._session.client("organizations", config=self._config.merge(adaptive))
+
+
+def _context(
+    client: _Clients, caller: Caller, outputs: dict[str, str], parameters: dict[str, str], poll: int
+) -> Context:
+    sqs = client("sqs")
+    organization_id = parameters["OrganizationId"]
+    organizations = OrganizationsReaderApi(client.organizations())
+    role = outputs.get("FunctionRole")
+    return Context(
+        queues=SqsDeadLetterQueues(
+            sqs,
+            {"dead letters": outputs["DeadLetterQueueUrl"], "undelivered": outputs["UndeliveredQueueUrl"]},
+            outputs["QueueUrl"],
+            poll=poll,
+        ),
+        moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
+        archive=S3Archive(client("s3"), outputs["EvidenceBucket"]),
+        outcomes=OutcomesReader(client("dynamodb"), outputs["OutcomesTable"]),
+        organizations=organizations,
+        preflight=Preflight(
+            organizations,
+            IamPermissions(client("iam"), role) if role else None,
+            Guardrails(tuple(each for each in outputs["PolicyIds"].split(",") if each)),
+            organization_id,
+            parameters["ManagementAccountId"],
+            int(outputs["PoliciesPerAccount"]),
+        ),
+        pseudonyms=KmsPseudonyms(client("kms"), outputs["PseudonymKeyId"], organization_id),
+        clock=SystemClock(),
+        caller=caller,
+        attachments_per_second=float(parameters["AttachmentsPerSecond"]),
+        lock_mode=parameters["RetentionMode"],
+        backup_retention=timedelta(days=int(outputs["BackupDays"])),
+    )
