@@ -97,18 +97,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_line_that_is_no_backup_is_told_with_its_number_and_rule_and_nothing_is_restored(
     change: dict[str, Any], rule: str
 ) -> None:
-    at = operator_cli()
+    tool = operator_cli()
     key = "backups/2026/11/24/x.jsonl"
-    at.bucket.objects[key] = f"{OLD}\n{OLD}\n{json.dumps(LINE | change)}".encode()
+    tool.bucket.objects[key] = f"{OLD}\n{OLD}\n{json.dumps(LINE | change)}".encode()
 
-    done = at.run("restore", key, "--confirm", "--reason", "x")
+    done = tool.run("restore", key, "--confirm", "--reason", "x")
 
     message = str(done.exception)
     assert f"{key} is not a backup of `drop` or `edit`: line 3: {rule}" in message
     assert "Nothing was restored" in message
     assert len(message) < 1000
-    assert at.queues.lying == []
-    assert at.bucket.audit_records == []
+    assert tool.queues.messages == []
+    assert tool.bucket.audit_records == []
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"{", b"[]", b"\xff", b"null", b"[" * 100_000, b'{"body": "\\ud800"}'])
@@ -119,13 +119,13 @@ def test_what_is_no_json_of_ours_is_no_backup(text: bytes) -> None:
 
 @pytest.mark.parametrize("day", ["2026/99/99", "0001/01/01", "9999/12/31", "x"])
 def test_whatever_day_a_key_names_acts_are_looked_for_within_bounds(day: str) -> None:
-    at = operator_cli()
-    at.bucket.objects[f"backups/{day}/x.jsonl"] = OLD.encode()
+    tool = operator_cli()
+    tool.bucket.objects[f"backups/{day}/x.jsonl"] = OLD.encode()
 
-    done = at.run("restore", f"backups/{day}/x.jsonl", "--confirm", "--reason", "x")
+    done = tool.run("restore", f"backups/{day}/x.jsonl", "--confirm", "--reason", "x")
 
     assert done.exit_code == 0, done.exception
-    assert [each.body for each in at.queues.lying] == ["\u2603 {"]
+    assert [each.body for each in tool.queues.messages] == ["\u2603 {"]
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,11 @@ from hypothesis import strategies as st
 
 from handlers.core.errors import RetryableError, fault
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, POLICIES, World, joined
+from tests.fakes import ACCOUNT, POLICIES, Killed, World, joined
 
 #: The path of one join: pseudonym, begin, read, intend, attach, attach, pseudonym, announce, record, settle.
 CALLS = 10
 AFTER_THE_LEASE = 60 + 10 + 1
-
-
-class Killed(BaseException):
-    """As little to be caught as a SIGKILL."""
 
 
 def kill(world: World, call: int, when: str) -> None:
@@ -34,7 +30,7 @@ def kill(world: World, call: int, when: str) -> None:
         if left == 0 and now == when:
             raise Killed
 
-    world.steps.at = at
+    world.steps.on_call = at
 
 
 def live_and_die(world: World, *deaths: tuple[int, str]) -> None:
@@ -44,8 +40,8 @@ def live_and_die(world: World, *deaths: tuple[int, str]) -> None:
         try:
             world.handle(joined(), receives=receive)
         except Killed:
-            world.clock.pass_(AFTER_THE_LEASE)
-    world.steps.at = lambda _name, _when: None
+            world.clock.advance(AFTER_THE_LEASE)
+    world.steps.on_call = lambda _name, _when: None
     world.handle(joined(), receives=len(deaths) + 1)
 
 
@@ -54,11 +50,11 @@ def assert_all_is_well(world: World) -> None:
     assert outcome.status is OutcomeStatus.ENFORCED
     assert outcome.intents == {}
     assert outcome.evidence_key in world.archive.objects
-    assert world.carried() == set(POLICIES)
+    assert world.attached() == set(POLICIES)
     assert len(world.organizations.attached[ACCOUNT]) == 1 + len(POLICIES), "attached twice"
     ours = Counter(
         policy.policy_id
-        for evidence in world.proven()
+        for evidence in world.evidence()
         for policy in evidence.policies
         if policy.result is AttachmentResult.ATTACHED
     )
@@ -114,7 +110,7 @@ def test_attachments_of_unclear_effect_are_claimed_exactly_once(
 
     live_and_die(world, *deaths)
     for receive in range(2, 30):
-        world.clock.pass_(AFTER_THE_LEASE)
+        world.clock.advance(AFTER_THE_LEASE)
         world.handle(joined(), receives=receive, seconds=seconds)
 
     assert_all_is_well(world)

@@ -84,8 +84,8 @@ def test_a_group_says_what_its_letters_have_in_common_and_what_not() -> None:
 def test_letters_of_one_code_and_different_messages_are_different_reasons() -> None:
     dead_letters = [
         dead_letter(1),
-        dead_letter(2, why="p-bbbbbbbb: not allowed"),
-        dead_letter(3, why="p-bbbbbbbb: not allowed"),
+        dead_letter(2, error_message="p-bbbbbbbb: not allowed"),
+        dead_letter(3, error_message="p-bbbbbbbb: not allowed"),
     ]
 
     assert [group.messages for group in summarize(dead_letters, "reason")] == [2, 1]

@@ -27,7 +27,7 @@ def test_a_first_join_costs_one_read_and_an_attachment_a_policy() -> None:
     assert handled.status is OutcomeStatus.ENFORCED
     assert handled.seconds_to_guardrail == 5
     assert (world.steps.count("read"), world.steps.count("attach")) == (1, 2)
-    assert world.carried() == set(POLICIES)
+    assert world.attached() == set(POLICIES)
 
 
 def test_intent_comes_before_effect_and_evidence_before_outcome() -> None:
@@ -81,7 +81,7 @@ def test_an_account_that_left_and_joined_again_is_new_work() -> None:
     handled = world.handle(joined(event_id="event-2"))
 
     assert handled.status is OutcomeStatus.ENFORCED
-    assert world.carried() == set(POLICIES)
+    assert world.attached() == set(POLICIES)
 
 
 def test_a_policy_that_fails_keeps_no_other_from_being_attached() -> None:
@@ -91,7 +91,7 @@ def test_a_policy_that_fails_keeps_no_other_from_being_attached() -> None:
     handled = world.handle(joined())
 
     assert handled.status is OutcomeStatus.FAILED
-    assert world.carried() == {POLICIES[1]}
+    assert world.attached() == {POLICIES[1]}
     assert [policy.result for policy in handled.policies] == [AttachmentResult.FAILED, AttachmentResult.ATTACHED]
     [(message, why)] = world.dead_letters.dead_letters
     assert why.code == "PolicyNotFoundException"
@@ -181,7 +181,7 @@ def test_what_must_never_be_attached_to_is_refused(event: dict[str, object], cod
     assert (world.steps.count("read"), world.steps.count("attach")) == (0, 0)
     assert world.dead_letters.dead_letters[0][1].code == code
     assert world.ledger.outcome("event-1").status is OutcomeStatus.FAILED
-    assert [evidence.status for evidence in world.proven()] == [OutcomeStatus.FAILED]
+    assert [evidence.status for evidence in world.evidence()] == [OutcomeStatus.FAILED]
 
 
 def test_what_is_no_join_is_ignored_once_and_proven_once() -> None:
@@ -194,7 +194,7 @@ def test_what_is_no_join_is_ignored_once_and_proven_once() -> None:
     assert handled.status is again.status is OutcomeStatus.IGNORED
     assert handled.fault is not None
     assert "ENABLE_ALL_FEATURES" in handled.fault.message
-    assert [evidence.status for evidence in world.proven()] == [OutcomeStatus.IGNORED]
+    assert [evidence.status for evidence in world.evidence()] == [OutcomeStatus.IGNORED]
     assert world.steps.count("read") == 0
 
 
@@ -217,13 +217,13 @@ def test_a_failure_of_our_own_records_brings_the_event_back_until_it_is_enforced
     world.steps.fail(broken, passing("Service.Down", soon=False))
 
     first = world.handle(joined())
-    world.clock.pass_(120)
+    world.clock.advance(120)
     second = world.handle(joined(), receives=2)
 
     assert first.status is OutcomeStatus.RETRYING
     assert len(world.inbox.postponed) == 1
     assert second.status is OutcomeStatus.ENFORCED
-    assert world.carried() == set(POLICIES)
+    assert world.attached() == set(POLICIES)
     assert world.ledger.outcome("event-1").intents == {}
 
 
@@ -269,7 +269,7 @@ def test_a_redriven_failure_is_tried_again_and_can_be_enforced() -> None:
     handled = world.handle(joined())
 
     assert handled.status is OutcomeStatus.ENFORCED
-    assert [e.status for e in world.proven()] == [OutcomeStatus.FAILED, OutcomeStatus.ENFORCED]
+    assert [e.status for e in world.evidence()] == [OutcomeStatus.FAILED, OutcomeStatus.ENFORCED]
     assert world.ledger.outcome("event-1").attempts == 2
 
 
@@ -282,7 +282,7 @@ def test_nothing_that_is_kept_or_said_names_an_account_a_person_or_an_arn() -> N
 
     texts = [
         repr(handled),
-        *[evidence.model_dump_json() for evidence in world.proven()],
+        *[evidence.model_dump_json() for evidence in world.evidence()],
         *map(repr, world.archive.objects),
     ]
     for text in texts:

@@ -35,9 +35,9 @@ def filled(number: int) -> list[str]:
         ({"policies": POLICIES[:1]}, f"policy {POLICIES[1]} does not exist"),
         ({"state": None}, "not a member"),
         ({"state": "SUSPENDED"}, "SUSPENDED"),
-        ({"carried": filled(8)}, None),
-        ({"carried": filled(9)}, "carries 9 policies and has no room for 2 more"),
-        ({"carried": [*filled(8), *POLICIES]}, None),
+        ({"attached": filled(8)}, None),
+        ({"attached": filled(9)}, "carries 9 policies and has no room for 2 more"),
+        ({"attached": [*filled(8), *POLICIES]}, None),
     ],
 )
 def test_each_cause_is_looked_for(told: dict[str, Any], problem: str | None) -> None:
@@ -47,8 +47,8 @@ def test_each_cause_is_looked_for(told: dict[str, Any], problem: str | None) -> 
 
 
 def test_how_many_policies_fit_is_a_setting() -> None:
-    assert preflight(FakeOrganization(carried=filled(4)), max_policies=5).would_fail(dead_letter()) is not None
-    assert preflight(FakeOrganization(carried=filled(4)), max_policies=6).would_fail(dead_letter()) is None
+    assert preflight(FakeOrganization(attached=filled(4)), max_policies=5).would_fail(dead_letter()) is not None
+    assert preflight(FakeOrganization(attached=filled(4)), max_policies=6).would_fail(dead_letter()) is None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: 
 
     assert f"may not attach ({named})" in str(said(asked.would_fail(dead_letter(1))))
     assert asked.would_fail(dead_letter(2, account="333333333333"))
-    [(action, resources)] = permissions.asked
+    [(action, resources)] = permissions.calls
     assert action == "organizations:AttachPolicy"
     assert resources == (*(f"arn:policy/{each}" for each in POLICIES), f"arn:account/{ACCOUNT}")
 
@@ -103,7 +103,7 @@ def test_bodies_that_can_never_be_enforced_are_known_without_asking_anybody() ->
     assert "another organization" in str(said(asked.would_fail(dead_letter(body=request.model_dump_json()))))
     no_join = json.dumps(joined(action="APPROVE_ALL_FEATURES"))
     assert asked.would_fail(dead_letter(body=no_join)) is None
-    assert not organization.asked
+    assert not organization.calls
 
 
 def test_the_organization_is_asked_once_and_each_account_once() -> None:
@@ -113,7 +113,7 @@ def test_the_organization_is_asked_once_and_each_account_once() -> None:
     for number in range(30):
         asked.would_fail(dead_letter(number, account=f"{number % 3:012d}"))
 
-    assert organization.asked == {"enabled": 1, "policy": 2, "account": 3, "attached": 3}
+    assert organization.calls == {"enabled": 1, "policy": 2, "account": 3, "attached": 3}
 
 
 def test_of_many_accounts_only_the_first_are_asked_about_and_those_whose_state_was_the_reason() -> None:
@@ -122,8 +122,8 @@ def test_of_many_accounts_only_the_first_are_asked_about_and_those_whose_state_w
     asked = preflight(organization)
     for number in range(MAX_ACCOUNTS + 50):
         asked.would_fail(dead_letter(number, account=f"{number:012d}"))
-    assert organization.asked["account"] == MAX_ACCOUNTS
+    assert organization.calls["account"] == MAX_ACCOUNTS
 
     asked.would_fail(dead_letter(code="ConstraintViolationException", account="999999999999"))
 
-    assert organization.asked["account"] == MAX_ACCOUNTS + 1
+    assert organization.calls["account"] == MAX_ACCOUNTS + 1
