@@ -1,4 +1,4 @@
-"""An operator's world without AWS: both queues, the joins, a worker behind them, and a bucket, all in memory."""
+"""Fakes for the operators' tool, in memory: the queues, and a worker that handles redriven messages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter, Receipt
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.ports import Sent
+from handlers.core.redrive.reasons import Explanation
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.tracker import OutcomeTracker
 from handlers.core.timing import patiently
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
     from handlers.core.redrive.ports import Destination
 
 Key = tuple[str, str]
-
-
-class Killed(BaseException):
-    """As little to be caught as an interrupt."""
+Notify = Callable[[Explanation], None]
 
 
 def dead_letter(
@@ -35,12 +33,12 @@ def dead_letter(
     *,
     code: str = "AccessDeniedException",
     account: str = ACCOUNT,
-    why: str = "p-aaaaaaaa: not allowed",
+    error_message: str = "p-aaaaaaaa: not allowed",
     **changes: Any,
 ) -> DeadLetter:
     attributes: dict[str, dict[str, Any]] = {
         "ERROR_CODE": {"DataType": "String", "StringValue": code},
-        "ERROR_MESSAGE": {"DataType": "String", "StringValue": why},
+        "ERROR_MESSAGE": {"DataType": "String", "StringValue": error_message},
         "REDRIVES": {"DataType": "Number", "StringValue": str(changes.pop("redrives", 0))},
         "foreign": {"DataType": "Binary", "BinaryValue": b"\x00\x01"},
     }
@@ -60,65 +58,70 @@ def dead_letter(
 
 @dataclass
 class FakeQueues:
-    """The queues in an operator's hands, and what the worker makes of what is put back."""
+    """The queues of failed messages, the joins queue, and the outcomes of the messages that a worker handles."""
 
-    lying: list[DeadLetter]
+    #: The messages in the queues of failed messages.
+    messages: list[DeadLetter]
     clock: FakeClock = field(default_factory=FakeClock)
-    in_hand: set[str] = field(default_factory=set)
+    #: Ids of messages in flight, in this process or another.
+    in_flight_ids: set[str] = field(default_factory=set)
     joins: list[DeadLetter] = field(default_factory=list)
-    #: What the count of waiting joins is, the next times that it is asked for.
-    waits: list[int] = field(default_factory=list)
-    #: Called before and after each call to the queues, and may fail it.
-    at: Callable[[str], None] = lambda _step: None
-    #: Whether a letter that is put back dies again.
-    dies: Callable[[DeadLetter], bool] = lambda _letter: False
-    #: How long the worker takes for a letter.
-    takes: timedelta = timedelta(seconds=1)
+    #: The results of the next calls of `backlog`; after these it returns 0.
+    backlogs: list[int] = field(default_factory=list)
+    #: Called with the name of each step; it may raise an error.
+    on_step: Callable[[str], None] = lambda _step: None
+    #: Whether a redriven message fails again.
+    fails_again: Callable[[DeadLetter], bool] = lambda _dead_letter: False
+    #: How long the worker takes for a message.
+    handling_time: timedelta = timedelta(seconds=1)
+    #: How many visibility timeouts were extended.
     extended: int = 0
-    #: Letters that SQS does not take, and those that it does not let be held on to.
-    refuses: Collection[str] = ()
-    lost: Collection[str] = ()
-    asked: int = 0
-    #: What each outcome says, from when on.
+    #: Ids of messages that SQS refuses to accept.
+    refused_ids: Collection[str] = ()
+    #: Ids of messages whose visibility SQS refuses to extend.
+    expired_ids: Collection[str] = ()
+    #: How many times outcomes were read.
+    outcome_reads: int = 0
+    #: The outcomes of each event, each with the time at which the worker writes it.
     rows: dict[Key, list[tuple[datetime, Outcome]]] = field(default_factory=dict)
-    #: Rows that somebody has written by hand, and wrongly.
-    spoilt: Collection[Key] = ()
+    #: Events whose rows are unreadable.
+    unreadable: Collection[Key] = ()
 
     def receive_all(self) -> Iterator[Sequence[DeadLetter]]:
-        lying = list(self.lying)
-        for begin in range(0, len(lying), 10):
-            self.at("before receiving")
-            batch = lying[begin : begin + 10]
-            self.in_hand |= {each.message_id for each in batch}
+        messages = list(self.messages)
+        for begin in range(0, len(messages), 10):
+            self.on_step("before receiving")
+            batch = messages[begin : begin + 10]
+            self.in_flight_ids |= {each.message_id for each in batch}
             yield batch
 
     def release(self, dead_letters: Sequence[Receipt]) -> None:
-        self.in_hand -= {each.message_id for each in dead_letters}
+        self.in_flight_ids -= {each.message_id for each in dead_letters}
 
     def extend_visibility(self, dead_letters: Sequence[Receipt]) -> list[Receipt]:
         self.extended += len(dead_letters)
-        return [each for each in dead_letters if each.message_id not in self.lost]
+        return [each for each in dead_letters if each.message_id not in self.expired_ids]
 
     def send(self, to: Destination, dead_letters: Sequence[DeadLetter]) -> Sent:
-        self.at("before sending")
-        accepted = [each for each in dead_letters if each.message_id not in self.refuses]
+        self.on_step("before sending")
+        accepted = [each for each in dead_letters if each.message_id not in self.refused_ids]
         if to == "joins":
             self.joins += accepted
             for each in accepted:
                 self._handle(each)
         else:
-            self.lying += [
+            self.messages += [
                 replace(each, queue=to, message_id=f"{each.message_id}+", receipt_handle="r") for each in accepted
             ]
-        self.at("after sending")
+        self.on_step("after sending")
         return Sent(accepted, {each.message_id: "InternalError" for each in dead_letters if each not in accepted})
 
     def delete(self, dead_letters: Sequence[Receipt]) -> Sequence[Receipt]:
-        self.at("before deleting")
-        gone = {each.message_id for each in dead_letters}
-        self.lying = [each for each in self.lying if each.message_id not in gone]
-        self.in_hand -= gone
-        self.at("after deleting")
+        self.on_step("before deleting")
+        deleted = {each.message_id for each in dead_letters}
+        self.messages = [each for each in self.messages if each.message_id not in deleted]
+        self.in_flight_ids -= deleted
+        self.on_step("after deleting")
         return dead_letters
 
     def send_join(self, body: str) -> str:
@@ -126,49 +129,54 @@ class FakeQueues:
         return "m"
 
     def backlog(self) -> int:
-        return self.waits.pop(0) if self.waits else 0
+        return self.backlogs.pop(0) if self.backlogs else 0
 
     def in_flight(self) -> int:
-        return len(self.in_hand)
+        return len(self.in_flight_ids)
 
     def visible(self, queue: str) -> int:
-        return len([each for each in self.lying if each.queue == queue])
+        return len([each for each in self.messages if each.queue == queue])
 
     def of_events(self, keys: Collection[Key]) -> Mapping[Key, Outcome | UnreadableRow]:
-        """Return the outcomes as far as the worker has come by now."""
+        """Return the outcomes that the worker has written by now."""
         assert len(keys) <= 100
-        self.asked += 1
+        self.outcome_reads += 1
         now = self.clock.now()
-        seen = {key: [each for since, each in self.rows.get(key, []) if since <= now] for key in keys}
-        spoilt = {key: UnreadableRow(*key) for key in keys if key in self.spoilt}
-        return {key: found[-1] for key, found in seen.items() if found} | spoilt
+        written = {key: [each for since, each in self.rows.get(key, []) if since <= now] for key in keys}
+        unreadable = {key: UnreadableRow(*key) for key in keys if key in self.unreadable}
+        return {key: outcomes[-1] for key, outcomes in written.items() if outcomes} | unreadable
 
     def of_account(self, account_id: str) -> list[Outcome | UnreadableRow]:
-        return [row[-1][1] for key, row in self.rows.items() if key[0] == account_id] + self._spoilt(account_id)
+        return [row[-1][1] for key, row in self.rows.items() if key[0] == account_id] + self._unreadable_rows(
+            account_id
+        )
 
     def failing(self, status: OutcomeStatus) -> list[Outcome | UnreadableRow]:
-        known: list[Outcome | UnreadableRow] = [row[-1][1] for row in self.rows.values() if row[-1][1].status is status]
-        return known + self._spoilt()
+        readable: list[Outcome | UnreadableRow] = [
+            row[-1][1] for row in self.rows.values() if row[-1][1].status is status
+        ]
+        return readable + self._unreadable_rows()
 
-    def _spoilt(self, account_id: str | None = None) -> list[Outcome | UnreadableRow]:
-        return [UnreadableRow(*key) for key in self.spoilt if account_id in {None, key[0]}]
+    def _unreadable_rows(self, account_id: str | None = None) -> list[Outcome | UnreadableRow]:
+        return [UnreadableRow(*key) for key in self.unreadable if account_id in {None, key[0]}]
 
-    def failed_before(self, each: DeadLetter, attempts: int = 1) -> None:
-        """Let a letter's event have failed."""
-        assert each.outcome_key
-        self.rows[each.outcome_key] = [(NOON, outcome(each.outcome_key, OutcomeStatus.FAILED, attempts))]
+    def add_failure(self, dead_letter: DeadLetter, attempts: int = 1) -> None:
+        """Add the outcome of a message's event that failed after this many attempts."""
+        key = dead_letter.outcome_key
+        assert key
+        self.rows[key] = [(NOON, outcome(key, OutcomeStatus.FAILED, attempts))]
 
     def _handle(self, each: DeadLetter) -> None:
         if each.outcome_key:
             row = self.rows.setdefault(each.outcome_key, [])
             attempts = row[-1][1].attempts + 1 if row else 1
-            status = OutcomeStatus.FAILED if self.dies(each) else OutcomeStatus.ENFORCED
-            row.append((self.clock.now() + self.takes, outcome(each.outcome_key, status, attempts)))
+            status = OutcomeStatus.FAILED if self.fails_again(each) else OutcomeStatus.ENFORCED
+            row.append((self.clock.now() + self.handling_time, outcome(each.outcome_key, status, attempts)))
 
 
 def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) -> Outcome:
     fault = Fault(code="AccessDeniedException", message="no") if status is OutcomeStatus.FAILED else None
-    told = {
+    fields = {
         "account_id": key[0],
         "event_id": key[1],
         "event_name": "AcceptHandshake",
@@ -180,27 +188,37 @@ def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) 
         "updated_at": NOON,
         "fault": fault,
     }
-    return Outcome.model_validate(told | changes)
+    return Outcome.model_validate(fields | changes)
 
 
-def nothing_in_flight(queues: FakeQueues) -> InFlight:
+def new_in_flight(queues: FakeQueues) -> InFlight:
+    """Return the messages in flight of a new process: none."""
     return InFlight(queues, queues.clock, lambda call: patiently(call, clock=queues.clock, rng=Random(1)))  # noqa: S311 - jitter
 
 
-def run(queues: FakeQueues, dead_letters: Sequence[DeadLetter] | None = None, **options: Any) -> Redrive:
-    """Take all letters in hand and put these back; all, where it is not said which."""
-    with nothing_in_flight(queues) as in_flight:
-        found = list(in_flight.receive_all())
-        redriver = engine(queues, in_flight, **options)
-        redriver.run(found if dead_letters is None else dead_letters, lambda _: None)
-    return redriver
+def run_redrive(
+    queues: FakeQueues,
+    dead_letters: Sequence[DeadLetter] | None = None,
+    *,
+    rate: float | None = None,
+    breaker: int = 5,
+    notify: Notify = lambda _: None,
+) -> Redrive:
+    """Receive all messages and redrive some of them, by default all."""
+    with new_in_flight(queues) as in_flight:
+        received = list(in_flight.receive_all())
+        redrive = make_redrive(queues, in_flight, rate=rate, breaker=breaker, notify=notify)
+        redrive.run(received if dead_letters is None else dead_letters, lambda _: None)
+    return redrive
 
 
-def engine(queues: FakeQueues, in_flight: InFlight, **options: Any) -> Redrive:
-    return Redrive(
-        in_flight,
-        OutcomeTracker(queues),
-        queues.clock,
-        in_flight.patiently,
-        **options,
-    )
+def make_redrive(
+    queues: FakeQueues,
+    in_flight: InFlight,
+    *,
+    rate: float | None = None,
+    breaker: int = 5,
+    notify: Notify = lambda _: None,
+) -> Redrive:
+    tracker = OutcomeTracker(queues)
+    return Redrive(in_flight, tracker, queues.clock, in_flight.patiently, rate=rate, breaker=breaker, notify=notify)

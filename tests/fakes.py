@@ -1,4 +1,4 @@
-"""The world without AWS: each port in memory, with the same promises as its adapter, and one log of what was done."""
+"""Fakes of the worker's ports, in memory: each behaves like its adapter, and one log holds all calls."""
 
 from __future__ import annotations
 
@@ -37,31 +37,35 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 Event = Join | NoJoin
 
 
+class Killed(BaseException):
+    """Stands for the end of the process: no handler of `Exception` catches it."""
+
+
 class Steps:
-    """Every call to a port goes through here: named, logged, and failing where a test says so."""
+    """Log every call to a port by its name, and raise the errors that a test has set for it."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
         self._faults: dict[str, list[Exception | None]] = {}
-        #: Called with a name and "before" or "after".
-        self.at: Callable[[str, str], None] = lambda _name, _when: None
+        #: Called around each call with its name and "before" or "after"; it may raise an error.
+        self.on_call: Callable[[str, str], None] = lambda _name, _when: None
 
     def fail(self, name: str, *errors: Exception | None) -> None:
-        """Let the next calls of this name fail with these errors; None lets one through."""
+        """Set the errors of the next calls of this name; a call with None succeeds."""
         self._faults.setdefault(name, []).extend(errors)
 
     def take(self, name: str, effect: Callable[[], T]) -> T:
         self.log.append(name)
-        self.at(name, "before")
-        told = self._faults.get(name)
-        error = told.pop(0) if told else None
+        self.on_call(name, "before")
+        errors = self._faults.get(name)
+        error = errors.pop(0) if errors else None
         if error is not None:
-            # An error of unclear effect is one that comes after the effect.
+            # An ambiguous error is raised after the effect.
             if getattr(error, "ambiguous", False):
                 effect()
             raise error
         result = effect()
-        self.at(name, "after")
+        self.on_call(name, "after")
         return result
 
     def count(self, name: str) -> int:
@@ -69,7 +73,7 @@ class Steps:
 
 
 class FakeClock:
-    """Stands still, but for sleeping and for what a test says."""
+    """A clock that stands still until something sleeps or a test advances it."""
 
     def __init__(self) -> None:
         self.time = NOON
@@ -80,9 +84,9 @@ class FakeClock:
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.pass_(seconds)
+        self.advance(seconds)
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
 
 
@@ -90,9 +94,10 @@ class FakeClock:
 class FakeOrganizations:
     steps: Steps
     attached: dict[str, list[str]] = field(default_factory=dict)
-    #: What we attached: account, policy, and who is at work.
+    #: The account, the policy and the delivery of each attachment.
     changes: list[tuple[str, str, str]] = field(default_factory=list)
-    at_work: str = ""
+    #: Identifies the delivery that a worker handles now.
+    delivery: str = ""
 
     def attached_policies(self, account_id: str) -> frozenset[str]:
         return self.steps.take("read", lambda: frozenset(self._account(account_id)))
@@ -101,11 +106,11 @@ class FakeOrganizations:
         return self.steps.take("attach", lambda: self._attach(policy_id, account_id))
 
     def _attach(self, policy_id: str, account_id: str) -> AttachmentResult:
-        carried = self._account(account_id)
-        if policy_id in carried:
+        attached = self._account(account_id)
+        if policy_id in attached:
             return AttachmentResult.ALREADY_ATTACHED
-        carried.append(policy_id)
-        self.changes.append((account_id, policy_id, self.at_work))
+        attached.append(policy_id)
+        self.changes.append((account_id, policy_id, self.delivery))
         return AttachmentResult.ATTACHED
 
     def _account(self, account_id: str) -> list[str]:
@@ -118,7 +123,7 @@ class FakeOrganizations:
 class FakeLedger:
     steps: Steps
     rows: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    #: Whether the next row is one that cannot be read.
+    #: Whether `begin` reports that it replaced an unreadable row.
     replaced: bool = False
 
     def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
@@ -144,7 +149,7 @@ class FakeLedger:
         if _is_final(row, event):
             return Outcome.model_validate(row)
         if "lease_until" in row and now <= row["lease_until"] <= now + LONGEST_LEASE:
-            raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker is at it"))
+            raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker holds the lease"))
         if row["status"] in FINAL:
             kept = {name: row[name] for name in ("attempts", "event_time", "received_at", "intents", "announced")}
             row = self.rows[_key(event)] = _fresh(event, now) | kept | {"unclear": row.get("unclear", ())}
@@ -159,19 +164,19 @@ class FakeLedger:
         )
 
     def _intend(self, event: Event, attempt: int, policies: Sequence[str], ambiguous: Collection[str]) -> None:
-        row = self._held(event, attempt)
+        row = self._current_row(event, attempt)
         row["intents"][attempt] = tuple(policies)
         row["unclear"] = tuple(ambiguous)
 
     def _announce(self, event: Event, attempt: int, number: int, evidence: str, ambiguous: Collection[str]) -> None:
-        row = self._held(event, attempt)
+        row = self._current_row(event, attempt)
         row["announced"][number] = (*row["announced"].get(number, ()), evidence)
         row["unclear"] = tuple(ambiguous)
 
-    def _held(self, event: Event, attempt: int) -> dict[str, Any]:
+    def _current_row(self, event: Event, attempt: int) -> dict[str, Any]:
         row = self.rows[_key(event)]
         if row["attempts"] != attempt:
-            raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt took over"))
+            raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt has begun"))
         return row
 
     def _settle(self, event: Event, attempt: int, settlement: Settlement, now: datetime) -> bool:
@@ -225,7 +230,7 @@ class FakeArchive:
 
     @property
     def objects(self) -> dict[str, Evidence]:
-        """All evidence by key; what is none is left out."""
+        """All evidence by key, without the objects that are not evidence."""
         found = {}
         for key, body in self.bodies.items():
             with suppress(ValidationError):
@@ -239,7 +244,7 @@ class FakeDeadLetters:
     dead_letters: list[tuple[Message, Fault]] = field(default_factory=list)
 
     def send(self, message: Message, fault: Fault) -> None:
-        self.steps.take("dead", lambda: self.dead_letters.append((message, fault)))
+        self.steps.take("send", lambda: self.dead_letters.append((message, fault)))
 
 
 @dataclass
@@ -264,20 +269,20 @@ class FakePseudonyms:
 
 
 class NoPace:
-    """Attach at once."""
+    """A pace without a limit: every attachment may begin at once."""
 
     def reserve(self, now: datetime) -> datetime:
         return now
 
 
-def requiring(enforcer: Enforcer, policies: tuple[str, ...]) -> Enforcer:
-    """Return an Enforcer that requires other policies."""
+def with_policies(enforcer: Enforcer, policies: tuple[str, ...]) -> Enforcer:
+    """Return a copy of an Enforcer that requires other policies."""
     requirements = dataclasses.replace(enforcer.requirements, guardrails=Guardrails(policies))
     return dataclasses.replace(enforcer, requirements=requirements)
 
 
 class World:
-    """An Enforcer in a world of fakes."""
+    """An Enforcer and the fakes that it works with."""
 
     def __init__(
         self,
@@ -307,24 +312,25 @@ class World:
         self.enforcer = Enforcer(requirements, dependencies, self.inbox, self.dead_letters, rng=Random(seed))  # noqa: S311 - as above
 
     def handle(self, event: Mapping[str, Any] | str, *, receives: int = 1, seconds: float = 60) -> Handled:
-        """Deliver an event as the only record of an invocation that has so many seconds left."""
+        """Deliver an event as the only record of an invocation with this many seconds left."""
         budget = Budget(self.clock, milliseconds=round(seconds * 1000), records=1)
         return self.enforcer.handle(message(event, receives=receives), budget)
 
-    def settings(self, *, policies: tuple[str, ...]) -> None:
-        """Deploy other settings."""
-        self.enforcer = requiring(self.enforcer, policies)
+    def deploy(self, *, policies: tuple[str, ...]) -> None:
+        """Change the required policies."""
+        self.enforcer = with_policies(self.enforcer, policies)
 
-    def carried(self, account_id: str = ACCOUNT) -> set[str]:
+    def attached(self, account_id: str = ACCOUNT) -> set[str]:
+        """Return the policies of an account, except for AWS's default policy."""
         return set(self.organizations.attached[account_id]) - {"p-FullAWSAccess"}
 
-    def proven(self) -> list[Evidence]:
-        """Return all evidence, in the order of its keys."""
+    def evidence(self) -> list[Evidence]:
+        """Return all evidence in the order of its keys."""
         return [self.archive.objects[key] for key in sorted(self.archive.objects)]
 
 
 def joined(account_id: str = ACCOUNT, *, event_id: str = "event-1", age: float = 5, **changes: Any) -> dict[str, Any]:
-    """Return an accepted invitation that happened so many seconds before noon."""
+    """Return the event of an invitation that was accepted `age` seconds before noon."""
     event = handshake_accepted(account_id, ORGANIZATION, MANAGEMENT, **changes)
     when = (NOON - timedelta(seconds=age)).isoformat()
     event["detail"] |= {"eventID": event_id, "eventTime": when}

@@ -1,4 +1,4 @@
-"""The operator's tool on a desk without AWS: its commands, a bucket, and SQS's own move."""
+"""The operators' tool with fakes of all its ports: its commands run in this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from click.testing import CliRunner, Result
 
@@ -29,41 +29,43 @@ class FakeOrganization:
     enabled: bool = True
     policies: Collection[str] = POLICIES
     state: str | None = "ACTIVE"
-    carried: Collection[str] = ("p-FullAWSAccess",)
+    attached: Collection[str] = ("p-FullAWSAccess",)
     error: JoinguardError | None = None
-    asked: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
 
-    def _ask(self, what: str) -> None:
-        self.asked[what] += 1
+    def _call(self, name: str) -> None:
+        self.calls[name] += 1
         if self.error:
             raise self.error
 
     def scps_enabled(self) -> bool:
-        self._ask("enabled")
+        self._call("enabled")
         return self.enabled
 
     def policy_arn(self, policy_id: str) -> str | None:
-        self._ask("policy")
+        self._call("policy")
         return f"arn:policy/{policy_id}" if policy_id in self.policies else None
 
     def account(self, account_id: str) -> Account | None:
-        self._ask("account")
+        self._call("account")
         return Account(f"arn:account/{account_id}", self.state) if self.state else None
 
     def attached_policies(self, account_id: str) -> frozenset[str]:
-        self._ask("attached")
+        self._call("attached")
         assert account_id
-        return frozenset(self.carried)
+        return frozenset(self.attached)
 
 
 @dataclass
 class FakePermissions:
+    #: ARNs on which no action is allowed.
     refused: Collection[str] = ()
     error: JoinguardError | None = None
-    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    #: The action and the resources of each call.
+    calls: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
     def denied(self, action: str, resources: Sequence[str]) -> Collection[str]:
-        self.asked.append((action, tuple(resources)))
+        self.calls.append((action, tuple(resources)))
         if self.error:
             raise self.error
         return [each for each in resources if each in self.refused]
@@ -72,27 +74,39 @@ class FakePermissions:
 def preflight(
     organization: FakeOrganization | None = None, permissions: FakePermissions | None = None, *, max_policies: int = 10
 ) -> Preflight:
-    asked = permissions or FakePermissions()
     return Preflight(
-        organization or FakeOrganization(), asked, Guardrails(POLICIES), ORGANIZATION, MANAGEMENT, max_policies
+        organization or FakeOrganization(),
+        permissions or FakePermissions(),
+        Guardrails(POLICIES),
+        ORGANIZATION,
+        MANAGEMENT,
+        max_policies,
     )
+
+
+class Lock(NamedTuple):
+    """An Object Lock retention."""
+
+    mode: str
+    until: datetime
 
 
 @dataclass
 class FakeBucket:
-    """Everything that was put into the bucket; or none of it, where it refuses."""
+    """The evidence bucket."""
 
-    refuses: bool = False
+    #: Whether every write is denied.
+    read_only: bool = False
     objects: dict[str, bytes] = field(default_factory=dict)
-    locks: dict[str, Any] = field(default_factory=dict)
+    locks: dict[str, Lock] = field(default_factory=dict)
 
     def record(self, key: str, body: bytes) -> str:
-        if self.refuses:
+        if self.read_only:
             raise RetryableError(fault("S3.AccessDenied", "no"))
         return sha256(self.objects.setdefault(key, body)).hexdigest()
 
     def keep(self, key: str, body: bytes, *, mode: str, until: datetime) -> bool:
-        self.locks[key] = {"mode": mode, "until": until}
+        self.locks[key] = Lock(mode, until)
         return self.record(key, body) == sha256(body).hexdigest()
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
@@ -114,9 +128,10 @@ class FakePrincipalPseudonyms(FakePseudonyms):
 
 
 @dataclass
-class FakeMoves:
+class FakeMoveTasks:
     """SQS's own move task, which neither moto nor the embedded AWS has."""
 
+    #: The results of the next calls of `latest`; an exception is raised.
     states: list[MoveTask | BaseException | None] = field(default_factory=list)
     started: list[int] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
@@ -140,7 +155,7 @@ class OperatorCli:
 
     queues: FakeQueues
     bucket: FakeBucket = field(default_factory=FakeBucket)
-    moves: FakeMoves = field(default_factory=FakeMoves)
+    moves: FakeMoveTasks = field(default_factory=FakeMoveTasks)
     organizations: FakeOrganization = field(default_factory=FakeOrganization)
 
     def context(self) -> Context:
@@ -170,12 +185,19 @@ def operator_cli(*dead_letters: DeadLetter, **changes: Any) -> OperatorCli:
     return OperatorCli(FakeQueues(list(dead_letters), **changes))
 
 
-SEND_ELSEWHERE = {"EDITOR": "sed -i s/event-1/event-9/"}
+CONFIRM = ("--confirm", "--reason", "x")
+#: An editor that changes the event id of message m-1.
+CHANGE_EVENT_ID = {"EDITOR": "sed -i s/event-1/event-9/"}
 
 
-def running(moved: int = 3) -> MoveTask:
+def backup_key(result: Result) -> str:
+    """Return the key of the backup that a result says how to restore."""
+    return result.output.partition("`restore ")[2].partition("`")[0]
+
+
+def running_move(moved: int = 3) -> MoveTask:
     return MoveTask("RUNNING", moved, 7, "handle", None, started=2)
 
 
-def ended(status: str, *, started: int = 2, moved: int = 7) -> MoveTask:
+def ended_move(status: str, *, started: int = 2, moved: int = 7) -> MoveTask:
     return MoveTask(status, moved, 7, None, "no room" if status == "FAILED" else None, started=started)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 OK = 200
 #: Seconds that the other services take.
-RECORD_SECONDS = {"begin": 0.008, "intend": 0.008, "announce": 0.008, "settle": 0.008, "record": 0.03, "dead": 0.02}
+RECORD_SECONDS = {"begin": 0.008, "intend": 0.008, "announce": 0.008, "settle": 0.008, "record": 0.03, "send": 0.02}
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Experiment:
         self.organizations = Organizations(self.rules, self.clock, set(self.policy_ids))
         self.queue = Queue(self.clock, self.mapping, rng)
         self.steps = Steps()
-        self.steps.at = self._take_time
+        self.steps.on_call = self._take_time
         self.ledger, self.archive = FakeLedger(self.steps), FakeArchive(self.steps)
         self.pace = make_pace(self.clock)
         self.joined_at = {f"{number + 1:012d}": rng.uniform(0, within) for number in range(joins)}

@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def drawer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the operator's tool keeps bodies that were not sent."""
+def edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder in which the operators' tool keeps edited bodies that were not sent."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config" / "joinguard" / "edits"

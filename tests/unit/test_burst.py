@@ -1,4 +1,4 @@
-"""A burst loses nobody, kills nobody and keeps to the rate. Seconds here are virtual: they depend on no machine."""
+"""A burst of joins in virtual time: no account is missed, no message is lost, and the rate is kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.bench.burst import Experiment, Mapping
 from tests.bench.paces import Shared, Unpaced
 
 
-def test_a_burst_ends_at_the_physical_limit_without_a_throttle_or_a_second_receive() -> None:
+def test_a_burst_runs_at_the_rate_of_aws_without_throttles_or_second_receives() -> None:
     burst = Experiment(200, Shared).run()
 
     assert burst.over_limit <= 1.05
@@ -26,9 +26,9 @@ def test_a_burst_ends_at_the_physical_limit_without_a_throttle_or_a_second_recei
         (2, Mapping(), Rules(faults=0.2, seed=7)),
         (2, Mapping(), Rules(unknown_for=90)),
     ],
-    ids=["nine policies", "ten workers", "others take half", "a fifth of calls fails", "accounts unknown at first"],
+    ids=["nine policies", "ten workers", "half the rate", "a fifth of the calls fails", "accounts unknown at first"],
 )
-def test_whatever_happens_nobody_is_lost_and_no_healthy_message_dies(
+def test_every_account_is_enforced_and_no_message_becomes_a_dead_letter(
     policies: int, mapping: Mapping, rules: Rules
 ) -> None:
     burst = Experiment(60, Shared, policies=policies, mapping=mapping, rules=rules).run()
@@ -37,5 +37,5 @@ def test_whatever_happens_nobody_is_lost_and_no_healthy_message_dies(
 
 
 def test_without_a_shared_pace_most_calls_are_throttled() -> None:
-    """The comparison that the design rests on; if this fails, the shared pace has lost its reason."""
+    """This is the reason for the shared pace. If the test fails, the pace is no longer needed."""
     assert Experiment(200, Unpaced).run().throttled > 0.5

@@ -1,4 +1,4 @@
-"""The process dies, anywhere, and the message is delivered again."""
+"""The process is killed at any point, and SQS delivers the message again."""
 
 from __future__ import annotations
 
@@ -12,89 +12,85 @@ from hypothesis import strategies as st
 
 from handlers.core.errors import RetryableError, fault
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, POLICIES, World, joined
+from tests.fakes import ACCOUNT, POLICIES, Killed, World, joined
 
-#: The path of one join: pseudonym, begin, read, intend, attach, attach, pseudonym, announce, record, settle.
+#: The calls of one join: pseudonym, begin, read, intend, attach, attach, pseudonym, announce, record, settle.
 CALLS = 10
 AFTER_THE_LEASE = 60 + 10 + 1
 
 
-class Killed(BaseException):
-    """As little to be caught as a SIGKILL."""
-
-
 def kill(world: World, call: int, when: str) -> None:
-    """Let the process die before or after its n-th call to anything."""
+    """Kill the process before or after its n-th call to any port."""
     left = call
 
-    def at(_name: str, now: str) -> None:
+    def on_call(_name: str, now: str) -> None:
         nonlocal left
         if now == "before":
             left -= 1
         if left == 0 and now == when:
             raise Killed
 
-    world.steps.at = at
+    world.steps.on_call = on_call
 
 
-def live_and_die(world: World, *deaths: tuple[int, str]) -> None:
-    """Deliver the join again and again: it dies so many times, then lives."""
-    for receive, (call, when) in enumerate(deaths, start=1):
+def deliver_until_handled(world: World, *kills: tuple[int, str]) -> None:
+    """Deliver the join once for each kill, then once without."""
+    for receive, (call, when) in enumerate(kills, start=1):
         kill(world, call, when)
         try:
             world.handle(joined(), receives=receive)
         except Killed:
-            world.clock.pass_(AFTER_THE_LEASE)
-    world.steps.at = lambda _name, _when: None
-    world.handle(joined(), receives=len(deaths) + 1)
+            world.clock.advance(AFTER_THE_LEASE)
+    world.steps.on_call = lambda _name, _when: None
+    world.handle(joined(), receives=len(kills) + 1)
 
 
-def assert_all_is_well(world: World) -> None:
+def assert_enforced_and_recorded(world: World) -> None:
     outcome = world.ledger.outcome("event-1")
     assert outcome.status is OutcomeStatus.ENFORCED
     assert outcome.intents == {}
     assert outcome.evidence_key in world.archive.objects
-    assert world.carried() == set(POLICIES)
-    assert len(world.organizations.attached[ACCOUNT]) == 1 + len(POLICIES), "attached twice"
-    ours = Counter(
+    assert world.attached() == set(POLICIES)
+    assert len(world.organizations.attached[ACCOUNT]) == 1 + len(POLICIES), "a policy is attached twice"
+    claims = Counter(
         policy.policy_id
-        for evidence in world.proven()
+        for evidence in world.evidence()
         for policy in evidence.policies
         if policy.result is AttachmentResult.ATTACHED
     )
-    assert ours == Counter(POLICIES), "each change is on record, once"
+    assert claims == Counter(POLICIES), "each change is claimed once"
 
 
-def test_the_path_has_as_many_calls_as_are_killed_here() -> None:
+def test_the_tests_below_kill_every_call_of_a_join() -> None:
     world = World()
     world.handle(joined())
     assert len(world.steps.log) == CALLS
 
 
 @pytest.mark.parametrize(("call", "when"), list(product(range(1, CALLS + 1), ("before", "after"))))
-def test_a_death_anywhere_is_repaired_by_the_next_delivery(call: int, when: str) -> None:
+def test_the_next_delivery_repairs_a_kill_at_any_point(call: int, when: str) -> None:
     world = World()
 
-    live_and_die(world, (call, when))
+    deliver_until_handled(world, (call, when))
 
-    assert_all_is_well(world)
+    assert_enforced_and_recorded(world)
 
 
-deaths = st.lists(st.tuples(st.integers(1, CALLS + 4), st.sampled_from(["before", "after"])), max_size=4)
+kills = st.lists(st.tuples(st.integers(1, CALLS + 4), st.sampled_from(["before", "after"])), max_size=4)
 
 
 @settings(max_examples=150)
-@given(deaths)
-def test_any_row_of_deaths_is_repaired(deaths: list[tuple[int, str]]) -> None:
+@given(kills)
+def test_any_series_of_kills_is_repaired(kills: list[tuple[int, str]]) -> None:
     world = World()
 
-    live_and_die(world, *deaths)
+    deliver_until_handled(world, *kills)
 
-    assert_all_is_well(world)
+    assert_enforced_and_recorded(world)
 
 
 FAULTS: dict[str, Callable[[], RetryableError | None]] = {
-    "through": lambda: None,
+    "success": lambda: None,
     "time-out": lambda: RetryableError(fault("ReadTimeoutError", "no answer"), soon=True, ambiguous=True),
     "throttle": lambda: RetryableError(fault("TooManyRequestsException", "slow down")),
 }
@@ -103,18 +99,18 @@ faults = st.lists(st.sampled_from(sorted(FAULTS)), max_size=6)
 
 
 @settings(max_examples=200)
-@given(faults, faults, deaths, st.integers(20, 60))
-def test_attachments_of_unclear_effect_are_claimed_exactly_once(
-    faults: list[str], reads: list[str], deaths: list[tuple[int, str]], seconds: int
+@given(faults, faults, kills, st.integers(20, 60))
+def test_ambiguous_attachments_are_claimed_exactly_once(
+    faults: list[str], reads: list[str], kills: list[tuple[int, str]], seconds: int
 ) -> None:
-    """A time-out comes after the effect here: the next try finds the policy attached, by us."""
+    """The fake raises a time-out after the effect, so that the next attempt finds our own attachment."""
     world = World()
     world.steps.fail("attach", *(FAULTS[name]() for name in faults))
     world.steps.fail("read", *(FAULTS[name]() for name in reads))
 
-    live_and_die(world, *deaths)
+    deliver_until_handled(world, *kills)
     for receive in range(2, 30):
-        world.clock.pass_(AFTER_THE_LEASE)
+        world.clock.advance(AFTER_THE_LEASE)
         world.handle(joined(), receives=receive, seconds=seconds)
 
-    assert_all_is_well(world)
+    assert_enforced_and_recorded(world)

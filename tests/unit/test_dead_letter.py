@@ -1,4 +1,4 @@
-"""What letters say: backup, editing, groups, and that every reason has a next step and a section in the runbook."""
+"""Dead letters: editing, size, digest, groups, and a next step for every cause."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from schemas.intake import InvalidEventError
 from tests.fake_queues import dead_letter
 from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps, joined
 
-#: Of the errors that AttachPolicy and ListPoliciesForTarget can end in, those that pass by themselves or are none.
-PASSING = {
+#: The errors of AttachPolicy and ListPoliciesForTarget that pass by themselves or mean success.
+TRANSIENT = {
     "ConcurrentModificationException",
     "DuplicatePolicyAttachmentException",
     "PolicyChangesInProgressException",
@@ -36,21 +36,21 @@ def test_an_edited_body_must_be_readable() -> None:
         edited(dead_letter(), "{broken")
 
 
-def test_a_letters_weight_is_what_sqs_counts() -> None:
+def test_the_size_of_a_message_is_what_sqs_counts() -> None:
     """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html"""
     attributes = {"n\u00e9": {"DataType": "Binary", "BinaryValue": b"123"}}
 
     assert dead_letter(body="\u2603", attributes=attributes).size_bytes == 3 + 3 + len("Binary") + 3
 
 
-def test_evidence_of_a_letter_names_its_event_and_nobody() -> None:
+def test_the_digest_of_a_message_has_its_event_id_and_no_account_id() -> None:
     digest = dead_letter(7, code="Odd 222222222222").digest(FakePseudonyms(Steps()).digest)
 
     assert (digest.event_id, digest.message_id, digest.error_code) == ("event-7", "m-7", "OTHER")
     assert "222222222222" not in digest.model_dump_json()
 
 
-def spoilt() -> list[DeadLetter]:
+def various() -> list[DeadLetter]:
     return [
         dead_letter(1),
         dead_letter(2),
@@ -61,15 +61,15 @@ def spoilt() -> list[DeadLetter]:
 
 
 @pytest.mark.parametrize("by", KEYS)
-def test_every_letter_is_in_one_group(by: str) -> None:
-    groups = summarize(iter(spoilt()), by)
+def test_every_message_is_in_one_group(by: str) -> None:
+    groups = summarize(iter(various()), by)
 
     assert sum(group.messages for group in groups) == 5
     assert [group.messages for group in groups] == sorted((group.messages for group in groups), reverse=True)
     assert sorted(each for group in groups for each in group.ids) == [f"m-{number}" for number in range(1, 6)]
 
 
-def test_a_group_says_what_its_letters_have_in_common_and_what_not() -> None:
+def test_a_group_summarizes_its_messages() -> None:
     [group] = summarize([dead_letter(2), dead_letter(1, redrives=2)], "reason")
 
     assert group.key == "AccessDeniedException: p-aaaaaaaa: not allowed"
@@ -81,11 +81,11 @@ def test_a_group_says_what_its_letters_have_in_common_and_what_not() -> None:
     assert failure.cause is Cause.ACCESS_DENIED
 
 
-def test_letters_of_one_code_and_different_messages_are_different_reasons() -> None:
+def test_messages_with_one_code_and_different_error_messages_have_different_reasons() -> None:
     dead_letters = [
         dead_letter(1),
-        dead_letter(2, why="p-bbbbbbbb: not allowed"),
-        dead_letter(3, why="p-bbbbbbbb: not allowed"),
+        dead_letter(2, error_message="p-bbbbbbbb: not allowed"),
+        dead_letter(3, error_message="p-bbbbbbbb: not allowed"),
     ]
 
     assert [group.messages for group in summarize(dead_letters, "reason")] == [2, 1]
@@ -93,7 +93,7 @@ def test_letters_of_one_code_and_different_messages_are_different_reasons() -> N
     assert [group.key for group in summarize(dead_letters, "policy")] == ["p-bbbbbbbb", "p-aaaaaaaa"]
 
 
-def test_a_letter_of_eventbridges_has_a_next_step_of_its_own() -> None:
+def test_an_undelivered_event_has_its_own_next_step() -> None:
     assert next_step(Cause.OTHER, "undelivered").startswith("deploy to restore")
 
 
@@ -102,8 +102,8 @@ def test_every_cause_of_a_dead_letter_has_a_next_step() -> None:
     assert RETRIES_EXHAUSTED in CAUSES
 
 
-def test_every_lasting_error_that_organizations_may_answer_has_a_next_step() -> None:
-    """The service model of botocore: an error that AWS adds there shows up here."""
+def test_every_permanent_error_of_organizations_has_a_next_step() -> None:
+    """The errors are those of botocore's service model, so that an error that AWS adds fails this test."""
     model = get_session().get_service_model("organizations")
     modelled = {
         error.name
@@ -111,4 +111,4 @@ def test_every_lasting_error_that_organizations_may_answer_has_a_next_step() -> 
         for error in model.operation_model(name).error_shapes
     }
 
-    assert modelled - PASSING <= set(CAUSES)
+    assert modelled - TRANSIENT <= set(CAUSES)

@@ -1,4 +1,4 @@
-"""What becomes of a message, seen from outside."""
+"""The Enforcer: the result of a message, and the calls that it costs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.fakes import ACCOUNT, MANAGEMENT, POLICIES, World, joined
 
 
-def lasting(code: str = "PolicyNotFoundException") -> PermanentError:
-    return PermanentError(fault(code, "no such thing"))
+def permanent(code: str = "PolicyNotFoundException") -> PermanentError:
+    return PermanentError(fault(code, "no such policy"))
 
 
-def passing(code: str = "TooManyRequestsException", *, soon: bool = True) -> RetryableError:
+def transient(code: str = "TooManyRequestsException", *, soon: bool = True) -> RetryableError:
     return RetryableError(fault(code, "slow down"), soon=soon)
 
 
-def test_a_first_join_costs_one_read_and_an_attachment_a_policy() -> None:
+def test_a_first_join_costs_one_read_and_one_attachment_per_policy() -> None:
     world = World()
 
     handled = world.handle(joined())
@@ -27,7 +27,7 @@ def test_a_first_join_costs_one_read_and_an_attachment_a_policy() -> None:
     assert handled.status is OutcomeStatus.ENFORCED
     assert handled.seconds_to_guardrail == 5
     assert (world.steps.count("read"), world.steps.count("attach")) == (1, 2)
-    assert world.carried() == set(POLICIES)
+    assert world.attached() == set(POLICIES)
 
 
 def test_intent_comes_before_effect_and_evidence_before_outcome() -> None:
@@ -60,7 +60,7 @@ def test_another_event_of_the_same_join_costs_one_read() -> None:
     assert len(world.archive.objects) == 2
 
 
-def test_a_redelivery_of_an_enforced_event_calls_nobody_and_proves_nothing() -> None:
+def test_a_redelivery_of_an_enforced_event_makes_no_organizations_call_and_writes_no_evidence() -> None:
     world = World()
     world.handle(joined())
     world.steps.log.clear()
@@ -81,28 +81,28 @@ def test_an_account_that_left_and_joined_again_is_new_work() -> None:
     handled = world.handle(joined(event_id="event-2"))
 
     assert handled.status is OutcomeStatus.ENFORCED
-    assert world.carried() == set(POLICIES)
+    assert world.attached() == set(POLICIES)
 
 
-def test_a_policy_that_fails_keeps_no_other_from_being_attached() -> None:
+def test_a_policy_that_fails_does_not_keep_the_others_from_being_attached() -> None:
     world = World()
-    world.steps.fail("attach", lasting())
+    world.steps.fail("attach", permanent())
 
     handled = world.handle(joined())
 
     assert handled.status is OutcomeStatus.FAILED
-    assert world.carried() == {POLICIES[1]}
+    assert world.attached() == {POLICIES[1]}
     assert [policy.result for policy in handled.policies] == [AttachmentResult.FAILED, AttachmentResult.ATTACHED]
-    [(message, why)] = world.dead_letters.dead_letters
-    assert why.code == "PolicyNotFoundException"
-    assert POLICIES[0] in why.message
+    [(message, reason)] = world.dead_letters.dead_letters
+    assert reason.code == "PolicyNotFoundException"
+    assert POLICIES[0] in reason.message
     assert message.message_id == "message-1"
     assert world.inbox.postponed == []
 
 
-def test_a_passing_failure_outweighs_a_lasting_one_so_the_event_comes_again() -> None:
+def test_an_event_with_a_transient_and_a_permanent_failure_is_retried() -> None:
     world = World()
-    world.steps.fail("attach", lasting(), passing(soon=False))
+    world.steps.fail("attach", permanent(), transient(soon=False))
 
     handled = world.handle(joined())
 
@@ -113,10 +113,10 @@ def test_a_passing_failure_outweighs_a_lasting_one_so_the_event_comes_again() ->
     assert len(world.inbox.postponed) == 1
 
 
-def test_passing_failures_are_ridden_out_while_there_is_time() -> None:
+def test_transient_failures_are_retried_while_there_is_time() -> None:
     world = World()
-    world.steps.fail("read", passing(), passing())
-    world.steps.fail("attach", passing(), passing(), passing())
+    world.steps.fail("read", transient(), transient())
+    world.steps.fail("attach", transient(), transient(), transient())
 
     handled = world.handle(joined())
 
@@ -125,9 +125,9 @@ def test_passing_failures_are_ridden_out_while_there_is_time() -> None:
     assert 0 < sum(world.clock.slept) < 60
 
 
-def test_what_is_still_put_off_at_the_end_of_the_time_comes_again_later() -> None:
+def test_an_event_that_still_fails_at_the_end_of_its_time_is_delivered_again() -> None:
     world = World()
-    world.steps.fail("read", *[passing()] * 500)
+    world.steps.fail("read", *[transient()] * 500)
 
     handled = world.handle(joined(), seconds=20)
 
@@ -138,9 +138,9 @@ def test_what_is_still_put_off_at_the_end_of_the_time_comes_again_later() -> Non
 
 
 @pytest.mark.parametrize(("receives", "least", "most"), [(1, 15, 30), (2, 30, 60), (3, 60, 120), (5, 240, 480)])
-def test_a_message_is_hidden_for_longer_each_time(receives: int, least: int, most: int) -> None:
+def test_a_message_stays_invisible_longer_after_each_receive(receives: int, least: int, most: int) -> None:
     world = World()
-    world.steps.fail("read", passing(soon=False))
+    world.steps.fail("read", transient(soon=False))
 
     handled = world.handle(joined(), receives=receives)
 
@@ -149,18 +149,18 @@ def test_a_message_is_hidden_for_longer_each_time(receives: int, least: int, mos
     assert handled.again_in == seconds
 
 
-def test_an_unknown_account_is_waited_for_while_the_event_is_young() -> None:
+def test_an_unknown_account_is_retried_while_the_event_is_young() -> None:
     world = World()
     del world.organizations.attached[ACCOUNT]
 
-    young = world.handle(joined(age=29 * 60))
+    young_result = world.handle(joined(age=29 * 60))
     old = World()
     del old.organizations.attached[ACCOUNT]
-    given_up = old.handle(joined(age=31 * 60))
+    old_result = old.handle(joined(age=31 * 60))
 
-    assert young.status is OutcomeStatus.RETRYING
+    assert young_result.status is OutcomeStatus.RETRYING
     assert world.dead_letters.dead_letters == []
-    assert given_up.status is OutcomeStatus.FAILED
+    assert old_result.status is OutcomeStatus.FAILED
     assert old.dead_letters.dead_letters[0][1].code == "TargetNotFoundException"
 
 
@@ -172,7 +172,9 @@ def test_an_unknown_account_is_waited_for_while_the_event_is_young() -> None:
     ],
     ids=["another organization", "the management account"],
 )
-def test_what_must_never_be_attached_to_is_refused(event: dict[str, object], code: str) -> None:
+def test_joins_of_another_organization_and_of_the_management_account_are_rejected(
+    event: dict[str, object], code: str
+) -> None:
     world = World()
 
     handled = world.handle(event)
@@ -181,10 +183,10 @@ def test_what_must_never_be_attached_to_is_refused(event: dict[str, object], cod
     assert (world.steps.count("read"), world.steps.count("attach")) == (0, 0)
     assert world.dead_letters.dead_letters[0][1].code == code
     assert world.ledger.outcome("event-1").status is OutcomeStatus.FAILED
-    assert [evidence.status for evidence in world.proven()] == [OutcomeStatus.FAILED]
+    assert [evidence.status for evidence in world.evidence()] == [OutcomeStatus.FAILED]
 
 
-def test_what_is_no_join_is_ignored_once_and_proven_once() -> None:
+def test_an_event_that_is_not_a_join_is_ignored_and_has_evidence_once() -> None:
     world = World()
     event = joined(action="ENABLE_ALL_FEATURES")
 
@@ -194,50 +196,50 @@ def test_what_is_no_join_is_ignored_once_and_proven_once() -> None:
     assert handled.status is again.status is OutcomeStatus.IGNORED
     assert handled.fault is not None
     assert "ENABLE_ALL_FEATURES" in handled.fault.message
-    assert [evidence.status for evidence in world.proven()] == [OutcomeStatus.IGNORED]
+    assert [evidence.status for evidence in world.evidence()] == [OutcomeStatus.IGNORED]
     assert world.steps.count("read") == 0
 
 
-def test_what_cannot_be_read_is_dead_at_once_with_its_body() -> None:
+def test_an_unreadable_message_is_sent_to_the_dead_letters_with_its_body() -> None:
     world = World()
 
     handled = world.handle("{not json")
 
     assert handled.status is OutcomeStatus.FAILED
-    [(message, why)] = world.dead_letters.dead_letters
-    assert (message.body, why.code) == ("{not json", "INVALID_EVENT")
-    assert world.steps.log == ["dead"]
+    [(message, reason)] = world.dead_letters.dead_letters
+    assert (message.body, reason.code) == ("{not json", "INVALID_EVENT")
+    assert world.steps.log == ["send"]
 
 
-@pytest.mark.parametrize("broken", ["begin", "intend", "record", "settle", "dead", "pseudonym"])
-def test_a_failure_of_our_own_records_brings_the_event_back_until_it_is_enforced(broken: str) -> None:
+@pytest.mark.parametrize("broken", ["begin", "intend", "record", "settle", "send", "pseudonym"])
+def test_an_event_whose_records_cannot_be_written_is_retried_until_it_is_enforced(broken: str) -> None:
     world = World()
-    if broken == "dead":
-        world.steps.fail("attach", lasting())
-    world.steps.fail(broken, passing("Service.Down", soon=False))
+    if broken == "send":
+        world.steps.fail("attach", permanent())
+    world.steps.fail(broken, transient("Service.Down", soon=False))
 
     first = world.handle(joined())
-    world.clock.pass_(120)
+    world.clock.advance(120)
     second = world.handle(joined(), receives=2)
 
     assert first.status is OutcomeStatus.RETRYING
     assert len(world.inbox.postponed) == 1
     assert second.status is OutcomeStatus.ENFORCED
-    assert world.carried() == set(POLICIES)
+    assert world.attached() == set(POLICIES)
     assert world.ledger.outcome("event-1").intents == {}
 
 
-def test_a_message_that_cannot_even_be_postponed_still_comes_again() -> None:
+def test_a_message_whose_visibility_cannot_be_set_is_retried() -> None:
     world = World()
-    world.steps.fail("read", passing(soon=False))
-    world.steps.fail("postpone", passing())
+    world.steps.fail("read", transient(soon=False))
+    world.steps.fail("postpone", transient())
 
     handled = world.handle(joined())
 
     assert (handled.status, handled.again_in) == (OutcomeStatus.RETRYING, None)
 
 
-def test_a_record_that_the_time_left_cannot_finish_is_not_begun() -> None:
+def test_a_record_that_cannot_finish_in_the_time_left_is_not_started() -> None:
     world = World()
 
     handled = world.handle(joined(), seconds=11)
@@ -249,9 +251,9 @@ def test_a_record_that_the_time_left_cannot_finish_is_not_begun() -> None:
     assert world.inbox.postponed == [0]
 
 
-def test_an_event_that_another_worker_holds_is_left_to_it() -> None:
+def test_an_event_whose_lease_another_worker_holds_is_not_handled() -> None:
     world = World()
-    world.steps.fail("settle", passing(soon=False))
+    world.steps.fail("settle", transient(soon=False))
     world.handle(joined())
 
     handled = world.handle(joined(), receives=2)
@@ -261,28 +263,28 @@ def test_an_event_that_another_worker_holds_is_left_to_it() -> None:
     assert world.steps.count("read") == 1
 
 
-def test_a_redriven_failure_is_tried_again_and_can_be_enforced() -> None:
+def test_a_redriven_failure_is_attempted_again_and_can_be_enforced() -> None:
     world = World()
-    world.steps.fail("attach", lasting())
+    world.steps.fail("attach", permanent())
     world.handle(joined())
 
     handled = world.handle(joined())
 
     assert handled.status is OutcomeStatus.ENFORCED
-    assert [e.status for e in world.proven()] == [OutcomeStatus.FAILED, OutcomeStatus.ENFORCED]
+    assert [evidence.status for evidence in world.evidence()] == [OutcomeStatus.FAILED, OutcomeStatus.ENFORCED]
     assert world.ledger.outcome("event-1").attempts == 2
 
 
-def test_nothing_that_is_kept_or_said_names_an_account_a_person_or_an_arn() -> None:
+def test_results_and_evidence_have_no_account_id_email_address_or_arn() -> None:
     world = World()
-    leak = f"arn:aws:sts::{MANAGEMENT}:assumed-role/x/y a@example.com says {ACCOUNT} is odd"
+    leak = f"arn:aws:sts::{MANAGEMENT}:assumed-role/x/y a@example.com: {ACCOUNT} is odd"
     world.steps.fail("attach", PermanentError(fault("AccessDeniedException", leak, leak)))
 
     handled = world.handle(joined())
 
     texts = [
         repr(handled),
-        *[evidence.model_dump_json() for evidence in world.proven()],
+        *[evidence.model_dump_json() for evidence in world.evidence()],
         *map(repr, world.archive.objects),
     ]
     for text in texts:

@@ -1,4 +1,4 @@
-"""What an embedded run takes from its user's environment."""
+"""The environment of embedded runs, without the settings of their user."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def test_nothing_of_aws_and_of_python_is_left_but_that_there_is_nothing() -> None:
+def test_the_settings_of_aws_and_python_are_removed() -> None:
     environ = {
         "AWS_PROFILE": "nobody",
         "AWS_ENDPOINT_URL_DYNAMODB": "http://elsewhere",
         "AWS_CONFIG_FILE": "/home/somebody/.aws/config",
-        "AWS_SOMETHING_THAT_COMES_NEXT_YEAR": "1",
+        "AWS_A_FUTURE_SETTING": "1",
         "PYTHONPATH": "/elsewhere",
         "PYTHONWARNINGS": "error",
         "PATH": "/bin",
@@ -41,20 +41,20 @@ def test_nothing_of_aws_and_of_python_is_left_but_that_there_is_nothing() -> Non
 @pytest.mark.parametrize(
     "before", [{}, {"NO_PROXY": "example.com"}, {"no_proxy": "example.com", "NO_PROXY": "other"}, {"no_proxy": "*"}]
 )
-def test_loopback_goes_through_no_proxy_and_other_hosts_as_before(
+def test_loopback_bypasses_the_proxy_and_other_hosts_do_as_before(
     before: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in before.items():
         monkeypatch.setenv(name, value)
-    kept = dict(os.environ)
+    environ = dict(os.environ)
 
-    isolate_from_user(kept)
-    isolate_from_user(kept)
+    isolate_from_user(environ)
+    isolate_from_user(environ)
 
     for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, kept[name])
+        monkeypatch.setenv(name, environ[name])
     assert proxy_bypass("127.0.0.1:4566")
     assert proxy_bypass("localhost")
     assert bool(proxy_bypass("pypi.org")) is (before.get("no_proxy") == "*")

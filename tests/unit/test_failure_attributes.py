@@ -1,4 +1,4 @@
-"""A dead letter's attributes: nothing that a message carried is lost, and nobody's word is taken for ours."""
+"""The attributes of dead letters: a message keeps all its attributes, and foreign values never pass for ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fakes import NOON
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-WHY = fault("PolicyNotFoundException", "p-aaaaaaaa: there is no such policy")
+REASON = fault("PolicyNotFoundException", "p-aaaaaaaa: there is no such policy")
 TYPES = st.sampled_from(["String", "String.json", "Number", "Binary", "Binary.gif"])
 NAMES = st.sampled_from([*ORDER, "CARRIED"]) | st.text("abcXYZ019_-", min_size=1, max_size=20)
 
@@ -49,39 +49,39 @@ def attributes(draw: st.DrawFn, longest: int = 30) -> dict[str, dict[str, Any]]:
 
 
 def packed(dead_letter: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Read what is packed, as schemas/letter.py describes it."""
-    told = json.loads(dead_letter["CARRIED"]["StringValue"]) if "CARRIED" in dead_letter else {}
+    """Unpack the attribute CARRIED, as schemas/dead_letter.py describes it."""
+    fields = json.loads(dead_letter["CARRIED"]["StringValue"]) if "CARRIED" in dead_letter else {}
     return {
         name: {key: b64decode(each) if key == "BinaryValue" else each for key, each in value.items()}
-        for name, value in told.items()
+        for name, value in fields.items()
     }
 
 
 def kept(dead_letter: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that a letter carries beside our reason."""
+    """Return all attributes of a dead letter except our reason."""
     return packed(dead_letter) | {name: value for name, value in dead_letter.items() if name not in {*ORDER, "CARRIED"}}
 
 
-def again(dead_letter: Mapping[str, Any], body: str = "{}", redrives: int = 1) -> dict[str, Any]:
-    """Put a letter back and let it die again."""
-    return failure_attributes(message(body, with_redrives(dead_letter, redrives)), WHY)
+def fail_again(dead_letter: Mapping[str, Any], body: str = "{}", redrives: int = 1) -> dict[str, Any]:
+    """Return the attributes of a dead letter that was redriven and failed again."""
+    return failure_attributes(message(body, with_redrives(dead_letter, redrives)), REASON)
 
 
-def test_ten_attributes_of_others_are_all_kept() -> None:
+def test_ten_foreign_attributes_are_all_kept() -> None:
     ten = {f"other-{n}": attribute("String", f"value {n} \u2603") for n in range(9)} | {
         "raw": attribute("Binary", b"\0\xff")
     }
 
-    dead_letter = failure_attributes(message(attributes=ten), WHY)
+    dead_letter = failure_attributes(message(attributes=ten), REASON)
 
     assert set(dead_letter) == {*ORDER, "CARRIED"}
     assert kept(dead_letter) == ten
 
 
-def test_attributes_that_have_room_stand_as_they_came() -> None:
+def test_attributes_are_not_packed_if_there_is_room() -> None:
     five = {f"other-{n}": attribute("Number.float", "1.50") for n in range(5)}
 
-    assert set(failure_attributes(message(attributes=five), WHY)) == {*ORDER, *five}
+    assert set(failure_attributes(message(attributes=five), REASON)) == {*ORDER, *five}
 
 
 @settings(max_examples=100)
@@ -94,57 +94,59 @@ def test_attributes_that_have_room_stand_as_they_came() -> None:
     },
     4,
 )
-def test_nothing_is_lost_however_often_a_message_dies_and_nothing_grows(theirs: dict[str, Any], deaths: int) -> None:
-    first = failure_attributes(message(attributes=theirs), WHY)
+def test_attributes_are_neither_lost_nor_grow_however_often_a_message_fails(
+    theirs: dict[str, Any], failures: int
+) -> None:
+    first = failure_attributes(message(attributes=theirs), REASON)
     dead_letter = first
-    for death in range(1, deaths):
-        dead_letter = again(dead_letter, redrives=death)
+    for redrives in range(1, failures):
+        dead_letter = fail_again(dead_letter, redrives=redrives)
 
     whole = kept(dead_letter)
     for name, value in theirs.items():
         ours = name == "REDRIVES" and value["DataType"] == "Number" and value["StringValue"].isdecimal()
         assert ours or whole.get(name) == value or packed(theirs).items() <= whole.items(), name
-    assert size_bytes(dead_letter) <= size_bytes(first) + 2 * deaths
+    assert size_bytes(dead_letter) <= size_bytes(first) + 2 * failures
     assert len(dead_letter) <= MAX_ATTRIBUTES
     assert {name: dead_letter[name]["StringValue"] for name in ("ERROR_CODE", "ERROR_MESSAGE")} == {
-        "ERROR_CODE": WHY.code,
-        "ERROR_MESSAGE": WHY.message,
+        "ERROR_CODE": REASON.code,
+        "ERROR_MESSAGE": REASON.message,
     }
 
 
-def test_what_others_wrote_under_our_names_is_kept_apart_and_shown() -> None:
-    """A message that was never redriven; its counters are believed within bounds, and stand there as they came."""
+def test_foreign_values_under_our_names_are_kept_packed() -> None:
+    """The message was never redriven. Its counters are used within bounds, and stay unchanged in CARRIED."""
     foreign = {
-        "ERROR_CODE": attribute("String", "ALL_IS_WELL"),
+        "ERROR_CODE": attribute("String", "ANOTHER_CODE"),
         "ATTEMPTS": attribute("String", "7"),
         "FIRST_SEEN": attribute("String", "1795000000"),
     }
 
-    dead_letter = failure_attributes(message(attributes=foreign), WHY)
+    dead_letter = failure_attributes(message(attributes=foreign), REASON)
 
-    assert dead_letter["ERROR_CODE"]["StringValue"] == WHY.code
+    assert dead_letter["ERROR_CODE"]["StringValue"] == REASON.code
     assert dead_letter["FIRST_SEEN"]["StringValue"] == "2026-11-24T12:00:00Z"
     assert packed(dead_letter) == foreign
 
 
-def test_eventbridges_own_reason_is_kept_when_its_letter_dies_here() -> None:
+def test_eventbridges_reason_is_kept_when_its_message_fails_here() -> None:
     undelivered = {
         "ERROR_CODE": attribute("String", "NO_PERMISSIONS"),
         "ERROR_MESSAGE": attribute("String", "not allowed"),
         "RULE_ARN": attribute("String", "arn"),
     }
 
-    dead_letter = failure_attributes(message(attributes=with_redrives(undelivered, 1)), WHY)
+    dead_letter = failure_attributes(message(attributes=with_redrives(undelivered, 1)), REASON)
 
     assert kept(dead_letter) == undelivered
     assert dead_letter["REDRIVES"]["StringValue"] == "1"
-    assert kept(again(dead_letter, redrives=2)) == undelivered
+    assert kept(fail_again(dead_letter, redrives=2)) == undelivered
 
 
-def test_an_older_reason_of_ours_gives_way() -> None:
+def test_a_new_reason_replaces_our_older_one() -> None:
     dead_letter = failure_attributes(message(), fault("AccessDeniedException", "no"))
 
-    assert again(dead_letter) == failure_attributes(message(), WHY) | {
+    assert fail_again(dead_letter) == failure_attributes(message(), REASON) | {
         "ATTEMPTS": attribute("Number", "6"),
         "REDRIVES": attribute("Number", "1"),
     }
@@ -152,7 +154,7 @@ def test_an_older_reason_of_ours_gives_way() -> None:
 
 @pytest.mark.parametrize("left", [0, 20, 40, 60, 100, 150, 180, 200, 230, 250, 300, 5000])
 @pytest.mark.parametrize("count", [0, 3, 10])
-def test_of_a_body_as_long_as_sqs_takes_the_most_important_of_the_reason_is_kept(left: int, count: int) -> None:
+def test_as_much_of_the_reason_is_kept_as_fits_beside_a_long_body(left: int, count: int) -> None:
     theirs = {f"n{number}": attribute("String", "v" * 7) for number in range(count)}
     body = "x" * (MAX_BYTES - left - size_bytes(theirs))
 
@@ -160,24 +162,24 @@ def test_of_a_body_as_long_as_sqs_takes_the_most_important_of_the_reason_is_kept
 
     assert size_bytes(dead_letter, body) <= MAX_BYTES
     assert kept(dead_letter) == theirs
-    ours = [name for name in ORDER if name in dead_letter]
-    assert ours == list(ORDER[: len(ours)])
-    assert bool(ours) is (left >= (150 if count == 10 else 60))
+    written = [name for name in ORDER if name in dead_letter]
+    assert written == list(ORDER[: len(written)])
+    assert bool(written) is (left >= (150 if count == 10 else 60))
     assert left < 5000 or dead_letter["ERROR_MESSAGE"]["StringValue"] == "m" * 900
-    if ours:
-        then = failure_attributes(message(body, with_redrives(dead_letter, 1)), WHY)
+    if written:
+        then = failure_attributes(message(body, with_redrives(dead_letter, 1)), REASON)
         assert size_bytes(then, body) <= MAX_BYTES
-        assert kept(then) == theirs, "it dies again as it died before"
-        assert then["ERROR_CODE"]["StringValue"] == WHY.code
+        assert kept(then) == theirs, "attributes change when the message fails again"
+        assert then["ERROR_CODE"]["StringValue"] == REASON.code
 
 
-def test_a_heavy_binary_attribute_is_left_as_it_came_where_it_would_be_too_long_in_text() -> None:
+def test_a_large_binary_attribute_is_not_packed_if_its_text_would_be_too_long() -> None:
     theirs = {f"n{number}": attribute("String", "v") for number in range(9)} | {
         "raw": attribute("Binary", b"\0" * 800_000)
     }
     body = "x" * 200_000
 
-    dead_letter = failure_attributes(message(body, theirs), WHY)
+    dead_letter = failure_attributes(message(body, theirs), REASON)
 
     assert size_bytes(dead_letter, body) <= MAX_BYTES
     assert set(ORDER) < set(dead_letter)
@@ -185,17 +187,17 @@ def test_a_heavy_binary_attribute_is_left_as_it_came_where_it_would_be_too_long_
 
 
 @given(st.dictionaries(st.sampled_from(ORDER), attributes(200).map(lambda each: next(iter(each.values()), {}))))
-def test_whatever_stands_under_our_names_is_read_within_bounds(theirs: dict[str, Any]) -> None:
-    told = read_attributes(theirs, NOON)
+def test_any_value_under_our_names_is_read_within_bounds(theirs: dict[str, Any]) -> None:
+    found = read_attributes(theirs, NOON)
 
-    assert NOON - timedelta(days=56) <= (told.first_seen or NOON) <= NOON
-    assert 0 <= told.attempts <= MAX_COUNT
-    assert 0 <= told.redrives <= MAX_COUNT
-    assert len(told.error_message or "") <= 1024
+    assert NOON - timedelta(days=56) <= (found.first_seen or NOON) <= NOON
+    assert 0 <= found.attempts <= MAX_COUNT
+    assert 0 <= found.redrives <= MAX_COUNT
+    assert len(found.error_message or "") <= 1024
 
 
 @pytest.mark.parametrize(
-    ("text", "seen"),
+    ("text", "days"),
     [
         ("2026-11-20T12:00:00Z", -4),
         ("2026-11-20T14:00:00.5+02:00", None),
@@ -208,20 +210,22 @@ def test_whatever_stands_under_our_names_is_read_within_bounds(theirs: dict[str,
         ("9999-12-31T23:59:59Z", 0),
     ],
 )
-def test_when_a_message_first_came_is_a_text_in_rfc_3339_form(text: str, seen: int | None) -> None:
-    told = read_attributes({"FIRST_SEEN": attribute("String", text)}, NOON).first_seen
+def test_first_seen_is_read_only_in_rfc_3339_form(text: str, days: int | None) -> None:
+    first_seen = read_attributes({"FIRST_SEEN": attribute("String", text)}, NOON).first_seen
 
-    if seen is None:
-        assert told == NOON - timedelta(days=4) + timedelta(seconds=0.5)
+    if days is None:
+        assert first_seen == NOON - timedelta(days=4) + timedelta(seconds=0.5)
     else:
-        assert told == NOON + timedelta(days=seen)
+        assert first_seen == NOON + timedelta(days=days)
 
 
-def test_counters_stay_counters() -> None:
-    full = failure_attributes(message(), WHY)
+def test_counters_do_not_exceed_their_maximum() -> None:
+    full = failure_attributes(message(), REASON)
     full["ATTEMPTS"]["StringValue"] = full["REDRIVES"]["StringValue"] = "999999999"
 
-    dead_letter = failure_attributes(replace(message(attributes=with_redrives(full, 1_000_000_000)), receives=5), WHY)
+    dead_letter = failure_attributes(
+        replace(message(attributes=with_redrives(full, 1_000_000_000)), receives=5), REASON
+    )
 
     assert (dead_letter["ATTEMPTS"]["StringValue"], dead_letter["REDRIVES"]["StringValue"]) == (
         "999999999",

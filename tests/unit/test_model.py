@@ -24,7 +24,7 @@ from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.timing import Budget
 from schemas.evidence import Evidence
 from schemas.outcome import FINAL, AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, FakeClock, Steps, World, joined, message, requiring
+from tests.fakes import ACCOUNT, FakeClock, Killed, Steps, World, joined, message, with_policies
 
 T = TypeVar("T")
 
@@ -35,10 +35,6 @@ POLICIES: Final = ("p-aaaaaaaa", "p-bbbbbbbb", "p-cccccccc")
 LATER: Final = 100
 ATTACHED: Final = AttachmentResult.ATTACHED
 CLAIMED: Final = {ATTACHED, AttachmentResult.UNKNOWN}
-
-
-class Killed(BaseException):
-    """As little to be caught as a SIGKILL."""
 
 
 class Paused(Steps):
@@ -192,7 +188,7 @@ class Scenario:
         order = order or self.rng.choices(ORDERS, WEIGHTS)[0]
         number = self.workers.index(worker)
         self.told.append(f"{number} {order}")
-        self.world.organizations.at_work = worker.delivery
+        self.world.organizations.delivery = worker.delivery
         handled = worker.step(order)
         if handled:
             self.conflicts += len(handled.conflicts)
@@ -228,7 +224,7 @@ class Scenario:
     def time_passes(self, seconds: int | None = None) -> None:
         passed = self.rng.choice([1, 20, LATER]) if seconds is None else seconds
         self.told.append(f"{passed} s pass")
-        self.world.clock.pass_(passed)
+        self.world.clock.advance(passed)
 
     def others_act(self) -> None:
         account_id, policy = self.rng.choice([ACCOUNT, OTHER]), self.rng.choice(POLICIES)
@@ -246,7 +242,7 @@ class Scenario:
     def settings(self, policies: tuple[str, ...]) -> None:
         self.told.append(f"settings {policies}")
         for worker in self.workers:
-            worker.enforcer = requiring(worker.enforcer, policies)
+            worker.enforcer = with_policies(worker.enforcer, policies)
 
     def accounts_move(self) -> None:
         attached, account_id = self.world.organizations.attached, self.rng.choice([ACCOUNT, OTHER])

@@ -1,4 +1,4 @@
-"""What would fail again is known before it is sent."""
+"""The pre-flight finds out why a message would fail again, before it is sent."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, POLICIES, joine
 from tests.operator_cli import FakeOrganization, FakePermissions, preflight
 
 
-def said(explanation: Explanation | None) -> str | None:
+def text(explanation: Explanation | None) -> str | None:
     return sentence(explanation) if explanation else None
 
 
-def filled(number: int) -> list[str]:
+def other_policies(number: int) -> list[str]:
     return [f"p-other{n:04d}" for n in range(number)]
 
 
 @pytest.mark.parametrize(
-    ("told", "problem"),
+    ("organization", "problem"),
     [
         ({}, None),
         ({"state": "PENDING_ACTIVATION"}, None),
@@ -35,32 +35,32 @@ def filled(number: int) -> list[str]:
         ({"policies": POLICIES[:1]}, f"policy {POLICIES[1]} does not exist"),
         ({"state": None}, "not a member"),
         ({"state": "SUSPENDED"}, "SUSPENDED"),
-        ({"carried": filled(8)}, None),
-        ({"carried": filled(9)}, "carries 9 policies and has no room for 2 more"),
-        ({"carried": [*filled(8), *POLICIES]}, None),
+        ({"attached": other_policies(8)}, None),
+        ({"attached": other_policies(9)}, "carries 9 policies and has no room for 2 more"),
+        ({"attached": [*other_policies(8), *POLICIES]}, None),
     ],
 )
-def test_each_cause_is_looked_for(told: dict[str, Any], problem: str | None) -> None:
-    found = preflight(FakeOrganization(**told)).would_fail(dead_letter())
+def test_each_cause_is_found(organization: dict[str, Any], problem: str | None) -> None:
+    explanation = preflight(FakeOrganization(**organization)).would_fail(dead_letter())
 
-    assert said(found) is None if problem is None else problem in str(said(found))
+    assert text(explanation) is None if problem is None else problem in str(text(explanation))
 
 
-def test_how_many_policies_fit_is_a_setting() -> None:
-    assert preflight(FakeOrganization(carried=filled(4)), max_policies=5).would_fail(dead_letter()) is not None
-    assert preflight(FakeOrganization(carried=filled(4)), max_policies=6).would_fail(dead_letter()) is None
+def test_the_maximum_number_of_policies_is_a_setting() -> None:
+    assert preflight(FakeOrganization(attached=other_policies(4)), max_policies=5).would_fail(dead_letter()) is not None
+    assert preflight(FakeOrganization(attached=other_policies(4)), max_policies=6).would_fail(dead_letter()) is None
 
 
 @pytest.mark.parametrize(
-    ("refused", "named"), [(f"arn:policy/{POLICIES[0]}", POLICIES[0]), (f"arn:account/{ACCOUNT}", "the account")]
+    ("refused", "name"), [(f"arn:policy/{POLICIES[0]}", POLICIES[0]), (f"arn:account/{ACCOUNT}", "the account")]
 )
-def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: str, named: str) -> None:
+def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: str, name: str) -> None:
     permissions = FakePermissions(refused=[refused])
-    asked = preflight(permissions=permissions)
+    checks = preflight(permissions=permissions)
 
-    assert f"may not attach ({named})" in str(said(asked.would_fail(dead_letter(1))))
-    assert asked.would_fail(dead_letter(2, account="333333333333"))
-    [(action, resources)] = permissions.asked
+    assert f"may not attach ({name})" in str(text(checks.would_fail(dead_letter(1))))
+    assert checks.would_fail(dead_letter(2, account="333333333333"))
+    [(action, resources)] = permissions.calls
     assert action == "organizations:AttachPolicy"
     assert resources == (*(f"arn:policy/{each}" for each in POLICIES), f"arn:account/{ACCOUNT}")
 
@@ -69,26 +69,26 @@ def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: 
     "error",
     [RetryableError(fault("TooManyRequestsException", "slow")), PermanentError(fault("AccessDeniedException", "no"))],
 )
-def test_what_organizations_does_not_tell_is_said_once_and_keeps_nothing_back(error: JoinguardError) -> None:
-    asked = preflight(FakeOrganization(error=error))
+def test_an_error_of_organizations_is_reported_once_and_holds_no_message_back(error: JoinguardError) -> None:
+    checks = preflight(FakeOrganization(error=error))
 
-    assert [asked.would_fail(dead_letter(number, account=f"{number:012d}")) for number in range(3)] == [None] * 3
-    [unknown] = asked.unknown
+    assert [checks.would_fail(dead_letter(number, account=f"{number:012d}")) for number in range(3)] == [None] * 3
+    [unknown] = checks.unknown
     assert f"Organizations does not answer: {error.fault.code}" in sentence(unknown)
 
 
 @pytest.mark.parametrize("permissions", [None, FakePermissions(error=RetryableError(fault("IAM.AccessDenied", "no")))])
-def test_what_iam_does_not_tell_is_said_and_keeps_nothing_back(permissions: FakePermissions | None) -> None:
-    asked = Preflight(FakeOrganization(), permissions, Guardrails(POLICIES), ORGANIZATION, MANAGEMENT, 10)
+def test_unknown_permissions_are_reported_and_hold_no_message_back(permissions: FakePermissions | None) -> None:
+    checks = Preflight(FakeOrganization(), permissions, Guardrails(POLICIES), ORGANIZATION, MANAGEMENT, 10)
 
-    assert asked.would_fail(dead_letter()) is None
-    [unknown] = asked.unknown
+    assert checks.would_fail(dead_letter()) is None
+    [unknown] = checks.unknown
     assert "whether the worker's role may attach" in sentence(unknown)
 
 
-def test_bodies_that_can_never_be_enforced_are_known_without_asking_anybody() -> None:
+def test_messages_that_can_never_succeed_are_found_without_a_call() -> None:
     organization = FakeOrganization()
-    asked = preflight(organization)
+    checks = preflight(organization)
     request = JoinRequest(
         source="joinguard.operator",
         event_id="e-1",
@@ -98,32 +98,32 @@ def test_bodies_that_can_never_be_enforced_are_known_without_asking_anybody() ->
         reason="x",
     )
 
-    assert "unreadable" in str(said(asked.would_fail(dead_letter(body="{broken"))))
-    assert "management account" in str(said(asked.would_fail(dead_letter(account=MANAGEMENT))))
-    assert "another organization" in str(said(asked.would_fail(dead_letter(body=request.model_dump_json()))))
-    no_join = json.dumps(joined(action="APPROVE_ALL_FEATURES"))
-    assert asked.would_fail(dead_letter(body=no_join)) is None
-    assert not organization.asked
+    assert "unreadable" in str(text(checks.would_fail(dead_letter(body="{broken"))))
+    assert "management account" in str(text(checks.would_fail(dead_letter(account=MANAGEMENT))))
+    assert "another organization" in str(text(checks.would_fail(dead_letter(body=request.model_dump_json()))))
+    not_a_join = json.dumps(joined(action="APPROVE_ALL_FEATURES"))
+    assert checks.would_fail(dead_letter(body=not_a_join)) is None
+    assert not organization.calls
 
 
-def test_the_organization_is_asked_once_and_each_account_once() -> None:
+def test_the_organization_and_each_account_are_read_once() -> None:
     organization = FakeOrganization()
-    asked = preflight(organization)
+    checks = preflight(organization)
 
     for number in range(30):
-        asked.would_fail(dead_letter(number, account=f"{number % 3:012d}"))
+        checks.would_fail(dead_letter(number, account=f"{number % 3:012d}"))
 
-    assert organization.asked == {"enabled": 1, "policy": 2, "account": 3, "attached": 3}
+    assert organization.calls == {"enabled": 1, "policy": 2, "account": 3, "attached": 3}
 
 
-def test_of_many_accounts_only_the_first_are_asked_about_and_those_whose_state_was_the_reason() -> None:
-    """Organizations allows five such looks a second, and the worker needs them too."""
+def test_after_the_first_accounts_only_those_whose_own_state_was_the_cause_are_read() -> None:
+    """Organizations allows five such reads a second, and the worker needs them too."""
     organization = FakeOrganization()
-    asked = preflight(organization)
+    checks = preflight(organization)
     for number in range(MAX_ACCOUNTS + 50):
-        asked.would_fail(dead_letter(number, account=f"{number:012d}"))
-    assert organization.asked["account"] == MAX_ACCOUNTS
+        checks.would_fail(dead_letter(number, account=f"{number:012d}"))
+    assert organization.calls["account"] == MAX_ACCOUNTS
 
-    asked.would_fail(dead_letter(code="ConstraintViolationException", account="999999999999"))
+    checks.would_fail(dead_letter(code="ConstraintViolationException", account="999999999999"))
 
-    assert organization.asked["account"] == MAX_ACCOUNTS + 1
+    assert organization.calls["account"] == MAX_ACCOUNTS + 1

@@ -13,15 +13,11 @@ import pytest
 from handlers.core.errors import AccountNotFoundError, PermanentError, RetryableError, fault
 from schemas.evidence import Evidence
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, POLICIES, World, joined
+from tests.fakes import ACCOUNT, POLICIES, Killed, World, joined
 
 OTHER = "333333333333"
 AFTER_THE_LEASE = 60 + 10 + 1
 ATTACHED, UNKNOWN = AttachmentResult.ATTACHED, AttachmentResult.UNKNOWN
-
-
-class Killed(BaseException):
-    """As little to be caught as a SIGKILL."""
 
 
 def no_answer() -> RetryableError:
@@ -38,14 +34,14 @@ def dies(world: World, step: str, *, when: str = "before") -> None:
 
     def at(name: str, now: str) -> None:
         if (name, now) == (step, when):
-            world.steps.at = lambda _name, _when: None
+            world.steps.on_call = lambda _name, _when: None
             raise Killed
 
-    world.steps.at = at
+    world.steps.on_call = at
 
 
 def again(world: World, event: dict[str, Any] | None = None) -> Any:
-    world.clock.pass_(AFTER_THE_LEASE)
+    world.clock.advance(AFTER_THE_LEASE)
     return world.handle(event or joined(), receives=2)
 
 
@@ -55,7 +51,7 @@ def results(evidence: Evidence) -> dict[str, AttachmentResult]:
 
 def claims(world: World) -> list[str]:
     """Return which changes the evidence says were ours."""
-    return sorted(policy for each in world.proven() for policy, result in results(each).items() if result is ATTACHED)
+    return sorted(policy for each in world.evidence() for policy, result in results(each).items() if result is ATTACHED)
 
 
 def test_one_event_id_in_events_of_two_accounts_is_proven_for_each() -> None:
@@ -65,7 +61,7 @@ def test_one_event_id_in_events_of_two_accounts_is_proven_for_each() -> None:
     first, second = world.handle(joined()), world.handle(joined(OTHER))
 
     assert first.evidence_key != second.evidence_key
-    proven = world.proven()
+    proven = world.evidence()
     assert {each.account.value for each in proven if each.account} == {first.account, second.account}
     assert [results(each) for each in proven] == [dict.fromkeys(POLICIES, ATTACHED)] * 2
     assert not first.conflicts
@@ -79,7 +75,7 @@ def test_an_event_that_is_no_join_does_not_stand_for_a_join_of_the_same_id() -> 
     enforced = world.handle(joined())
 
     assert (ignored.status, enforced.status) == (OutcomeStatus.IGNORED, OutcomeStatus.ENFORCED)
-    assert [each.status for each in world.proven()] == [OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED]
+    assert [each.status for each in world.evidence()] == [OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED]
 
 
 def preempted(world: World, body: bytes) -> str:
@@ -119,7 +115,7 @@ def test_what_lies_under_the_key_before_the_worker_comes_is_told_and_the_evidenc
 def test_a_faithful_copy_of_what_would_be_written_is_still_not_ours() -> None:
     """Whoever copies the evidence of another run gets all right but the time."""
     other = World()
-    other.clock.pass_(1)
+    other.clock.advance(1)
     copied = other.handle(joined()).evidence_key
     assert copied
     world = World()
@@ -186,7 +182,7 @@ def test_the_mark_of_a_lost_answer_survives_the_wait_for_a_turn() -> None:
     assert handled.fault
     assert handled.fault.code == "OUT_OF_TIME"
     assert world.ledger.outcome("event-1").unclear == POLICIES[:1]
-    assert [results(each) for each in world.proven()] == [{POLICIES[0]: UNKNOWN}]
+    assert [results(each) for each in world.evidence()] == [{POLICIES[0]: UNKNOWN}]
     assert again(world).status is OutcomeStatus.ENFORCED
     assert claims(world) == [POLICIES[0]]
 
@@ -198,7 +194,7 @@ def test_a_lost_answer_is_not_forgotten_for_a_lasting_error_after_it() -> None:
     failed = world.handle(joined())
 
     assert failed.status is OutcomeStatus.FAILED
-    assert [results(each) for each in world.proven()] == [{POLICIES[0]: UNKNOWN, POLICIES[1]: ATTACHED}]
+    assert [results(each) for each in world.evidence()] == [{POLICIES[0]: UNKNOWN, POLICIES[1]: ATTACHED}]
     assert world.ledger.outcome("event-1").unclear == (POLICIES[0],)
     redriven = again(world)
     assert redriven.status is OutcomeStatus.ENFORCED
@@ -210,7 +206,7 @@ def test_a_policy_that_left_the_settings_keeps_its_claim() -> None:
     world.steps.fail("attach", no_answer(), denied())
     world.handle(joined())
 
-    world.settings(policies=POLICIES[1:])
+    world.deploy(policies=POLICIES[1:])
     handled = again(world)
 
     assert handled.status is OutcomeStatus.ENFORCED
@@ -225,13 +221,13 @@ def test_an_attempt_that_died_is_proven_also_where_nobody_can_look_any_more(erro
     dies(world, "attach", when="after")
     with pytest.raises(Killed):
         world.handle(joined())
-    world.clock.pass_(3600)
+    world.clock.advance(3600)
     world.steps.fail("read", error)
 
     failed = world.handle(joined(), receives=2)
 
     assert failed.status is OutcomeStatus.FAILED
-    interrupted, last = world.proven()
+    interrupted, last = world.evidence()
     assert (interrupted.course, results(interrupted)) == ("interrupted", dict.fromkeys(POLICIES, UNKNOWN))
     assert (last.status, last.course) == (OutcomeStatus.FAILED, "completed")
     assert again(world).status is OutcomeStatus.ENFORCED
@@ -248,7 +244,7 @@ def test_what_an_attempt_that_died_did_not_get_done_is_called_unknown_not_failed
 
     again(world)
 
-    interrupted, completed = world.proven()
+    interrupted, completed = world.evidence()
     assert results(interrupted) == dict.fromkeys(POLICIES, UNKNOWN)
     assert results(completed) == dict.fromkeys(POLICIES, ATTACHED)
 
@@ -263,7 +259,7 @@ def test_a_call_of_an_attempt_that_died_may_land_after_the_next_one_has_looked()
         if (name, when) == ("read", "after"):
             world.organizations.attached[ACCOUNT].append(POLICIES[0])
 
-    world.steps.at = land
+    world.steps.on_call = land
 
     assert again(world).status is OutcomeStatus.ENFORCED
     assert claims(world) == sorted(POLICIES)
@@ -274,14 +270,14 @@ def test_an_attempt_that_outlives_its_lease_proves_what_it_did_by_itself() -> No
 
     def overtaken(name: str, when: str) -> None:
         if (name, when) == ("announce", "before"):
-            world.steps.at = lambda _name, _when: None
+            world.steps.on_call = lambda _name, _when: None
             assert again(world).status is OutcomeStatus.ENFORCED
 
-    world.steps.at = overtaken
+    world.steps.on_call = overtaken
     handled = world.handle(joined())
 
     assert (handled.status, handled.fault and handled.fault.code) == (OutcomeStatus.RETRYING, "SUPERSEDED")
-    courses = {each.course: results(each) for each in world.proven()}
+    courses = {each.course: results(each) for each in world.evidence()}
     assert set(courses) == {"interrupted", "completed", "late"}
     assert courses["late"] == dict.fromkeys(POLICIES, ATTACHED)
     assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
@@ -301,7 +297,7 @@ def test_a_request_is_handled_although_an_operator_used_the_same_id_before() -> 
     world.organizations.attached[ACCOUNT] = []
 
     assert world.handle(joined()).status is OutcomeStatus.ENFORCED
-    assert world.carried() == set(POLICIES)
+    assert world.attached() == set(POLICIES)
 
 
 TWELVE = ("444444444444", "id-4444-4444-4444", "00000000-0000-0000-0000-444444444444")
@@ -341,7 +337,7 @@ def test_the_digest_of_a_body_cannot_be_found_by_trying_accounts() -> None:
     world.handle(event)
 
     body = json.dumps(event)
-    [evidence] = world.proven()
+    [evidence] = world.evidence()
     assert evidence.body_digest == world.enforcer.dependencies.pseudonyms.digest("body", body)
     assert sha256(body.encode()).hexdigest() not in str(world.archive.bodies)
 
@@ -353,7 +349,7 @@ def test_evidence_holds_no_words_of_others() -> None:
 
     world.handle(joined())
 
-    [evidence] = world.proven()
+    [evidence] = world.evidence()
     assert "Jane" not in evidence.model_dump_json()
     assert evidence.fault
     assert (evidence.fault.code, evidence.fault.reason) == ("ConstraintViolationException", "MAX_POLICY_TYPE")

@@ -54,7 +54,7 @@ def test_whatever_event_is_read_fits_the_schema(event: Event, data: st.DataObjec
 def test_what_is_written_fits_its_schema() -> None:
     world = World()
     world.handle(joined())
-    [evidence] = world.proven()
+    [evidence] = world.evidence()
     outcome = world.ledger.outcome("event-1")
 
     jsonschema.validate(json.loads(evidence.model_dump_json(exclude_none=True)), SCHEMAS["evidence"])
@@ -64,7 +64,7 @@ def test_what_is_written_fits_its_schema() -> None:
 def test_a_clear_account_id_is_no_pseudonym() -> None:
     world = World()
     world.handle(joined())
-    evidence = json.loads(world.proven()[0].model_dump_json(exclude_none=True))
+    evidence = json.loads(world.evidence()[0].model_dump_json(exclude_none=True))
     evidence["account"]["value"] = ACCOUNT
 
     with pytest.raises(jsonschema.ValidationError):

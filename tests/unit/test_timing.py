@@ -21,7 +21,7 @@ def test_records_share_the_time_left_and_what_one_leaves_over_goes_to_the_others
     budget = Budget(clock, milliseconds=48_000, records=4)
 
     first = budget.next_slice()
-    clock.pass_(1)
+    clock.advance(1)
     second = budget.next_slice()
 
     assert first.deadline == NOON + timedelta(seconds=10)

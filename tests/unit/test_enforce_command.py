@@ -1,4 +1,4 @@
-"""An account from its event: `enforce --event` and `edit` take what CloudTrail has, and the runbook's commands work."""
+"""`enforce` by account or by event: it reads CloudTrail's formats, and the runbook's commands work as written."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import Any, Final
 import boto3
 import pytest
 from botocore.stub import Stubber
+from click.testing import Result
 
+from handlers.core.errors import RetryableError
 from infra.deploy.build import ROOT
 from infra.local.events import account_created, account_joined
 from schemas.events import JoinRequest
 from schemas.intake import MAX_BODY_BYTES
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, MANAGEMENT, ORGANIZATION, joined
-from tests.operator_cli import OperatorCli, operator_cli
+from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
 
-ACTING: Final = ("--confirm", "--reason", "x")
 RECORD: Final[dict[str, Any]] = joined()["detail"]
 
 
 def looked_up(record: dict[str, Any] = RECORD) -> dict[str, Any]:
-    """Return what CloudTrail's LookupEvents answers."""
+    """Return the response of CloudTrail's LookupEvents."""
     return {
         "Events": [
             {
@@ -45,37 +46,37 @@ def looked_up(record: dict[str, Any] = RECORD) -> dict[str, Any]:
 EVENTS: Final[dict[str, Any]] = {
     "a record": RECORD,
     "an event": joined(),
-    "what lookup-events prints": looked_up(),
+    "the output of lookup-events": looked_up(),
     "a log file": {"Records": [RECORD]},
     "a notification": {"Type": "Notification", "Message": json.dumps(joined())},
     "a created account": account_created(ACCOUNT, MANAGEMENT)["detail"],
-    "an announcement": account_joined(ACCOUNT, ORGANIZATION, MANAGEMENT)["detail"],
+    "a service event": account_joined(ACCOUNT, ORGANIZATION, MANAGEMENT)["detail"],
 }
 
 
-def from_file(at: OperatorCli, path: Path, event: object, *arguments: str) -> Any:
+def enforce_event(tool: OperatorCli, path: Path, event: object, *arguments: str) -> Result:
     path.write_text(event if isinstance(event, str) else json.dumps(event, indent=1))
-    return at.run("enforce", "--event", str(path), *arguments)
+    return tool.run("enforce", "--event", str(path), *arguments)
 
 
 @pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
-def test_an_account_is_enforced_by_its_event(event: object, tmp_path: Path) -> None:
-    at = operator_cli()
+def test_enforce_requests_the_account_of_an_event(event: object, tmp_path: Path) -> None:
+    tool = operator_cli()
 
-    dry = from_file(at, tmp_path / "event.json", event)
-    assert (dry.exit_code, at.queues.joins, at.bucket.objects) == (0, [], {})
-    assert f"a join request for {ACCOUNT}" in dry.output
-    done = from_file(at, tmp_path / "event.json", event, *ACTING, "--json")
+    plan = enforce_event(tool, tmp_path / "event.json", event)
+    assert (plan.exit_code, tool.queues.joins, tool.bucket.objects) == (0, [], {})
+    assert f"a join request for {ACCOUNT}" in plan.output
+    result = enforce_event(tool, tmp_path / "event.json", event, *CONFIRM, "--json")
 
-    assert done.exit_code == 0, done.output
-    [join] = at.queues.joins
+    assert result.exit_code == 0, result.output
+    [join] = tool.queues.joins
     request = JoinRequest.model_validate_json(join.body)
     assert (request.source, request.account_id, request.organization_id) == (
         "joinguard.operator",
         ACCOUNT,
         ORGANIZATION,
     )
-    assert json.loads(done.stdout) | {"action_id": "", "event_id": ""} == {
+    assert json.loads(result.stdout) | {"action_id": "", "event_id": ""} == {
         "done": True,
         "action_id": "",
         "results": {"sent": 1},
@@ -84,17 +85,17 @@ def test_an_account_is_enforced_by_its_event(event: object, tmp_path: Path) -> N
         "would_fail": None,
         "unknown": [],
     }
-    assert [act.action for act in at.bucket.audit_records] == ["enforce", "enforce"]
+    assert [record.action for record in tool.bucket.audit_records] == ["enforce", "enforce"]
 
 
 REFUSED: Final[dict[str, tuple[Any, str]]] = {
-    "no JSON": ("{", "the event is unreadable: body"),
+    "not JSON": ("{", "the event is unreadable: body"),
     "too long": (" " * (MAX_BODY_BYTES + 1), "the event is unreadable: body: is longer than"),
-    "nothing found": (
+    "no event found": (
         {"Events": []},
         "is the output of CloudTrail's lookup-events with 0",
     ),
-    "no join": (joined(action="APPROVE_ALL_FEATURES"), "the event does not report a join"),
+    "not a join": (joined(action="APPROVE_ALL_FEATURES"), "the event does not report a join"),
     "a failed call": (RECORD | {"errorCode": "AccessDenied"}, "the event does not report a join"),
     "another organization": (
         json.loads(json.dumps(RECORD).replace(ORGANIZATION, "o-anotherorganization")),
@@ -104,27 +105,35 @@ REFUSED: Final[dict[str, tuple[Any, str]]] = {
 }
 
 
-@pytest.mark.parametrize(("event", "told"), REFUSED.values(), ids=REFUSED)
-def test_an_event_that_names_no_account_of_ours_is_refused_with_the_reason(
-    event: object, told: str, tmp_path: Path
+@pytest.mark.parametrize(("event", "message"), REFUSED.values(), ids=REFUSED)
+def test_an_event_without_an_account_of_this_organization_is_rejected_with_a_reason(
+    event: object, message: str, tmp_path: Path
 ) -> None:
-    at = operator_cli()
+    tool = operator_cli()
 
-    done = from_file(at, tmp_path / "event.json", event, *ACTING)
+    result = enforce_event(tool, tmp_path / "event.json", event, *CONFIRM)
 
-    assert told in str(done.exception)
-    assert (at.queues.joins, at.bucket.objects) == ([], {})
+    assert message in str(result.exception)
+    assert (tool.queues.joins, tool.bucket.objects) == ([], {})
 
 
 @pytest.mark.parametrize("arguments", [(), (ACCOUNT, "--event", "-")])
-def test_which_account_is_meant_must_be_said_once(arguments: tuple[str, ...]) -> None:
-    done = operator_cli().run("enforce", *arguments)
+def test_enforce_needs_either_an_account_or_an_event(arguments: tuple[str, ...]) -> None:
+    result = operator_cli().run("enforce", *arguments)
 
-    assert (done.exit_code, "either an account id" in done.output) == (2, True)
+    assert (result.exit_code, "either an account id" in result.output) == (2, True)
+
+
+def test_a_request_that_cannot_be_recorded_is_not_sent() -> None:
+    tool = operator_cli()
+    tool.bucket.read_only = True
+
+    assert isinstance(tool.run("enforce", "222222222222", *CONFIRM).exception, RetryableError)
+    assert tool.queues.joins == []
 
 
 def commands(section: str) -> list[str]:
-    """Return the commands of one of the runbook's sections, as they are written."""
+    """Return the commands of one section of the runbook as written."""
     runbook = (ROOT / "handlers" / "operate" / "RUNBOOK.md").read_text()
     text = runbook.partition(f"### `{section}`\n")[2].partition("\n### ")[0]
     return [
@@ -134,14 +143,14 @@ def commands(section: str) -> list[str]:
     ]
 
 
-def looking_up(arguments: list[str]) -> None:
-    """Do as the AWS CLI does with a command: ask CloudTrail, by its own model, and print what it answers."""
+def run_aws_cli(arguments: list[str]) -> None:
+    """Run a command as the AWS CLI does: check the call against CloudTrail's service model, and write the response."""
     options = dict(zip(arguments[2::2], arguments[3::2], strict=True))
     assert arguments[:2] == ["cloudtrail", "lookup-events"]
     assert options.keys() == {"--region", "--lookup-attributes", ">"}
     attribute: Any = dict(part.split("=") for part in options["--lookup-attributes"].split(","))
     assert attribute["AttributeValue"] == RECORD["eventID"]
-    cloudtrail = boto3.client("cloudtrail", options["--region"], aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106 - none
+    cloudtrail = boto3.client("cloudtrail", options["--region"], aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106 - not a secret
     with Stubber(cloudtrail) as stub:
         stub.add_response("lookup_events", {}, {"LookupAttributes": [attribute]})
         cloudtrail.lookup_events(LookupAttributes=[attribute])
@@ -150,29 +159,30 @@ def looking_up(arguments: list[str]) -> None:
     Path(options[">"]).write_text(json.dumps(looked_up(), indent=4))
 
 
-def test_what_the_runbook_says_about_events_that_cannot_be_read_works_as_written(
+def test_the_runbooks_commands_for_unreadable_events_work_as_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each command in its turn; before the last ones the letter is there again."""
+    """They run in order. After `edit`, the message is put back into its queue for the remaining commands."""
     monkeypatch.chdir(tmp_path)
-    cut = dead_letter(1, code="INVALID_EVENT", body=json.dumps(joined())[:-2])
-    at = operator_cli(cut)
-    done: list[str] = []
+    truncated = dead_letter(1, code="INVALID_EVENT", body=json.dumps(joined())[:-2])
+    tool = operator_cli(truncated)
+    run: list[str] = []
     for line in commands("INVALID_EVENT"):
-        told = re.sub(r"\bID\b", "m-1", line).replace("EVENT_ID", RECORD["eventID"]).replace("=ACCOUNT", f"={ACCOUNT}")
-        program, *arguments = shlex.split(re.sub(r"'ACCOUNT ", f"'{ACCOUNT} ", told))
+        filled = re.sub(r"\bID\b", "m-1", line).replace("EVENT_ID", RECORD["eventID"])
+        filled = filled.replace("=ACCOUNT", f"={ACCOUNT}").replace("'ACCOUNT ", f"'{ACCOUNT} ")
+        program, *arguments = shlex.split(filled)
         if program == "aws":
-            looking_up(arguments)
+            run_aws_cli(arguments)
             continue
         [command, assigned] = arguments
-        result = at.run(command, *shlex.split(assigned.removeprefix("ARGS=")))
+        result = tool.run(command, *shlex.split(assigned.removeprefix("ARGS=")))
         assert result.exit_code == 0, f"{line}: {result.output} {result.exception}"
-        done.append(command)
+        run.append(command)
         if command == "edit":
-            assert json.loads(at.queues.joins[0].body)["Events"], "as it was printed"
-            assert at.queues.lying == []
-            at.queues.lying = [cut]
+            assert json.loads(tool.queues.joins[0].body)["Events"], "the body is the output of lookup-events"
+            assert tool.queues.messages == []
+            tool.queues.messages = [truncated]
 
-    assert done == ["show", "edit", "enforce", "enforce", "drop"]
-    assert [each.account_id for each in at.queues.joins] == [ACCOUNT] * 3
-    assert at.queues.lying == []
+    assert run == ["show", "edit", "enforce", "enforce", "drop"]
+    assert [each.account_id for each in tool.queues.joins] == [ACCOUNT] * 3
+    assert tool.queues.messages == []

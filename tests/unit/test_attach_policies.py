@@ -187,16 +187,16 @@ def test_a_call_that_hangs_ends_before_the_invocation_does_and_the_others_stand(
             time.sleep(3600)
 
     handle_in_time(context, world.enforcer, budget, record(joined(action="ENABLE_ALL_FEATURES", event_id="event-0")))
-    world.steps.at = hang
+    world.steps.on_call = hang
     with pytest.raises(RetryableError, match="OUT_OF_TIME"):
         handle_in_time(context, world.enforcer, budget, record(joined()))
-    world.steps.at = lambda _name, _when: None
+    world.steps.on_call = lambda _name, _when: None
     with suppress(RetryableError):
         handle_in_time(context, world.enforcer, budget, record(joined(event_id="event-2")))
 
     assert [line["message"] for line in said.lines()][:2] == ["handled", "out of time"]
     assert world.ledger.outcome("event-1").intents, "it is known what was about to be done"
-    world.clock.pass_(100)
+    world.clock.advance(100)
     handle(world, joined())
     assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
 
@@ -218,6 +218,6 @@ def test_a_time_that_cannot_be_the_events_is_replaced_and_said(said: Said) -> No
 
     [line] = said.lines()
     assert line["event_time_from"] == "queue"
-    [evidence] = world.proven()
+    [evidence] = world.evidence()
     assert evidence.event_time_from == "queue"
     assert evidence.event_time == datetime.fromtimestamp(1795521600, UTC)

@@ -1,0 +1,78 @@
+"""`edit`: the edited message is sent once, the original is backed up, and no edited body is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from handlers.core.redrive.backup import read_backup
+from handlers.core.redrive.dead_letter import DeadLetter
+from tests.fake_queues import dead_letter
+from tests.fakes import ACCOUNT, MANAGEMENT
+from tests.operator_cli import CHANGE_EVENT_ID, CONFIRM, operator_cli
+
+
+def test_an_edited_message_that_would_fail_again_is_sent_only_with_force() -> None:
+    tool = operator_cli(dead_letter(1, code="INVALID_EVENT"))
+    to_management_account = {"EDITOR": f"sed -i s/{ACCOUNT}/{MANAGEMENT}/g"}
+
+    refused = tool.run("edit", "m-1", *CONFIRM, **to_management_account)
+    assert refused.exit_code == 1
+    assert "it would fail again: it is about the management account" in refused.output
+    assert tool.queues.joins == []
+
+    assert tool.run("edit", "m-1", "--force", *CONFIRM, **to_management_account).exit_code == 0
+    assert len(tool.queues.joins) == 1
+
+
+def test_a_message_that_is_visible_again_after_the_edit_is_not_sent() -> None:
+    """Another process may have received it."""
+    tool = operator_cli(dead_letter(1), expired_ids=["m-1"])
+    receive_all = tool.queues.receive_all
+
+    def receive_slowly() -> Iterator[Sequence[DeadLetter]]:
+        yield from receive_all()
+        tool.queues.clock.advance(1000)
+
+    tool.queues.receive_all = receive_slowly  # type: ignore[method-assign]
+    result = tool.run("edit", "m-1", *CONFIRM, **CHANGE_EVENT_ID)
+
+    assert "no longer in flight" in str(result.exception)
+    assert tool.queues.joins == []
+
+
+def test_an_edited_body_is_kept_in_a_file_until_it_is_sent(tmp_path: Path, edits: Path) -> None:
+    tool = operator_cli(dead_letter())
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+
+    broken = tool.run("edit", "m-1", *CONFIRM, EDITOR="sed -i s/.$/x/")
+    assert "the new body is unreadable" in str(broken.exception)
+    plan = tool.run("edit", "m-1", **CHANGE_EVENT_ID)
+    assert plan.exit_code == 0
+    assert "-" in plan.output
+    assert tool.queues.messages == [dead_letter()]
+    kept = plan.output.partition("--body ")[2].partition("`")[0]
+
+    assert "not UTF-8" in str(tool.run("edit", "m-1", "--body", str(binary)).exception)
+    sent = tool.run("edit", "m-1", "--body", kept, *CONFIRM)
+    assert not Path(kept).exists(), "it holds account ids"
+    assert (Path(kept).parent, edits.stat().st_mode & 0o777) == (edits, 0o700)
+    assert sent.exit_code == 0, sent.output
+    [join] = tool.queues.joins
+    assert join.body == dead_letter().body.replace("event-1", "event-9")
+    [backup] = [each for key, each in tool.bucket.objects.items() if key.startswith("backups/")]
+    assert [each.body for each in read_backup(backup)] == [dead_letter().body]
+    assert tool.queues.messages == []
+    assert tool.bucket.audit_records[-1].results["enforced"] == 1
+
+
+def test_a_file_of_the_operator_is_printed_in_the_next_command_and_never_deleted(tmp_path: Path) -> None:
+    tool = operator_cli(dead_letter())
+    own = tmp_path / "joinguard-mine.json"
+    own.write_text(dead_letter().body.replace("event-1", "event-9"))
+
+    plan = tool.run("edit", "m-1", "--body", str(own))
+    assert f"--body {own}`" in plan.output
+    assert tool.run("edit", "m-1", "--body", str(own), *CONFIRM).exit_code == 0
+    assert own.exists()

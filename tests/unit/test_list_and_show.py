@@ -1,0 +1,138 @@
+"""What `list` and `show` print."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from handlers.core.errors import PermanentError, fault
+from handlers.core.redrive.summary import KEYS
+from handlers.operate import output
+from tests.fake_queues import dead_letter
+from tests.fakes import NOON
+from tests.operator_cli import CHANGE_EVENT_ID, operator_cli
+
+
+@pytest.mark.parametrize("by", KEYS)
+def test_list_prints_markup_in_messages_as_text(by: str) -> None:
+    event = json.loads(dead_letter().body)
+    event["detail"]["eventName"] = "[/red]"
+    tool = operator_cli(
+        dead_letter(1, body=json.dumps(event), error_message="[bold]p-aaaaaaaa[/x] :smile:", code="[/red]")
+    )
+
+    result = tool.run("list", "--by", by)
+
+    assert result.exit_code == 0, result.exception
+    assert "[bold]p-aaaaaaaa[/x] :smile:" in result.output
+
+
+def test_redacted_parts_of_an_error_message_are_marked() -> None:
+    tool = operator_cli(dead_letter())
+    tool.organizations.error = PermanentError(
+        fault("AccessDeniedException", "arn:aws:iam::111111111111:user/x may not")
+    )
+
+    assert "unknown: Organizations does not answer: AccessDeniedException: [arn] may not" in tool.run("redrive").output
+
+
+def test_show_ignores_objects_that_are_not_audit_records() -> None:
+    tool = operator_cli(dead_letter())
+    tool.bucket.objects["acts/2026/11/24/zz/intended.json"] = b"{}"
+
+    assert tool.run("show", "m-1").exit_code == 0
+
+
+def test_the_beginning_of_an_id_identifies_a_message_if_it_is_unique() -> None:
+    tool = operator_cli(
+        dead_letter(1, message_id="aaaaaaaa-1"), dead_letter(2, message_id="aaaaaaaa-2"), dead_letter(3)
+    )
+
+    assert "2 messages have the id" in str(tool.run("show", "aaaaaaaa").exception)
+    assert "no message has the id bbbbbbbb" in str(tool.run("show", "bbbbbbbb").exception)
+    assert tool.queues.in_flight_ids == set()
+    shown = tool.run("show", "event-3", "--json")
+    assert json.loads(shown.stdout)["message_id"] == "m-3"
+
+
+def test_show_prints_the_history_of_a_message() -> None:
+    tool = operator_cli(dead_letter(1, redrives=3), dead_letter(2))
+    tool.run("redrive", "--id", "m-2", "--confirm", "--reason", "another message")
+    tool.queues.fails_again = lambda _: True
+    tool.run("redrive", "--id", "m-1", "--force", "--confirm", "--reason", "too early")
+    tool.queues.messages = [dead_letter(1, redrives=4, message_id="new")]
+
+    shown = json.loads(tool.run("show", "new", "--json").stdout)
+
+    [action] = shown["history"]
+    assert action | {"recorded_at": ""} == {
+        "recorded_at": "",
+        "action": "redrive",
+        "actor": "prin-" + "0" * 32,
+        "actor_id": "AIDAEXAMPLE",
+        "reason": "too early",
+        "ended": "completed",
+        "result": "deleted, failed",
+    }
+    assert "too early (completed: deleted, failed)" in " ".join(tool.run("show", "new").output.split())
+    assert shown["outcome"]["status"] == "FAILED"
+
+
+def test_list_counts_the_messages_in_flight_elsewhere() -> None:
+    tool = operator_cli(dead_letter(1))
+    tool.queues.in_flight_ids = {"received by another process"}
+
+    result = tool.run("list")
+
+    assert "1 more are in flight elsewhere" in result.output
+    assert tool.queues.in_flight_ids == {"received by another process"}
+
+
+def test_list_prints_each_group_with_its_next_step() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2, code="INVALID_EVENT", body="{", redrives=2))
+
+    result = tool.run("list")
+
+    assert "2 messages" in result.output
+    assert "→ find out who sent it" in result.output
+    assert "redriven: 2" in result.output
+    groups = json.loads(tool.run("list", "--json", "--code", "INVALID_EVENT").stdout)
+    assert [(group["messages"], group["ids"]) for group in groups] == [(1, ["m-2"])]
+    assert groups[0]["oldest"] == (NOON - timedelta(hours=2)).isoformat()
+    assert "no message matches" in tool.run("list", "--code", "x").output
+    assert "no messages" in operator_cli().run("list").output
+
+
+@pytest.mark.parametrize("width", [30, 60, 89, 90, 200])
+def test_list_cuts_nothing_off_on_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output.stdout, "_width", width)
+
+    printed = operator_cli(dead_letter(1, code="INVALID_EVENT", body="{")).run("list", "--by", "policy").output
+
+    words = set("".join(each if each.isprintable() else " " for each in printed).split())
+    assert {"INVALID_EVENT", "p-aaaaaaaa", "unreadable", "not", "allowed"} <= words
+    assert "m-1" in words
+    assert all(len(line.rstrip()) <= width for line in printed.splitlines() if "`" not in line)
+
+
+@pytest.mark.parametrize("arguments", [["list", "--by", "event"], ["list"], ["show", "m-1"], ["edit", "m-1"]])
+def test_control_characters_in_a_message_are_not_printed(arguments: list[str]) -> None:
+    """SQS rejects control characters, but JSON can contain them as escapes."""
+    event = json.loads(dead_letter().body)
+    event["detail"]["eventName"] = "Accept\x1b[2J\x9b31mHandshake"
+    tool = operator_cli(dead_letter(1, body=json.dumps(event)))
+
+    result = tool.run(*arguments, **CHANGE_EVENT_ID)
+
+    assert result.exit_code == 0, result.exception
+    assert "Accept" in result.output
+    assert not {"\x1b", "\x9b"} & set(result.output)
+
+
+def test_show_cuts_a_long_body_and_prints_all_of_it_with_json() -> None:
+    tool = operator_cli(dead_letter(1, body="x" * 100_000))
+
+    assert "83,616 more characters; --json prints all" in " ".join(tool.run("show", "m-1").output.split())
+    assert json.loads(tool.run("show", "m-1", "--json").stdout)["body"] == "x" * 100_000
