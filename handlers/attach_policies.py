@@ -1,4 +1,4 @@
-"""Lambda: take join events off the queue and attach the policies that the accounts must carry."""
+"""Lambda: receive join events from the queue and attach the policies that the accounts must carry."""
 
 import base64
 import traceback
@@ -11,12 +11,12 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
 from handlers.bootstrap import enforcer
-from handlers.clock import TimeIsUpError, interrupted_after
 from handlers.core.errors import RetryableError, fault
 from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.joins.ports import Message
 from handlers.core.redaction import redact
 from handlers.core.timing import Budget
+from handlers.time_limit import TimeLimitError, time_limit
 from schemas.attribute import trace_header
 from schemas.outcome import AttachmentResult, OutcomeStatus
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 NAMESPACE: Final = "Joinguard"
-#: Seconds that an invocation keeps for its answer; a record that is still being handled then comes again.
+#: Seconds reserved at the end of an invocation for its response; a record that is not handled by then is retried.
 MARGIN: Final = 2.0
-#: Seconds that each record gets at least, to give its message back.
-LEAST: Final = 0.25
+#: Seconds that each record gets at least, so that its message can be postponed.
+MIN_SECONDS: Final = 0.25
 
-# Their service is the function's name: the template says it in POWERTOOLS_SERVICE_NAME.
+# Both name the function as the service; the template sets POWERTOOLS_SERVICE_NAME.
 logger = Logger()
 metrics = Metrics(namespace=NAMESPACE)
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
@@ -39,11 +39,11 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
-    """Handle a batch of messages; those that have to come again are reported one by one."""
-    # Not `inject_lambda_context`: it writes the function's ARN, and with it an account id, into every line.
+    """Handle a batch of messages; return those that SQS has to deliver again."""
+    # Not `inject_lambda_context`, which adds the function's ARN, and so an account id, to every line.
     logger.append_keys(function_request_id=context.aws_request_id)
     app = enforcer()
-    # A message with few receives left goes first, so that it never has to wait for the others' sake.
+    # A message with few receives left goes first, so that the others do not use up the time for it.
     records = sorted(event["Records"], key=_receives, reverse=True)
     budget = Budget(
         app.dependencies.clock,
@@ -59,21 +59,24 @@ def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialI
 
 
 def handle_in_time(context: "LambdaContext", app: Enforcer, budget: Budget, record: "SQSRecord") -> None:
-    """Handle one record; where the invocation is about to end first, it comes again, and what others came to stands."""
+    """Handle one record, and stop before the invocation ends, so that the results of the other records are reported.
+
+    Raises RetryableError if SQS has to deliver the record again.
+    """
     try:
-        with interrupted_after(max(LEAST, context.get_remaining_time_in_millis() / 1000 - MARGIN)):
+        with time_limit(max(MIN_SECONDS, context.get_remaining_time_in_millis() / 1000 - MARGIN)):
             handle_record(app, budget, record)
-    except TimeIsUpError:
+    except TimeLimitError:
         logger.error("out of time", extra={"message_id": record.message_id})  # noqa: TRY400 - a traceback may hold account ids
-        raise RetryableError(fault("OUT_OF_TIME", "the invocation was about to end")) from None
+        raise RetryableError(fault("OUT_OF_TIME", "the invocation ends soon; the record is tried again")) from None
 
 
 def handle_record(app: Enforcer, budget: Budget, record: "SQSRecord") -> None:
-    """Handle one record and write its one line; raise where it has to come again."""
+    """Handle one record and log one line; raise RetryableError if SQS has to deliver the record again."""
     message_id = record.message_id
     try:
         handled = app.handle(_message(record), budget)
-    except Exception as error:  # noqa: BLE001 - one bad record must not fail the batch, nor leak through a traceback
+    except Exception as error:  # noqa: BLE001 - one bad record must not fail the batch or leak through a traceback
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}"
         text = f"{type(error).__name__}: {redact(str(error))}"
@@ -81,7 +84,7 @@ def handle_record(app: Enforcer, budget: Budget, record: "SQSRecord") -> None:
         raise RetryableError(fault("UNEXPECTED", text)) from None
     _report(handled, message_id)
     if handled.status is OutcomeStatus.RETRYING:
-        raise RetryableError(handled.fault or fault("RETRYING", "it comes again"))
+        raise RetryableError(handled.fault or fault("RETRYING", "the record is tried again"))
 
 
 def _receives(record: dict[str, Any]) -> int:
@@ -102,7 +105,7 @@ def _message(record: "SQSRecord") -> Message:
 
 
 def _attribute(value: dict[str, Any]) -> dict[str, Any]:
-    """Turn an attribute from Lambda's spelling into the SDK's."""
+    """Convert an attribute from Lambda's spelling to the SDK's."""
     if value.get("binaryValue") is not None:
         return {"DataType": value["dataType"], "BinaryValue": base64.b64decode(value["binaryValue"])}
     return {"DataType": value["dataType"], "StringValue": value.get("stringValue") or ""}
@@ -134,15 +137,15 @@ def _report(handled: Handled, message_id: str) -> None:
 
 
 def _measure(handled: Handled) -> None:
-    """Count what the alarms and the dashboard of the template look at."""
+    """Write the metrics of the template's alarms and dashboard."""
     counts = {handled.status.value.capitalize(): 1, "OrganizationsRetries": handled.retried_calls}
-    # Somebody may have written there who is none of us: each is an alarm.
+    # Somebody else may have written to the records. Each of these raises an alarm.
     counts |= {"EvidenceDiffers": len(handled.conflicts), "RowsReplaced": int(handled.row_replaced)}
     if handled.attempt is not None:
         results = [policy.result for policy in handled.policies]
         counts["PoliciesAttached"] = results.count(AttachmentResult.ATTACHED)
         counts["AttachmentsFailed"] = results.count(AttachmentResult.FAILED)
-        # Of the two, the second must never be without the first: an alarm compares them.
+        # An alarm compares these two: a decision without evidence is an error.
         counts["EvidenceWritten"] = 1 if handled.evidence_key else 0
         counts["Decided"] = 0 if handled.status is OutcomeStatus.RETRYING else 1
     for name, count in counts.items():

@@ -1,4 +1,4 @@
-"""The wiring: settings and clients become an Enforcer, once in a process, at its first invocation."""
+"""Create the Enforcer from the settings, once in each process, at its first invocation."""
 
 import os
 from datetime import timedelta
@@ -20,7 +20,7 @@ from handlers.settings import Settings
 
 @cache
 def enforcer() -> Enforcer:
-    """Return what the function works with; raise SettingsError if a variable of the environment is missing or wrong."""
+    """Return the Enforcer; raise SettingsError if an environment variable is missing or invalid."""
     settings = Settings.from_env(os.environ)
     sqs, dynamodb = client("sqs"), client("dynamodb")
     return Enforcer(

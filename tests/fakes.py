@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from handlers.aws.dynamodb_ledger import LONGEST_LEASE
+from handlers.aws.dynamodb_ledger import MAX_LEASE
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.joins.attempt import Dependencies, Requirements
@@ -148,7 +148,7 @@ class FakeLedger:
         row = self.rows.setdefault(_key(event), _fresh(event, now))
         if _is_final(row, event):
             return Outcome.model_validate(row)
-        if "lease_until" in row and now <= row["lease_until"] <= now + LONGEST_LEASE:
+        if "lease_until" in row and now <= row["lease_until"] <= now + MAX_LEASE:
             raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker holds the lease"))
         if row["status"] in FINAL:
             kept = {name: row[name] for name in ("attempts", "event_time", "received_at", "intents", "announced")}

@@ -1,4 +1,4 @@
-"""How boto3 talks: time-outs and retries set on purpose, endpoints from the standard environment alone."""
+"""Create boto3 clients with explicit time-outs and retries; endpoints come from AWS's own environment variables."""
 
 from functools import cache
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 
-#: A call that hangs must not eat a record's share of time (about ten seconds).
+#: The time-outs keep a call that hangs from using up a record's time slice of about ten seconds.
 _COMMON: Final = Config(
     connect_timeout=2,
     read_timeout=5,
@@ -15,10 +15,10 @@ _COMMON: Final = Config(
     retries={"mode": "standard", "total_max_attempts": 3},
 )
 
-#: Organizations is retried by us alone (`core.timing.retry`). botocore does not retry
-#: ConcurrentModificationException and PolicyChangesInProgressException at all, and what it does retry it
-#: hides: whether a time-out came before "is attached already" decides whether the change was ours.
-_BY_US: Final = Config(retries={"mode": "standard", "total_max_attempts": 1})
+#: Calls of Organizations are retried by `core.timing.retry` alone. botocore does not retry
+#: ConcurrentModificationException and PolicyChangesInProgressException, and it hides the retries that it makes. If it
+#: hid a time-out before an answer "already attached", the attachment would not be recorded as ours.
+_WITHOUT_RETRIES: Final = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
 @cache
@@ -27,6 +27,9 @@ def _session() -> boto3.Session:
 
 
 def client(service: str) -> Any:
-    """Make a client for a service; its endpoint is the Region's, or what AWS_ENDPOINT_URL(_SERVICE) says."""
-    config = _COMMON.merge(_BY_US) if service == "organizations" else _COMMON
+    """Create a client for a service.
+
+    Its endpoint is that of the Region, unless `AWS_ENDPOINT_URL_<SERVICE>` or `AWS_ENDPOINT_URL` is set.
+    """
+    config = _COMMON.merge(_WITHOUT_RETRIES) if service == "organizations" else _COMMON
     return _session().client(service, config=config)  # type: ignore[call-overload]

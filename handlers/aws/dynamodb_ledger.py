@@ -1,4 +1,4 @@
-"""DynamoDB: the outcomes, what is true now."""
+"""DynamoDB: the outcomes, as the worker writes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.dynamodb_rows import plain, readable, row_of, salvaged, serialize, stamp
+from handlers.aws.dynamodb_rows import plain, readable, replacement, row_of, serialize, stamp
 from handlers.aws.errors import error_code, service_errors
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.joins.ports import Attempt
@@ -27,28 +27,37 @@ if TYPE_CHECKING:
     from schemas.events import NoJoin
     from schemas.ids import PolicyId, Sha256
 
-#: Lambda ends an invocation after 15 minutes at most, and clocks may differ; a lease beyond that is no worker's.
-LONGEST_LEASE: Final = timedelta(minutes=16)
-#: A row that is replaced must still be as it was read in these.
+#: The longest lease of a worker: Lambda ends an invocation after at most 15 minutes, and clocks may differ.
+MAX_LEASE: Final = timedelta(minutes=16)
+#: A row is replaced only if these fields still have the values that were read.
 _COMPARED: Final = ("status", "attempts", "updated_at", "lease_until", "source")
+_BEGIN: Final = (
+    "SET #status = if_not_exists(#status, :retrying), failing = if_not_exists(failing, :retrying), "
+    "attempts = if_not_exists(attempts, :zero) + :one, intents = if_not_exists(intents, :no_intents), "
+    "announced = if_not_exists(announced, :no_evidence), event_time = if_not_exists(event_time, :time), "
+    "received_at = if_not_exists(received_at, :now), updated_at = :now, lease_until = :lease, "
+    "event_name = :name, #source = :source"
+)
+_NOT_FINAL: Final = "attribute_not_exists(#status) OR #status IN (:retrying, :failed)"
+_NOT_LEASED: Final = "attribute_not_exists(lease_until) OR lease_until < :now OR lease_until > :horizon"
 
 
 class DynamoLedger:
-    """Keep one row an event, keyed by account id and event id.
+    """Keep one row for each event, with the account id and the event id as its key.
 
-    `attempts` is the fence: `begin` raises it, and only the attempt that has the latest number may write.
+    `attempts` is a fencing token: `begin` increments it, and only the attempt with the latest number may write.
     ::
 
         begin ────────▶ intend ────────▶ announce ──────▶ settle
-        attempts + 1    intents[n] = …   announced[n] +   status, results; gone are the lease,
-        lease                            SHA-256 of the   and of proven attempts intents[n]
-                                         evidence         and announced[n]
+        attempts + 1    intents[n] = …   announced[n] +   status, results; removes the lease,
+        lease                            SHA-256 of the   and intents[n] and announced[n] of
+                                         evidence         attempts whose evidence is written
         only if         only if          only if          only if
         not final and   attempts = n     attempts = n     attempts = n and
-        no lease runs                                     not final, but for the same
+        not leased                                        not final, or the same status
 
-    A row that is final for something else (another source, or no join at all) or that cannot be read does not
-    keep an event from being handled: `begin` puts a new row in its place, with what earlier attempts still owe.
+    A row that is unreadable, or final for something else (another source, or an event that was not a join), does not
+    prevent an event from being handled: `begin` replaces it with a new row, which keeps what the next attempt needs.
     """
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
@@ -56,102 +65,90 @@ class DynamoLedger:
         self._table = table
 
     def begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
-        """Take hold of an event, or return its final outcome.
+        """Begin an attempt at an event, or return the event's final outcome.
 
-        Raises AttemptInProgressError where another worker's lease still runs.
+        Raises AttemptInProgressError while another worker holds the lease.
         """
         try:
             row = self._begin(event, now=now, lease_until=lease_until)
-        except _RefusedError as refused:
-            row = refused.row
+        except _ConditionFailedError as failed:
+            row = failed.row
         else:
             if begun := readable(row):
                 return _attempt(begun)
         known = readable(row)
         if known and _is_final(known, event):
             return known
-        if known and known.lease_until and now <= known.lease_until <= now + LONGEST_LEASE:
-            raise AttemptInProgressError(
-                fault(
-                    "ATTEMPT_IN_PROGRESS",
-                    "another worker is at this event; if it died, its lease runs out within two minutes",
-                )
-            )
+        if known and known.lease_until and now <= known.lease_until <= now + MAX_LEASE:
+            why = "another worker is handling this event; if it has died, its lease expires within two minutes"
+            raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", why))
         return self._replace(event, row, now=now, lease_until=lease_until)
 
     def _begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> dict[str, Any]:
-        """Raise the number of attempts and return the row; raise _RefusedError with the row as it is."""
-        not_final = "attribute_not_exists(#status) OR #status IN (:retrying, :failed)"
-        not_leased = "attribute_not_exists(lease_until) OR lease_until < :now OR lease_until > :horizon"
+        """Increment the number of attempts and return the row; raise _ConditionFailedError with the row as it is."""
+        values = {
+            ":retrying": OutcomeStatus.RETRYING.value,
+            ":failed": OutcomeStatus.FAILED.value,
+            ":zero": 0,
+            ":one": 1,
+            ":no_intents": {},
+            ":no_evidence": {},
+            ":now": stamp(now),
+            ":horizon": stamp(now + MAX_LEASE),
+            ":lease": stamp(lease_until),
+            ":name": event.event_name,
+            ":time": stamp(event.event_time),
+            ":source": event.source,
+        }
+        condition = f"({_NOT_FINAL}) AND ({_NOT_LEASED})"
         try:
-            return self._update(
-                event,
-                "SET #status = if_not_exists(#status, :retrying), failing = if_not_exists(failing, :retrying), "
-                "attempts = if_not_exists(attempts, :zero) + :one, intents = if_not_exists(intents, :no_intents), "
-                "announced = if_not_exists(announced, :no_evidence), event_time = if_not_exists(event_time, :time), "
-                "received_at = if_not_exists(received_at, :now), updated_at = :now, lease_until = :lease, "
-                "event_name = :name, #source = :source",
-                f"({not_final}) AND ({not_leased})",
-                {
-                    ":retrying": OutcomeStatus.RETRYING.value,
-                    ":failed": OutcomeStatus.FAILED.value,
-                    ":zero": 0,
-                    ":one": 1,
-                    ":no_intents": {},
-                    ":no_evidence": {},
-                    ":now": stamp(now),
-                    ":horizon": stamp(now + LONGEST_LEASE),
-                    ":lease": stamp(lease_until),
-                    ":name": event.event_name,
-                    ":time": stamp(event.event_time),
-                    ":source": event.source,
-                },
-                names={"#source": "source"},
-            )
-        except _MistypedError:
-            # Some value in the row is of another type than a worker writes. A put that only a missing row allows
-            # is refused with the row, and so needs no permission to read.
+            return self._update(event, _BEGIN, condition, values, names={"#source": "source"})
+        except _InvalidRowError:
+            # The update cannot return the row. A put that requires that there is none can: it fails and returns the
+            # row, and the worker needs no permission to read.
             fresh = _fresh(event, now=now, lease_until=lease_until).model_copy(update={"attempts": 1})
             return self._put(row_of(fresh), "attribute_not_exists(account_id)", {}, {})
 
     def _replace(
         self, event: Join | NoJoin, row: Mapping[str, Any], *, now: datetime, lease_until: datetime
     ) -> Attempt:
-        """Put a new row in the place of one, as long as that is as it was read."""
+        """Replace a row with a new one, unless it has changed since it was read."""
         known = readable(row)
-        begun = salvaged(row, _fresh(event, now=now, lease_until=lease_until))
+        begun = replacement(row, _fresh(event, now=now, lease_until=lease_until))
         begun = begun.model_copy(update={"attempts": begun.attempts % 999_999 + 1})
         names = {f"#{name}": name for name in _COMPARED}
         same = [f"#{name} = :{name}" if name in row else f"attribute_not_exists(#{name})" for name in _COMPARED]
         values = {f":{name}": row[name] for name in _COMPARED if name in row}
         try:
             self._put(row_of(begun), " AND ".join(same), values, names)
-        except _RefusedError as refused:
-            raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker is at this event")) from refused
+        except _ConditionFailedError as failed:
+            why = fault("ATTEMPT_IN_PROGRESS", "another worker is handling this event")
+            raise AttemptInProgressError(why) from failed
         return _attempt(begun, replaced=known is None)
 
     def intend(
         self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
     ) -> None:
-        """Write down what the attempt is about to attach, and what may be attached already although no answer said so.
+        """Record the policies that the attempt is about to attach, and the ambiguous ones.
 
-        Raises AttemptInProgressError where a later attempt has taken over.
+        Raises AttemptInProgressError after a later attempt has begun.
         """
-        told = {":policies": list(policies), ":unclear": sorted(ambiguous)}
-        self._note(event, attempt, "intents.#attempt = :policies, unclear = :unclear", told, {"#attempt": str(attempt)})
+        values = {":policies": list(policies), ":unclear": sorted(ambiguous)}
+        assignments = "intents.#attempt = :policies, unclear = :unclear"
+        self._update_if_latest(event, attempt, assignments, values, {"#attempt": str(attempt)})
 
     def announce(
         self, event: Join | NoJoin, attempt: int, number: int, evidence: Sha256, *, ambiguous: Collection[PolicyId]
     ) -> None:
-        """Write down the SHA-256 of evidence that is about to be written for attempt `number`.
+        """Record the SHA-256 of the evidence that `attempt` is about to write about attempt `number`.
 
-        Raises AttemptInProgressError where a later attempt than `attempt` has taken over.
+        Raises AttemptInProgressError after a later attempt than `attempt` has begun.
         """
+        values = {":none": [], ":evidence": [evidence], ":unclear": sorted(ambiguous)}
         appended = "announced.#number = list_append(if_not_exists(announced.#number, :none), :evidence)"
-        told = {":none": [], ":evidence": [evidence], ":unclear": sorted(ambiguous)}
-        self._note(event, attempt, f"{appended}, unclear = :unclear", told, {"#number": str(number)})
+        self._update_if_latest(event, attempt, f"{appended}, unclear = :unclear", values, {"#number": str(number)})
 
-    def _note(
+    def _update_if_latest(
         self,
         event: Join | NoJoin,
         attempt: int,
@@ -159,48 +156,33 @@ class DynamoLedger:
         values: Mapping[str, Any],
         names: Mapping[str, str],
     ) -> None:
-        """Write into the row of an event that is still this attempt's."""
-        told = {**values, ":attempt": attempt}
+        """Update the event's row; raise AttemptInProgressError after a later attempt has begun."""
+        values = {**values, ":attempt": attempt}
         try:
-            self._update(event, f"SET {assignments}", "attempts = :attempt", told, names=names)
-        except _RefusedError as refused:
-            raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt at this event took over")) from refused
+            self._update(event, f"SET {assignments}", "attempts = :attempt", values, names=names)
+        except _ConditionFailedError as failed:
+            why = fault("SUPERSEDED", "a later attempt at this event has begun")
+            raise AttemptInProgressError(why) from failed
 
     def settle(self, event: Join | NoJoin, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
-        """Write what the attempt came to and give up the lease; False where a later attempt has taken over."""
-        values: dict[str, Any] = {
-            "status": settlement.status.value,
-            "updated_at": stamp(now),
-            "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in settlement.policies],
-        }
-        gone = ["lease_until"]
-        optional = {
-            "failing": None if settlement.status in FINAL else settlement.status.value,
-            "done_at": None if settlement.status is OutcomeStatus.RETRYING else stamp(now),
-            "fault": settlement.fault.model_dump(mode="json", exclude_none=True) if settlement.fault else None,
-            "unclear": sorted(settlement.ambiguous) or None,
-        }
-        for name, value in optional.items():
-            if value is None:
-                gone.append(name)
-            else:
-                values[name] = value
-        if settlement.evidence_key:
-            values |= {"evidence_key": settlement.evidence_key, "evidence_sha256": settlement.evidence_sha256}
+        """Record the attempt's result and end its lease; return False after a later attempt has begun."""
+        fields = _settled(settlement, now=now)
+        values = {name: value for name, value in fields.items() if value is not None}
         proven = {f"#attempt{number}": str(number) for number in settlement.proven}
-        owed = [f"{name}.{attempt}" for name in ("intents", "announced") for attempt in proven]
+        assigned = [f"#{name} = :{name}" for name in values]
+        removed = [f"#{name}" for name in fields if name not in values]
+        removed += [f"{name}.{number}" for name in ("intents", "announced") for number in proven]
         try:
             self._update(
                 event,
-                f"SET {', '.join(f'#{name} = :{name}' for name in values)} "
-                f"REMOVE {', '.join([*(f'#{name}' for name in gone), *owed])}",
-                # The same final outcome once more is no conflict: botocore may have seen no answer the first time.
+                f"SET {', '.join(assigned)} REMOVE {', '.join(removed)}",
+                # The same final status is not a conflict: botocore repeats a call that got no answer.
                 "attempts = :attempt AND #status IN (:retrying, :failed, :status)",
                 {":attempt": attempt, ":retrying": OutcomeStatus.RETRYING.value, ":failed": OutcomeStatus.FAILED.value}
                 | {f":{name}": value for name, value in values.items()},
-                names={f"#{name}": name for name in [*values, *gone]} | proven,
+                names={f"#{name}": name for name in fields} | proven,
             )
-        except _RefusedError:
+        except _ConditionFailedError:
             return False
         return True
 
@@ -213,9 +195,9 @@ class DynamoLedger:
         *,
         names: Mapping[str, str],
     ) -> dict[str, Any]:
-        """Update the event's row and return it; raise _RefusedError with the row as it is."""
+        """Update the event's row and return it; raise _ConditionFailedError with the row as it is."""
         used = {"#status": "status"} | dict(names)
-        with _refusals():
+        with _write_errors():
             answer = self._client.update_item(
                 TableName=self._table,
                 Key={"account_id": serialize(_account(event)), "event_id": serialize(event.event_id)},
@@ -231,12 +213,12 @@ class DynamoLedger:
     def _put(
         self, row: dict[str, Any], condition: str, values: Mapping[str, Any], names: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Put a row and return it; raise _RefusedError with the row as it is."""
+        """Put a row and return it; raise _ConditionFailedError with the row as it is."""
         expressions: Any = {
             "ExpressionAttributeValues": {name: serialize(value) for name, value in values.items()},
             "ExpressionAttributeNames": dict(names),
         }
-        with _refusals():
+        with _write_errors():
             self._client.put_item(
                 TableName=self._table,
                 Item={name: serialize(value) for name, value in row.items()},
@@ -247,35 +229,35 @@ class DynamoLedger:
         return row
 
 
-class _RefusedError(Exception):
-    """The condition did not hold; carries the row as it is."""
+class _ConditionFailedError(Exception):
+    """The condition of a write is not met; `row` is the row as it is."""
 
     def __init__(self, row: dict[str, Any]) -> None:
         self.row = row
         super().__init__()
 
 
-class _MistypedError(RetryableError):
-    """A value in the row is of another type than the update takes."""
+class _InvalidRowError(RetryableError):
+    """A value in the row has another type than the worker writes, so that DynamoDB cannot update it."""
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Tell a write that the row's state forbids from one that failed."""
+def _write_errors() -> Iterator[None]:
+    """Distinguish writes that the state of the row prevents from calls that failed."""
     with service_errors("DynamoDB"):
         try:
             yield
         except ClientError as error:
             code = error_code(error)
             if code == "ConditionalCheckFailedException":
-                raise _RefusedError(plain(cast("dict[str, Any]", error.response.get("Item", {})))) from error
+                raise _ConditionFailedError(plain(cast("dict[str, Any]", error.response.get("Item", {})))) from error
             if code == "ValidationException":
-                raise _MistypedError(fault(f"DynamoDB.{code}", f"DynamoDB refused the update: {error}")) from error
+                raise _InvalidRowError(fault(f"DynamoDB.{code}", f"DynamoDB rejected the update: {error}")) from error
             raise
 
 
 def _fresh(event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> Outcome:
-    """Return the outcome of an event whose first attempt is about to begin."""
+    """Return the outcome of an event before its first attempt."""
     return Outcome(
         account_id=_account(event),
         event_id=event.event_id,
@@ -301,8 +283,29 @@ def _attempt(begun: Outcome, *, replaced: bool = False) -> Attempt:
     )
 
 
+def _settled(settlement: Settlement, *, now: datetime) -> dict[str, Any]:
+    """Return the fields that a settlement changes; None removes a field."""
+    fault = settlement.fault
+    fields: dict[str, Any] = {
+        "status": settlement.status.value,
+        "failing": None if settlement.status in FINAL else settlement.status.value,
+        "updated_at": stamp(now),
+        "done_at": None if settlement.status is OutcomeStatus.RETRYING else stamp(now),
+        "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in settlement.policies],
+        "fault": fault.model_dump(mode="json", exclude_none=True) if fault else None,
+        "unclear": sorted(settlement.ambiguous) or None,
+        "lease_until": None,
+    }
+    if settlement.evidence_key:
+        fields |= {"evidence_key": settlement.evidence_key, "evidence_sha256": settlement.evidence_sha256}
+    return fields
+
+
 def _is_final(known: Outcome, event: Join | NoJoin) -> bool:
-    """Tell whether nothing is left to do: an outcome of another kind or source says nothing about this event."""
+    """Return whether there is nothing left to do.
+
+    A final outcome of another source, or of an event that was not a join, does not apply to this event.
+    """
     if isinstance(event, Join):
         return known.status is OutcomeStatus.ENFORCED and known.source == event.source
     return known.status is OutcomeStatus.IGNORED

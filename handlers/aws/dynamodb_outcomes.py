@@ -1,4 +1,4 @@
-"""DynamoDB: the outcomes as operators read them."""
+"""DynamoDB: the outcomes, as operators read them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from schemas.ids import AccountId
     from schemas.outcome import Outcome, OutcomeStatus
 
-#: DynamoDB may leave a part of the keys for another call.
+#: The number of calls for one batch: DynamoDB may leave keys unprocessed.
 _TRIES: Final = 4
 
 
 class OutcomesReader:
-    """What is true now."""
+    """Read the outcomes."""
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
         self._table = table
 
     def of_account(self, account_id: AccountId | str) -> Iterator[Outcome | UnreadableRow]:
-        """Yield all events of an account; of `none`, those that name no account."""
+        """Yield the outcomes of all events of an account; of `none`, of the events that name no account."""
         yield from self._query(
             KeyConditionExpression="account_id = :a", ExpressionAttributeValues={":a": _s(account_id)}
         )
 
     def failing(self, status: OutcomeStatus) -> Iterator[Outcome | UnreadableRow]:
-        """Yield all that are RETRYING or FAILED, the longest unchanged first."""
+        """Yield all outcomes that are RETRYING or FAILED, the least recently updated first."""
         yield from self._query(
             IndexName="failing",
             KeyConditionExpression="failing = :s",
@@ -43,27 +43,27 @@ class OutcomesReader:
         )
 
     def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome | UnreadableRow]:
-        """Return the outcomes of up to 100 events, by account id and event id; of those that have one.
+        """Return the outcomes of up to 100 events, by account id and event id; events without one are left out.
 
-        Raises RetryableError where DynamoDB does not get through all of them.
+        Raises RetryableError if DynamoDB leaves some of them unprocessed.
         """
-        asked: Any = {self._table: {"Keys": [_key(*each) for each in keys], "ConsistentRead": True}}
+        request: Any = {self._table: {"Keys": [_key(*each) for each in keys], "ConsistentRead": True}}
         found: dict[tuple[str, str], Outcome | UnreadableRow] = {}
         for _ in range(_TRIES):
             with service_errors("DynamoDB"):
-                answer = self._client.batch_get_item(RequestItems=asked)
+                answer = self._client.batch_get_item(RequestItems=request)
             outcomes = map(_outcome, answer["Responses"].get(self._table, []))
             found |= {(each.account_id, each.event_id): each for each in outcomes}
-            asked = answer.get("UnprocessedKeys")
-            if not asked:
+            request = answer.get("UnprocessedKeys")
+            if not request:
                 return found
         raise RetryableError(
-            fault("DynamoDB.UnprocessedKeys", "DynamoDB did not get through all outcomes that were asked for"),
+            fault("DynamoDB.UnprocessedKeys", "DynamoDB did not return all of the requested outcomes; try again"),
             soon=True,
         )
 
-    def _query(self, **asked: Any) -> Iterator[Outcome | UnreadableRow]:
-        pages = self._client.get_paginator("query").paginate(TableName=self._table, **asked)
+    def _query(self, **parameters: Any) -> Iterator[Outcome | UnreadableRow]:
+        pages = self._client.get_paginator("query").paginate(TableName=self._table, **parameters)
         with service_errors("DynamoDB"):
             for page in pages:
                 yield from map(_outcome, page["Items"])
@@ -78,5 +78,5 @@ def _key(account_id: str, event_id: str) -> dict[str, dict[str, str]]:
     return {"account_id": _s(account_id), "event_id": _s(event_id)}
 
 
-def _s(text: str) -> dict[str, str]:
-    return {"S": text}
+def _s(value: str) -> dict[str, str]:
+    return {"S": value}

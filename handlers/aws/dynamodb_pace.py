@@ -1,4 +1,4 @@
-"""DynamoDB: one row that all workers take their turns from."""
+"""DynamoDB: one row from which all workers take their turns."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _ROW: Final = {"name": {"S": "AttachPolicy"}}
-#: A turn further off than this was taken by a clock that is wrong; it is not waited for.
+#: A turn that is later than this was reserved by a wrong clock; it is ignored.
 _HORIZON: Final = timedelta(seconds=60)
 _TRIES: Final = 4
 
 
 class DynamoPace:
-    """Hand out moments that lie an interval apart, to whatever number of workers.
+    """Reserve turns at a fixed interval, shared by any number of workers.
 
-    Organizations allows two attachments a second for the whole account and refuses those that overlap, so
-    turns half a second apart avoid both. A turn that is not used (a crash) costs its interval and no more.
+    Organizations allows two attachments a second for the whole account and rejects attachments that overlap. Turns half
+    a second apart avoid both. A turn that is not used, because its worker crashed, delays the others by one interval.
     """
 
     def __init__(self, client: DynamoDBClient, table: str, interval: timedelta) -> None:
@@ -31,31 +31,32 @@ class DynamoPace:
         self._interval = interval
 
     def reserve(self, now: datetime) -> datetime:
-        """Return when the caller's turn is: now where nobody waits.
+        """Reserve the caller's turn and return its time: now, if no other worker waits.
 
-        Where the table cannot be asked the answer is now too: throttles slow down, and guardrails matter more.
+        Returns now also if the table is not available: throttles then slow the workers down, and attaching the policies
+        matters more.
         """
         try:
             for _ in range(_TRIES):
-                turn = self._queue_up(now) or self._go_ahead(now)
+                turn = self._reserve_next(now) or self._reserve_now(now)
                 if turn:
                     return turn
         except FAILURES:
             pass
         return now
 
-    def _queue_up(self, now: datetime) -> datetime | None:
-        """Take the turn after the last one that is taken; None where no turn lies ahead."""
+    def _reserve_next(self, now: datetime) -> datetime | None:
+        """Reserve the turn after the last reserved one; None if there is none in the future."""
         old = self._update("SET next_at = next_at + :interval", "next_at BETWEEN :now AND :horizon", now)
         return None if old is None else _moment(int(old["next_at"]["N"]))
 
-    def _go_ahead(self, now: datetime) -> datetime | None:
-        """Take the turn now; None where somebody was faster."""
-        nobody = "attribute_not_exists(next_at) OR next_at < :now OR next_at > :horizon"
-        return None if self._update("SET next_at = :after", nobody, now) is None else now
+    def _reserve_now(self, now: datetime) -> datetime | None:
+        """Reserve a turn now; None if another worker was faster."""
+        free = "attribute_not_exists(next_at) OR next_at < :now OR next_at > :horizon"
+        return None if self._update("SET next_at = :after", free, now) is None else now
 
     def _update(self, expression: str, condition: str, now: datetime) -> dict[str, Any] | None:
-        """Update the row and return what it was; None where the condition does not hold."""
+        """Update the row and return the old values of the updated fields; None if the condition is not met."""
         values = {
             ":now": _milliseconds(now),
             ":horizon": _milliseconds(now + _HORIZON),

@@ -1,4 +1,4 @@
-"""Rows of the outcomes table: how an outcome is written, and read back, also where somebody has spoilt it by hand."""
+"""Rows of the outcomes table: write an outcome as a row, and read it back, even if it was edited by hand."""
 
 from __future__ import annotations
 
@@ -15,57 +15,58 @@ if TYPE_CHECKING:
 
 serialize: Final = TypeSerializer().serialize
 _deserialize: Final = TypeDeserializer().deserialize
-#: What of a row that cannot be read as a whole is worth keeping: what earlier attempts did and still owe.
+#: The fields of an unreadable row that are worth keeping: the history, and what the next attempt needs for missing
+#: evidence.
 _WORTH_KEEPING: Final = ("attempts", "event_time", "received_at", "intents", "announced", "unclear")
 
 
 def plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn an item from DynamoDB's spelling into Python's."""
+    """Convert an item from DynamoDB's attribute values to Python's values."""
     return {name: _deserialize(value) for name, value in item.items()}
 
 
 def outcome(row: Mapping[str, Any]) -> Outcome:
-    """Read a row; raise ValidationError where it is not what a worker writes."""
+    """Read a row; raise ValidationError if its values do not fit the contract."""
     return Outcome.model_validate({name: value for name, value in row.items() if name in Outcome.model_fields})
 
 
 def readable(row: Mapping[str, Any]) -> Outcome | None:
-    """Read a row; None where it is not what a worker writes."""
+    """Read a row; return None if its values do not fit the contract."""
     try:
         return outcome(row)
     except ValidationError:
         return None
 
 
-def salvaged(row: Mapping[str, Any], fresh: Outcome) -> Outcome:
-    """Return a fresh outcome with all that can be read of a row that cannot be read as a whole."""
-    told = fresh.model_dump()
+def replacement(row: Mapping[str, Any], fresh: Outcome) -> Outcome:
+    """Return a fresh outcome with those fields of a row that are worth keeping and readable."""
+    fields = fresh.model_dump()
     for name in _WORTH_KEEPING:
-        if name in row and readable(told | {name: row[name]}):
-            told[name] = row[name]
-    return outcome(told)
+        if name in row and readable(fields | {name: row[name]}):
+            fields[name] = row[name]
+    return outcome(fields)
 
 
 def row_of(known: Outcome) -> dict[str, Any]:
-    """Write an outcome as a row, with the key of the sparse index where it is not final."""
-    row = {name: _told(value) for name, value in known.model_dump(exclude_none=True).items()}
+    """Return an outcome as a row; a row that is not final also has `failing`, the key of the sparse index."""
+    row = {name: _value(value) for name, value in known.model_dump(exclude_none=True).items()}
     return row if known.status in FINAL else row | {"failing": known.status.value}
 
 
 def stamp(moment: datetime) -> str:
-    """Write a moment so that the order of texts is the order of time."""
-    # Not by strftime, which writes the years before 1000 with less than four digits.
+    """Return a time as a string; the strings sort in the order of time."""
+    # strftime would write years before 1000 with fewer than four digits.
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-def _told(value: Any) -> Any:
+def _value(value: Any) -> Any:
     match value:
         case datetime():
             return stamp(value)
         case dict():
-            return {str(name): _told(each) for name, each in value.items()}
+            return {str(name): _value(each) for name, each in value.items()}
         case tuple():
-            return [_told(each) for each in value]
+            return [_value(each) for each in value]
         case str():
             return str(value)
         case _:

@@ -1,4 +1,4 @@
-"""IAM: what the worker may do, without trying it."""
+"""IAM: the permissions of the worker, as operators check them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class IamPermissions:
-    """Ask IAM's policy simulator about a role.
+    """Check the permissions of a role with IAM's policy simulator.
 
-    It knows the role's policies and permissions boundary, not the organization's delegation policy.
+    The simulator evaluates the role's policies and permissions boundary, but not the organization's delegation policy.
     """
 
     def __init__(self, client: IAMClient, role_arn: str) -> None:
@@ -23,7 +23,7 @@ class IamPermissions:
         self._role_arn = role_arn
 
     def denied(self, action: str, resources: Sequence[str]) -> list[str]:
-        """Return the resources on which the role may not do something."""
+        """Return the resources on which the role may not perform an action."""
         pages = self._client.get_paginator("simulate_principal_policy").paginate(
             PolicySourceArn=self._role_arn, ActionNames=[action], ResourceArns=list(resources)
         )

@@ -1,4 +1,4 @@
-"""KMS: account ids made unreadable, always the same way."""
+"""KMS: pseudonyms of accounts and principals; the same account always gets the same one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class KmsPseudonyms:
-    """Derive a secret from the KMS HMAC key once, then HMAC-SHA-256 each account id under it.
+    """Derive a secret from the KMS HMAC key once, then compute the HMAC-SHA-256 of each account id with it.
 
-    Account ids are only 10^12 values, so a plain hash could be undone by trying them all. The organization
-    id is part of the derivation: two organizations under one key get different pseudonyms.
+    There are only 10^12 account ids, so a plain hash could be reversed by trying them all. The secret depends on the
+    organization id: an account has different pseudonyms in two organizations that use the same key.
     """
 
     def __init__(self, client: KMSClient, key_id: str, organization_id: OrganizationId) -> None:
@@ -28,17 +28,20 @@ class KmsPseudonyms:
         self._derived: tuple[bytes, str] | None = None
 
     def of(self, account_id: AccountId) -> Pseudonym:
-        """Return the account's pseudonym; calls KMS once in the life of a process."""
+        """Return the pseudonym of an account. The first call in a process calls KMS.
+
+        Raises RetryableError if the call of KMS fails.
+        """
         return self._pseudonym("acct", account_id.encode())
 
     def principal(self, arn: str) -> Pseudonym:
-        """Return a principal's pseudonym, of another kind than an account's."""
+        """Return the pseudonym of a principal; its prefix differs from that of accounts."""
         return self._pseudonym("prin", f"principal\0{arn}".encode())
 
     def digest(self, kind: str, text: str) -> Sha256:
-        """Return the HMAC-SHA-256 of a text, in hexadecimal, another one for each kind.
+        """Return the HMAC-SHA-256 of a text, in hexadecimal; each kind has digests of its own.
 
-        A plain digest of a text in which all but an account id is known gives the account away.
+        A plain digest would reveal the account if everything else in the text is known.
         """
         secret, _ = self._secret
         return hmac.digest(secret, f"{kind}\0{text}".encode(errors="surrogatepass"), "sha256").hex()
@@ -55,6 +58,6 @@ class KmsPseudonyms:
     def _derive(self) -> tuple[bytes, str]:
         with service_errors("KMS"):
             mac = self._client.generate_mac(KeyId=self._key_id, MacAlgorithm="HMAC_SHA_256", Message=self._purpose)
-        # The answer names the key by ARN, also where an alias was asked; an ARN holds an account id.
+        # The answer has the ARN of the key, even if the request had an alias. An ARN holds an account id.
         self._derived = mac["Mac"], mac["KeyId"].rpartition("/")[2]
         return self._derived

@@ -1,4 +1,4 @@
-"""S3: the evidence, what happened. Each key is written once; what is there already is compared."""
+"""S3: the evidence bucket. Each key is written once; if it is taken, the objects are compared."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ if TYPE_CHECKING:
 
     from schemas.ids import Sha256
 
-
-#: HEAD has no body, so that the status is all that S3 says.
+#: S3's answer to HEAD has no body, so its HTTP status is the error code.
 _NOT_OURS: Final = frozenset({"400", "403"})
 
 
 class S3Archive:
-    """Write evidence into the locked bucket; its default retention does the locking."""
+    """Write evidence; the default retention of the bucket locks it."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
 
     def record(self, key: str, body: bytes) -> Sha256:
-        """Write an object once; return the SHA-256 of what lies under the key, which is another's if that came first.
+        """Write an object unless the key is taken; return the SHA-256 of the object that the key then holds.
 
-        Returns an empty text where what lies there has no SHA-256 checksum: it is not ours. Ours travels with the
-        request and stays with the object, so that nothing needs to be read to compare.
+        Returns an empty string if that object has no SHA-256 checksum, so that the worker did not write it. S3 stores
+        the checksum with the object, so the objects are compared without reading them.
         """
         if self._put(key, body):
             return sha256(body).hexdigest()
@@ -41,20 +40,20 @@ class S3Archive:
             try:
                 found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
             except ClientError as error:
-                # Encrypted under a key that is not ours: neither is the object.
+                # The object is encrypted with another key, so the worker did not write it.
                 if error_code(error) in _NOT_OURS:
                     return ""
                 raise
-        # Of an object that was uploaded in parts, a digest of digests and their number.
+        # An object that was uploaded in parts has a checksum of checksums and the number of parts: not valid Base64.
         try:
             return b64decode(found.get("ChecksumSHA256", ""), validate=True).hex()
         except ValueError:
             return ""
 
     def keep(self, key: str, body: bytes, *, mode: str, until: datetime) -> bool:
-        """Write bytes once, locked until then and not for as long as evidence; False where the key was there already.
+        """Write an object, locked until a moment in GOVERNANCE or COMPLIANCE mode; return False if the key is taken.
 
-        Mode is GOVERNANCE or COMPLIANCE.
+        The lock replaces the default retention of the bucket, which is that of evidence.
         """
         return self._put(key, body, ObjectLockMode=mode, ObjectLockRetainUntilDate=until)
 
@@ -77,14 +76,17 @@ class S3Archive:
         return True
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
-        """Read what was kept; of an object that has more bytes, one more than so many. Only operators may."""
+        """Return an object's bytes, at most one more than the limit. Only operators may read objects.
+
+        Raises RetryableError with Cause.NOT_FOUND if there is no such object.
+        """
         with service_errors("S3"):
             body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
             with body:
                 return body.read() if limit is None else body.read(limit + 1)
 
     def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
-        """List the keys under a prefix, at most so many; only operators may."""
+        """Return the keys under a prefix, in order, at most as many as the limit. Only operators may list keys."""
         with service_errors("S3"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix, PaginationConfig={"MaxItems": limit} if limit else {}

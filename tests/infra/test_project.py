@@ -25,7 +25,12 @@ JOINGUARD = Path(sysconfig.get_path("scripts")) / "joinguard"
 #: Comes with boto3, in the version that boto3 needs.
 BROUGHT = {"botocore": "boto3"}
 #: What only the function starts: it has a list of packages of its own.
-FUNCTION = {"handlers/attach_policies.py", "handlers/bootstrap.py", "handlers/settings.py"}
+FUNCTION = {
+    "handlers/attach_policies.py",
+    "handlers/bootstrap.py",
+    "handlers/settings.py",
+    "handlers/time_limit.py",
+}
 
 
 def names(requirements: list[str]) -> set[str]:

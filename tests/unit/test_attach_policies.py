@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from handlers.attach_policies import LEAST, MARGIN, handle_in_time, handle_record, logger, metrics
+from handlers.attach_policies import MARGIN, MIN_SECONDS, handle_in_time, handle_record, logger, metrics
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.timing import Budget
 from schemas.outcome import OutcomeStatus
@@ -180,7 +180,7 @@ def test_a_call_that_hangs_ends_before_the_invocation_does_and_the_others_stand(
     """The alarm rings after a quarter of a second; the call would hang for an hour."""
     world = World()
     budget = Budget(world.clock, milliseconds=60_000, records=3)
-    context: Any = Context(MARGIN + LEAST)
+    context: Any = Context(MARGIN + MIN_SECONDS)
 
     def hang(name: str, when: str) -> None:
         if (name, when) == ("record", "before"):

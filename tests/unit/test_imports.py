@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "handlers.aws": {"handlers.aws", *KERNEL, *DECISIONS, "schemas"},
     "handlers.settings": {"schemas"},
     "handlers.clock": set(),
+    "handlers.time_limit": set(),
     "handlers.bootstrap": {"handlers.aws", "handlers.clock", *KERNEL, *DECISIONS, "handlers.settings", "schemas"},
     "handlers.operate.installation": {
         "handlers.aws",
@@ -71,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         *DECISIONS,
         "schemas",
     },
-    "an entry point": {"handlers.bootstrap", "handlers.clock", *KERNEL, *DECISIONS, "schemas"},
+    "an entry point": {"handlers.bootstrap", "handlers.time_limit", *KERNEL, *DECISIONS, "schemas"},
 }
 FORBIDDEN = {"boto3", "botocore", "aws_lambda_powertools", "click", "os", "io", "pathlib", "socket", "time"}
 INFRA = sorted((ROOT / "infra").rglob("*.py"))
