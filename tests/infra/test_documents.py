@@ -484,7 +484,8 @@ FIGURES: dict[str, tuple[float, ...]] = {
     r"for (\w+) minutes after the join": (named("RECENT") / timedelta(minutes=1),),
     r"retries exhausted \((\w+) receives\)": (RECEIVES,),
     r"after (\w+) receives": (RECEIVES,),
-    r"messages come back (\w+) times, (\w+) minutes apart": (RECEIVES, queue("Joins")["VisibilityTimeout"] / 60),
+    r"delivers each message (\w+) times, (\w+) minutes apart": (RECEIVES, queue("Joins")["VisibilityTimeout"] / 60),
+    r"joins wait in the queue, for at most (\w+) days": (queue("Joins")["MessageRetentionPeriod"] / 86400,),
     r"batches of (\w+), a timeout of (\w+) s, a visibility timeout of (\w+) s, (\w+) receives": (
         MAPPING["BatchSize"],
         RESOURCES["AttachPolicies"]["Properties"]["Timeout"],
