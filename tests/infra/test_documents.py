@@ -572,7 +572,7 @@ def test_the_figures_of_a_burst_are_those_of_the_model(joins: int) -> None:
     share = [burst.guardrail[min(joins - 1, int(joins * part))] for part in (0.5, 0.95, 1)]
 
     assert float(row[1].split()[0]) == round(burst.over_limit, 3)
-    assert int(row[2]) == burst.dead
+    assert int(row[2]) == burst.dead_letters
     assert [int(each) for each in re.findall(r"(\d+) s", row[3])] == [round(each) for each in share]
 
 

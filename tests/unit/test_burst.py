@@ -14,7 +14,7 @@ def test_a_burst_ends_at_the_physical_limit_without_a_throttle_or_a_second_recei
 
     assert burst.over_limit <= 1.05
     assert (burst.throttled, burst.conflicts) == (0, 0)
-    assert (burst.receives, burst.dead, burst.failed, burst.bare) == (1, 0, 0, 0)
+    assert (burst.receives, burst.dead_letters, burst.failed, burst.without_policies) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_whatever_happens_nobody_is_lost_and_no_healthy_message_dies(
 ) -> None:
     burst = Experiment(60, Shared, policies=policies, mapping=mapping, rules=rules).run()
 
-    assert (burst.dead, burst.failed, burst.bare) == (0, 0, 0)
+    assert (burst.dead_letters, burst.failed, burst.without_policies) == (0, 0, 0)
 
 
 def test_without_a_shared_pace_most_calls_are_throttled() -> None:
