@@ -1,4 +1,4 @@
-"""`make bench`: tables on the terminal, JSON and a plot under build/bench, each figure with its baseline."""
+"""`make bench`: print tables, and write JSON and a plot to build/bench. Each figure has a baseline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from infra.local.organizations import ATTACH, Organizations, Rules, policies_of,
 from infra.local.standin import running
 from infra.local.watch import Watch
 from tests.bench.burst import Burst, Experiment
-from tests.bench.letters import handle_letters
+from tests.bench.operator_tool import measure
 from tests.bench.paces import Aimd, Fixed, Shared, Unpaced
 from tests.bench.plot import draw
 from tests.bench.rival import run_rival
@@ -41,50 +41,50 @@ def percentile(values: list[float], share: float) -> float:
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
-def summed_up(burst: Burst) -> dict[str, float]:
+def summary(burst: Burst) -> dict[str, float]:
     return {
-        "over_limit": burst.over_limit,
+        "time over the limit": burst.over_limit,
         "throttled": burst.throttled,
         "conflicts": burst.conflicts,
-        "receives": burst.receives,
-        "dead": burst.dead,
-        "without policies": burst.bare,
-        "p50": percentile(burst.guardrail, 0.5),
-        "p95": percentile(burst.guardrail, 0.95),
-        "max": burst.guardrail[-1],
+        "most receives": burst.receives,
+        "dead letters": burst.dead_letters,
+        "without policies": burst.without_policies,
+        "p50, s": percentile(burst.guardrail, 0.5),
+        "p95, s": percentile(burst.guardrail, 0.95),
+        "max, s": burst.guardrail[-1],
     }
 
 
 def table(title: str, rows: dict[str, dict[str, float]]) -> None:
     """Print rows of figures."""
     names = list(next(iter(rows.values())))
-    made = Table("", *names, title=title)
+    printed = Table("", *names, title=title)
     for name, figures in rows.items():
-        made.add_row(name, *(_shown(key, figures[key]) for key in names))
-    console.print(made)
+        printed.add_row(name, *(_formatted(key, figures[key]) for key in names))
+    console.print(printed)
 
 
-def _shown(name: str, value: float) -> str:
+def _formatted(name: str, value: float) -> str:
     if name in {"throttled", "conflicts"}:
         return f"{value:.1%}"
     return f"{value:,.3f}" if "over" in name else f"{value:,.1f}".removesuffix(".0")
 
 
 def bursts() -> dict[str, Any]:
-    """Bursts of joins in virtual time, at the documented limits, and the strategies that were weighed."""
-    product = {f"{n:,} joins": summed_up(Experiment(n, Shared).run()) for n in (100, 1_000, 10_000)}
-    table("Burst: joins with 2 policies within a minute (virtual time)", product)
+    """Run bursts in virtual time at AWS's documented limits: the worker, other strategies, a function on the rule."""
+    product = {f"{n:,} joins": summary(Experiment(n, Shared).run()) for n in (100, 1_000, 10_000)}
+    table("Joins with 2 policies each within a minute (virtual time)", product)
     runs = {pace.__name__: Experiment(1_000, pace) for pace in (Unpaced, Fixed, Aimd, Shared)}
-    weighed = {name: summed_up(experiment.run()) for name, experiment in runs.items()}
-    table("Strategies, 1,000 joins", weighed)
+    strategies = {name: summary(experiment.run()) for name, experiment in runs.items()}
+    table("Strategies for the pace, 1,000 joins (virtual time)", strategies)
     draw(OUT / "burst.png", {name: [at for at, _, _ in each.organizations.history] for name, each in runs.items()})
     rival = run_rival(1_000)
-    table("Rival: a function straight on the rule, 1,000 joins", {"rival": rival})
-    return {"product": product, "strategies": weighed, "rival": rival}
+    table("A function on the rule, without a queue, 1,000 joins (virtual time)", {"function on the rule": rival})
+    return {"product": product, "strategies": strategies, "rival": rival}
 
 
 def embedded(joins: int = 100) -> dict[str, Any]:
-    """Run the same burst for real: the real zip in the embedded AWS, the double over HTTP, real time."""
+    """Run the burst in real time: the real zip in the embedded AWS, with the double of Organizations over HTTP."""
     organizations, rng = Organizations(Rules()), Random(1)  # noqa: S311 - an experiment
     with serving(organizations) as endpoint, running(endpoint) as aws:
         at = install(aws, package=build_local(), log=lambda _: None)
@@ -102,7 +102,7 @@ def embedded(joins: int = 100) -> dict[str, Any]:
             while len(organizations.history) < joins * 2 and time.monotonic() < began + joins * 3:
                 time.sleep(0.1)
             watch.until_quiet()
-        full = {account_id: when for when, _, account_id in organizations.history}
+        last_attached = {account_id: when for when, _, account_id in organizations.history}
         carried = policies_of(organizations, joined_at)
         calls, refused = organizations.calls[ATTACH], organizations.refused
         burst = Burst(
@@ -111,15 +111,15 @@ def embedded(joins: int = 100) -> dict[str, Any]:
             throttled=refused[ATTACH, "TooManyRequestsException"] / calls,
             conflicts=refused[ATTACH, "ConcurrentModificationException"] / calls,
             receives=1,
-            dead=watch.dead_letter_count(),
+            dead_letters=watch.dead_letter_count(),
             failed=len(watch.failing()),
-            bare=sum(each != set(at.policy_ids) for each in carried.values()),
-            guardrail=sorted(full[each] - when for each, when in joined_at.items()),
+            without_policies=sum(each != set(at.policy_ids) for each in carried.values()),
+            guardrail=sorted(last_attached[each] - when for each, when in joined_at.items()),
         )
-    rows = {"embedded": summed_up(burst), "model": summed_up(Experiment(joins, Shared).run())}
+    rows = {"embedded": summary(burst), "model": summary(Experiment(joins, Shared).run())}
     for row in rows.values():
-        del row["receives"]
-    table(f"The model against the embedded AWS, {joins} joins, real time", rows)
+        del row["most receives"]
+    table(f"{joins} joins with 2 policies each within a minute: embedded AWS (real time) and model", rows)
     return rows
 
 
@@ -133,7 +133,7 @@ def in_process(command: str, environment: dict[str, str], *arguments: str) -> di
 
 
 def cold_start(runs: int = 15) -> dict[str, Any]:
-    """Time the zip from nothing to a function that is ready, over bare boto3 with the same clients."""
+    """Time a cold start of the zip until the function is ready, compared with bare boto3 and the same clients."""
     settings = {
         "POLICY_IDS": "p-aaaaaaaa",
         "ORGANIZATION_ID": "o-exampleorgid",
@@ -148,13 +148,13 @@ def cold_start(runs: int = 15) -> dict[str, Any]:
         environment = settings | {"PYTHONPATH": folder}
         pairs = [(in_process("bare", settings), in_process("cold", environment)) for _ in range(runs + 1)][1:]
     bare, cold = (statistics.median(pair[side]["milliseconds"] for pair in pairs) for side in (0, 1))
-    rows = {"ready": {"bare boto3, ms": bare, "the zip, ms": cold, "over bare": cold / bare}}
-    table(f"Cold start, Python {platform.python_version()}, median of {runs}", rows)
+    rows = {"until ready": {"bare boto3, ms": bare, "zip, ms": cold, "zip over bare": cold / bare}}
+    table(f"Cold start, Python {platform.python_version()}, median of {runs} runs", rows)
     return rows
 
 
 def warm(batches: int = 1_000) -> dict[str, Any]:
-    """Measure CPU and memory of a warm function over many batches of ten."""
+    """Measure CPU time and peak memory of a warm function that handles many batches of ten."""
     organizations = Organizations(Rules(attach_rate=1e9, read_rate=1e9, write_seconds=0.0, read_seconds=0.0))
     accounts = [f"{number:012d}" for number in range(1, 10 * batches + 11)]
     organizations.join(*accounts)
@@ -179,44 +179,44 @@ def warm(batches: int = 1_000) -> dict[str, Any]:
         with console.status(f"{batches} batches of ten"):
             found = in_process("warm", environment, str(batches))
     rows = {
-        "a record": {
+        "per record": {
             "CPU ms": found["cpu_milliseconds"],
             "wall ms": found["milliseconds"],
             "failed": found["failed"],
-            "MB after the first batch": found["megabytes"][0],
-            "MB after the last": found["megabytes"][-1],
+            "peak MB after the first batch": found["megabytes"][0],
+            "peak MB after the last": found["megabytes"][-1],
         }
     }
-    table(f"Warm function, {batches} batches of ten, peak memory", rows)
+    table(f"Warm function, {batches:,} batches of ten", rows)
     return found
 
 
-def dead_letters() -> dict[str, Any]:
-    """List and redrive 10,000 letters with the operator's tool, over a plain loop of receive, send, delete."""
-    with console.status("10,000 letters"):
-        rows = handle_letters(1_000, 10_000)
-    table("Dead letters in the embedded AWS", rows)
+def operator() -> dict[str, Any]:
+    """List and redrive 10,000 dead letters with the operator's tool, compared with a loop of receive, send, delete."""
+    with console.status("1,000 and 10,000 dead letters"):
+        rows = measure(1_000, 10_000)
+    table("The operator's tool in the embedded AWS", rows)
     return rows
 
 
-PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm": warm, "letters": dead_letters}
+PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm": warm, "operator": operator}
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Leave out the others. May be repeated.")
+@click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Run only this part. May be repeated.")
 def main(only: tuple[str, ...]) -> None:
-    """Measure bursts, a rival, cold start, a warm record and memory (ten minutes in all); write build/bench."""
+    """Measure bursts, cold start, warm records and the operator's tool (ten minutes); write build/bench."""
     isolate_from_user()
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
-        "as_json": f"{os.cpu_count()} cores, {platform.machine()}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "python": platform.python_version(),
     }
     for name, part in PARTS.items():
         if name in (only or PARTS):
             results[name] = part()
     (OUT / "results.json").write_text(json.dumps(results, indent=2))
-    console.print(f"results and pictures are in {OUT.relative_to(ROOT)}")
+    console.print(f"results and plot: {OUT.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

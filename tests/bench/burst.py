@@ -1,4 +1,4 @@
-"""A burst of joins through the real decisions, in virtual time: queue, mapping, two workers, Organizations."""
+"""A burst of joins in virtual time: the worker's real decisions, with a simulated queue, mapping and Organizations."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OK = 200
-#: Seconds that the other services take.
+#: Seconds that a call of each other service takes.
 RECORD_SECONDS = {"begin": 0.008, "intend": 0.008, "announce": 0.008, "settle": 0.008, "record": 0.03, "send": 0.02}
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """The event source mapping and the function, as the template sets them."""
+    """The event source mapping and the function, as the template configures them."""
 
     batch: int = 5
     workers: int = 2
     timeout: float = 60
     visibility: float = 360
     receives: int = 5
-    #: Seconds from polling to the handler, and of a first start.
+    #: Seconds from polling to the handler, and of a cold start.
     invoke_seconds: float = 0.02
     cold_seconds: float = 0.8
 
 
 @dataclass
 class InProcess:
-    """The double, called as the adapter calls the real one."""
+    """The double of Organizations, with the adapter's interface."""
 
     organizations: Organizations
     pace: Pace
@@ -72,17 +72,17 @@ class InProcess:
         try:
             self._call(ATTACH, {"TargetId": account_id, "PolicyId": policy_id})
         except JoinguardError as error:
-            self._tell(throttled=error.fault.code == "TooManyRequestsException")
+            self._report(throttled=error.fault.code == "TooManyRequestsException")
             if error.fault.code == "DuplicatePolicyAttachmentException":
                 return AttachmentResult.ALREADY_ATTACHED
             raise
-        self._tell(throttled=False)
+        self._report(throttled=False)
         return AttachmentResult.ATTACHED
 
-    def _tell(self, *, throttled: bool) -> None:
-        """Let a pace that learns hear how it went."""
+    def _report(self, *, throttled: bool) -> None:
+        """Report the result of an attachment to a pace that adapts."""
         if isinstance(self.pace, Aimd):
-            self.pace.told(throttled=throttled)
+            self.pace.adapt(throttled=throttled)
 
     def _call(self, operation: str, request: dict[str, str]) -> dict[str, Any]:
         answer = self.organizations.answer(operation, request)
@@ -98,7 +98,7 @@ class InProcess:
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    """Read a body as botocore does: what is no JSON has no code."""
+    """Parse a body as botocore does: without JSON there is no error code."""
     try:
         found: dict[str, Any] = json.loads(body or b"{}")
     except ValueError:
@@ -108,17 +108,17 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 @dataclass
 class Queue:
-    """A standard queue: at least once, in no order, hidden while in work."""
+    """A standard queue: at-least-once delivery, no order, a visibility timeout."""
 
     clock: VirtualTime
     mapping: Mapping
     rng: Random
-    #: When it is visible, a random place in the order, and what it is.
+    #: When the message becomes visible, a random number for the order, the message.
     waiting: list[tuple[float, float, Message]] = field(default_factory=list)
-    #: When a message in work becomes visible again.
-    hidden: dict[str, float] = field(default_factory=dict)
+    #: When a message in flight becomes visible again, by message id.
+    in_flight: dict[str, float] = field(default_factory=dict)
     most_receives: int = 0
-    dead: int = 0
+    dead_letters: int = 0
 
     def put(self, message: Message, at: float) -> None:
         heapq.heappush(self.waiting, (at, self.rng.random(), message))
@@ -130,18 +130,18 @@ class Queue:
             message = replace(message, receives=message.receives + 1)
             self.most_receives = max(self.most_receives, message.receives)
             if message.receives > self.mapping.receives:
-                self.dead += 1
+                self.dead_letters += 1
                 continue
-            self.hidden[message.message_id] = self.clock.seconds() + self.mapping.visibility
+            self.in_flight[message.message_id] = self.clock.seconds() + self.mapping.visibility
             batch.append(message)
         return batch
 
     def postpone(self, message: Message, seconds: int) -> None:
-        self.hidden[message.message_id] = self.clock.seconds() + seconds
+        self.in_flight[message.message_id] = self.clock.seconds() + seconds
 
-    def back(self, message: Message) -> None:
-        """Return a message that failed when its visibility says so."""
-        self.put(message, self.hidden[message.message_id])
+    def make_visible_again(self, message: Message) -> None:
+        """Make a failed message visible again after its visibility timeout."""
+        self.put(message, self.in_flight[message.message_id])
 
     def next_at(self) -> float | None:
         return self.waiting[0][0] if self.waiting else None
@@ -149,23 +149,25 @@ class Queue:
 
 @dataclass(frozen=True)
 class Burst:
-    """What came of a burst."""
+    """The results of a burst."""
 
     seconds: float
     over_limit: float
     throttled: float
     conflicts: float
     receives: int
-    dead: int
+    dead_letters: int
     failed: int
-    bare: int
+    #: The number of accounts that lack a policy at the end.
+    without_policies: int
+    #: Seconds from join to last attachment for each account, in ascending order.
     guardrail: list[float]
 
 
 class Experiment:
-    """So many accounts join within a minute; see how long it takes until all carry their policies."""
+    """Let accounts join within a minute, and measure the time until all carry their policies."""
 
-    def __init__(  # noqa: PLR0913 - the knobs of an experiment
+    def __init__(  # noqa: PLR0913 - the parameters of an experiment
         self,
         joins: int,
         make_pace: Callable[[VirtualTime], Pace],
@@ -191,7 +193,7 @@ class Experiment:
         self.failed = 0
 
     def run(self) -> Burst:
-        """Let it happen."""
+        """Run the burst until no message is left."""
         self.organizations.join(*self.joined_at)
         for number, (account_id, at) in enumerate(self.joined_at.items()):
             event = joined(account_id, event_id=f"event-{number}")
@@ -207,18 +209,18 @@ class Experiment:
     def _work(self, number: int) -> None:
         enforcer = self._enforcer(number)
         self.clock.wait(self.mapping.cold_seconds)
-        while self.settled + self.queue.dead < self.joins:
+        while self.settled + self.queue.dead_letters < self.joins:
             batch = self.queue.receive()
             if not batch:
                 self.clock.wait(max(0.05, min(1.0, (self.queue.next_at() or 0) - self.clock.seconds())))
                 continue
             self.clock.wait(self.mapping.invoke_seconds)
             budget = Budget(self.clock, milliseconds=round(self.mapping.timeout * 1000), records=len(batch))
-            again = [message for message in batch if not self._finished(enforcer, message, budget)]
-            for message in again:
-                self.queue.back(message)
+            failed = [message for message in batch if not self._is_finished(enforcer, message, budget)]
+            for message in failed:
+                self.queue.make_visible_again(message)
 
-    def _finished(self, enforcer: Enforcer, message: Message, budget: Budget) -> bool:
+    def _is_finished(self, enforcer: Enforcer, message: Message, budget: Budget) -> bool:
         status = enforcer.handle(message, budget).status
         self.failed += status is OutcomeStatus.FAILED
         self.settled += status is not OutcomeStatus.RETRYING
@@ -244,7 +246,7 @@ class Experiment:
 
     def _burst(self) -> Burst:
         history, refused = self.organizations.history, self.organizations.refused
-        full = {account_id: at for at, _, account_id in history}
+        last_attached = {account_id: at for at, _, account_id in history}
         calls = self.organizations.calls[ATTACH]
         carried = policies_of(self.organizations, self.joined_at)
         return Burst(
@@ -253,8 +255,10 @@ class Experiment:
             throttled=refused[ATTACH, "TooManyRequestsException"] / calls,
             conflicts=refused[ATTACH, "ConcurrentModificationException"] / calls,
             receives=self.queue.most_receives,
-            dead=self.queue.dead,
+            dead_letters=self.queue.dead_letters,
             failed=self.failed,
-            bare=sum(each != set(self.policy_ids) for each in carried.values()),
-            guardrail=sorted(full[account] - at for account, at in self.joined_at.items() if account in full),
+            without_policies=sum(each != set(self.policy_ids) for each in carried.values()),
+            guardrail=sorted(
+                last_attached[account] - at for account, at in self.joined_at.items() if account in last_attached
+            ),
         )

@@ -1,4 +1,4 @@
-"""Strategies that were weighed against each other; the product's is the shared one."""
+"""Strategies for the pace of attachments. The product uses `Shared`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Unpaced:
-    """Call at once; rely on retries with full jitter alone."""
+    """Call at once, and rely on retries with full jitter alone."""
 
     def __init__(self, _clock: VirtualTime) -> None:
         pass
@@ -21,7 +21,7 @@ class Unpaced:
 
 
 class Shared:
-    """Take turns from one row, half a second apart: `handlers.aws.dynamodb_pace` without DynamoDB."""
+    """Take turns from one row, half a second apart, as `handlers.aws.dynamodb_pace` does, but without DynamoDB."""
 
     def __init__(self, clock: VirtualTime, interval: float = 0.5, write_seconds: float = 0.008) -> None:
         self._clock, self._write_seconds = clock, write_seconds
@@ -36,7 +36,7 @@ class Shared:
 
 
 class Fixed:
-    """Each worker alone: a fixed pause after each attachment, half of the rate for each of two."""
+    """Pause for a fixed time after each attachment; each of two workers gets half of the rate."""
 
     def __init__(self, _clock: VirtualTime, interval: float = 1.0) -> None:
         self._interval = timedelta(seconds=interval)
@@ -50,7 +50,7 @@ class Fixed:
 
 
 class Aimd:
-    """Each worker alone: a little faster with each attachment, slower by a third with each throttle."""
+    """In each worker, speed up a little after each attachment, and slow down by 30 % after each throttle (AIMD)."""
 
     def __init__(self, _clock: VirtualTime) -> None:
         self._rates: dict[int, float] = {}
@@ -62,8 +62,8 @@ class Aimd:
         self._next[worker] = turn + timedelta(seconds=1 / self._rates.get(worker, 2.0))
         return turn
 
-    def told(self, *, throttled: bool) -> None:
-        """Hear how an attachment went."""
+    def adapt(self, *, throttled: bool) -> None:
+        """Adapt the rate to the result of an attachment."""
         worker = threading.get_ident()
         rate = self._rates.get(worker, 2.0)
         self._rates[worker] = max(0.2, rate * 0.7) if throttled else min(2.5, rate + 0.02)

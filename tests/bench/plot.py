@@ -1,4 +1,4 @@
-"""Draw how attachments add up over time."""
+"""Plot the number of attachments over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def draw(path: Path, runs: dict[str, list[float]], *, rate: float = 2) -> None:
-    """Write a picture: one line a strategy, and the physical limit."""
+    """Write a plot with one line for each strategy, and the physical limit."""
     import matplotlib as mpl  # noqa: PLC0415 - only `make bench` installs it
 
     mpl.use("Agg")

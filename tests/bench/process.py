@@ -1,4 +1,4 @@
-"""Measured in a process of its own: `cold`, `bare`, or `warm N`. Prints one line of JSON."""
+"""Measure this process: `cold`, `bare`, or `warm N`. Prints one line of JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLIENTS = ("organizations", "dynamodb", "s3", "sqs", "kms")
 
 
 class Context:
-    """What Lambda hands to a function, as far as it is used."""
+    """The parts of Lambda's context object that the function uses."""
 
     aws_request_id = "bench"
     function_name = "bench"
@@ -25,14 +25,14 @@ class Context:
 
 
 def peak_megabytes() -> float:
-    """Return the most memory that this program has held; getrusage would count what it was forked from."""
+    """Return the peak memory of this program; getrusage would include the process that it was forked from."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
 def bare() -> dict[str, float]:
     began = time.perf_counter()
-    import boto3  # noqa: PLC0415 - what is measured
+    import boto3  # noqa: PLC0415 - this import is measured
 
     session = boto3.Session()
     for name in CLIENTS:
@@ -42,7 +42,7 @@ def bare() -> dict[str, float]:
 
 def cold() -> dict[str, float]:
     began = time.perf_counter()
-    from handlers import attach_policies  # noqa: F401, PLC0415 - what is measured
+    from handlers import attach_policies  # noqa: F401, PLC0415 - this import is measured
     from handlers.bootstrap import enforcer  # noqa: PLC0415 - as above
 
     enforcer()
@@ -50,7 +50,7 @@ def cold() -> dict[str, float]:
 
 
 def warm(batches: int) -> dict[str, Any]:
-    from handlers.attach_policies import lambda_handler  # noqa: PLC0415 - only here
+    from handlers.attach_policies import lambda_handler  # noqa: PLC0415 - the other measurements must not import it
 
     accounts = iter(os.environ["ACCOUNTS"].split(","))
     event = json.loads(os.environ["EVENT"])
@@ -70,7 +70,7 @@ def warm(batches: int) -> dict[str, Any]:
             "messageAttributes": {},
         }
 
-    out, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the process
+    out, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115, PTH123 - open until stdout is restored
     lambda_handler(batch(10), Context())
     peaks = [peak_megabytes()]
     cpu, began = time.process_time(), time.perf_counter()
@@ -92,4 +92,4 @@ def warm(batches: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     command, *rest = sys.argv[1:]
-    print(json.dumps({"bare": bare, "cold": cold}[command]() if not rest else warm(int(rest[0]))))  # noqa: T201 - its product
+    print(json.dumps({"bare": bare, "cold": cold}[command]() if not rest else warm(int(rest[0]))))  # noqa: T201 - the output

@@ -1,4 +1,4 @@
-"""The usual solution, for comparison: a function straight on the rule that attaches and swallows what goes wrong."""
+"""The usual solution, for comparison: a function that the rule invokes, which attaches and ignores errors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from random import Random
 from infra.local.organizations import ATTACH, READ, Organizations, Rules, policies_of
 from tests.bench.virtual import VirtualTime
 
-#: botocore's default: standard mode, three tries of what it takes for passing, which are throttles and server errors.
-_TRIES = 3
+#: botocore's standard mode: three attempts if the error is a throttle or a server error.
+_MAX_ATTEMPTS = 3
 _BOTOCORE_RETRIES = frozenset({"TooManyRequestsException", "ServiceException"})
 
 
 def run_rival(joins: int, *, policies: int = 2, within: float = 60, seed: int = 1) -> dict[str, float]:
-    """Let so many accounts join within a minute, each in an invocation of its own; return what came of it."""
+    """Let accounts join within a minute, each in its own invocation; return the results."""
     clock, rng = VirtualTime(), Random(seed)  # noqa: S311 - an experiment
     policy_ids = tuple(f"p-{number:08d}" for number in range(policies))
     organizations = Organizations(Rules(seed=seed), clock, set(policy_ids))
@@ -22,7 +22,7 @@ def run_rival(joins: int, *, policies: int = 2, within: float = 60, seed: int = 
     organizations.join(*joined_at)
 
     def call(operation: str, request: dict[str, str]) -> None:
-        for attempt in range(_TRIES):
+        for attempt in range(_MAX_ATTEMPTS):
             answer = organizations.answer(operation, request)
             body = (answer.body or b"").decode()
             if answer.status == 200 or not any(code in body for code in _BOTOCORE_RETRIES):
@@ -31,14 +31,15 @@ def run_rival(joins: int, *, policies: int = 2, within: float = 60, seed: int = 
 
     def function(account_id: str) -> None:
         clock.wait(joined_at[account_id])
-        call(READ, {"TargetId": account_id})  # It lists all policies; same rate, same cost.
+        # It would list all policies of the organization, at the same rate and cost.
+        call(READ, {"TargetId": account_id})
         for policy_id in policy_ids:
             call(ATTACH, {"TargetId": account_id, "PolicyId": policy_id})
 
     clock.run(*[partial(function, account_id) for account_id in joined_at])
     carried = policies_of(organizations, joined_at)
     return {
-        "calls a join": sum(organizations.calls.values()) / joins,
+        "calls per join": sum(organizations.calls.values()) / joins,
         "throttled": organizations.refused[ATTACH, "TooManyRequestsException"] / organizations.calls[ATTACH],
         "accounts without all policies": sum(each != set(policy_ids) for each in carried.values()),
         "seconds": clock.seconds(),

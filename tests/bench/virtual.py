@@ -1,4 +1,4 @@
-"""Virtual time: real, blocking code of several workers, one after the other, in the order of a virtual clock."""
+"""Virtual time: run the real, blocking code of several workers one at a time, in the order of a virtual clock."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class VirtualTime:
-    """A clock on which nothing takes time but waiting. Workers run in threads, never two at once."""
+    """A clock on which only waiting takes time. Workers run in threads, one at a time."""
 
     def __init__(self) -> None:
         self._now = 0.0
         self._order = itertools.count()
         self._waiting: list[tuple[float, int, threading.Semaphore]] = []
         self._mine = threading.local()
-        self._given_back = threading.Semaphore(0)
+        self._paused = threading.Semaphore(0)
 
     def seconds(self) -> float:
         return self._now
@@ -30,7 +30,7 @@ class VirtualTime:
     def wait(self, seconds: float) -> None:
         turn: threading.Semaphore = self._mine.turn
         heapq.heappush(self._waiting, (self._now + max(0.0, seconds), next(self._order), turn))
-        self._given_back.release()
+        self._paused.release()
         turn.acquire()
 
     def run(self, *workers: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class VirtualTime:
         while self._waiting:
             self._now, _, turn = heapq.heappop(self._waiting)
             turn.release()
-            self._given_back.acquire()
+            self._paused.acquire()
         for thread in threads:
             thread.join()
 
@@ -52,7 +52,7 @@ class VirtualTime:
             try:
                 worker()
             finally:
-                self._given_back.release()
+                self._paused.release()
 
         heapq.heappush(self._waiting, (self._now, next(self._order), turn))
         thread = threading.Thread(target=body, daemon=True)

@@ -484,7 +484,8 @@ FIGURES: dict[str, tuple[float, ...]] = {
     r"for (\w+) minutes after the join": (named("RECENT") / timedelta(minutes=1),),
     r"retries exhausted \((\w+) receives\)": (RECEIVES,),
     r"after (\w+) receives": (RECEIVES,),
-    r"messages come back (\w+) times, (\w+) minutes apart": (RECEIVES, queue("Joins")["VisibilityTimeout"] / 60),
+    r"delivers each message (\w+) times, (\w+) minutes apart": (RECEIVES, queue("Joins")["VisibilityTimeout"] / 60),
+    r"joins wait in the queue, for at most (\w+) days": (queue("Joins")["MessageRetentionPeriod"] / 86400,),
     r"batches of (\w+), a timeout of (\w+) s, a visibility timeout of (\w+) s, (\w+) receives": (
         MAPPING["BatchSize"],
         RESOURCES["AttachPolicies"]["Properties"]["Timeout"],
@@ -571,7 +572,7 @@ def test_the_figures_of_a_burst_are_those_of_the_model(joins: int) -> None:
     share = [burst.guardrail[min(joins - 1, int(joins * part))] for part in (0.5, 0.95, 1)]
 
     assert float(row[1].split()[0]) == round(burst.over_limit, 3)
-    assert int(row[2]) == burst.dead
+    assert int(row[2]) == burst.dead_letters
     assert [int(each) for each in re.findall(r"(\d+) s", row[3])] == [round(each) for each in share]
 
 

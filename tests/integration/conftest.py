@@ -1,4 +1,4 @@
-"""Single adapters against moto; where moto is wrong about AWS, against botocore's Stubber and hooks."""
+"""Test single adapters against moto, or against botocore's Stubber and hooks where moto differs from AWS."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ TABLE, BUCKET = "outcomes", "evidence-bucket"
 RESOURCES = load((ROOT / "infra" / "template.yaml").read_text())["Resources"]
 URL = "https://service"
 
-#: What a hook on `before-send` does instead of sending.
+#: A hook on `before-send` that answers or fails instead of sending the request.
 Hook = Callable[..., AWSResponse | None]
 
 
-def _one_by_one(answer: Callable[..., Any]) -> Callable[..., Any]:
-    one_at_a_time = RLock()
+def _serialized(answer: Callable[..., Any]) -> Callable[..., Any]:
+    lock = RLock()
 
-    def answer_alone(*args: Any, **kwargs: Any) -> Any:
-        with one_at_a_time:
+    def answer_serialized(*args: Any, **kwargs: Any) -> Any:
+        with lock:
             return answer(*args, **kwargs)
 
-    return answer_alone
+    return answer_serialized
 
 
-# moto's state is not made for threads: two receives at once fail now and then, one changing what the other walks over.
-BotocoreStubber.process_request = _one_by_one(BotocoreStubber.process_request)  # type: ignore[method-assign]
+# moto's state is not safe for threads: of two concurrent receives, one can change a collection that the other iterates.
+BotocoreStubber.process_request = _serialized(BotocoreStubber.process_request)  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -64,14 +64,14 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def aws(credentials: None) -> Iterator[None]:  # noqa: ARG001 - a fixture that is needed for its effect
+def aws(credentials: None) -> Iterator[None]:  # noqa: ARG001 - used for its effect
     with mock_aws():
         yield
 
 
 @cache
 def session() -> boto3.Session:
-    """Make one session for all tests: each new one reads the services' models anew."""
+    """Return one session for all tests, because every session reads the services' models again."""
     return boto3.Session("testing", "testing", region_name="us-east-1")
 
 
@@ -80,21 +80,21 @@ def client(service: str) -> Any:
 
 
 def make_outcomes() -> Any:
-    """Make the table as the template defines it."""
-    told = RESOURCES["Outcomes"]["Properties"]
+    """Create the table as the template defines it."""
+    properties = RESOURCES["Outcomes"]["Properties"]
     names = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
-    client("dynamodb").create_table(TableName=TABLE, **{name: told[name] for name in names})
+    client("dynamodb").create_table(TableName=TABLE, **{name: properties[name] for name in names})
     return session().resource("dynamodb").Table(TABLE)
 
 
 @pytest.fixture
-def table(aws: None) -> Any:  # noqa: ARG001 - boto3's own type; a fixture that is needed for its effect
+def table(aws: None) -> Any:  # noqa: ARG001 - used for its effect
     return make_outcomes()
 
 
 @pytest.fixture
-def bucket(aws: None) -> str:  # noqa: ARG001 - as above
-    """Make a bucket that locks what comes, as the template's does, only for a day."""
+def bucket(aws: None) -> str:  # noqa: ARG001 - used for its effect
+    """Create a bucket that locks new objects as the template's bucket does, but only for a day."""
     s3 = client("s3")
     s3.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
     rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
@@ -104,7 +104,7 @@ def bucket(aws: None) -> str:  # noqa: ARG001 - as above
 
 
 def answers(status: int, body: bytes) -> Hook:
-    """Answer every request with these bytes."""
+    """Return a hook that answers every request with this status and body."""
 
     class Raw:
         def stream(self) -> Iterator[bytes]:
@@ -114,7 +114,7 @@ def answers(status: int, body: bytes) -> Hook:
 
 
 def fails(error: Exception) -> Hook:
-    """Let every request fail on its way."""
+    """Return a hook that fails every request with an error."""
 
     def fail(**_: object) -> None:
         raise error
@@ -123,26 +123,26 @@ def fails(error: Exception) -> Hook:
 
 
 def intercepted(service: str, hook: Hook) -> tuple[Any, list[str]]:
-    """Return a client whose requests go to a hook, and the names of the operations that it sent."""
+    """Return a client whose requests go to a hook, and the list of the operations that it sends."""
     made, sent = client(service), []
     made.meta.events.register_first("before-send", lambda event_name, **_: sent.append(event_name.rpartition(".")[2]))
     made.meta.events.register("before-send", hook)
     return made, sent
 
 
-#: What the answers below tell, and what must not get into logs, outcomes and evidence.
+#: Parts of the answers below that must not appear in logs, outcomes or evidence.
 SECRETS = ("222222222222", "arn:", "jane")
-#: How our own records and queues may fail; none of it says anything about the event.
-TROUBLE: dict[str, Hook] = {
+#: Failures of our own records and queues, which say nothing about the event.
+FAILURES: dict[str, Hook] = {
     "a throttle": answers(400, b'{"__type": "ThrottlingException", "message": "about 222222222222"}'),
-    "no permission": answers(
+    "access denied": answers(
         403, b'{"__type": "AccessDeniedException", "message": "arn:aws:iam::222222222222:user/jane may not"}'
     ),
     "a server error": answers(500, b""),
-    "a gateway's page": answers(502, b"<html>"),
-    "no answer in time": fails(ReadTimeoutError(endpoint_url=URL)),
-    "a connection that is cut": fails(ConnectionClosedError(endpoint_url=URL)),
-    "a connection that is refused": fails(EndpointConnectionError(endpoint_url=URL, error="refused")),
-    "a connection that takes too long": fails(ConnectTimeoutError(endpoint_url=URL)),
+    "a gateway's error page": answers(502, b"<html>"),
+    "a read timeout": fails(ReadTimeoutError(endpoint_url=URL)),
+    "a closed connection": fails(ConnectionClosedError(endpoint_url=URL)),
+    "a refused connection": fails(EndpointConnectionError(endpoint_url=URL, error="refused")),
+    "a connect timeout": fails(ConnectTimeoutError(endpoint_url=URL)),
     "no credentials": fails(NoCredentialsError()),
 }

@@ -1,4 +1,4 @@
-"""How boto3 is told to talk, seen in a process of its own, since clients are made once a process."""
+"""The settings of boto3's clients, each read in a new process, because a process creates its clients once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SETTINGS = f"""{MADE}
         name: {{
             "url": each.meta.endpoint_url,
             "mode": each.meta.config.retries["mode"],
-            "tries": each.meta.config.retries["total_max_attempts"],
+            "attempts": each.meta.config.retries["total_max_attempts"],
             "seconds": [each.meta.config.connect_timeout, each.meta.config.read_timeout],
             "keepalive": each.meta.config.tcp_keepalive,
             "agent": each.meta.config.user_agent_extra,
         }} for name, each in made.items()
     }}))
 """
-# botocore's pauses are left out: it takes the function from `time` when it is imported.
-TRIES = f"""if True:
+# botocore imports `sleep` from `time`, so replacing it first removes the pauses.
+ATTEMPTS = f"""if True:
     import time
     time.sleep = lambda seconds: None
 {MADE}
@@ -55,7 +55,7 @@ TRIES = f"""if True:
 """
 
 
-def told(code: str, **environment: str) -> dict[str, Any]:
+def run(code: str, **environment: str) -> dict[str, Any]:
     base = {
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "x",
@@ -71,13 +71,13 @@ def told(code: str, **environment: str) -> dict[str, Any]:
 
 
 def urls(**environment: str) -> dict[str, str]:
-    return {name: each["url"] for name, each in told(SETTINGS, **environment).items()}
+    return {name: each["url"] for name, each in run(SETTINGS, **environment).items()}
 
 
 def test_endpoints_come_from_the_standard_variables_alone() -> None:
     plain = urls()
     assert plain["sqs"] == "https://sqs.eu-central-1.amazonaws.com"
-    # One endpoint for all Regions of the partition.
+    # Organizations has one endpoint for all Regions of the partition.
     assert plain["organizations"] == "https://organizations.us-east-1.amazonaws.com"
 
     one, two = "http://127.0.0.1:1", "http://127.0.0.1:2"
@@ -87,22 +87,22 @@ def test_endpoints_come_from_the_standard_variables_alone() -> None:
     }
 
 
-def test_retries_and_time_outs_are_set_on_purpose() -> None:
-    for name, each in told(SETTINGS).items():
+def test_retries_and_timeouts_are_set_explicitly() -> None:
+    for name, each in run(SETTINGS).items():
         assert each["mode"] == "standard"
-        assert each["tries"] == (1 if name == "organizations" else 3)
+        assert each["attempts"] == (1 if name == "organizations" else 3)
         assert each["seconds"] == [2, 5]
         assert each["keepalive"] is True
         assert each["agent"] == "joinguard"
 
 
 def test_the_environment_does_not_change_the_retries() -> None:
-    found = told(SETTINGS, AWS_MAX_ATTEMPTS="7", AWS_RETRY_MODE="legacy")
+    found = run(SETTINGS, AWS_MAX_ATTEMPTS="7", AWS_RETRY_MODE="legacy")
 
-    assert {name: (each["mode"], each["tries"]) for name, each in found.items()} == {
+    assert {name: (each["mode"], each["attempts"]) for name, each in found.items()} == {
         name: ("standard", 1 if name == "organizations" else 3) for name in SERVICES
     }
 
 
-def test_organizations_is_asked_once_and_everybody_else_three_times() -> None:
-    assert told(TRIES) == dict.fromkeys(SERVICES, 3) | {"organizations": 1}
+def test_botocore_sends_a_call_to_organizations_once_and_any_other_three_times() -> None:
+    assert run(ATTEMPTS) == dict.fromkeys(SERVICES, 3) | {"organizations": 1}

@@ -1,4 +1,4 @@
-"""The double of Organizations refuses what the real one refuses, and real boto3 understands it."""
+"""The double of Organizations rejects what AWS rejects, and the real boto3 can call it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from infra.local.organizations import Fault, Organizations, Rules, serving
 from schemas.outcome import AttachmentResult
 
 ACCOUNT, POLICY = "222222222222", "p-aaaaaaaa"
-AT_ONCE: dict[str, Any] = {"read_seconds": 0.0, "write_seconds": 0.0}
+NO_LATENCY: dict[str, Any] = {"read_seconds": 0.0, "write_seconds": 0.0}
 
 
-class StandingClock:
-    """Moves when a test says so."""
+class ManualClock:
+    """A clock that only `wait` advances."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -33,7 +33,7 @@ class StandingClock:
 
 
 def double(**rules: Any) -> Organizations:
-    made = Organizations(Rules(**(AT_ONCE | rules)), StandingClock(), {POLICY, *(f"p-{n:08d}" for n in range(20))})
+    made = Organizations(Rules(**(NO_LATENCY | rules)), ManualClock(), {POLICY, *(f"p-{n:08d}" for n in range(20))})
     made.join(ACCOUNT)
     return made
 
@@ -47,7 +47,7 @@ def attach(made: Organizations, policy_id: str = POLICY, account_id: str = ACCOU
     )
 
 
-def test_three_attachments_at_once_then_two_a_second() -> None:
+def test_the_double_allows_three_attachments_at_once_and_then_two_a_second() -> None:
     made = double()
     clock = made.clock
 
@@ -59,14 +59,14 @@ def test_three_attachments_at_once_then_two_a_second() -> None:
     assert then == ["ok"] * 2 + ["TooManyRequestsException"] * 3
 
 
-def test_the_eleventh_policy_does_not_fit() -> None:
+def test_an_account_has_no_room_for_an_eleventh_policy() -> None:
     made = double(attach_burst=50.0)
 
     assert [attach(made, f"p-{number:08d}") for number in range(10)] == ["ok"] * 9 + ["ConstraintViolationException"]
 
 
 @pytest.mark.parametrize(
-    ("rules", "policy_id", "account_id", "says"),
+    ("rules", "policy_id", "account_id", "code"),
     [
         ({"unknown_for": 30.0}, POLICY, ACCOUNT, "TargetNotFoundException"),
         ({}, POLICY, "333333333333", "TargetNotFoundException"),
@@ -75,11 +75,13 @@ def test_the_eleventh_policy_does_not_fit() -> None:
         ({"finalizing_for": 60.0}, POLICY, ACCOUNT, "FinalizingOrganizationException"),
     ],
 )
-def test_what_does_not_fit_is_refused(rules: dict[str, Any], policy_id: str, account_id: str, says: str) -> None:
-    assert attach(double(**rules), policy_id, account_id) == says
+def test_an_impossible_attachment_is_rejected(
+    rules: dict[str, Any], policy_id: str, account_id: str, code: str
+) -> None:
+    assert attach(double(**rules), policy_id, account_id) == code
 
 
-def test_an_account_is_found_after_a_while_and_not_after_it_left() -> None:
+def test_an_account_is_unknown_for_a_while_after_it_joins_and_again_after_it_leaves() -> None:
     made = double(unknown_for=30.0)
     made.clock.wait(31)
 
@@ -104,13 +106,13 @@ def real(endpoint: str) -> Any:
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="x",
-        aws_secret_access_key="x",  # noqa: S106 - no secret
+        aws_secret_access_key="x",  # noqa: S106 - not a secret
         config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
     )
 
 
-def test_real_boto3_pages_through_it() -> None:
-    made = Organizations(Rules(page_size=2, empty_pages=True, read_burst=50.0, attach_burst=50.0, **AT_ONCE))
+def test_boto3_reads_every_page() -> None:
+    made = Organizations(Rules(page_size=2, empty_pages=True, read_burst=50.0, attach_burst=50.0, **NO_LATENCY))
     made.policies.update(f"p-{number:08d}" for number in range(5))
     made.join(ACCOUNT)
     with serving(made) as endpoint:
@@ -122,31 +124,31 @@ def test_real_boto3_pages_through_it() -> None:
     assert made.calls == Counter({"AttachPolicy": 5, "ListPoliciesForTarget": 6})
 
 
-def test_writes_that_overlap_conflict() -> None:
-    """The second comes while the first is being made, whatever the machine's clock says."""
-    said: list[str] = []
+def test_overlapping_writes_conflict() -> None:
+    """The second write arrives while the double waits for the first one, on every machine."""
+    second: list[str] = []
 
-    class Meanwhile(StandingClock):
+    class WriteDuringWait(ManualClock):
         def wait(self, seconds: float) -> None:
-            if not said:
-                said.append("")
-                said.append(attach(made, account_id="333333333333"))
+            if not second:
+                second.append("")
+                second.append(attach(made, account_id="333333333333"))
             super().wait(seconds)
 
-    made = Organizations(Rules(), Meanwhile(), {POLICY})
+    made = Organizations(Rules(), WriteDuringWait(), {POLICY})
     made.join(ACCOUNT, "333333333333")
 
     assert attach(made) == "ok"
-    assert said[1:] == ["ConcurrentModificationException"]
-    assert attach(made, account_id="333333333333") == "ok", "later"
+    assert second[1:] == ["ConcurrentModificationException"]
+    assert attach(made, account_id="333333333333") == "ok", "the first write is over"
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_every_fault_is_passing_for_the_adapter(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Organizations(Rules(faults=1.0, **AT_ONCE))
+def test_the_adapter_can_retry_after_every_fault(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Organizations(Rules(faults=1.0, **NO_LATENCY))
     made.policies.add(POLICY)
     made.join(ACCOUNT)
-    monkeypatch.setattr(made._rng, "choice", lambda _faults: fault)  # noqa: SLF001 - the double's own dice
+    monkeypatch.setattr(made._rng, "choice", lambda _faults: fault)  # noqa: SLF001 - chooses the fault
     with serving(made) as endpoint:
         with pytest.raises(RetryableError):
             OrganizationsApi(real(endpoint)).attach(POLICY, ACCOUNT)
@@ -156,7 +158,7 @@ def test_every_fault_is_passing_for_the_adapter(fault: Fault, monkeypatch: pytes
     assert carried is (fault in {Fault.CUT_AFTER, Fault.GATEWAY, Fault.GARBAGE})
 
 
-def test_unknown_rules_are_named() -> None:
+def test_an_unknown_rule_is_named_with_the_known_ones() -> None:
     assert Rules.parse("faults=0.2,seed=7,empty_pages=yes") == Rules(faults=0.2, seed=7, empty_pages=True)
     with pytest.raises(ValueError, match="'fault' is not a rule of FAULTS; use one of attach_rate"):
         Rules.parse("fault=1")

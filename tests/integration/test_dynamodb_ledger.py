@@ -1,4 +1,4 @@
-"""The outcomes table: the attempt number is the fence, and nothing good turns back."""
+"""The outcomes table: only the latest attempt may write, and a final outcome never changes back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.events import Join, NoJoin
 from schemas.keys import NO_ACCOUNT
 from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
 from tests.fakes import ACCOUNT, NOON, POLICIES
-from tests.integration.conftest import SECRETS, TABLE, TROUBLE, Hook, client, intercepted
+from tests.integration.conftest import FAILURES, SECRETS, TABLE, Hook, client, intercepted
 
 JOIN = Join(
     event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
@@ -61,11 +61,11 @@ def row(table: Any, event_id: str = "event-1", account_id: str = ACCOUNT) -> dic
 
 
 @pytest.fixture
-def ledger(table: Any) -> DynamoLedger:  # noqa: ARG001 - boto3's own type; needed for its effect
+def ledger(table: Any) -> DynamoLedger:  # noqa: ARG001 - used for its effect
     return DynamoLedger(client("dynamodb"), TABLE)
 
 
-def test_the_first_attempt_owes_nothing(ledger: DynamoLedger, table: Any) -> None:
+def test_the_first_attempt_has_nothing_to_repair(ledger: DynamoLedger, table: Any) -> None:
     begun = begin(ledger, now=NOON + SECOND)
 
     assert begun == Attempt(number=1, interrupted={}, ambiguous=frozenset(), event_time=NOON)
@@ -83,7 +83,7 @@ def test_the_first_attempt_owes_nothing(ledger: DynamoLedger, table: Any) -> Non
     )
 
 
-def test_nobody_else_begins_while_a_lease_runs(ledger: DynamoLedger, table: Any) -> None:
+def test_no_other_attempt_begins_before_the_lease_expires(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     before = row(table)
 
@@ -93,7 +93,7 @@ def test_nobody_else_begins_while_a_lease_runs(ledger: DynamoLedger, table: Any)
     assert begin(ledger, now=NOON + LEASE + timedelta(microseconds=1)).number == 2
 
 
-def test_other_events_are_not_held_up(ledger: DynamoLedger, table: Any) -> None:
+def test_a_lease_does_not_delay_other_events(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
 
     again = JOIN.model_copy(update={"event_id": "event-3"})
@@ -103,7 +103,7 @@ def test_other_events_are_not_held_up(ledger: DynamoLedger, table: Any) -> None:
     assert len(table.scan()["Items"]) == 4
 
 
-def test_an_attempt_that_died_leaves_what_it_was_about_to_do(ledger: DynamoLedger) -> None:
+def test_an_interrupted_attempt_leaves_its_intent(ledger: DynamoLedger) -> None:
     begin(ledger)
     ledger.intend(JOIN, 1, POLICIES, ambiguous=[POLICIES[1]])
 
@@ -112,7 +112,7 @@ def test_an_attempt_that_died_leaves_what_it_was_about_to_do(ledger: DynamoLedge
     assert begun == Attempt(2, {1: POLICIES}, frozenset({POLICIES[1]}), NOON)
 
 
-def test_an_attempt_that_died_leaves_what_evidence_is_its_own(ledger: DynamoLedger) -> None:
+def test_an_interrupted_attempt_leaves_the_digests_of_its_evidence(ledger: DynamoLedger) -> None:
     begin(ledger)
     ledger.intend(JOIN, 1, POLICIES, ambiguous=())
     ledger.announce(JOIN, 1, 1, DIGEST, ambiguous=POLICIES)
@@ -126,15 +126,15 @@ def test_an_attempt_that_died_leaves_what_evidence_is_its_own(ledger: DynamoLedg
     assert begun.ambiguous == {POLICIES[1]}
 
 
-def test_the_events_time_is_what_the_first_attempt_wrote_down(ledger: DynamoLedger) -> None:
-    """It is part of the evidence's key, and a redrive may come with another."""
+def test_the_events_time_stays_that_of_the_first_attempt(ledger: DynamoLedger) -> None:
+    """It is part of the evidence's key, and a redriven message can have another time."""
     begin(ledger)
     later = JOIN.model_copy(update={"event_time": NOON + timedelta(days=9)})
 
     assert begin(ledger, later, now=NOON + 2 * LEASE).event_time == NOON
 
 
-def test_what_an_attempt_is_about_to_do_can_be_corrected(ledger: DynamoLedger) -> None:
+def test_an_attempt_can_correct_its_intent(ledger: DynamoLedger) -> None:
     begin(ledger)
     ledger.intend(JOIN, 1, POLICIES, ambiguous=POLICIES)
     ledger.intend(JOIN, 1, POLICIES[:1], ambiguous=())
@@ -142,18 +142,18 @@ def test_what_an_attempt_is_about_to_do_can_be_corrected(ledger: DynamoLedger) -
     assert begin(ledger, now=NOON + 2 * LEASE) == Attempt(2, {1: POLICIES[:1]}, frozenset(), NOON)
 
 
-def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, table: Any) -> None:
+def test_settling_keeps_only_the_intents_without_evidence(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     ledger.intend(JOIN, 1, POLICIES, ambiguous=())
     ledger.announce(JOIN, 1, 1, DIGEST, ambiguous=())
     begin(ledger, now=NOON + 2 * LEASE)
     ledger.intend(JOIN, 2, POLICIES[:1], ambiguous=())
     ledger.announce(JOIN, 2, 2, OTHER_DIGEST, ambiguous=())
-    came = replace(
+    settlement = replace(
         settled(OutcomeStatus.RETRYING, 1, ambiguous=frozenset({POLICIES[1]})), policies=HALF_DONE, evidence_key="key"
     )
 
-    assert ledger.settle(JOIN, 2, came, now=NOON + 3 * LEASE) is True
+    assert ledger.settle(JOIN, 2, settlement, now=NOON + 3 * LEASE) is True
 
     known = outcome(row(table))
     assert known.intents == {2: POLICIES[:1]}
@@ -165,7 +165,7 @@ def test_a_settled_event_owes_only_what_is_not_proven(ledger: DynamoLedger, tabl
     )
 
 
-def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLedger, table: Any) -> None:
+def test_an_attempt_without_evidence_keeps_the_last_evidence_key(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     ledger.settle(JOIN, 1, settled(OutcomeStatus.RETRYING, 1, ambiguous=frozenset(POLICIES)), now=NOON)
     begin(ledger)
@@ -176,7 +176,7 @@ def test_an_attempt_without_evidence_keeps_the_key_of_the_last(ledger: DynamoLed
     assert (known.policies, known.unclear) == ((), ())
 
 
-def test_each_time_is_that_of_its_event(ledger: DynamoLedger, table: Any) -> None:
+def test_the_row_has_the_times_of_receipt_update_and_completion(ledger: DynamoLedger, table: Any) -> None:
     def times() -> tuple[float, float, float | None]:
         known = outcome(row(table))
         done = (known.done_at - NOON).total_seconds() if known.done_at else None
@@ -196,7 +196,7 @@ def test_each_time_is_that_of_its_event(ledger: DynamoLedger, table: Any) -> Non
     ("event", "account_id", "status"),
     [(JOIN, ACCOUNT, OutcomeStatus.ENFORCED), (OTHER, NO_ACCOUNT, OutcomeStatus.IGNORED)],
 )
-def test_a_final_outcome_is_returned_and_not_begun_again(
+def test_a_final_outcome_is_returned_and_no_attempt_begins(
     ledger: DynamoLedger,
     table: Any,
     event: Join | NoJoin,
@@ -226,7 +226,7 @@ BY_OPERATOR = JOIN.model_copy(update={"source": "joinguard.operator"})
         (JOIN, OutcomeStatus.ENFORCED, BY_OPERATOR),
     ],
 )
-def test_what_is_final_for_something_else_keeps_no_join_from_being_handled(
+def test_a_final_row_of_another_kind_does_not_block_a_join(
     ledger: DynamoLedger,
     table: Any,
     first: Join,
@@ -245,8 +245,8 @@ def test_what_is_final_for_something_else_keeps_no_join_from_being_handled(
     assert ledger.settle(then, 2, settled(OutcomeStatus.ENFORCED, 2), now=NOON) is True
 
 
-def test_a_lease_that_no_invocation_can_hold_is_void(ledger: DynamoLedger) -> None:
-    """A worker whose clock is two hours ahead took it, or somebody wrote it."""
+def test_a_lease_longer_than_an_invocation_is_ignored(ledger: DynamoLedger) -> None:
+    """Its worker's clock was two hours ahead, or somebody else wrote the row."""
     ledger.begin(JOIN, now=NOON, lease_until=NOON + timedelta(hours=2))
 
     assert begin(ledger, now=NOON + SECOND).number == 2
@@ -254,64 +254,64 @@ def test_a_lease_that_no_invocation_can_hold_is_void(ledger: DynamoLedger) -> No
         begin(ledger, now=NOON + 2 * SECOND)
 
 
-SPOILT: dict[str, dict[str, Any]] = {
-    "a status that is none": {"status": "DONE"},
-    "a final status and nothing else": {"status": "ENFORCED", "event_name": None, "received_at": None},
-    "more attempts than there can be": {"attempts": 10**20},
-    "half an attempt": {"attempts": Decimal("1.5")},
-    "a lease that is no moment": {"lease_until": "2026-11-24T12:05"},
-    "policies that are none": {"policies": [{"policy_id": "p-1"}]},
+MALFORMED: dict[str, dict[str, Any]] = {
+    "an unknown status": {"status": "DONE"},
+    "a final status without the other fields": {"status": "ENFORCED", "event_name": None, "received_at": None},
+    "too many attempts": {"attempts": 10**20},
+    "a fraction of an attempt": {"attempts": Decimal("1.5")},
+    "a lease without a time zone": {"lease_until": "2026-11-24T12:05"},
+    "malformed policies": {"policies": [{"policy_id": "p-1"}]},
     "a fault without a code": {"fault": {"message": "no"}},
-    "intents of no attempt": {"intents": {"first": ["p-aaaaaaaa"]}},
-    "intents of an attempt before the first": {"intents": {"0": ["p-aaaaaaaa"]}},
-    "announcements of an attempt before the first": {"announced": {"-1": ["a" * 64]}},
-    "more policies than an attempt can intend": {"intents": {"1": [f"p-{number:08d}" for number in range(90)]}},
-    "more intents than there can be": {"intents": {str(number): ["p-aaaaaaaa"] for number in range(1, 200)}},
-    "announcements of another shape": {"announced": {"1": "not a list"}},
-    "a time that is none": {"received_at": "yesterday"},
+    "intents without an attempt number": {"intents": {"first": ["p-aaaaaaaa"]}},
+    "intents of attempt 0": {"intents": {"0": ["p-aaaaaaaa"]}},
+    "announcements of attempt -1": {"announced": {"-1": ["a" * 64]}},
+    "too many policies in an intent": {"intents": {"1": [f"p-{number:08d}" for number in range(90)]}},
+    "too many intents": {"intents": {str(number): ["p-aaaaaaaa"] for number in range(1, 200)}},
+    "malformed announcements": {"announced": {"1": "not a list"}},
+    "a malformed time": {"received_at": "yesterday"},
 }
 
 
-@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
-def test_a_row_that_cannot_be_read_is_replaced_and_what_can_be_read_is_kept(
+@pytest.mark.parametrize("malformed", MALFORMED.values(), ids=MALFORMED)
+def test_an_unreadable_row_is_replaced_and_its_readable_fields_are_kept(
     ledger: DynamoLedger,
     table: Any,
-    spoilt: dict[str, Any],
+    malformed: dict[str, Any],
 ) -> None:
     begin(ledger)
     ledger.intend(JOIN, 1, POLICIES, ambiguous=[POLICIES[1]])
-    whole = row(table)
-    table.put_item(Item={name: value for name, value in (whole | spoilt).items() if value is not None})
+    valid = row(table)
+    table.put_item(Item={name: value for name, value in (valid | malformed).items() if value is not None})
 
     begun = begin(ledger, now=NOON + 2 * LEASE)
 
     assert begun.replaced
-    assert begun.interrupted == ({} if "intents" in spoilt else {1: POLICIES})
+    assert begun.interrupted == ({} if "intents" in malformed else {1: POLICIES})
     assert begun.ambiguous == {POLICIES[1]}
     assert outcome(row(table)).attempts == begun.number
     assert ledger.settle(JOIN, begun.number, settled(OutcomeStatus.ENFORCED, 1), now=NOON) is True
     assert outcome(row(table)).status is OutcomeStatus.ENFORCED
 
 
-def test_two_workers_do_not_both_replace_a_row(ledger: DynamoLedger, table: Any) -> None:
+def test_only_one_of_two_workers_replaces_a_row(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     table.put_item(Item=row(table) | {"status": "DONE"})
     real = client("dynamodb")
     other = DynamoLedger(client("dynamodb"), TABLE)
-    met: list[Attempt] = []
+    won: list[Attempt] = []
     real.meta.events.register(
-        "before-call.dynamodb.PutItem", lambda **_: met.append(begin(other, now=NOON + 2 * LEASE)) if not met else None
+        "before-call.dynamodb.PutItem", lambda **_: won.append(begin(other, now=NOON + 2 * LEASE)) if not won else None
     )
 
     with pytest.raises(AttemptInProgressError):
         begin(DynamoLedger(real, TABLE), now=NOON + 2 * LEASE)
 
-    assert met[0].replaced
-    assert outcome(row(table)).attempts == met[0].number
+    assert won[0].replaced
+    assert outcome(row(table)).attempts == won[0].number
 
 
-def test_a_value_of_another_type_than_a_worker_writes_is_replaced() -> None:
-    """Stubber: moto and the stand-in evaluate expressions over such values in ways of their own."""
+def test_a_row_with_values_of_wrong_types_is_replaced() -> None:
+    """Use Stubber, because moto and the stand-in evaluate expressions over such values differently from DynamoDB."""
     dynamodb = client("dynamodb")
     item = {
         "account_id": {"S": ACCOUNT},
@@ -333,13 +333,13 @@ def test_a_value_of_another_type_than_a_worker_writes_is_replaced() -> None:
 
 @pytest.mark.parametrize("final", sorted(FINAL))
 @pytest.mark.parametrize("late", sorted(OutcomeStatus))
-def test_a_final_outcome_stays_even_for_the_attempt_that_wrote_it(
+def test_a_final_outcome_does_not_change_even_for_its_own_attempt(
     ledger: DynamoLedger,
     table: Any,
     final: OutcomeStatus,
     late: OutcomeStatus,
 ) -> None:
-    """The same outcome once more is no conflict: an SDK that saw no answer sends it again."""
+    """Writing the same outcome again is not a conflict: the SDK sends it again if the answer was lost."""
     begin(ledger)
     ledger.settle(JOIN, 1, settled(final, 1), now=NOON)
     before = row(table)
@@ -349,7 +349,7 @@ def test_a_final_outcome_stays_even_for_the_attempt_that_wrote_it(
     assert row(table) == before
 
 
-def test_a_failure_can_be_begun_again_because_operators_redrive(ledger: DynamoLedger, table: Any) -> None:
+def test_an_attempt_begins_again_after_a_failure_because_operators_redrive(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     ledger.settle(JOIN, 1, settled(OutcomeStatus.FAILED, 1), now=NOON)
 
@@ -363,7 +363,7 @@ def test_a_failure_can_be_begun_again_because_operators_redrive(ledger: DynamoLe
 
 
 @pytest.mark.parametrize("other", sorted(OutcomeStatus))
-def test_a_worker_that_outlived_its_lease_changes_nothing(
+def test_a_worker_with_an_expired_lease_changes_nothing(
     ledger: DynamoLedger,
     table: Any,
     other: OutcomeStatus,
@@ -383,7 +383,9 @@ def test_a_worker_that_outlived_its_lease_changes_nothing(
     assert row(table) == before
 
 
-def test_only_what_is_not_well_is_in_the_index_the_longest_unchanged_first(ledger: DynamoLedger, table: Any) -> None:
+def test_the_index_lists_failed_and_retried_events_least_recently_updated_first(
+    ledger: DynamoLedger, table: Any
+) -> None:
     for number, status in enumerate([*OutcomeStatus, *OutcomeStatus]):
         event = JOIN.model_copy(update={"event_id": f"event-{number}"})
         begin(ledger, event)
@@ -398,7 +400,7 @@ def test_only_what_is_not_well_is_in_the_index_the_longest_unchanged_first(ledge
     assert table.scan(IndexName="failing")["Count"] == 4
 
 
-def test_an_event_without_account_has_a_row_too(ledger: DynamoLedger, table: Any) -> None:
+def test_an_event_without_an_account_has_a_row_too(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger, OTHER)
     ledger.settle(OTHER, 1, Settlement(OutcomeStatus.IGNORED, fault=fault("NOT_A_JOIN", "no")), now=NOON)
 
@@ -412,12 +414,12 @@ MOMENTS = st.datetimes(timezones=st.just(UTC))
 @example(datetime(999, 1, 1, tzinfo=UTC), NOON)
 @example(NOON, NOON + timedelta(microseconds=1))
 @given(MOMENTS, MOMENTS)
-def test_moments_are_ordered_as_texts_as_they_are_in_time(one: datetime, two: datetime) -> None:
+def test_timestamps_sort_as_text_in_the_order_of_time(one: datetime, two: datetime) -> None:
     assert datetime.fromisoformat(stamp(one)) == one
     assert (stamp(one) < stamp(two)) is (one < two)
 
 
-def test_a_time_of_long_ago_makes_a_row_that_can_be_read(ledger: DynamoLedger, table: Any) -> None:
+def test_a_row_with_a_time_long_ago_is_readable(ledger: DynamoLedger, table: Any) -> None:
     event = JOIN.model_copy(update={"event_time": datetime(1, 1, 1, tzinfo=UTC)})
 
     assert begin(ledger, event).number == 1
@@ -433,8 +435,8 @@ CALLS: dict[str, Callable[[DynamoLedger], object]] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("hook", TROUBLE.values(), ids=TROUBLE)
-def test_a_table_that_cannot_be_reached_is_passing(hook: Hook, call: Callable[[DynamoLedger], object]) -> None:
+@pytest.mark.parametrize("hook", FAILURES.values(), ids=FAILURES)
+def test_every_failure_of_dynamodb_is_transient(hook: Hook, call: Callable[[DynamoLedger], object]) -> None:
     dynamodb, sent = intercepted("dynamodb", hook)
 
     with pytest.raises(RetryableError, match=r"^DynamoDB\.") as raised:
@@ -448,7 +450,7 @@ def test_a_table_that_cannot_be_reached_is_passing(hook: Hook, call: Callable[[D
 @pytest.mark.parametrize(
     "code", ["ProvisionedThroughputExceededException", "ResourceNotFoundException", "TransactionConflictException"]
 )
-def test_what_else_the_table_says_is_passing(code: str) -> None:
+def test_every_other_error_of_the_table_is_transient(code: str) -> None:
     dynamodb = client("dynamodb")
     with Stubber(dynamodb) as stub:
         stub.add_client_error("update_item", code, "no")

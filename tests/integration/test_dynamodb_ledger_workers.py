@@ -1,4 +1,4 @@
-"""The outcomes table against a model of it: workers that begin, intend and settle in any order, at any time."""
+"""Compare the outcomes table with a model: workers begin, intend, announce and settle in any order, at any time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ JOIN = Join(
     event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
 )
 LEASE = timedelta(seconds=70)
-#: How far a worker's attempt lies behind the latest: mostly it is the latest.
+#: How many attempts a worker is behind the latest one; usually none.
 BACK = st.sampled_from([0, 0, 0, 1, 2])
 SOME = st.sets(st.sampled_from(POLICIES)).map(lambda chosen: tuple(sorted(chosen)))
 WHY = fault("CODE", "why")
 SETTLEMENTS = st.builds(
     Settlement,
-    # Weighed, so that most runs live on for a while.
+    # Weighted, so that most runs do not reach a final status at once.
     status=st.sampled_from([*OutcomeStatus, OutcomeStatus.RETRYING, OutcomeStatus.RETRYING, OutcomeStatus.FAILED]),
     policies=st.sampled_from(
         [
@@ -47,12 +47,12 @@ SETTLEMENTS = st.builds(
 
 
 class Workers(RuleBasedStateMachine):
-    """What the row must be after each step is told by `row`, a plain Outcome."""
+    """`row` is the expected row after each step."""
 
     def __init__(self, table: Any, ledger: DynamoLedger) -> None:
         super().__init__()
         self.table, self.ledger = table, ledger
-        # Left by the workers before.
+        # The run before left its row.
         table.delete_item(Key={"account_id": JOIN.account_id, "event_id": JOIN.event_id})
         self.now = NOON
         self.row: Outcome | None = None
@@ -95,7 +95,7 @@ class Workers(RuleBasedStateMachine):
         assert begun == Attempt(before.attempts + 1, before.intents, frozenset(before.unclear), NOON, before.announced)
         change: dict[str, Any] = {"attempts": before.attempts + 1, "updated_at": self.now, "lease_until": until}
         if before.status in FINAL:
-            # An event that was no join says nothing about this one; what it left owing stays.
+            # An IGNORED event says nothing about this join. Its unsettled intents remain.
             change |= {"status": OutcomeStatus.RETRYING, "policies": (), "fault": None, "done_at": None}
             change |= {"evidence_key": None, "evidence_sha256": None}
         self.row = before.model_copy(update=change)
@@ -125,42 +125,44 @@ class Workers(RuleBasedStateMachine):
         self.row = self.known.model_copy(update={"announced": announced, "unclear": ambiguous})
 
     @precondition(lambda self: self.row)
-    @rule(back=BACK, came=SETTLEMENTS)
-    def settles(self, back: int, came: Settlement) -> None:
+    @rule(back=BACK, settlement=SETTLEMENTS)
+    def settles(self, back: int, settlement: Settlement) -> None:
         number = self.attempt(back)
 
-        written = self.ledger.settle(JOIN, number, came, now=self.now)
+        written = self.ledger.settle(JOIN, number, settlement, now=self.now)
 
-        other_final = self.known.status in FINAL and self.known.status is not came.status
+        other_final = self.known.status in FINAL and self.known.status is not settlement.status
         assert written is (number == self.known.attempts and not other_final)
         if written:
             change = {
-                "status": came.status,
-                "policies": came.policies,
-                "fault": came.fault,
-                "unclear": tuple(sorted(came.ambiguous)),
+                "status": settlement.status,
+                "policies": settlement.policies,
+                "fault": settlement.fault,
+                "unclear": tuple(sorted(settlement.ambiguous)),
                 "updated_at": self.now,
-                "done_at": None if came.status is OutcomeStatus.RETRYING else self.now,
-                "evidence_key": came.evidence_key or self.known.evidence_key,
-                "evidence_sha256": came.evidence_sha256 if came.evidence_key else self.known.evidence_sha256,
-                "intents": {n: each for n, each in self.known.intents.items() if n not in came.proven},
-                "announced": {n: each for n, each in self.known.announced.items() if n not in came.proven},
+                "done_at": None if settlement.status is OutcomeStatus.RETRYING else self.now,
+                "evidence_key": settlement.evidence_key or self.known.evidence_key,
+                "evidence_sha256": settlement.evidence_sha256
+                if settlement.evidence_key
+                else self.known.evidence_sha256,
+                "intents": {n: each for n, each in self.known.intents.items() if n not in settlement.proven},
+                "announced": {n: each for n, each in self.known.announced.items() if n not in settlement.proven},
                 "lease_until": None,
             }
             self.row = self.known.model_copy(update=change)
 
     @invariant()
-    def the_row_is_what_it_must_be(self) -> None:
+    def the_table_holds_the_expected_row(self) -> None:
         items = self.table.scan()["Items"]
         assert [outcome(item) for item in items] == ([self.row] if self.row else [])
         if self.row:
             assert items[0].get("failing") == (None if self.row.status in FINAL else self.row.status.value)
 
 
-def test_no_order_of_workers_breaks_a_promise(table: Any) -> None:
+def test_the_table_matches_the_model_in_every_order_of_calls(table: Any) -> None:
     ledger = DynamoLedger(client("dynamodb"), TABLE)
 
     run_state_machine_as_test(
-        lambda: Workers(table, ledger),  # type: ignore[arg-type]  # whatever makes a machine
+        lambda: Workers(table, ledger),  # type: ignore[arg-type]  # a factory works too
         settings=settings(max_examples=20, stateful_step_count=25),
     )

@@ -1,4 +1,4 @@
-"""Turns from one row: an interval apart, for any number of workers."""
+"""One row gives turns to any number of workers, an interval apart."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ HALF = timedelta(seconds=0.5)
 
 
 @pytest.fixture
-def dynamodb(aws: None) -> Any:  # noqa: ARG001 - boto3's own type; needed for its effect
+def dynamodb(aws: None) -> Any:  # noqa: ARG001 - used for its effect
     made = client("dynamodb")
-    told = RESOURCES["Pace"]["Properties"]
+    properties = RESOURCES["Pace"]["Properties"]
     names = ("BillingMode", "AttributeDefinitions", "KeySchema")
-    made.create_table(TableName="pace", **{name: told[name] for name in names})
+    made.create_table(TableName="pace", **{name: properties[name] for name in names})
     return made
 
 
-def test_who_comes_alone_goes_ahead(dynamodb: Any) -> None:
+def test_a_single_worker_gets_its_turn_at_once(dynamodb: Any) -> None:
     pace = DynamoPace(dynamodb, "pace", HALF)
 
     assert pace.reserve(NOON) == NOON
     assert pace.reserve(NOON + timedelta(hours=1)) == NOON + timedelta(hours=1)
 
 
-def test_workers_that_come_together_get_turns_an_interval_apart(dynamodb: Any) -> None:
+def test_concurrent_workers_get_turns_an_interval_apart(dynamodb: Any) -> None:
     workers = [DynamoPace(dynamodb, "pace", HALF) for _ in range(3)]
 
     turns = [worker.reserve(NOON) for _ in range(4) for worker in workers]
@@ -55,7 +55,7 @@ def test_no_two_turns_are_closer_than_an_interval(dynamodb: Any, pauses: list[in
     assert all(later - earlier >= HALF for earlier, later in itertools.pairwise(turns))
 
 
-def test_a_turn_taken_by_a_clock_that_is_wrong_is_not_waited_for(dynamodb: Any) -> None:
+def test_a_turn_that_a_wrong_clock_took_is_ignored(dynamodb: Any) -> None:
     pace = DynamoPace(dynamodb, "pace", HALF)
     pace.reserve(NOON + timedelta(days=1))
 
@@ -64,7 +64,7 @@ def test_a_turn_taken_by_a_clock_that_is_wrong_is_not_waited_for(dynamodb: Any) 
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "InternalServerError"])
-def test_a_table_that_cannot_be_asked_holds_nobody_up(dynamodb: Any, code: str) -> None:
+def test_an_unavailable_table_delays_nobody(dynamodb: Any, code: str) -> None:
     with Stubber(dynamodb) as stub:
         stub.add_client_error("update_item", code)
 

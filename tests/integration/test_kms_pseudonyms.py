@@ -1,4 +1,4 @@
-"""Pseudonyms: the same account always has the same one, and nobody can go back."""
+"""An account always has the same pseudonym, and nobody can derive the account from it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from botocore.stub import Stubber
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.core.errors import RetryableError
 from schemas.evidence import Pseudonym
-from tests.integration.conftest import SECRETS, TROUBLE, Hook, client, intercepted
+from tests.integration.conftest import FAILURES, SECRETS, Hook, client, intercepted
 
 ORGANIZATION = "o-exampleorgid"
 KEY_ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
 @pytest.fixture
-def key(aws: None) -> str:  # noqa: ARG001 - a fixture that is needed for its effect
+def key(aws: None) -> str:  # noqa: ARG001 - used for its effect
     made = client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
     return str(made["KeyMetadata"]["KeyId"])
 
 
 def counting(kms: Any) -> list[str]:
-    called: list[str] = []
-    kms.meta.events.register("before-call.kms", lambda model, **_: called.append(model.name))
-    return called
+    calls: list[str] = []
+    kms.meta.events.register("before-call.kms", lambda model, **_: calls.append(model.name))
+    return calls
 
 
-def test_an_account_keeps_its_pseudonym_and_shares_it_with_nobody(key: str) -> None:
+def test_an_account_keeps_its_pseudonym_and_no_other_account_has_it(key: str) -> None:
     here = KmsPseudonyms(client("kms"), key, ORGANIZATION)
     again = KmsPseudonyms(client("kms"), key, ORGANIZATION)
     elsewhere = KmsPseudonyms(client("kms"), key, "o-someoneelse")
@@ -39,35 +39,37 @@ def test_an_account_keeps_its_pseudonym_and_shares_it_with_nobody(key: str) -> N
     assert "222222222222" not in here.of("222222222222").value
 
 
-def test_pseudonyms_in_seven_years_are_those_of_today() -> None:
-    """Evidence is kept for years, and no pseudonym in it can be recomputed: how they are made must never change."""
+def test_the_derivation_of_pseudonyms_never_changes() -> None:
+    """Evidence is kept for seven years, and the pseudonyms in it cannot be derived again."""
     kms = client("kms")
-    asked = {
+    request = {
         "KeyId": KEY_ID,
         "MacAlgorithm": "HMAC_SHA_256",
         "Message": b"joinguard/pseudonym/1/o-exampleorgid",
     }
     with Stubber(kms) as stub:
-        stub.add_response("generate_mac", {"Mac": bytes(range(32)), "KeyId": KEY_ID}, asked)
+        stub.add_response("generate_mac", {"Mac": bytes(range(32)), "KeyId": KEY_ID}, request)
 
-        told = KmsPseudonyms(kms, KEY_ID, ORGANIZATION).of("222222222222")
+        pseudonym = KmsPseudonyms(kms, KEY_ID, ORGANIZATION).of("222222222222")
 
-    assert told == Pseudonym(value="acct-5ecee3c33335ffaf24b41e495107a970", key_version=KEY_ID)
+    assert pseudonym == Pseudonym(value="acct-5ecee3c33335ffaf24b41e495107a970", key_version=KEY_ID)
 
 
 @pytest.mark.parametrize(
-    "answered", [KEY_ID, f"arn:aws:kms:us-east-1:111111111111:key/{KEY_ID}"], ids=["by moto", "by AWS"]
+    "key_id",
+    [KEY_ID, f"arn:aws:kms:us-east-1:111111111111:key/{KEY_ID}"],
+    ids=["moto returns the id", "AWS returns the ARN"],
 )
-def test_the_key_version_is_the_keys_id_and_holds_no_account(answered: str) -> None:
-    """AWS answers with the key's ARN, also where an alias was asked; moto answers with the id alone."""
+def test_the_key_version_is_the_keys_id_and_contains_no_account(key_id: str) -> None:
+    """AWS returns the key's ARN, even for an alias. moto returns the id."""
     kms = client("kms")
     with Stubber(kms) as stub:
-        stub.add_response("generate_mac", {"Mac": b"mac", "KeyId": answered})
+        stub.add_response("generate_mac", {"Mac": b"mac", "KeyId": key_id})
 
         assert KmsPseudonyms(kms, "alias/pseudonyms", ORGANIZATION).of("222222222222").key_version == KEY_ID
 
 
-def test_an_alias_stands_for_its_key(key: str) -> None:
+def test_an_alias_gives_the_pseudonyms_of_its_key(key: str) -> None:
     kms = client("kms")
     kms.create_alias(AliasName="alias/pseudonyms", TargetKeyId=key)
 
@@ -88,31 +90,31 @@ def test_another_key_gives_other_pseudonyms(key: str) -> None:
     assert (one.key_version, two.key_version) == (key, other)
 
 
-def test_kms_is_asked_once_a_process(key: str) -> None:
+def test_a_process_calls_kms_once(key: str) -> None:
     kms = client("kms")
-    called = counting(kms)
+    calls = counting(kms)
     pseudonyms = KmsPseudonyms(kms, key, ORGANIZATION)
 
     for number in range(100):
         pseudonyms.of(f"{number:012d}")
 
-    assert called == ["GenerateMac"]
+    assert calls == ["GenerateMac"]
 
 
-def test_a_key_that_is_gone_is_passing_and_is_asked_again(key: str) -> None:
+def test_a_missing_key_is_transient_and_the_next_call_tries_again(key: str) -> None:
     kms = client("kms")
-    called = counting(kms)
+    calls = counting(kms)
     pseudonyms = KmsPseudonyms(kms, f"{key[:-4]}0000", ORGANIZATION)
 
     for _ in range(2):
         with pytest.raises(RetryableError, match=r"^KMS\."):
             pseudonyms.of("222222222222")
 
-    assert called == ["GenerateMac", "GenerateMac"]
+    assert calls == ["GenerateMac", "GenerateMac"]
 
 
-@pytest.mark.parametrize("hook", TROUBLE.values(), ids=TROUBLE)
-def test_a_key_that_cannot_be_reached_is_passing(hook: Hook) -> None:
+@pytest.mark.parametrize("hook", FAILURES.values(), ids=FAILURES)
+def test_every_failure_of_kms_is_transient(hook: Hook) -> None:
     kms, sent = intercepted("kms", hook)
 
     with pytest.raises(RetryableError, match=r"^KMS\.") as raised:

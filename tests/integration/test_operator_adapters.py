@@ -1,4 +1,4 @@
-"""What else an operator asks of AWS: SQS's own move, IAM's simulator, Organizations, many outcomes at once."""
+"""The operator's other adapters: SQS's own move, IAM's policy simulator, Organizations, batches of outcomes."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ JOINS = "https://sqs.us-east-1.amazonaws.com/111111111111/joins"
 
 
 @pytest.fixture
-def moving(aws: None) -> Iterator[tuple[SqsMoves, Stubber]]:  # noqa: ARG001 - a fixture that is needed for its effect
-    """Stubber: neither moto nor the embedded AWS has the move task."""
+def moving(aws: None) -> Iterator[tuple[SqsMoves, Stubber]]:  # noqa: ARG001 - used for its effect
+    """Use Stubber, because neither moto nor the embedded AWS has the move task."""
     sqs = client("sqs")
     with Stubber(sqs) as stub:
         yield SqsMoves(sqs, DEAD, JOINS), stub
         stub.assert_no_pending_responses()
 
 
-def names(stub: Stubber, url: str, name: str) -> None:
-    asked = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
-    stub.add_response("get_queue_attributes", {"Attributes": {"QueueArn": f"arn:{name}"}}, asked)
+def expect_queue_arn(stub: Stubber, url: str, name: str) -> None:
+    expected = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
+    stub.add_response("get_queue_attributes", {"Attributes": {"QueueArn": f"arn:{name}"}}, expected)
 
 
-def test_a_move_names_its_destination_and_its_pace(moving: tuple[SqsMoves, Stubber]) -> None:
-    """Without a destination, letters that the worker itself has put there fail (CouldNotDetermineMessageSource)."""
+def test_a_move_names_its_destination_and_its_rate(moving: tuple[SqsMoves, Stubber]) -> None:
+    """Without a destination, moving messages that the worker sent fails (CouldNotDetermineMessageSource)."""
     moves, stub = moving
-    names(stub, DEAD, "dead")
-    names(stub, JOINS, "joins")
-    told = {"SourceArn": "arn:dead", "DestinationArn": "arn:joins", "MaxNumberOfMessagesPerSecond": 2}
-    stub.add_response("start_message_move_task", {"TaskHandle": "h"}, told)
+    expect_queue_arn(stub, DEAD, "dead")
+    expect_queue_arn(stub, JOINS, "joins")
+    expected = {"SourceArn": "arn:dead", "DestinationArn": "arn:joins", "MaxNumberOfMessagesPerSecond": 2}
+    stub.add_response("start_message_move_task", {"TaskHandle": "h"}, expected)
 
     moves.start(per_second=2)
 
 
-def test_the_latest_move_says_how_it_stands(moving: tuple[SqsMoves, Stubber]) -> None:
-    """As SQS describes it: the handle only of a running task, the number to move only once it has begun."""
+def test_the_latest_move_has_its_status_and_counts(moving: tuple[SqsMoves, Stubber]) -> None:
+    """SQS returns the handle only of a running task, and the number to move only once the task has begun."""
     moves, stub = moving
-    names(stub, DEAD, "dead")
-    asked = {"SourceArn": "arn:dead", "MaxResults": 1}
+    expect_queue_arn(stub, DEAD, "dead")
+    expected = {"SourceArn": "arn:dead", "MaxResults": 1}
     running = {
         "Status": "RUNNING",
         "TaskHandle": "h",
@@ -71,7 +71,7 @@ def test_the_latest_move_says_how_it_stands(moving: tuple[SqsMoves, Stubber]) ->
         "FailureReason": "AWS.SimpleQueueService.NonExistentQueue",
     }
     for results in ([running], [failed], []):
-        stub.add_response("list_message_move_tasks", {"Results": results}, asked)
+        stub.add_response("list_message_move_tasks", {"Results": results}, expected)
 
     assert moves.latest() == MoveTask("RUNNING", 3, None, "h", None, 1795521600000)
     assert moves.latest() == MoveTask("FAILED", 3, 9, None, "AWS.SimpleQueueService.NonExistentQueue")
@@ -85,20 +85,20 @@ def test_a_move_is_cancelled_by_its_handle(moving: tuple[SqsMoves, Stubber]) -> 
     moves.cancel("h")
 
 
-def test_a_move_that_sqs_refuses_says_so(moving: tuple[SqsMoves, Stubber]) -> None:
+def test_a_move_that_sqs_rejects_raises_its_code(moving: tuple[SqsMoves, Stubber]) -> None:
     moves, stub = moving
-    names(stub, DEAD, "dead")
-    names(stub, JOINS, "joins")
+    expect_queue_arn(stub, DEAD, "dead")
+    expect_queue_arn(stub, JOINS, "joins")
     stub.add_client_error("start_message_move_task", "AWS.SimpleQueueService.UnsupportedOperation", "one at a time")
 
     with pytest.raises(RetryableError, match="UnsupportedOperation"):
         moves.start(per_second=1)
 
 
-def test_iam_is_asked_about_every_resource_and_every_page(aws: None) -> None:  # noqa: ARG001 - a fixture that is needed for its effect
-    """Stubber: moto has no simulator, and the stand-in's looks at the first resource only."""
+def test_the_simulator_is_asked_about_every_resource_and_every_page(aws: None) -> None:  # noqa: ARG001 - used for its effect
+    """Use Stubber, because moto has no simulator, and the stand-in's simulator reads the first resource only."""
     iam = client("iam")
-    asked: dict[str, Any] = {"PolicySourceArn": ROLE, "ActionNames": ["a:B"], "ResourceArns": ["r1", "r2", "r3"]}
+    expected: dict[str, Any] = {"PolicySourceArn": ROLE, "ActionNames": ["a:B"], "ResourceArns": ["r1", "r2", "r3"]}
 
     def result(resource: str, decision: str) -> dict[str, str]:
         return {"EvalActionName": "a:B", "EvalResourceName": resource, "EvalDecision": decision}
@@ -106,35 +106,35 @@ def test_iam_is_asked_about_every_resource_and_every_page(aws: None) -> None:  #
     first = [result("r1", "allowed"), result("r2", "implicitDeny")]
     with Stubber(iam) as stub:
         stub.add_response(
-            "simulate_principal_policy", {"EvaluationResults": first, "IsTruncated": True, "Marker": "m"}, asked
+            "simulate_principal_policy", {"EvaluationResults": first, "IsTruncated": True, "Marker": "m"}, expected
         )
         second = {"EvaluationResults": [result("r3", "explicitDeny")]}
-        stub.add_response("simulate_principal_policy", second, asked | {"Marker": "m"})
+        stub.add_response("simulate_principal_policy", second, expected | {"Marker": "m"})
 
         assert IamPermissions(iam, ROLE).denied("a:B", ["r1", "r2", "r3"]) == ["r2", "r3"]
 
 
 @pytest.mark.parametrize(
-    ("told", "state"),
+    ("answer", "state"),
     [
         ({"State": "ACTIVE", "Status": "SUSPENDED"}, "ACTIVE"),
         ({"Status": "SUSPENDED"}, "SUSPENDED"),
         ({"State": "CLOSED"}, "CLOSED"),
     ],
 )
-def test_an_accounts_state_is_read_and_its_retired_status_where_there_is_none(
-    aws: None,  # noqa: ARG001 - a fixture that is needed for its effect
-    told: dict[str, str],
+def test_an_accounts_state_is_read_or_its_retired_status_if_it_has_no_state(
+    aws: None,  # noqa: ARG001 - used for its effect
+    answer: dict[str, str],
     state: str,
 ) -> None:
     organizations = client("organizations")
     with Stubber(organizations) as stub:
-        stub.add_response("describe_account", {"Account": told | {"Arn": "arn:account"}})
+        stub.add_response("describe_account", {"Account": answer | {"Arn": "arn:account"}})
 
         assert OrganizationsReaderApi(organizations).account("222222222222") == Account("arn:account", state)
 
 
-def test_what_is_not_there_is_no_error_and_what_is_not_allowed_is(aws: None) -> None:  # noqa: ARG001 - a fixture that is needed for its effect
+def test_a_missing_object_is_none_and_denied_access_is_an_error(aws: None) -> None:  # noqa: ARG001 - used for its effect
     organizations = client("organizations")
     reader = OrganizationsReaderApi(organizations)
     with Stubber(organizations) as stub:
@@ -148,10 +148,10 @@ def test_what_is_not_there_is_no_error_and_what_is_not_allowed_is(aws: None) -> 
 
 
 @pytest.mark.parametrize(("status", "enabled"), [("ENABLED", True), ("PENDING_DISABLE", False)])
-def test_policies_are_enabled_where_the_root_says_so(
-    aws: None,  # noqa: ARG001 - a fixture that is needed for its effect
+def test_policies_are_enabled_if_the_root_lists_them_as_enabled(
+    aws: None,  # noqa: ARG001 - used for its effect
     status: str,
-    enabled: bool,  # noqa: FBT001 - pytest passes it so
+    enabled: bool,  # noqa: FBT001 - pytest passes a parameter
 ) -> None:
     organizations = client("organizations")
     types = [{"Type": "TAG_POLICY", "Status": "ENABLED"}, {"Type": "SERVICE_CONTROL_POLICY", "Status": status}]
@@ -161,7 +161,7 @@ def test_policies_are_enabled_where_the_root_says_so(
         assert OrganizationsReaderApi(organizations).scps_enabled() is enabled
 
 
-def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:
+def test_one_call_returns_the_outcomes_of_many_events(table: Any) -> None:
     ledger = DynamoLedger(client("dynamodb"), table.name)
     joins = [
         Join(
@@ -184,7 +184,7 @@ def test_outcomes_of_many_events_come_in_one_answer(table: Any) -> None:
     assert {each.status for each in found.values() if isinstance(each, Outcome)} == {OutcomeStatus.RETRYING}
 
 
-def test_a_row_that_somebody_has_spoilt_is_told_as_such_and_hides_no_other(table: Any) -> None:
+def test_an_unreadable_row_is_returned_as_unreadable_and_hides_no_other(table: Any) -> None:
     ledger = DynamoLedger(client("dynamodb"), table.name)
     join = Join(
         event_id="event-1",
@@ -194,10 +194,10 @@ def test_a_row_that_somebody_has_spoilt_is_told_as_such_and_hides_no_other(table
         account_id="222222222222",
     )
     ledger.begin(join, now=NOON, lease_until=NOON)
-    spoils: list[dict[str, Any]] = [{}, {"attempts": "many"}, {"status": "WELL"}, {"policies": {"a": [None]}}]
-    for number, spoilt in enumerate(spoils, 2):
+    malformed: list[dict[str, Any]] = [{}, {"attempts": "many"}, {"status": "WELL"}, {"policies": {"a": [None]}}]
+    for number, values in enumerate(malformed, 2):
         row: dict[str, Any] = {"event_id": f"event-{number}", "failing": "RETRYING", "updated_at": "\x1b[2J"}
-        table.put_item(Item={"account_id": "222222222222"} | row | spoilt)
+        table.put_item(Item={"account_id": "222222222222"} | row | values)
     reader = OutcomesReader(client("dynamodb"), table.name)
     unreadable = {UnreadableRow("222222222222", f"event-{number}") for number in range(2, 6)}
 
@@ -209,8 +209,8 @@ def test_a_row_that_somebody_has_spoilt_is_told_as_such_and_hides_no_other(table
         assert [each.event_id for each in rows if isinstance(each, Outcome)] == ["event-1"]
 
 
-def test_outcomes_that_dynamodb_leaves_for_later_are_asked_for_again(aws: None) -> None:  # noqa: ARG001 - a fixture that is needed for its effect
-    """Stubber: a row that is missing for want of capacity would be taken for an event that was never begun."""
+def test_unprocessed_keys_are_requested_again(aws: None) -> None:  # noqa: ARG001 - used for its effect
+    """Use Stubber. Without a second request, an unprocessed key would look like an event that was never begun."""
     dynamodb = client("dynamodb")
     later = {"outcomes": {"Keys": [{"account_id": {"S": "222222222222"}, "event_id": {"S": "event-1"}}]}}
     with Stubber(dynamodb) as stub:

@@ -1,7 +1,7 @@
-"""Organizations: each of its answers means one thing.
+"""The meaning of each answer of Organizations.
 
-Against botocore's Stubber and hooks: moto attaches twice without an error, knows no limit, never throttles, and
-calls an unknown account AccountNotFoundException where AWS says TargetNotFoundException.
+These tests use botocore's Stubber and hooks, because moto attaches a policy twice without an error, has no limits,
+never throttles, and answers AccountNotFoundException where AWS answers TargetNotFoundException.
 """
 
 from __future__ import annotations
@@ -30,48 +30,48 @@ from schemas.outcome import AttachmentResult
 from tests.fakes import ACCOUNT, POLICIES
 from tests.integration.conftest import URL, Hook, answers, fails
 
-SOON, LATER, LASTING, UNKNOWN = "passing within seconds", "passing", "lasting", "lasting, but not while young"
+SOON, LATER, PERMANENT, UNKNOWN = "transient, over within seconds", "transient", "permanent", "unknown account"
 
-#: What each error that AWS models for the two calls means to us. A new one makes the test below fail.
+#: The meaning of each error that AWS models for the two calls. The test below fails if AWS adds one.
 MEANINGS = {
     "TooManyRequestsException": SOON,
     "ConcurrentModificationException": SOON,
     "PolicyChangesInProgressException": SOON,
     "ServiceException": SOON,
     "TargetNotFoundException": UNKNOWN,
-    "AccessDeniedException": LASTING,
-    "AWSOrganizationsNotInUseException": LASTING,
-    "PolicyNotFoundException": LASTING,
-    "PolicyTypeNotEnabledException": LASTING,
-    "UnsupportedAPIEndpointException": LASTING,
-    "InvalidInputException": LASTING,
-    "ConstraintViolationException": LASTING,
+    "AccessDeniedException": PERMANENT,
+    "AWSOrganizationsNotInUseException": PERMANENT,
+    "PolicyNotFoundException": PERMANENT,
+    "PolicyTypeNotEnabledException": PERMANENT,
+    "UnsupportedAPIEndpointException": PERMANENT,
+    "InvalidInputException": PERMANENT,
+    "ConstraintViolationException": PERMANENT,
 }
-#: Not modelled for these calls, and seen all the same.
+#: Errors that AWS returns although the model does not list them for these calls.
 OTHERS = {
     "FinalizingOrganizationException": LATER,
     "ExpiredToken": LATER,
     "ExpiredTokenException": LATER,
     "RequestExpired": LATER,
     "RequestTimeTooSkewed": LATER,
-    "UnrecognizedClientException": LASTING,
-    "SomethingNew": LASTING,
+    "UnrecognizedClientException": PERMANENT,
+    "SomethingNew": PERMANENT,
 }
-#: What botocore holds for throttles and passing troubles of any service, but for those that name another one.
-PASSING = {
-    *ThrottledRetryableChecker._THROTTLED_ERROR_CODES,  # type: ignore[attr-defined]  # noqa: SLF001 - told nowhere else
+#: The codes that botocore retries for any service, except those that belong to one other service.
+TRANSIENT = {
+    *ThrottledRetryableChecker._THROTTLED_ERROR_CODES,  # type: ignore[attr-defined]  # noqa: SLF001 - botocore has no public list
     *TransientRetryableChecker._TRANSIENT_ERROR_CODES,  # type: ignore[attr-defined]  # noqa: SLF001 - as above
 } - {"ProvisionedThroughputExceededException", "EC2ThrottledException"}
-SORTED = MEANINGS | OTHERS | dict.fromkeys(sorted(PASSING), SOON)
+ALL_CODES = MEANINGS | OTHERS | dict.fromkeys(sorted(TRANSIENT), SOON)
 
 
 @pytest.fixture
-def organizations(credentials: None) -> Any:  # noqa: ARG001 - boto3's own type; needed for its effect
+def organizations(credentials: None) -> Any:  # noqa: ARG001 - used for its effect
     return client("organizations")
 
 
 def counted(organizations: Any, hook: Hook) -> list[str]:
-    """Let requests go to a hook, and return the list of those that are sent."""
+    """Send requests to a hook, and return the list of the operations that are sent."""
     sent: list[str] = []
     events = organizations.meta.events
     events.register_first("before-send", lambda event_name, **_: sent.append(event_name.rpartition(".")[2]))
@@ -82,7 +82,7 @@ def counted(organizations: Any, hook: Hook) -> list[str]:
 def meaning(error: JoinguardError) -> str:
     if isinstance(error, RetryableError):
         return SOON if error.soon else LATER
-    return UNKNOWN if isinstance(error, AccountNotFoundError) else LASTING
+    return UNKNOWN if isinstance(error, AccountNotFoundError) else PERMANENT
 
 
 def modelled(operation: str) -> set[str]:
@@ -96,8 +96,8 @@ def test_every_error_that_aws_models_has_a_meaning() -> None:
     assert known - {"DuplicatePolicyAttachmentException"} == set(MEANINGS)
 
 
-@pytest.mark.parametrize(("code", "means"), SORTED.items())
-def test_an_error_is_sorted_by_its_code(organizations: Any, code: str, means: str) -> None:
+@pytest.mark.parametrize(("code", "expected"), ALL_CODES.items())
+def test_an_errors_code_decides_its_meaning(organizations: Any, code: str, expected: str) -> None:
     api = OrganizationsApi(organizations)
     reason = {"Reason": "THE_REASON"} if code in {"InvalidInputException", "ConstraintViolationException"} else {}
     body = {"__type": code, "Message": f"about {ACCOUNT}"} | reason
@@ -109,15 +109,15 @@ def test_an_error_is_sorted_by_its_code(organizations: Any, code: str, means: st
         with pytest.raises(JoinguardError) as raised:
             call()
 
-        assert meaning(raised.value) == means
+        assert meaning(raised.value) == expected
         assert (raised.value.fault.code, raised.value.fault.reason) == (code, reason.get("Reason"))
         assert raised.value.fault.message == "about [account]"
         assert getattr(raised.value, "ambiguous", False) is False
 
-    assert sent == ["AttachPolicy", "ListPoliciesForTarget"], "botocore tried again by itself"
+    assert sent == ["AttachPolicy", "ListPoliciesForTarget"], "botocore retried"
 
 
-def test_an_error_without_a_message_still_says_something(organizations: Any) -> None:
+def test_an_error_without_a_message_gets_one(organizations: Any) -> None:
     counted(organizations, answers(400, b'{"__type": "PolicyNotFoundException"}'))
 
     with pytest.raises(PermanentError) as raised:
@@ -127,7 +127,7 @@ def test_an_error_without_a_message_still_says_something(organizations: Any) -> 
     assert raised.value.fault.message
 
 
-def test_a_policy_that_is_there_already_is_no_error(organizations: Any) -> None:
+def test_a_policy_that_is_already_attached_is_not_an_error(organizations: Any) -> None:
     api = OrganizationsApi(organizations)
     with Stubber(organizations) as stub:
         stub.add_client_error("attach_policy", "DuplicatePolicyAttachmentException")
@@ -137,19 +137,19 @@ def test_a_policy_that_is_there_already_is_no_error(organizations: Any) -> None:
         assert api.attach(POLICIES[1], ACCOUNT) is AttachmentResult.ATTACHED
 
 
-def test_an_empty_page_may_have_a_successor(organizations: Any) -> None:
-    asked = {"TargetId": ACCOUNT, "Filter": "SERVICE_CONTROL_POLICY"}
+def test_an_empty_page_is_not_always_the_last_one(organizations: Any) -> None:
+    request = {"TargetId": ACCOUNT, "Filter": "SERVICE_CONTROL_POLICY"}
     with Stubber(organizations) as stub:
-        stub.add_response("list_policies_for_target", {"Policies": [], "NextToken": "more"}, asked)
+        stub.add_response("list_policies_for_target", {"Policies": [], "NextToken": "more"}, request)
         second = {"Policies": [{"Id": POLICIES[0]}], "NextToken": "end"}
-        stub.add_response("list_policies_for_target", second, asked | {"NextToken": "more"})
-        stub.add_response("list_policies_for_target", {"Policies": []}, asked | {"NextToken": "end"})
+        stub.add_response("list_policies_for_target", second, request | {"NextToken": "more"})
+        stub.add_response("list_policies_for_target", {"Policies": []}, request | {"NextToken": "end"})
 
         assert OrganizationsApi(organizations).attached_policies(ACCOUNT) == {POLICIES[0]}
         stub.assert_no_pending_responses()
 
 
-def test_pages_that_go_round_in_circles_are_passing(organizations: Any) -> None:
+def test_a_repeated_page_token_is_transient(organizations: Any) -> None:
     sent = counted(organizations, answers(200, b'{"Policies": [], "NextToken": "again"}'))
 
     with pytest.raises(RetryableError):
@@ -158,7 +158,7 @@ def test_pages_that_go_round_in_circles_are_passing(organizations: Any) -> None:
     assert len(sent) == 2
 
 
-def test_a_later_page_that_fails_hides_no_policy(organizations: Any) -> None:
+def test_an_error_on_a_later_page_fails_the_whole_read(organizations: Any) -> None:
     with Stubber(organizations) as stub:
         stub.add_response("list_policies_for_target", {"Policies": [{"Id": POLICIES[0]}], "NextToken": "more"})
         stub.add_client_error("list_policies_for_target", "TooManyRequestsException")
@@ -167,60 +167,60 @@ def test_a_later_page_that_fails_hides_no_policy(organizations: Any) -> None:
             OrganizationsApi(organizations).attached_policies(ACCOUNT)
 
 
-UNCLEAR = {
+AMBIGUOUS = {
     "a server error without a body": answers(500, b""),
-    "a server error of some kind": answers(503, b'{"__type": "SomethingNew", "Message": "x"}'),
-    "a server error of a kind that else is lasting": answers(500, b'{"__type": "AccessDeniedException"}'),
-    "an answer that is no text": answers(500, b"\x00\xff"),
+    "a server error with an unknown code": answers(503, b'{"__type": "SomethingNew", "Message": "x"}'),
+    "a server error with a permanent code": answers(500, b'{"__type": "AccessDeniedException"}'),
+    "an answer that is not text": answers(500, b"\x00\xff"),
     "an answer that is a list": answers(500, b"[]"),
-    "an answer that is nothing": answers(502, b"null"),
-    "an answer that is a line": answers(400, b'"no"'),
-    "a gateway's page": answers(502, b"<html>bad gateway</html>"),
-    "a gateway that is busy": answers(429, b"<html>slow down</html>"),
-    "a gateway that gave up": answers(408, b""),
-    "a gateway that refuses": answers(403, b"<html>forbidden</html>"),
-    "an answer that is cut off": fails(ConnectionClosedError(endpoint_url=URL)),
-    "an answer that takes too long": fails(ReadTimeoutError(endpoint_url=URL)),
-    "a connection that breaks its cipher": fails(SSLError(endpoint_url=URL, error=OSError("bad record"))),
+    "an answer that is null": answers(502, b"null"),
+    "an answer that is a string": answers(400, b'"no"'),
+    "a gateway's error page": answers(502, b"<html>bad gateway</html>"),
+    "a gateway's throttle": answers(429, b"<html>slow down</html>"),
+    "a gateway's timeout": answers(408, b""),
+    "a gateway's refusal": answers(403, b"<html>forbidden</html>"),
+    "a closed connection": fails(ConnectionClosedError(endpoint_url=URL)),
+    "a read timeout": fails(ReadTimeoutError(endpoint_url=URL)),
+    "a TLS error": fails(SSLError(endpoint_url=URL, error=OSError("bad record"))),
 }
 
 
-@pytest.mark.parametrize("hook", UNCLEAR.values(), ids=UNCLEAR)
-def test_no_clear_answer_is_passing_and_may_have_taken_effect(organizations: Any, hook: Hook) -> None:
+@pytest.mark.parametrize("hook", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_an_ambiguous_answer_is_transient_and_the_call_may_have_taken_effect(organizations: Any, hook: Hook) -> None:
     sent = counted(organizations, hook)
 
     with pytest.raises(RetryableError) as raised:
         OrganizationsApi(organizations).attach(POLICIES[0], ACCOUNT)
 
     assert (raised.value.soon, raised.value.ambiguous) == (True, True)
-    assert sent == ["AttachPolicy"], "botocore tried again by itself"
+    assert sent == ["AttachPolicy"], "botocore retried"
 
 
 NEVER_SENT = {
-    "a connection that cannot be made": fails(EndpointConnectionError(endpoint_url=URL, error="refused")),
-    "a connection that takes too long": fails(ConnectTimeoutError(endpoint_url=URL)),
-    "a proxy that is not there": fails(ProxyConnectionError(proxy_url=URL)),
+    "a refused connection": fails(EndpointConnectionError(endpoint_url=URL, error="refused")),
+    "a connect timeout": fails(ConnectTimeoutError(endpoint_url=URL)),
+    "a missing proxy": fails(ProxyConnectionError(proxy_url=URL)),
 }
 
 
 @pytest.mark.parametrize("hook", NEVER_SENT.values(), ids=NEVER_SENT)
-def test_what_was_never_sent_is_passing_and_clear(organizations: Any, hook: Hook) -> None:
+def test_a_call_that_was_never_sent_is_transient_and_not_ambiguous(organizations: Any, hook: Hook) -> None:
     sent = counted(organizations, hook)
 
     with pytest.raises(RetryableError) as raised:
         OrganizationsApi(organizations).attach(POLICIES[0], ACCOUNT)
 
     assert (raised.value.soon, raised.value.ambiguous) == (True, False)
-    assert sent == ["AttachPolicy"], "botocore tried again by itself"
+    assert sent == ["AttachPolicy"], "botocore retried"
 
 
-GARBLED = [b"", b"not json", b"\x00\xff", b"{}", b"null", b"[]"]
-GARBLED += [b'{"Policies": %s}' % inner for inner in (b"null", b'"x"', b"[null]", b"[{}]", b'["p-aaaaaaaa"]')]
+MALFORMED = [b"", b"not json", b"\x00\xff", b"{}", b"null", b"[]"]
+MALFORMED += [b'{"Policies": %s}' % inner for inner in (b"null", b'"x"', b"[null]", b"[{}]", b'["p-aaaaaaaa"]')]
 
 
-@pytest.mark.parametrize("body", GARBLED, ids=repr)
-def test_a_garbled_answer_to_a_question_is_passing(organizations: Any, body: bytes) -> None:
-    """It must never be read as "carries nothing", nor as an error that nobody expects."""
+@pytest.mark.parametrize("body", MALFORMED, ids=repr)
+def test_a_malformed_answer_to_a_read_is_transient(organizations: Any, body: bytes) -> None:
+    """It must never mean that the account has no policies, and must never raise an unexpected error."""
     sent = counted(organizations, answers(200, body))
 
     with pytest.raises(RetryableError):
@@ -230,14 +230,14 @@ def test_a_garbled_answer_to_a_question_is_passing(organizations: Any, body: byt
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"Policies": null}'], ids=repr)
-def test_an_answer_without_a_list_is_called_that(organizations: Any, body: bytes) -> None:
+def test_an_answer_without_a_list_is_reported_as_such(organizations: Any, body: bytes) -> None:
     counted(organizations, answers(200, body))
 
     with pytest.raises(RetryableError, match="the answer lists no policies"):
         OrganizationsApi(organizations).attached_policies(ACCOUNT)
 
 
-def test_missing_credentials_say_nothing_about_the_event(organizations: Any) -> None:
+def test_missing_credentials_are_transient(organizations: Any) -> None:
     counted(organizations, fails(NoCredentialsError()))
 
     with pytest.raises(RetryableError) as raised:
@@ -246,8 +246,8 @@ def test_missing_credentials_say_nothing_about_the_event(organizations: Any) -> 
     assert (raised.value.soon, raised.value.ambiguous) == (False, False)
 
 
-def test_a_call_that_botocore_refuses_to_make_is_lasting(organizations: Any) -> None:
-    nobody: Any = None
+def test_a_call_with_invalid_parameters_is_permanent(organizations: Any) -> None:
+    no_account: Any = None
 
     with pytest.raises(PermanentError, match="ParamValidationError"):
-        OrganizationsApi(organizations).attach(POLICIES[0], nobody)
+        OrganizationsApi(organizations).attach(POLICIES[0], no_account)

@@ -1,4 +1,4 @@
-"""The evidence bucket: every object once."""
+"""The evidence bucket: each object is written once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from botocore.stub import Stubber
 
 from handlers.aws.s3_evidence import S3Archive
 from handlers.core.errors import RetryableError
-from tests.integration.conftest import SECRETS, TROUBLE, Hook, client, intercepted
+from tests.integration.conftest import FAILURES, SECRETS, Hook, client, intercepted
 
 BODY, OTHER = b'{"attempt": 1}', b'{"attempt": 2}'
 
@@ -21,12 +21,12 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def test_an_object_is_written_once_and_stays_as_it_was(bucket: str) -> None:
+def test_an_object_is_written_once_and_never_changes(bucket: str) -> None:
     s3 = client("s3")
     archive = S3Archive(s3, bucket)
 
     assert archive.record("evidence/1", BODY) == digest(BODY)
-    assert archive.record("evidence/1", OTHER) == digest(BODY), "what came first lies there"
+    assert archive.record("evidence/1", OTHER) == digest(BODY), "the first object remains"
     assert archive.record("evidence/1", BODY) == digest(BODY)
 
     stored = s3.get_object(Bucket=bucket, Key="evidence/1", ChecksumMode="ENABLED")
@@ -37,35 +37,35 @@ def test_an_object_is_written_once_and_stays_as_it_was(bucket: str) -> None:
 
 
 FOREIGN: dict[str, dict[str, Any]] = {
-    "without a checksum of that kind": {"Body": OTHER, "ChecksumAlgorithm": "CRC32"},
-    "the same bytes, but not put by us": {"Body": BODY, "ChecksumAlgorithm": "CRC32"},
-    "with a checksum": {"Body": OTHER, "ChecksumAlgorithm": "SHA256"},
+    "another kind of checksum": {"Body": OTHER, "ChecksumAlgorithm": "CRC32"},
+    "the same bytes with another kind of checksum": {"Body": BODY, "ChecksumAlgorithm": "CRC32"},
+    "other bytes with a SHA-256": {"Body": OTHER, "ChecksumAlgorithm": "SHA256"},
     "empty": {"Body": b""},
 }
 
 
 @pytest.mark.parametrize("put", FOREIGN.values(), ids=FOREIGN)
-def test_what_somebody_else_put_there_is_not_taken_for_ours(bucket: str, put: dict[str, Any]) -> None:
+def test_an_object_that_somebody_else_wrote_is_not_taken_for_ours(bucket: str, put: dict[str, Any]) -> None:
     s3 = client("s3")
     s3.put_object(Bucket=bucket, Key="evidence/1", **put)
 
     assert S3Archive(s3, bucket).record("evidence/1", BODY) != digest(BODY)
 
 
-@pytest.mark.parametrize("told", [{}, {"ChecksumSHA256": "AAAA-2"}, {"ChecksumSHA256": "not base64!"}])
-def test_a_checksum_that_is_none_is_nobodys(told: dict[str, Any]) -> None:
-    """Stubber: of an object that came in parts S3 tells a digest of digests; moto does not."""
+@pytest.mark.parametrize("answer", [{}, {"ChecksumSHA256": "AAAA-2"}, {"ChecksumSHA256": "not base64!"}])
+def test_an_object_without_a_valid_checksum_is_not_ours(answer: dict[str, Any]) -> None:
+    """Use Stubber: for a multipart upload, S3 returns a digest of digests, and moto does not."""
     s3 = client("s3")
     with Stubber(s3) as stub:
         stub.add_client_error("put_object", "PreconditionFailed", "no", 412)
-        stub.add_response("head_object", told, {"Bucket": "bucket", "Key": "key", "ChecksumMode": "ENABLED"})
+        stub.add_response("head_object", answer, {"Bucket": "bucket", "Key": "key", "ChecksumMode": "ENABLED"})
 
         assert S3Archive(s3, "bucket").record("key", BODY) == ""
 
 
 @pytest.mark.parametrize("status", [400, 403])
-def test_what_is_encrypted_under_a_key_of_others_is_not_ours(status: int) -> None:
-    """Stubber: so S3 answers for an object under a customer's key, or a KMS key that the role may not use."""
+def test_an_object_under_a_key_of_somebody_else_is_not_ours(status: int) -> None:
+    """S3 answers like this if the object has a customer-provided key, or a KMS key that the role may not use."""
     s3 = client("s3")
     with Stubber(s3) as stub:
         stub.add_client_error("put_object", "PreconditionFailed", "no", 412)
@@ -75,7 +75,7 @@ def test_what_is_encrypted_under_a_key_of_others_is_not_ours(status: int) -> Non
 
 
 @pytest.mark.parametrize(("code", "status"), [("404", 404), ("500", 500), ("SlowDown", 503)])
-def test_what_cannot_be_compared_comes_again(code: str, status: int) -> None:
+def test_an_object_that_cannot_be_compared_is_transient(code: str, status: int) -> None:
     s3 = client("s3")
     with Stubber(s3) as stub:
         stub.add_client_error("put_object", "PreconditionFailed", "no", 412)
@@ -85,7 +85,7 @@ def test_what_cannot_be_compared_comes_again(code: str, status: int) -> None:
             S3Archive(s3, "bucket").record("key", BODY)
 
 
-def test_other_keys_are_other_objects(bucket: str) -> None:
+def test_each_key_has_its_own_object(bucket: str) -> None:
     archive = S3Archive(client("s3"), bucket)
 
     assert [archive.record(f"evidence/{n}", body) for n, body in enumerate((BODY, OTHER))] == [
@@ -94,7 +94,7 @@ def test_other_keys_are_other_objects(bucket: str) -> None:
     ]
 
 
-def test_what_is_written_is_locked_by_the_bucket(bucket: str) -> None:
+def test_the_bucket_locks_each_new_object(bucket: str) -> None:
     s3 = client("s3")
     S3Archive(s3, bucket).record("evidence/1", BODY)
 
@@ -104,23 +104,23 @@ def test_what_is_written_is_locked_by_the_bucket(bucket: str) -> None:
         s3.delete_object(Bucket=bucket, Key="evidence/1", VersionId=stored["VersionId"])
 
 
-def test_it_looks_only_where_something_lies_already(bucket: str) -> None:
+def test_an_object_is_compared_only_if_its_key_exists(bucket: str) -> None:
     s3 = client("s3")
-    called: list[str] = []
-    s3.meta.events.register("before-call.s3", lambda model, **_: called.append(model.name))
+    calls: list[str] = []
+    s3.meta.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
     archive = S3Archive(s3, bucket)
 
     archive.record("evidence/1", BODY)
     archive.record("evidence/1", BODY)
 
-    assert called == ["PutObject", "PutObject", "HeadObject"]
+    assert calls == ["PutObject", "PutObject", "HeadObject"]
 
 
 @pytest.mark.parametrize(
     ("code", "status"),
     [("ConditionalRequestConflict", 409), ("AccessDenied", 403), ("SlowDown", 503), ("NoSuchBucket", 404)],
 )
-def test_what_else_the_bucket_says_is_passing(code: str, status: int) -> None:
+def test_every_other_error_of_the_bucket_is_transient(code: str, status: int) -> None:
     s3 = client("s3")
     with Stubber(s3) as stub:
         stub.add_client_error("put_object", code, "about 222222222222", status)
@@ -131,8 +131,8 @@ def test_what_else_the_bucket_says_is_passing(code: str, status: int) -> None:
     assert "222222222222" not in raised.value.fault.message
 
 
-@pytest.mark.parametrize("hook", TROUBLE.values(), ids=TROUBLE)
-def test_a_bucket_that_cannot_be_reached_is_passing(hook: Hook) -> None:
+@pytest.mark.parametrize("hook", FAILURES.values(), ids=FAILURES)
+def test_every_failure_of_s3_is_transient(hook: Hook) -> None:
     s3, sent = intercepted("s3", hook)
 
     with pytest.raises(RetryableError, match=r"^S3\.") as raised:
@@ -142,14 +142,14 @@ def test_a_bucket_that_cannot_be_reached_is_passing(hook: Hook) -> None:
     assert not any(secret in str(raised.value) for secret in SECRETS)
 
 
-def test_no_more_is_read_than_is_asked_for(bucket: str) -> None:
+def test_a_read_returns_at_most_one_byte_over_its_limit(bucket: str) -> None:
     s3 = client("s3")
     for number in range(5):
         s3.put_object(Bucket=bucket, Key=f"evidence/{number}", Body=b"x" * 1000)
     archive = S3Archive(s3, bucket)
 
     assert archive.read("evidence/0", limit=1000) == b"x" * 1000
-    assert archive.read("evidence/0", limit=999) == b"x" * 1000, "one byte more tells that there is more"
+    assert archive.read("evidence/0", limit=999) == b"x" * 1000, "one byte more shows that the object is larger"
     assert archive.read("evidence/0", limit=10) == b"x" * 11
     assert archive.read("evidence/0") == b"x" * 1000
     assert archive.under("evidence/", limit=3) == ["evidence/0", "evidence/1", "evidence/2"]

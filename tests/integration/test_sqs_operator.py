@@ -1,4 +1,4 @@
-"""Both queues in an operator's hands: in batches of ten, byte for byte."""
+"""The operator's queues: messages are received, sent and deleted in batches of ten, byte for byte."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ATTRIBUTES: dict[str, Any] = {
 
 
 @pytest.fixture
-def queues(aws: None) -> dict[str, str]:  # noqa: ARG001 - a fixture that is needed for its effect
+def queues(aws: None) -> dict[str, str]:  # noqa: ARG001 - used for its effect
     sqs = client("sqs")
     return {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("joins", "dead", "undelivered")}
 
@@ -46,9 +46,9 @@ def dead_letter_queues(queues: dict[str, str]) -> SqsDeadLetterQueues:
     return SqsDeadLetterQueues(client("sqs"), urls, queues["joins"], poll=0)
 
 
-def fill(queues: dict[str, str], visible: int, name: str = "dead") -> None:
+def fill(queues: dict[str, str], count: int, name: str = "dead") -> None:
     sqs = client("sqs")
-    for number in range(visible):
+    for number in range(count):
         body = f'{{"n": {number}, "odd": "\u2603 \\u2603"}}\t'
         sqs.send_message(QueueUrl=queues[name], MessageBody=body, MessageAttributes=ATTRIBUTES)
 
@@ -68,12 +68,12 @@ class NoOutcomes:
         return {}
 
 
-def browsed(dead_letter_queues: SqsDeadLetterQueues) -> list[DeadLetter]:
+def received(dead_letter_queues: SqsDeadLetterQueues) -> list[DeadLetter]:
     return list(chain.from_iterable(dead_letter_queues.receive_all()))
 
 
-def back_home(dead_letter_queues: SqsDeadLetterQueues) -> Redrive:
-    """Do with all letters as the command does."""
+def redrive_all(dead_letter_queues: SqsDeadLetterQueues) -> Redrive:
+    """Redrive all messages as the command does."""
     clock = FakeClock()
     with InFlight(dead_letter_queues, clock) as in_flight:
         engine = Redrive(in_flight, OutcomeTracker(NoOutcomes()), clock, call_once, breaker=1000)
@@ -81,44 +81,46 @@ def back_home(dead_letter_queues: SqsDeadLetterQueues) -> Redrive:
     return engine
 
 
-def test_both_queues_are_one_list_and_what_is_released_is_there_again(
+def test_both_queues_are_one_list_and_released_messages_are_visible_again(
     dead_letter_queues: SqsDeadLetterQueues, queues: dict[str, str]
 ) -> None:
     fill(queues, 23)
     fill(queues, 4, "undelivered")
 
-    dead_letters = browsed(dead_letter_queues)
+    dead_letters = received(dead_letter_queues)
 
     assert [each.queue for each in dead_letters].count("undelivered") == 4
     assert len({each.message_id for each in dead_letters}) == 27
-    assert browsed(dead_letter_queues) == []
+    assert received(dead_letter_queues) == []
     assert dead_letter_queues.in_flight() == 27
     dead_letter_queues.release([each.receipt for each in dead_letters])
-    again = browsed(dead_letter_queues)
+    again = received(dead_letter_queues)
     assert {each.body for each in again} == {each.body for each in dead_letters}
 
 
-def test_a_look_counts_as_a_receive_and_no_more_than_one(
+def test_each_look_adds_one_to_the_receive_count(
     dead_letter_queues: SqsDeadLetterQueues, queues: dict[str, str]
 ) -> None:
-    """Nine letters: of more, several calls are made at once, and moto's queues are not safe for threads."""
+    """Nine messages: with more, several threads receive at once, and moto's queues are not safe for threads."""
     fill(queues, 9)
-    dead_letter_queues.release([each.receipt for each in browsed(dead_letter_queues)])
+    dead_letter_queues.release([each.receipt for each in received(dead_letter_queues)])
 
-    assert {each.receives for each in browsed(dead_letter_queues)} == {2}
+    assert {each.receives for each in received(dead_letter_queues)} == {2}
 
 
-def test_a_letter_knows_when_sqs_deletes_it(dead_letter_queues: SqsDeadLetterQueues, queues: dict[str, str]) -> None:
+def test_a_message_has_the_time_when_sqs_deletes_it(
+    dead_letter_queues: SqsDeadLetterQueues, queues: dict[str, str]
+) -> None:
     client("sqs").set_queue_attributes(QueueUrl=queues["dead"], Attributes={"MessageRetentionPeriod": "1209600"})
     fill(queues, 1)
 
-    [each] = browsed(dead_letter_queues)
+    [each] = received(dead_letter_queues)
 
     assert each.deleted_at == each.sent_at + timedelta(days=14)
 
 
-def test_a_short_answer_without_a_letter_is_not_believed(queues: dict[str, str]) -> None:
-    """Stubber: a short poll asks some of SQS's servers and may come back empty; moto and the stand-in ask all."""
+def test_an_empty_short_poll_is_followed_by_a_long_poll(queues: dict[str, str]) -> None:
+    """Use Stubber: a short poll of SQS asks some servers and can be empty; moto and the stand-in ask all of them."""
     sqs = client("sqs")
     dead_letter_queues = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=7)
     message = {
@@ -127,26 +129,26 @@ def test_a_short_answer_without_a_letter_is_not_believed(queues: dict[str, str])
         "Body": "b",
         "Attributes": {"SentTimestamp": "1795521600000", "ApproximateReceiveCount": "1"},
     }
-    asked: list[int] = []
+    waits: list[int] = []
     sqs.meta.events.register(
-        "provide-client-params.sqs.ReceiveMessage", lambda params, **_: asked.append(params["WaitTimeSeconds"])
+        "provide-client-params.sqs.ReceiveMessage", lambda params, **_: waits.append(params["WaitTimeSeconds"])
     )
     with Stubber(sqs) as stub:
-        # The digest of the body is not looked at here.
+        # The digest of the body is not checked here.
         sqs.meta.events.unregister("after-call.sqs.ReceiveMessage")
         stub.add_response("get_queue_attributes", {"Attributes": {"MessageRetentionPeriod": "1209600"}})
         for answer in ({}, {"Messages": [message]}, {}, {}):
             stub.add_response("receive_message", answer)
 
-        found = browsed(dead_letter_queues)
+        found = received(dead_letter_queues)
 
         stub.assert_no_pending_responses()
     assert [each.message_id for each in found] == ["m"]
-    assert asked == [0, 7, 0, 7], "the last answer is that of all servers"
+    assert waits == [0, 7, 0, 7], "the last poll asks all servers"
 
 
-def test_what_is_not_held_any_more_is_told(queues: dict[str, str]) -> None:
-    """Stubber: SQS lets a letter be in hand for twelve hours in all; moto and the stand-in for ever."""
+def test_messages_that_are_no_longer_in_flight_are_left_out(queues: dict[str, str]) -> None:
+    """Use Stubber: in SQS a message is in flight for at most twelve hours; in moto and the stand-in without limit."""
     sqs = client("sqs")
     dead_letter_queues = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
     failed = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue", "Message": "Total VisibilityTimeout"}
@@ -158,8 +160,8 @@ def test_what_is_not_held_any_more_is_told(queues: dict[str, str]) -> None:
         ]
 
 
-def test_of_a_batch_too_heavy_for_one_call_what_was_sent_is_told(queues: dict[str, str]) -> None:
-    heavy = [dead_letter(number, body="x" * 400_000, attributes=ATTRIBUTES) for number in range(4)]
+def test_if_one_of_several_calls_fails_the_sent_messages_are_known(queues: dict[str, str]) -> None:
+    large = [dead_letter(number, body="x" * 400_000, attributes=ATTRIBUTES) for number in range(4)]
     sqs, calls = client("sqs"), 0
 
     def cut(**_: object) -> None:
@@ -169,26 +171,26 @@ def test_of_a_batch_too_heavy_for_one_call_what_was_sent_is_told(queues: dict[st
             raise ConnectionClosedError(endpoint_url="https://sqs")
 
     sqs.meta.events.register("before-send.sqs.SendMessageBatch", cut)
-    sent = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0).send("joins", heavy)
+    sent = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0).send("joins", large)
 
-    assert sent.accepted == heavy[:2]
+    assert sent.accepted == large[:2]
     assert set(sent.refused) == {"m-2", "m-3"}
     assert len(all_of(queues["joins"])) == 2
 
 
-def test_what_goes_back_is_the_same_but_for_the_count(
+def test_a_redriven_message_is_unchanged_except_for_its_count(
     dead_letter_queues: SqsDeadLetterQueues, queues: dict[str, str]
 ) -> None:
     fill(queues, 12)
-    bodies = sorted(each.body for each in browsed(dead_letter_queues))
+    bodies = sorted(each.body for each in received(dead_letter_queues))
     client("sqs").purge_queue(QueueUrl=queues["dead"])
     fill(queues, 12)
 
-    engine = back_home(dead_letter_queues)
+    engine = redrive_all(dead_letter_queues)
 
-    back = all_of(queues["joins"])
-    assert sorted(each["Body"] for each in back) == bodies
-    for each in back:
+    joins = all_of(queues["joins"])
+    assert sorted(each["Body"] for each in joins) == bodies
+    for each in joins:
         values = {
             name: value.get("StringValue", value.get("BinaryValue"))
             for name, value in each["MessageAttributes"].items()
@@ -198,19 +200,19 @@ def test_what_goes_back_is_the_same_but_for_the_count(
     assert (engine.sent, engine.deleted) == (12, 12)
 
 
-def test_a_letter_keeps_its_trace_header_wherever_it_goes(
+def test_a_message_keeps_its_trace_header_when_redriven_or_restored(
     dead_letter_queues: SqsDeadLetterQueues, queues: dict[str, str]
 ) -> None:
-    """Back to the joins, and from a backup to where it lay. moto forgets it of a batch: this is what SQS is asked."""
+    """Check the requests, because moto ignores the trace headers of a batch."""
     sqs = client("sqs")
     system: Any = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988-bd862e3fe1be46a994272793"}}
     sqs.send_message(QueueUrl=queues["dead"], MessageBody="x", MessageSystemAttributes=system)
     sqs.send_message(QueueUrl=queues["dead"], MessageBody="y")
-    dead_letters = browsed(dead_letter_queues)
-    asked: list[dict[str, Any]] = []
+    dead_letters = received(dead_letter_queues)
+    requests: list[dict[str, Any]] = []
     sqs.meta.events.register(
         "provide-client-params.sqs.SendMessageBatch",
-        lambda params, **_: asked.append(
+        lambda params, **_: requests.append(
             {each["MessageBody"]: each.get("MessageSystemAttributes") for each in params["Entries"]}
         ),
     )
@@ -219,11 +221,11 @@ def test_a_letter_keeps_its_trace_header_wherever_it_goes(
     sending.send("joins", [each.redriven() for each in dead_letters])
     sending.send("undelivered", read_backup("\n".join(map(backup_line, dead_letters)).encode()))
 
-    assert asked == [{"x": system, "y": None}] * 2
+    assert requests == [{"x": system, "y": None}] * 2
 
 
-def test_what_sqs_itself_has_moved_is_not_dead_for_the_reason_that_it_carries(queues: dict[str, str]) -> None:
-    """Stubber: moto does not tell where SQS has moved a message from."""
+def test_a_message_that_sqs_moved_has_the_code_of_exhausted_retries(queues: dict[str, str]) -> None:
+    """Use Stubber, because moto does not return the queue from which a message was moved."""
     sqs = client("sqs")
     dead_letter_queues = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
     message: dict[str, Any] = {
@@ -241,12 +243,12 @@ def test_what_sqs_itself_has_moved_is_not_dead_for_the_reason_that_it_carries(qu
         for answer in ({"Messages": [message, moved]}, {}, {}):
             stub.add_response("receive_message", answer)
 
-        codes = {each.message_id: each.code for each in browsed(dead_letter_queues)}
+        codes = {each.message_id: each.code for each in received(dead_letter_queues)}
 
     assert codes == {"m": "ALL_IS_WELL", "n": "RETRIES_EXHAUSTED"}
 
 
-def test_many_letters_are_received_by_several_calls_at_once(queues: dict[str, str]) -> None:
+def test_many_messages_are_received_by_concurrent_calls(queues: dict[str, str]) -> None:
     fill(queues, 95)
     sqs, sizes = client("sqs"), list[int]()
     sqs.meta.events.register(
@@ -256,12 +258,12 @@ def test_many_letters_are_received_by_several_calls_at_once(queues: dict[str, st
     batches = list(SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"]).receive_all())
 
     assert len({each.message_id for batch in batches for each in batch}) == 95
-    assert [len(batch) for batch in batches[:1]] == [10], "the first call goes alone"
+    assert [len(batch) for batch in batches[:1]] == [10], "the first call is made alone"
     assert len(batches) < 95 / 10
     assert len(sizes) < 3 * 95 / 10
 
 
-def test_a_call_that_fails_gives_back_what_its_neighbours_received(queues: dict[str, str]) -> None:
+def test_a_failed_receive_releases_what_concurrent_calls_received(queues: dict[str, str]) -> None:
     fill(queues, 95)
     sqs, calls = client("sqs"), 0
 
@@ -280,33 +282,33 @@ def test_a_call_that_fails_gives_back_what_its_neighbours_received(queues: dict[
     assert dead_letter_queues.visible("dead letters") == 95
 
 
-def test_heavy_letters_go_in_as_many_batches_as_sqs_wants(
+def test_large_messages_are_sent_in_several_batches(
     dead_letter_queues: SqsDeadLetterQueues, queues: dict[str, str]
 ) -> None:
-    """All messages of a batch together may weigh 1 MiB."""
-    heavy = [dead_letter(number, body="x" * 400_000, attributes=ATTRIBUTES) for number in range(5)]
+    """SQS limits a batch to 1 MiB."""
+    large = [dead_letter(number, body="x" * 400_000, attributes=ATTRIBUTES) for number in range(5)]
     sqs = client("sqs")
     sizes: list[int] = []
     sqs.meta.events.register(
         "provide-client-params.sqs.SendMessageBatch",
         lambda params, **_: sizes.append(sum(len(each["MessageBody"]) for each in params["Entries"])),
     )
-    counted = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
+    sender = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
 
-    sent = counted.send("joins", heavy)
+    sent = sender.send("joins", large)
 
-    assert sent.accepted == heavy
+    assert sent.accepted == large
     assert sizes == [800_000, 800_000, 400_000]
     assert len(all_of(queues["joins"])) == 5
     assert dead_letter_queues.backlog() == 0
 
 
-def test_letters_of_both_queues_are_deleted_and_sent_to_either(
+def test_messages_of_both_queues_are_deleted_and_sent_to_either_queue(
     dead_letter_queues: SqsDeadLetterQueues, queues: dict[str, str]
 ) -> None:
     fill(queues, 11)
     fill(queues, 2, "undelivered")
-    dead_letters = browsed(dead_letter_queues)
+    dead_letters = received(dead_letter_queues)
 
     assert len(dead_letter_queues.delete([each.receipt for each in dead_letters])) == 13
     assert dead_letter_queues.send("undelivered", dead_letters[:3]).accepted == dead_letters[:3]
@@ -315,8 +317,8 @@ def test_letters_of_both_queues_are_deleted_and_sent_to_either(
     assert dead_letter_queues.visible("dead letters") == 0
 
 
-def test_what_sqs_does_not_take_stays_where_it_is_and_the_reason_is_told(queues: dict[str, str]) -> None:
-    """Stubber: moto takes everything."""
+def test_a_message_that_sqs_rejects_is_returned_with_the_reason(queues: dict[str, str]) -> None:
+    """Use Stubber, because moto accepts every message."""
     dead_letters = [dead_letter(0), dead_letter(1), dead_letter(2)]
     sqs = client("sqs")
     failed = {"Id": "1", "SenderFault": False, "Code": "InternalError", "Message": "try again"}
@@ -325,7 +327,7 @@ def test_what_sqs_does_not_take_stays_where_it_is_and_the_reason_is_told(queues:
         sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"], poll=0
     )
     with Stubber(sqs) as stub:
-        # The answer's digests are not those of the bodies; that is not what is looked at here.
+        # The digests in the answer do not match the bodies; they are not checked here.
         sqs.meta.events.unregister("after-call.sqs.SendMessageBatch")
         stub.add_response("send_message_batch", {"Successful": sent, "Failed": [failed]})
         answer = half.send("joins", dead_letters)
@@ -336,12 +338,12 @@ def test_what_sqs_does_not_take_stays_where_it_is_and_the_reason_is_told(queues:
 
 @pytest.mark.parametrize("operation", ["send_message_batch", "delete_message_batch", "change_message_visibility_batch"])
 @pytest.mark.parametrize(("code", "status", "soon"), [("ServiceUnavailable", 503, True), ("AccessDenied", 403, False)])
-def test_what_sqs_does_not_do_says_whether_it_is_worth_another_try(
+def test_an_error_of_sqs_is_marked_if_a_retry_within_seconds_can_help(
     queues: dict[str, str],
     operation: str,
     code: str,
     status: int,
-    soon: bool,  # noqa: FBT001 - pytest passes it so
+    soon: bool,  # noqa: FBT001 - pytest passes a parameter
 ) -> None:
     dead_letters = [dead_letter()]
     sqs = client("sqs")
@@ -362,33 +364,33 @@ def test_what_sqs_does_not_do_says_whether_it_is_worth_another_try(
 
 
 class Killed(BaseException):
-    """As little to be caught as a SIGKILL, but for what `finally` does."""
+    """Not caught by any handler, as after a SIGKILL; only `finally` blocks run."""
 
 
-@pytest.mark.parametrize("dies_at", range(1, 20))
-def test_an_interrupt_at_any_call_loses_nothing(queues: dict[str, str], dies_at: int) -> None:
-    """Each call to SQS in turn: browsing, sending, deleting, releasing."""
+@pytest.mark.parametrize("killed_at", range(1, 20))
+def test_an_interrupt_at_any_call_loses_nothing(queues: dict[str, str], killed_at: int) -> None:
+    """Interrupt each call to SQS in turn: receive, send, delete, release."""
     fill(queues, 23)
     sqs, calls = client("sqs"), 0
 
-    def die(**_: object) -> None:
+    def kill(**_: object) -> None:
         nonlocal calls
         calls += 1
-        if calls == dies_at:
+        if calls == killed_at:
             raise Killed
 
-    sqs.meta.events.register("before-call.sqs", die)
-    dying = SqsDeadLetterQueues(
+    sqs.meta.events.register("before-call.sqs", kill)
+    interrupted = SqsDeadLetterQueues(
         sqs, {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}, queues["joins"], poll=0
     )
     with suppress(Killed):
-        back_home(dying)
+        redrive_all(interrupted)
 
-    back = [each["Body"] for each in all_of(queues["joins"])]
+    sent = [each["Body"] for each in all_of(queues["joins"])]
     backlog = client("sqs").get_queue_attributes(QueueUrl=queues["dead"], AttributeNames=["All"])["Attributes"]
     in_flight = int(backlog["ApproximateNumberOfMessagesNotVisible"])
     left = int(backlog["ApproximateNumberOfMessages"]) + in_flight
-    assert len(back) == len(set(back)), "sent twice"
-    assert 23 <= len(back) + left <= 23 + 10, "no more than one batch is in both queues"
-    # What was received in the call that died is hidden for a while; everything else is given back.
+    assert len(sent) == len(set(sent)), "sent twice"
+    assert 23 <= len(sent) + left <= 23 + 10, "no more than one batch is in both queues"
+    # Messages received by the interrupted call stay in flight for a while; all others are released.
     assert in_flight <= 10

@@ -1,4 +1,4 @@
-"""The queues: a dead letter keeps everything and says why."""
+"""The worker's queues: a dead letter keeps its message unchanged and carries the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from handlers.aws.sqs_worker import SqsDeadLetters, SqsInbox
 from handlers.core.errors import RetryableError, fault
 from handlers.core.joins.ports import Message
 from tests.fakes import NOON
-from tests.integration.conftest import SECRETS, TROUBLE, Hook, client, intercepted
+from tests.integration.conftest import FAILURES, SECRETS, Hook, client, intercepted
 
 WHY = fault("PolicyNotFoundException", "p-aaaaaaaa: there is no such policy")
 BODIES = {
@@ -29,12 +29,12 @@ BODIES = {
     "markup": "<a>&amp;]]></a>%00+",
 }
 OURS = ("ERROR_CODE", "ERROR_MESSAGE", "FIRST_SEEN", "ATTEMPTS", "REDRIVES")
-#: What SQS takes as text (`SendMessage`, https://www.w3.org/TR/REC-xml/#charsets). moto takes everything.
-TAKEN = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
+#: The text that SQS accepts (`SendMessage`, https://www.w3.org/TR/REC-xml/#charsets). moto accepts every text.
+ACCEPTED = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 
 
 @pytest.fixture
-def queue(aws: None) -> str:  # noqa: ARG001 - a fixture that is needed for its effect
+def queue(aws: None) -> str:  # noqa: ARG001 - used for its effect
     return str(client("sqs").create_queue(QueueName="dead", Attributes={"VisibilityTimeout": "0"})["QueueUrl"])
 
 
@@ -44,7 +44,7 @@ def message(body: str = "{}", **attributes: str) -> Message:
 
 
 def sent(queue: str, dead_letter: Message) -> tuple[str, dict[str, Any]]:
-    """Send a letter and return what lies in the queue: body and attributes."""
+    """Send a dead letter; return the body and the attributes that the queue then holds."""
     sqs = client("sqs")
     SqsDeadLetters(sqs, queue).send(dead_letter, WHY)
     [found] = sqs.receive_message(QueueUrl=queue, MessageAttributeNames=["All"])["Messages"]
@@ -52,8 +52,8 @@ def sent(queue: str, dead_letter: Message) -> tuple[str, dict[str, Any]]:
     return found["Body"], {name: value.get("StringValue", value.get("BinaryValue")) for name, value in values}
 
 
-def asked(dead_letter: Message, **why: str) -> dict[str, Any]:
-    """Return what SQS is asked to take."""
+def request_for(dead_letter: Message, **why: str) -> dict[str, Any]:
+    """Return the request that sends a dead letter."""
     sqs, requests = client("sqs"), []
     sqs.meta.events.register("before-parameter-build.sqs", lambda params, **_: requests.append(params))
     with Stubber(sqs) as stub:
@@ -64,7 +64,7 @@ def asked(dead_letter: Message, **why: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_letter_keeps_its_body_and_says_why(queue: str, body: str) -> None:
+def test_a_dead_letter_keeps_its_body_and_carries_the_reason(queue: str, body: str) -> None:
     assert sent(queue, message(body)) == (
         body,
         {
@@ -77,37 +77,41 @@ def test_a_letter_keeps_its_body_and_says_why(queue: str, body: str) -> None:
     )
 
 
-def test_counters_are_numbers_so_that_tools_can_compare_them() -> None:
-    attributes = asked(message())["MessageAttributes"]
+def test_counters_have_the_type_number_so_that_tools_can_compare_them() -> None:
+    attributes = request_for(message())["MessageAttributes"]
 
     assert [attributes[name]["DataType"] for name in OURS] == ["String", "String", "String", "Number", "Number"]
 
 
-def test_a_redriven_letter_remembers_its_life(queue: str) -> None:
+def test_a_redriven_message_keeps_its_first_time_and_its_counters(queue: str) -> None:
     before = (NOON - timedelta(days=2)).isoformat()
 
-    _, says = sent(queue, message(FIRST_SEEN=before, ATTEMPTS="5", REDRIVES="2", ERROR_CODE="Other"))
+    _, attributes = sent(queue, message(FIRST_SEEN=before, ATTEMPTS="5", REDRIVES="2", ERROR_CODE="Other"))
 
-    assert says["FIRST_SEEN"] == "2026-11-22T12:00:00Z"
-    assert (says["ATTEMPTS"], says["REDRIVES"], says["ERROR_CODE"]) == ("8", "2", "PolicyNotFoundException")
+    assert attributes["FIRST_SEEN"] == "2026-11-22T12:00:00Z"
+    assert (attributes["ATTEMPTS"], attributes["REDRIVES"], attributes["ERROR_CODE"]) == (
+        "8",
+        "2",
+        "PolicyNotFoundException",
+    )
 
 
-def test_more_attributes_than_sqs_takes_beside_ours_travel_as_one(queue: str) -> None:
+def test_attributes_over_the_limit_of_sqs_are_carried_in_one(queue: str) -> None:
     nine = {f"other-{number}": str(number) for number in range(9)}
 
-    _, says = sent(queue, message(**nine, REDRIVES="1"))
+    _, attributes = sent(queue, message(**nine, REDRIVES="1"))
 
-    assert set(says) == {*OURS, "CARRIED"}
-    carried = {name: each["StringValue"] for name, each in json.loads(says["CARRIED"]).items()}
-    assert carried == nine | {"REDRIVES": "1"}, "a counter that is a text is not ours"
-    assert says["REDRIVES"] == "1"
+    assert set(attributes) == {*OURS, "CARRIED"}
+    carried = {name: each["StringValue"] for name, each in json.loads(attributes["CARRIED"]).items()}
+    assert carried == nine | {"REDRIVES": "1"}, "a counter of the type String is not ours"
+    assert attributes["REDRIVES"] == "1"
 
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
 
 
 @pytest.mark.parametrize("header", [TRACE, None])
-def test_a_letter_keeps_its_trace_header(queue: str, header: str | None) -> None:
+def test_a_dead_letter_keeps_its_trace_header(queue: str, header: str | None) -> None:
     sqs = client("sqs")
 
     SqsDeadLetters(sqs, queue).send(replace(message(), trace_header=header), WHY)
@@ -116,7 +120,7 @@ def test_a_letter_keeps_its_trace_header(queue: str, header: str | None) -> None
     assert found["Attributes"].get("AWSTraceHeader") == header
 
 
-def test_attributes_of_others_keep_their_type(queue: str) -> None:
+def test_foreign_attributes_keep_their_type(queue: str) -> None:
     others: dict[str, dict[str, Any]] = {
         "raw": {"DataType": "Binary", "BinaryValue": b"\x00\x01"},
         "price": {"DataType": "Number.float", "StringValue": "1.50"},
@@ -124,12 +128,12 @@ def test_attributes_of_others_keep_their_type(queue: str) -> None:
     dead_letter = replace(message(), attributes=others)
 
     assert sent(queue, dead_letter)[1]["raw"] == b"\x00\x01"
-    attributes = asked(dead_letter)["MessageAttributes"]
+    attributes = request_for(dead_letter)["MessageAttributes"]
     assert {name: attributes[name] for name in others} == others
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "becomes"),
+    ("malformed", "expected"),
     [
         ({"FIRST_SEEN": "yesterday"}, ("2026-11-24T12:00:00Z", "3", "0")),
         ({"FIRST_SEEN": "2026-11-20T12:00:00"}, ("2026-11-24T12:00:00Z", "3", "0")),
@@ -139,24 +143,32 @@ def test_attributes_of_others_keep_their_type(queue: str) -> None:
         ({"ATTEMPTS": "1.5", "REDRIVES": "٣"}, ("2026-11-24T12:00:00Z", "3", "0")),
         ({"ATTEMPTS": "9" * 5000}, ("2026-11-24T12:00:00Z", "3", "0")),
     ],
-    ids=["no date", "no zone", "no UTC form", "no number", "negative", "fraction and other digits", "endless"],
+    ids=[
+        "not a date",
+        "no time zone",
+        "out of range in UTC",
+        "not a number",
+        "negative",
+        "a fraction, and digits other than ASCII",
+        "5,000 digits",
+    ],
 )
-def test_attributes_that_somebody_spoilt_cost_no_letter(
-    queue: str, spoilt: dict[str, str], becomes: tuple[str, ...]
+def test_malformed_attributes_do_not_lose_the_message(
+    queue: str, malformed: dict[str, str], expected: tuple[str, ...]
 ) -> None:
-    body, says = sent(queue, message("the body", **spoilt))
+    body, attributes = sent(queue, message("the body", **malformed))
 
     assert body == "the body"
-    assert (says["FIRST_SEEN"], says["ATTEMPTS"], says["REDRIVES"]) == becomes
-    assert says["ERROR_CODE"] == "PolicyNotFoundException"
+    assert (attributes["FIRST_SEEN"], attributes["ATTEMPTS"], attributes["REDRIVES"]) == expected
+    assert attributes["ERROR_CODE"] == "PolicyNotFoundException"
 
 
-def test_attributes_of_ours_that_somebody_made_binary_cost_no_letter(queue: str) -> None:
+def test_our_attributes_in_binary_form_do_not_lose_the_message(queue: str) -> None:
     binary = {name: {"DataType": "Binary", "BinaryValue": b"\x00"} for name in OURS}
 
-    body, says = sent(queue, replace(message("the body"), attributes=binary))
+    body, attributes = sent(queue, replace(message("the body"), attributes=binary))
 
-    assert (body, says["FIRST_SEEN"], says["ATTEMPTS"]) == ("the body", "2026-11-24T12:00:00Z", "3")
+    assert (body, attributes["FIRST_SEEN"], attributes["ATTEMPTS"]) == ("the body", "2026-11-24T12:00:00Z", "3")
 
 
 ANY_TEXT = st.text(st.characters(categories=None) | st.sampled_from("0123456789-:T+Z@"), min_size=1, max_size=40)
@@ -166,22 +178,24 @@ ANY_TEXT = st.text(st.characters(categories=None) | st.sampled_from("0123456789-
 @example("\ufffe", "\x00\ud800\uffff" + "m" * 5000, "x", "x")
 @example("C" * 5000, "", "0001-01-01T00:00:00+00:00", "999999999")
 @given(code=ANY_TEXT, why=st.text(st.characters(categories=None)), seen=ANY_TEXT, count=ANY_TEXT)
-def test_no_reason_and_no_attribute_makes_a_letter_that_sqs_refuses(code: str, why: str, seen: str, count: str) -> None:
+def test_sqs_accepts_a_dead_letter_with_any_reason_and_any_attributes(
+    code: str, why: str, seen: str, count: str
+) -> None:
     dead_letter = message("the body", FIRST_SEEN=seen, ATTEMPTS=count, REDRIVES=count, ERROR_MESSAGE=seen)
 
-    request = asked(dead_letter, code=code, message=why)
+    request = request_for(dead_letter, code=code, message=why)
 
     assert request["MessageBody"] == "the body"
     texts = [request["MessageAttributes"][name]["StringValue"] for name in OURS]
-    assert all(TAKEN.fullmatch(text) and len(text) <= 1024 for text in texts)
+    assert all(ACCEPTED.fullmatch(text) and len(text) <= 1024 for text in texts)
     assert all(text.isascii() and text.isdecimal() for text in texts[3:])
 
 
 @pytest.mark.parametrize("seconds", [30, 217, 900])
-def test_a_postponed_message_is_hidden_for_as_long_as_it_is_told(queue: str, seconds: int) -> None:
-    sqs, told = client("sqs"), []
+def test_a_postponed_message_is_hidden_for_the_given_time(queue: str, seconds: int) -> None:
+    sqs, requests = client("sqs"), []
     sqs.meta.events.register(
-        "before-parameter-build.sqs.ChangeMessageVisibility", lambda params, **_: told.append(params)
+        "before-parameter-build.sqs.ChangeMessageVisibility", lambda params, **_: requests.append(params)
     )
     sqs.send_message(QueueUrl=queue, MessageBody="x")
     [found] = sqs.receive_message(QueueUrl=queue)["Messages"]
@@ -189,10 +203,10 @@ def test_a_postponed_message_is_hidden_for_as_long_as_it_is_told(queue: str, sec
     SqsInbox(sqs, queue).postpone(replace(message(), receipt_handle=found["ReceiptHandle"]), seconds)
 
     assert "Messages" not in sqs.receive_message(QueueUrl=queue)
-    assert told == [{"QueueUrl": queue, "ReceiptHandle": found["ReceiptHandle"], "VisibilityTimeout": seconds}]
+    assert requests == [{"QueueUrl": queue, "ReceiptHandle": found["ReceiptHandle"], "VisibilityTimeout": seconds}]
 
 
-def test_a_message_can_be_seen_again_at_once(queue: str) -> None:
+def test_a_message_postponed_by_0_seconds_is_visible_at_once(queue: str) -> None:
     sqs = client("sqs")
     sqs.send_message(QueueUrl=queue, MessageBody="x")
     [found] = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=600)["Messages"]
@@ -202,7 +216,7 @@ def test_a_message_can_be_seen_again_at_once(queue: str) -> None:
     assert [again["Body"] for again in sqs.receive_message(QueueUrl=queue)["Messages"]] == ["x"]
 
 
-def test_a_queue_that_is_gone_is_passing(queue: str) -> None:
+def test_a_missing_queue_is_transient(queue: str) -> None:
     sqs = client("sqs")
 
     with pytest.raises(RetryableError, match=r"^SQS\."):
@@ -211,14 +225,14 @@ def test_a_queue_that_is_gone_is_passing(queue: str) -> None:
         SqsInbox(sqs, queue + "-gone").postpone(message(), 30)
 
 
-@pytest.mark.parametrize("hook", TROUBLE.values(), ids=TROUBLE)
-def test_a_queue_that_cannot_be_reached_is_passing(hook: Hook) -> None:
-    sqs, called = intercepted("sqs", hook)
+@pytest.mark.parametrize("hook", FAILURES.values(), ids=FAILURES)
+def test_every_failure_of_sqs_is_transient(hook: Hook) -> None:
+    sqs, calls = intercepted("sqs", hook)
 
-    with pytest.raises(RetryableError, match=r"^SQS\.") as one:
+    with pytest.raises(RetryableError, match=r"^SQS\.") as sending:
         SqsDeadLetters(sqs, "https://queue").send(message(), WHY)
-    with pytest.raises(RetryableError, match=r"^SQS\.") as two:
+    with pytest.raises(RetryableError, match=r"^SQS\.") as postponing:
         SqsInbox(sqs, "https://queue").postpone(message(), 30)
 
-    assert called == ["SendMessage", "ChangeMessageVisibility"]
-    assert not any(secret in f"{one.value} {two.value}" for secret in SECRETS)
+    assert calls == ["SendMessage", "ChangeMessageVisibility"]
+    assert not any(secret in f"{sending.value} {postponing.value}" for secret in SECRETS)

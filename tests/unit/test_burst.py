@@ -14,7 +14,7 @@ def test_a_burst_runs_at_the_rate_of_aws_without_throttles_or_second_receives() 
 
     assert burst.over_limit <= 1.05
     assert (burst.throttled, burst.conflicts) == (0, 0)
-    assert (burst.receives, burst.dead, burst.failed, burst.bare) == (1, 0, 0, 0)
+    assert (burst.receives, burst.dead_letters, burst.failed, burst.without_policies) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_every_account_is_enforced_and_no_message_becomes_a_dead_letter(
 ) -> None:
     burst = Experiment(60, Shared, policies=policies, mapping=mapping, rules=rules).run()
 
-    assert (burst.dead, burst.failed, burst.bare) == (0, 0, 0)
+    assert (burst.dead_letters, burst.failed, burst.without_policies) == (0, 0, 0)
 
 
 def test_without_a_shared_pace_most_calls_are_throttled() -> None:

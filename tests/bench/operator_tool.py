@@ -1,4 +1,4 @@
-"""The operator's tool over many letters, and a plain loop for comparison."""
+"""The operator's tool on many messages, compared with a plain loop."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from infra.local.standin import StandIn, running
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-#: Says how much memory a process held at most, in KiB, when it ends.
-_HELD: Final = """if True:
+#: Prints the peak memory of a process, in KiB, when it ends.
+_PEAK: Final = """if True:
     import atexit, pathlib, sys
-    held = lambda: pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
-    atexit.register(lambda: print(held(), file=sys.stderr))
+    peak = lambda: pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
+    atexit.register(lambda: print(peak(), file=sys.stderr))
 """
-_TOOL: Final = f"{_HELD}\n    import runpy; runpy.run_module('handlers.operate', run_name='__main__')"
-#: What one would write otherwise: attributes lost, no plan, no evidence, nothing counted.
-_LOOP: Final = f"""{_HELD}
+_TOOL: Final = f"{_PEAK}\n    import runpy; runpy.run_module('handlers.operate', run_name='__main__')"
+#: A loop as people write it without the tool: it loses attributes, has no plan, no audit record and no count.
+_LOOP: Final = f"""{_PEAK}
     import boto3
-    sqs, (dead, joins) = boto3.client("sqs"), sys.argv[1:]
-    while messages := sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10).get("Messages"):
+    sqs, (dead_letters, joins) = boto3.client("sqs"), sys.argv[1:]
+    while messages := sqs.receive_message(QueueUrl=dead_letters, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:
             sqs.send_message(QueueUrl=joins, MessageBody=message["Body"])
-            sqs.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
+            sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=message["ReceiptHandle"])
 """
 
 
-def handle_letters(few: int, many: int) -> dict[str, dict[str, float]]:
-    """Time list and redrive over few and many letters, and the ten lines that one would write otherwise."""
+def measure(few: int, many: int) -> dict[str, dict[str, float]]:
+    """Time `list` and `redrive` on few and on many messages, and the plain loop."""
     with running() as aws:
         at = install(aws, package=build_local(), log=lambda _: None)
         sqs, functions = aws.client("sqs"), aws.client("lambda")
@@ -45,9 +45,9 @@ def handle_letters(few: int, many: int) -> dict[str, dict[str, float]]:
         rows = {}
         for count in (few, many):
             fill(sqs, at, count)
-            rows[f"list of {count:,}"] = timed(aws, count, _TOOL, "list", "--json")
-        # Nobody handles the joins here, so nothing comes back and the first are not waited for.
-        act = (
+            rows[f"list, {count:,} messages"] = timed(aws, count, _TOOL, "list", "--json")
+        # No worker handles the joins, so redrive must not wait for the results of the first messages.
+        redrive = (
             "redrive",
             "--all",
             "--rate",
@@ -60,14 +60,14 @@ def handle_letters(few: int, many: int) -> dict[str, dict[str, float]]:
             "--reason",
             "bench",
         )
-        rows[f"redrive of {many:,}"] = timed(aws, many, _TOOL, *act)
+        rows[f"redrive, {many:,} messages"] = timed(aws, many, _TOOL, *redrive)
         fill(sqs, at, many)
-        rows[f"a plain loop over {many:,}"] = timed(aws, many, _LOOP, at.dead_letter_queue_url, at.queue_url)
+        rows[f"plain loop, {many:,} messages"] = timed(aws, many, _LOOP, at.dead_letter_queue_url, at.queue_url)
     return rows
 
 
 def fill(sqs: SQSClient, at: Installation, count: int) -> None:
-    """Put dead letters into the queue, and nothing else into both."""
+    """Empty both queues, then fill the dead-letter queue."""
     for url in (at.queue_url, at.dead_letter_queue_url):
         sqs.purge_queue(QueueUrl=url)
     event = handshake_accepted(at.account_ids[0], at.organization_id, at.management_account_id)
@@ -83,7 +83,7 @@ def fill(sqs: SQSClient, at: Installation, count: int) -> None:
 
 
 def timed(aws: StandIn, count: int, code: str, *arguments: str) -> dict[str, float]:
-    """Run code in a process of its own; return seconds, letters a second and megabytes."""
+    """Run code in its own process; return seconds, messages a second and peak memory in MB."""
     environment = os.environ | {
         "AWS_ENDPOINT_URL": aws.endpoint,
         "AWS_ACCESS_KEY_ID": aws.access_key_id,
@@ -97,6 +97,6 @@ def timed(aws: StandIn, count: int, code: str, *arguments: str) -> dict[str, flo
     seconds = time.perf_counter() - began
     return {
         "seconds": seconds,
-        "letters a second": count / seconds,
-        "MB": int(done.stderr.splitlines()[-1]) / 1024,
+        "messages a second": count / seconds,
+        "peak MB": int(done.stderr.splitlines()[-1]) / 1024,
     }
