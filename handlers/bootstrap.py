@@ -12,8 +12,8 @@ from handlers.aws.organizations import OrganizationsApi
 from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.sqs_worker import SqsDeadLetters, SqsInbox
 from handlers.clock import SystemClock
-from handlers.core.guardrails.evaluate import Guardrails
-from handlers.core.joins.attempt import Dependencies, Requirements
+from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.joins.attempt import Dependencies
 from handlers.core.joins.enforce import Enforcer
 from handlers.settings import Settings
 

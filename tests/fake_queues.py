@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from handlers.aws.sqs_operator import with_cause
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter, Receipt
+from handlers.core.redrive.explanations import Explanation
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.ports import Sent
-from handlers.core.redrive.reasons import Explanation
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.tracker import OutcomeTracker
 from handlers.core.timing import patiently

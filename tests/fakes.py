@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from handlers.aws.dynamodb_ledger import MAX_LEASE
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
-from handlers.core.guardrails.evaluate import Guardrails
-from handlers.core.joins.attempt import Dependencies, Requirements
+from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.joins.attempt import Dependencies
 from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.joins.ports import Attempt, Message, Pace, Settlement
 from handlers.core.timing import Budget

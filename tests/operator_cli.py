@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from click.testing import CliRunner, Result
 
 from handlers.core.errors import Cause, JoinguardError, RetryableError, fault
-from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Account, MoveTask
 from handlers.core.redrive.preflight import Preflight
@@ -71,15 +71,16 @@ class FakePermissions:
         return [each for each in resources if each in self.refused]
 
 
+REQUIREMENTS: Final = Requirements(Guardrails(POLICIES), ORGANIZATION, MANAGEMENT)
+
+
 def preflight(
     organization: FakeOrganization | None = None, permissions: FakePermissions | None = None, *, max_policies: int = 10
 ) -> Preflight:
     return Preflight(
         organization or FakeOrganization(),
         permissions or FakePermissions(),
-        Guardrails(POLICIES),
-        ORGANIZATION,
-        MANAGEMENT,
+        REQUIREMENTS,
         max_policies,
     )
 
@@ -166,6 +167,7 @@ class OperatorCli:
             outcomes=self.queues,
             organizations=self.organizations,
             preflight=preflight(self.organizations),
+            requirements=REQUIREMENTS,
             pseudonyms=FakePrincipalPseudonyms(Steps()),
             clock=self.queues.clock,
             caller=Caller("arn:aws:iam::111111111111:user/x", "AIDAEXAMPLE:session"),

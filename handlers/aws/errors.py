@@ -18,7 +18,7 @@ from botocore.parsers import ResponseParserError
 
 from handlers.core.errors import AccountNotFoundError, Cause, JoinguardError, PermanentError, RetryableError, fault
 
-#: Transient, likely over within seconds. The modelled codes of AttachPolicy and ListPoliciesForTarget
+#: Transient, expected to be over within seconds. The modelled codes of AttachPolicy and ListPoliciesForTarget
 #: (botocore, organizations 2016-11-28) and the throttling codes of botocore's standard retry mode.
 _SOON: Final = frozenset(
     {
@@ -84,7 +84,7 @@ _CAUSES_BY_PART: Final[Mapping[str, Cause]] = {
 FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError, UnicodeDecodeError)
 #: What botocore's parsers raise for JSON of an unexpected shape.
 _MISSHAPEN: Final = (AttributeError, KeyError, TypeError)
-#: No answer from AWS: the connection failed, or something on the way garbled it.
+#: No answer from AWS: the connection failed, or the answer is corrupted.
 _NO_ANSWER: Final = (HTTPClientError, ConnectionError, ResponseParserError, UnicodeDecodeError, *_MISSHAPEN)
 
 _SERVER_ERROR: Final = 500
@@ -148,7 +148,7 @@ def _translate(error: Exception) -> JoinguardError:
     message = error.response.get("Error", {}).get("Message") or "AWS gave no message"
     reason = error.response.get("Reason")
     why = fault(code, message, str(reason) if reason else None)
-    # If an answer has no code, botocore uses the HTTP status: something on the way answered instead of AWS.
+    # If an answer has no code, botocore uses the HTTP status: a proxy answered instead of AWS.
     if code.isdecimal() or _status(error) >= _SERVER_ERROR:
         return RetryableError(why, soon=True, ambiguous=True)
     if code in _SOON:

@@ -40,7 +40,7 @@ class OrganizationsApi:
 def attached_policies(client: OrganizationsClient, account_id: AccountId) -> frozenset[PolicyId]:
     """Return the SCPs attached to the account itself, without those that it inherits.
 
-    Makes one call for up to 20 policies; an account can carry 10. An empty page can have a successor.
+    Makes one call for up to 20 policies; an account can carry 10. An empty page can be followed by others.
     """
     pages = client.get_paginator("list_policies_for_target").paginate(
         TargetId=account_id, Filter="SERVICE_CONTROL_POLICY"
@@ -50,7 +50,7 @@ def attached_policies(client: OrganizationsClient, account_id: AccountId) -> fro
 
 
 def _policies(page: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
-    """Return a page's policies; an answer without a list of policies was garbled on its way."""
+    """Return a page's policies; an answer without a list of policies is corrupted."""
     if "Policies" not in page:
         raise ResponseParserError("the answer lists no policies")
     policies: Sequence[Mapping[str, str]] = page["Policies"]

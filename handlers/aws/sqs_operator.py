@@ -32,7 +32,7 @@ _SYSTEM_ATTRIBUTES: Final = (
     "AWSTraceHeader",
     "DeadLetterQueueSourceArn",
 )
-#: Parallel calls: SQS answers in about 20 ms, and most of the time is spent on the way.
+#: Parallel calls: SQS answers in about 20 ms, and network latency is higher.
 _PARALLEL: Final = 8
 
 
@@ -52,7 +52,7 @@ class SqsDeadLetterQueues:
 
         SQS shows a message only by delivering it, which raises its receive count. Neither queue has a redrive policy,
         so the count has no effect. A short poll asks a subset of SQS's servers and can be empty although there are
-        messages; a long poll asks all of them. So the last answer of each queue is that of a long poll.
+        messages; a long poll asks all of them. The loop ends only after a long poll finds nothing new.
         """
         seen: set[str] = set()
         retention = {queue: self._retention(url) for queue, url in self._urls.items()}

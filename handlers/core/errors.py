@@ -1,7 +1,7 @@
 """Errors decide what happens to the message.
 
 JoinguardError
-├── RetryableError            the record fails alone, its message becomes visible later and is tried again
+├── RetryableError            only this record fails; its message becomes visible later and is tried again
 │   ├── AttemptInProgressError    another worker handles the same event
 │   └── OutOfTimeError            the invocation has too little time left; nothing was begun
 └── PermanentError            outcome FAILED, dead letter with the reason, the record succeeds
@@ -20,7 +20,7 @@ _REASON: Final = re.compile("[A-Za-z_]{1,128}")
 
 
 class Cause(Enum):
-    """What has to be corrected before another try can succeed, whatever AWS calls it.
+    """What has to be corrected before another try can succeed, independent of AWS's error code.
 
     `handlers.aws.errors` maps AWS's codes to causes, `handlers.operate.advice` causes to a next step.
     """

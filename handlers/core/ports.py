@@ -1,4 +1,4 @@
-"""What every room needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
+"""What every package of `core` needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,13 +19,13 @@ class Clock(Protocol):
 
 
 class Pseudonyms(Protocol):
-    """Replace account ids, and texts that may hold one, by keyed digests; the same input gives the same digest."""
+    """Replace account ids, and texts that may hold one, by keyed digests; always in the same way."""
 
     def of(self, account_id: AccountId) -> Pseudonym:
         """Return the pseudonym of an account."""
 
     def digest(self, kind: str, text: str) -> Sha256:
-        """Return the keyed digest of a text; each kind has digests of its own."""
+        """Return the keyed digest of a text; the kind is part of the input."""
 
 
 @dataclass(frozen=True)

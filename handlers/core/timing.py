@@ -30,7 +30,7 @@ class TimeSlice:
 
     #: No call begins after this.
     deadline: datetime
-    #: The platform has ended the worker by then.
+    #: When Lambda has certainly ended the invocation.
     lease_until: datetime
 
 
@@ -62,7 +62,7 @@ def backoff(receives: int, rng: Random) -> int:
 
 
 def retry(call: Callable[[], T], *, deadline: datetime, clock: Clock, rng: Random) -> T:
-    """Make a call until it succeeds, fails for good, or the deadline allows no other try.
+    """Make a call until it succeeds, fails permanently, or the deadline allows no other try.
 
     Waits with full jitter, doubling from 0.2 s to 5 s. Only errors marked `soon` are retried here; the queue delivers
     the message again after the others.
@@ -80,5 +80,5 @@ def retry(call: Callable[[], T], *, deadline: datetime, clock: Clock, rng: Rando
 
 
 def patiently(call: Callable[[], T], *, clock: Clock, rng: Random) -> T:
-    """Make a call, and retry it for two minutes while the connection is lost: for people, not for functions."""
+    """Make a call, and retry it for two minutes while the connection is lost: for the operators' tool."""
     return retry(call, deadline=clock.now() + PATIENCE, clock=clock, rng=rng)

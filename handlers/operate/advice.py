@@ -8,7 +8,7 @@ from typing import Final
 
 from handlers.core.errors import Cause
 from handlers.core.redrive.dead_letter import Queue
-from handlers.core.redrive.reasons import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Reason
 
 #: The next step after a message failed.
 NEXT_STEPS: Final[Mapping[Cause, str]] = {
@@ -23,7 +23,7 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     Cause.INVALID_EVENT: "find out who sent it; edit the body, or drop",
     Cause.WRONG_ORGANIZATION: "find out who sent it; drop",
     Cause.MANAGEMENT_ACCOUNT: "find out who sent it; drop",
-    Cause.RETRIES_EXHAUSTED: "see the outcome and the log for the cause; redrive after it is over",
+    Cause.RETRIES_EXHAUSTED: "see the outcome and the log for the cause; redrive when it is over",
 }
 _DEFAULT_STEP: Final = "read the reason, correct the cause, redrive; see handlers/operate/RUNBOOK.md#dead-letters"
 _UNDELIVERED_STEP: Final = "deploy to restore the queue and its policy, redrive"
@@ -36,25 +36,25 @@ _AFTER: Final[Mapping[Cause, str]] = {
     Cause.CREDENTIALS_EXPIRED: "Your credentials have expired. Log in and run the command again",
     Cause.CREDENTIALS_INVALID: "Your credentials are not valid. Log in again",
     Cause.CREDENTIALS_MISSING: "Log in (aws sso login), or add --profile",
-    Cause.NOT_FOUND: "There is no such object. `drop` and `edit` print the keys of their backups",
+    Cause.NOT_FOUND: "The object does not exist. `drop` and `edit` print the keys of their backups",
     Cause.TOO_MANY_IN_FLIGHT: (
         "SQS allows about 120,000 messages in flight. Wait until others release theirs, or add --all --native"
     ),
-    Cause.UNSUPPORTED: "SQS moves one queue at a time, and only a dead-letter queue of another queue",
+    Cause.UNSUPPORTED: "SQS allows one move task at a time, and only from a dead-letter queue of another queue",
 }
 _DEFAULT_AFTER: Final = "Messages in flight become visible again within 15 minutes. Run the command again"
 
 #: The sentence for each reason; its fields are the values of the explanation.
 _SENTENCES: Final[Mapping[Reason, str]] = {
-    Reason.UNREADABLE_BODY: "its body is unreadable; see `show`, then `edit` or `drop`",
-    Reason.ANOTHER_ORGANIZATION: "it is about another organization; drop it",
+    Reason.INVALID_EVENT: "its body is unreadable; see `show`, then `edit` or `drop`",
+    Reason.WRONG_ORGANIZATION: "it is about another organization; drop it",
     Reason.MANAGEMENT_ACCOUNT: "it is about the management account, which SCPs do not affect; drop the message",
     Reason.POLICY_TYPE_DISABLED: "service control policies are not enabled in the organization; enable them",
     Reason.POLICY_NOT_FOUND: "policy {0} does not exist; correct PolicyIds in the stage and deploy",
-    Reason.NOT_A_MEMBER: "the account is not a member; drop the message, or invite the account",
-    Reason.NOT_ACTIVE: "the account is {0}; drop the message",
+    Reason.ACCOUNT_NOT_FOUND: "the account is not a member; drop the message, or invite the account",
+    Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}; drop the message",
     Reason.TOO_MANY_POLICIES: "the account carries {0} policies and has no room for {1} more; detach some",
-    Reason.NOT_PERMITTED: "the worker's role may not attach ({0}); deploy to restore it",
+    Reason.ACCESS_DENIED: "the worker's role may not attach ({0}); deploy to restore it",
     Reason.TOO_MANY_ATTRIBUTES: (
         "it has ten attributes, which leaves no room to count its redrives; `redrive --all --native` moves it"
     ),
@@ -65,12 +65,12 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.IN_ITS_QUEUE: "it is in its queue",
     Reason.RESTORED_BEFORE: "it was restored before",
     Reason.ORGANIZATIONS_UNAVAILABLE: "Organizations does not answer: {0}",
-    Reason.PERMISSIONS_UNAVAILABLE: "whether the worker's role may attach: {0}",
-    Reason.ROLE_UNKNOWN: "whether the worker's role may attach: the stack does not name the role; deploy",
-    Reason.FIRST_MESSAGES: "waiting until the first {0} are decided",
+    Reason.PERMISSIONS_UNAVAILABLE: "whether the worker's role may attach, because IAM does not answer: {0}",
+    Reason.ROLE_UNKNOWN: "whether the worker's role may attach, because the stack does not name the role; deploy",
+    Reason.FIRST_MESSAGES: "waiting for the outcomes of the first {0}",
     Reason.JOINS_FIRST: "waiting: more than {0} joins are in the queue, and they go first",
     Reason.CAUSE_REMAINS: "{0} messages failed again ({1}) of {2} sent; the cause is not corrected",
-    Reason.NOTHING_DECIDED: "none of the first {0} was decided in five minutes. Run `make status`: is the worker on?",
+    Reason.NOTHING_DECIDED: "none of the first {0} has an outcome in 5 minutes. Run `make status`: is the worker on?",
     Reason.JOINS_DELAYED: "joins have been waiting for 15 minutes. Run `make status`: is the worker on?",
 }
 
@@ -78,14 +78,14 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
 def sentence(explanation: Explanation) -> str:
     """Return an explanation in words."""
     values = explanation.values
-    if explanation.reason is Reason.NOT_PERMITTED:
+    if explanation.reason is Reason.ACCESS_DENIED:
         values = (", ".join(map(str, values)),)
     return _SENTENCES[explanation.reason].format(*values)
 
 
 def why(text: str) -> str:
     """Return the reason that a message carries, or what the lack of one means."""
-    return text or "retries exhausted: SQS moved it after its last receive; see its outcome"
+    return text or "retries exhausted: SQS moved the message here after its last receive; see its outcome"
 
 
 def next_step(cause: Cause, queue: Queue) -> str:

@@ -1,4 +1,4 @@
-"""The one way to carry out an action: plan, confirm, record, do, record, exit status."""
+"""Carry out an action after confirmation, with an audit record before and after it: the same way for every command."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -11,7 +11,7 @@ from handlers.core.evidence.audit import Actor, AuditedAction
 from handlers.core.evidence.checks import EvidenceChecker
 from handlers.core.evidence.history import History
 from handlers.core.evidence.ports import Archive, PrincipalPseudonyms
-from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.ports import Clock
 from handlers.core.redaction import redact
 from handlers.core.redrive.backup import backup_line
@@ -19,10 +19,7 @@ from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.ports import DeadLetterQueues, MoveTasks, OrganizationsReader, Outcomes
 from handlers.core.redrive.preflight import Preflight
-from handlers.core.redrive.reasons import Explanation
-from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.selection import has_id
-from handlers.core.redrive.tracker import OutcomeTracker
 from handlers.core.timing import patiently
 from handlers.operate.errors import OperateError
 from schemas.audit import Action, MessageDigest
@@ -48,6 +45,7 @@ class Context:
     outcomes: Outcomes
     organizations: OrganizationsReader
     preflight: Preflight
+    requirements: Requirements
     pseudonyms: PrincipalPseudonyms
     clock: Clock
     caller: Caller
@@ -58,14 +56,9 @@ class Context:
     rng: Random = field(default_factory=SystemRandom)
 
     @property
-    def guardrails(self) -> Guardrails:
-        """Which policies an account must carry."""
-        return self.preflight.guardrails
-
-    @property
     def pace(self) -> float:
         """The number of messages a second that the workers handle."""
-        return self.attachments_per_second / max(1, len(self.guardrails.policy_ids))
+        return self.attachments_per_second / max(1, len(self.requirements.guardrails.policy_ids))
 
     @property
     def history(self) -> History:
@@ -80,13 +73,6 @@ class Context:
     def in_flight(self) -> InFlight:
         """Return messages in flight, none so far; use it as a context."""
         return InFlight(self.queues, self.clock, self.patiently)
-
-    def redriver(
-        self, in_flight: InFlight, *, rate: float | None, breaker: int, notify: Callable[[Explanation], None]
-    ) -> Redrive:
-        """Return a redrive of messages in flight."""
-        tracker = OutcomeTracker(self.outcomes)
-        return Redrive(in_flight, tracker, self.clock, self.patiently, rate=rate, breaker=breaker, notify=notify)
 
     def patiently(self, call: Callable[[], T]) -> T:
         """Make a call, and retry it while the connection is lost."""

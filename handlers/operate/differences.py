@@ -1,22 +1,21 @@
-"""What changed between two bodies, told in bounded work: both may be 1 MiB of anything."""
+"""Show what changed between two bodies, with limited CPU time and output: a body can be 1 MiB of anything."""
 
 import difflib
 import json
 from collections.abc import Sequence
 from typing import Final
 
-#: A longer body is compared by its own lines, whatever it is.
-_LARGE: Final = 65_536
-#: A body that is nested deeper is compared by its own lines: indenting it takes its depth squared.
-_DEEPEST: Final = 50
-#: Of more lines on a side, which of them correspond is not looked for: that takes their number squared.
-_MOST_COMPARED: Final = 400
-#: No more lines are told, and no more characters of each.
-_MOST_LINES: Final = 400
-_WIDEST: Final = 500
-#: Lines around a difference; characters before one.
-_CONTEXT: Final = 2
-_BEFORE: Final = 100
+#: JSON that is larger, in characters, or nested deeper is compared as plain text: indenting it takes quadratic time.
+_MAX_JSON: Final = 65_536
+_MAX_DEPTH: Final = 50
+#: If either side has more lines, they are not matched with each other: that takes quadratic time.
+_MAX_MATCHED: Final = 400
+#: The limits of the output.
+_MAX_LINES: Final = 400
+_MAX_CHARACTERS: Final = 500
+#: Lines around a change, and characters before one.
+_CONTEXT_LINES: Final = 2
+_CONTEXT_CHARACTERS: Final = 100
 
 
 def differences(old: str, new: str) -> list[str]:
@@ -24,24 +23,23 @@ def differences(old: str, new: str) -> list[str]:
     before, after = _lines(old), _lines(new)
     if before == after:
         before, after = old.splitlines(), new.splitlines()
-    same = _same(before, after)
-    rest = min(len(before), len(after)) - same
-    tail = _same(before[::-1][:rest], after[::-1][:rest])
-    removed, added = before[same : len(before) - tail], after[same : len(after) - tail]
+    prefix = _common_prefix(before, after)
+    remaining = min(len(before), len(after)) - prefix
+    suffix = _common_prefix(before[::-1][:remaining], after[::-1][:remaining])
+    removed, added = before[prefix : len(before) - suffix], after[prefix : len(after) - suffix]
     if not removed and not added:
         return []
-    around = before[max(0, same - _CONTEXT) : same], before[len(before) - tail :][:_CONTEXT]
-    told = [
-        *(f" {line}" for line in around[0]),
-        *_compared(removed, added),
-        *(f" {line}" for line in around[1]),
+    output = [
+        *(f" {line}" for line in before[max(0, prefix - _CONTEXT_LINES) : prefix]),
+        *_changes(removed, added),
+        *(f" {line}" for line in before[len(before) - suffix :][:_CONTEXT_LINES]),
     ]
-    more = [f" … {len(told) - _MOST_LINES:,} more lines"] if len(told) > _MOST_LINES else []
-    return [_cut(line) for line in told[:_MOST_LINES]] + more
+    more = [f" … {len(output) - _MAX_LINES:,} more lines"] if len(output) > _MAX_LINES else []
+    return [_shortened(line) for line in output[:_MAX_LINES]] + more
 
 
 def _lines(body: str) -> list[str]:
-    if len(body) <= _LARGE:
+    if len(body) <= _MAX_JSON:
         try:
             value = json.loads(body)
         except (ValueError, RecursionError):
@@ -52,9 +50,9 @@ def _lines(body: str) -> list[str]:
 
 
 def _is_deep(value: object) -> bool:
-    """Return whether JSON is nested deeper than `_DEEPEST`, without recursion."""
+    """Return whether JSON is nested deeper than the limit, without recursion."""
     level = [value]
-    for _ in range(_DEEPEST + 1):
+    for _ in range(_MAX_DEPTH + 1):
         level = [
             child
             for each in level
@@ -64,23 +62,25 @@ def _is_deep(value: object) -> bool:
     return bool(level)
 
 
-def _same(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many items two sequences begin with in common."""
+def _common_prefix(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return the number of equal items at the beginning of two sequences."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((number for number, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
-def _compared(removed: Sequence[str], added: Sequence[str]) -> list[str]:
+def _changes(removed: Sequence[str], added: Sequence[str]) -> list[str]:
     if len(removed) == len(added) == 1:
-        # Of one long line, where it differs.
-        begin = max(0, _same(removed[0], added[0]) - _BEFORE)
+        # Of one long line, only the part that differs is of interest.
+        begin = max(0, _common_prefix(removed[0], added[0]) - _CONTEXT_CHARACTERS)
         removed, added = ([f"…{each[0][begin:]}" if begin else each[0]] for each in (removed, added))
-    if max(len(removed), len(added)) > _MOST_COMPARED:
+    if max(len(removed), len(added)) > _MAX_MATCHED:
         return [*(f"-{line}" for line in removed), *(f"+{line}" for line in added)]
-    # Without what stands before the first difference: the names of files, and where it is.
-    told = list(difflib.unified_diff(removed, added, lineterm="", n=_CONTEXT))[3:]
-    return [" …" if line.startswith("@@") else line for line in told]
+    # The first three lines are the headers of the unified diff.
+    matched = list(difflib.unified_diff(removed, added, lineterm="", n=_CONTEXT_LINES))[3:]
+    return [" …" if line.startswith("@@") else line for line in matched]
 
 
-def _cut(line: str) -> str:
-    return line if len(line) <= _WIDEST else f"{line[:_WIDEST]}… ({len(line) - _WIDEST:,} more characters)"
+def _shortened(line: str) -> str:
+    if len(line) <= _MAX_CHARACTERS:
+        return line
+    return f"{line[:_MAX_CHARACTERS]}… ({len(line) - _MAX_CHARACTERS:,} more characters)"

@@ -15,7 +15,7 @@ from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.sqs_moves import SqsMoves
 from handlers.aws.sqs_operator import SqsDeadLetterQueues
 from handlers.clock import SystemClock
-from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.context import Caller, Context
 from handlers.operate.errors import OperateError
@@ -72,7 +72,11 @@ def _context(
     client: _Clients, caller: Caller, outputs: dict[str, str], parameters: dict[str, str], poll: int
 ) -> Context:
     sqs = client("sqs")
-    organization_id = parameters["OrganizationId"]
+    requirements = Requirements(
+        Guardrails(tuple(each for each in outputs["PolicyIds"].split(",") if each)),
+        parameters["OrganizationId"],
+        parameters["ManagementAccountId"],
+    )
     organizations = OrganizationsReaderApi(client.organizations())
     role = outputs.get("FunctionRole")
     return Context(
@@ -89,12 +93,11 @@ def _context(
         preflight=Preflight(
             organizations,
             IamPermissions(client("iam"), role) if role else None,
-            Guardrails(tuple(each for each in outputs["PolicyIds"].split(",") if each)),
-            organization_id,
-            parameters["ManagementAccountId"],
+            requirements,
             int(outputs["PoliciesPerAccount"]),
         ),
-        pseudonyms=KmsPseudonyms(client("kms"), outputs["PseudonymKeyId"], organization_id),
+        pseudonyms=KmsPseudonyms(client("kms"), outputs["PseudonymKeyId"], requirements.organization_id),
+        requirements=requirements,
         clock=SystemClock(),
         caller=caller,
         attachments_per_second=float(parameters["AttachmentsPerSecond"]),

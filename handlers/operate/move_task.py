@@ -12,7 +12,7 @@ from handlers.operate.advice import sentence
 from handlers.operate.confirmation import Done, Intention, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
-from handlers.operate.options import Approval
+from handlers.operate.options import MAX_RATE, Approval
 from handlers.operate.output import print_json, stderr
 from handlers.operate.plans import print_unknown
 from handlers.operate.progress import move_progress
@@ -21,7 +21,6 @@ _RUNNING: Final = frozenset({"RUNNING", "CANCELLING"})
 #: How long SQS may take to list a new task.
 _LISTING_TIMEOUT: Final = timedelta(minutes=1)
 _POLL_INTERVAL: Final = 2
-_MAX_RATE: Final = 500
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Move:
                 print_json({"done": True, **done.fields})
             stderr.print(done.summary)
             return 0 if done.complete else 1
-        per_second = max(1, min(_MAX_RATE, round(rate or _MAX_RATE)))
+        per_second = max(1, min(MAX_RATE, round(rate or MAX_RATE)))
         return self._start(per_second, after=latest.started if latest else 0, force=force)
 
     def _start(self, per_second: int, *, after: int, force: bool) -> int:

@@ -16,8 +16,8 @@ _DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Messages a second; the maximum is SQS's own, for its move task.
 _MIN_RATE: Final = 0.01
-_MAX_RATE: Final = 500
-#: Characters; the limit of an audit record.
+MAX_RATE: Final = 500
+#: Characters; redaction shortens longer texts.
 _MAX_REASON: Final = 1000
 
 
@@ -48,8 +48,8 @@ class RateType(click.ParamType[float]):
         except ValueError:
             rate = -1
         # This form of the condition rejects NaN too.
-        if not (rate == 0 or _MIN_RATE <= rate <= _MAX_RATE):
-            self.fail(f"{value!r} is not a rate. Use 0, or {_MIN_RATE} to {_MAX_RATE} messages a second", param, ctx)
+        if not (rate == 0 or _MIN_RATE <= rate <= MAX_RATE):
+            self.fail(f"{value!r} is not a rate. Use 0, or {_MIN_RATE} to {MAX_RATE} messages a second", param, ctx)
         return rate
 
 
@@ -104,7 +104,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-#: Goes above `filtered`.
+#: Apply it before `filtered`.
 limited = click.option("--limit", type=click.IntRange(1), help="At most this number of messages, the oldest first.")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
@@ -113,8 +113,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to st
 def confirmed(command: Callable[..., None]) -> Callable[..., None]:
     """Add --confirm and --reason, and pass them as one Approval; --confirm without a reason is wrong use."""
 
-    @click.option("--confirm", is_flag=True, help="Carry it out.")
-    @click.option("--reason", help="Why. It goes on record without account ids, e-mail addresses and ARNs.")
+    @click.option("--confirm", is_flag=True, help="Carry out the action.")
+    @click.option("--reason", help="Why. Stored in the audit record, without account ids, e-mail addresses and ARNs.")
     @as_json
     @wraps(command)
     def wrapped(*args: Any, confirm: bool, reason: str | None, as_json: bool, **options: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.reasons import Explanation
+from handlers.core.redrive.explanations import Explanation
 from handlers.core.redrive.selection import Plan
 from handlers.operate.advice import sentence, why
 from handlers.operate.confirmation import NOTHING_TO_DO, Intention
@@ -20,13 +20,14 @@ from schemas.audit import Action
 _NAMED: Final = 4
 
 
-def intention(context: Context, action: Action, plan: Plan) -> Intention:
-    """Return the intention to carry out a plan."""
+def intention(context: Context, action: Action, plan: Plan, on_record: Sequence[DeadLetter] | None = None) -> Intention:
+    """Return the intention to carry out a plan; the audit record names the chosen messages, or other ones."""
+    nothing = "Nothing to do: every message is left out" if plan.left_out else NOTHING_TO_DO
     return Intention(
         action,
-        lambda: [context.digest(each) for each in plan.chosen],
+        lambda: [context.digest(each) for each in on_record or plan.chosen],
         plan_fields(plan),
-        obstacle=None if plan.chosen else NOTHING_TO_DO,
+        obstacle=None if plan.chosen else nothing,
         complete=not plan.is_partial,
     )
 

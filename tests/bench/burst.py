@@ -14,8 +14,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from handlers.aws.errors import organizations_errors
 from handlers.core.errors import JoinguardError
-from handlers.core.guardrails.evaluate import Guardrails
-from handlers.core.joins.attempt import Dependencies, Requirements
+from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.joins.attempt import Dependencies
 from handlers.core.joins.enforce import Enforcer
 from handlers.core.joins.ports import Message, Pace
 from handlers.core.timing import Budget

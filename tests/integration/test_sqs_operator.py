@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
@@ -15,7 +15,7 @@ from handlers.aws.sqs_operator import SqsDeadLetterQueues
 from handlers.core.errors import RetryableError
 from handlers.core.redrive.backup import backup_line, read_backup
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.in_flight import InFlight, call_once
+from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.tracker import OutcomeTracker
 from tests.fake_queues import dead_letter
@@ -23,7 +23,7 @@ from tests.fakes import FakeClock
 from tests.integration.conftest import client
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from schemas.outcome import Outcome
 
@@ -62,6 +62,13 @@ def all_of(url: str) -> list[dict[str, Any]]:
     return found
 
 
+T = TypeVar("T")
+
+
+def once(call: Callable[[], T]) -> T:
+    return call()
+
+
 class NoOutcomes:
     def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome]:
         assert keys
@@ -75,8 +82,8 @@ def received(dead_letter_queues: SqsDeadLetterQueues) -> list[DeadLetter]:
 def redrive_all(dead_letter_queues: SqsDeadLetterQueues) -> Redrive:
     """Redrive all messages as the command does."""
     clock = FakeClock()
-    with InFlight(dead_letter_queues, clock) as in_flight:
-        engine = Redrive(in_flight, OutcomeTracker(NoOutcomes()), clock, call_once, breaker=1000)
+    with InFlight(dead_letter_queues, clock, once) as in_flight:
+        engine = Redrive(in_flight, OutcomeTracker(NoOutcomes()), clock, once, breaker=1000)
         engine.run(list(in_flight.receive_all()), lambda _: None)
     return engine
 
@@ -275,7 +282,7 @@ def test_a_failed_receive_releases_what_concurrent_calls_received(queues: dict[s
 
     sqs.meta.events.register("before-send.sqs.ReceiveMessage", fail)
     dead_letter_queues = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=0)
-    with pytest.raises(RetryableError), InFlight(dead_letter_queues, FakeClock()) as in_flight:
+    with pytest.raises(RetryableError), InFlight(dead_letter_queues, FakeClock(), once) as in_flight:
         list(in_flight.receive_all())
 
     assert dead_letter_queues.in_flight() == 0

@@ -225,7 +225,7 @@ def test_a_message_whose_row_is_unreadable_can_be_shown_and_redriven() -> None:
     assert json.loads(tool.run("show", "m-1", "--json").stdout)["outcome"]["unreadable"] is True
     result = tool.run("redrive", "--all", "--wait", "1s", *CONFIRM)
     assert result.exception is None or isinstance(result.exception, SystemExit)
-    assert "1 not decided yet" in result.output
+    assert "1 without an outcome yet" in result.output
     assert len(tool.queues.joins) == 1
 
 

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
-from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.redrive.explanations import Explanation
 from handlers.core.redrive.preflight import MAX_ACCOUNTS, Preflight
-from handlers.core.redrive.reasons import Explanation
 from handlers.operate.advice import sentence
 from schemas.events import JoinRequest
 from tests.fake_queues import dead_letter
-from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, POLICIES, joined
-from tests.operator_cli import FakeOrganization, FakePermissions, preflight
+from tests.fakes import ACCOUNT, MANAGEMENT, NOON, POLICIES, joined
+from tests.operator_cli import REQUIREMENTS, FakeOrganization, FakePermissions, preflight
 
 
 def text(explanation: Explanation | None) -> str | None:
@@ -79,7 +78,7 @@ def test_an_error_of_organizations_is_reported_once_and_holds_no_message_back(er
 
 @pytest.mark.parametrize("permissions", [None, FakePermissions(error=RetryableError(fault("IAM.AccessDenied", "no")))])
 def test_unknown_permissions_are_reported_and_hold_no_message_back(permissions: FakePermissions | None) -> None:
-    checks = Preflight(FakeOrganization(), permissions, Guardrails(POLICIES), ORGANIZATION, MANAGEMENT, 10)
+    checks = Preflight(FakeOrganization(), permissions, REQUIREMENTS, 10)
 
     assert checks.would_fail(dead_letter()) is None
     [unknown] = checks.unknown

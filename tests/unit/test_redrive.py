@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from handlers.core.errors import RetryableError, fault
 from handlers.core.redrive.dead_letter import DeadLetter, Receipt
-from handlers.core.redrive.reasons import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.selection import Filter, make_plan
 from schemas.outcome import OutcomeStatus
 from tests.fake_queues import FakeQueues, dead_letter, make_redrive, new_in_flight, outcome, run_redrive

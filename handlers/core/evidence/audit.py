@@ -1,4 +1,4 @@
-"""An operator's action, on record before it begins and after it ends."""
+"""Write an audit record before and after each action of an operator."""
 
 import uuid
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from handlers.core.errors import RetryableError, fault
-from handlers.core.evidence.ports import WritableArchive
+from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.ports import Clock
 from handlers.core.redaction import redact_words, safe_code
 from schemas.audit import Action, AuditRecord, Ended, MessageDigest
@@ -29,7 +29,7 @@ class Actor:
 class AuditedAction:
     """An action with two audit records: `intended` when it begins, `done` with the results when the context ends."""
 
-    archive: WritableArchive
+    archive: EvidenceWriter
     clock: Clock
     intended: AuditRecord
     #: The number of messages for each result.
@@ -41,7 +41,7 @@ class AuditedAction:
     @classmethod
     def begin(  # noqa: PLR0913, PLR0917 - the parts of an audit record
         cls,
-        archive: WritableArchive,
+        archive: EvidenceWriter,
         clock: Clock,
         actor: Actor,
         action: Action,

@@ -1,4 +1,4 @@
-"""Compare the evidence of an event with its outcome, object by object; an object's key alone proves nothing."""
+"""Compare the evidence of an event with its outcome, object by object. A key alone is not trusted."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from handlers.core.errors import Cause, RetryableError
-from handlers.core.evidence.ports import ReadableArchive
+from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.references import event_reference
 from handlers.core.ports import Pseudonyms
 from schemas.evidence import Evidence, Pseudonym
@@ -24,7 +24,7 @@ MAX_OBJECTS: Final = 250
 
 
 class Verdict(StrEnum):
-    """What an object is, compared with the outcome's row."""
+    """The result of comparing an object with the outcome's row."""
 
     #: It is about this event and account, and the row holds its SHA-256.
     VALID = "valid"
@@ -62,7 +62,7 @@ class CheckedEvidence:
 class EvidenceChecker:
     """Compare evidence with outcomes."""
 
-    archive: ReadableArchive
+    archive: EvidenceReader
     pseudonyms: Pseudonyms
 
     def of(self, outcome: Outcome) -> list[CheckedEvidence]:

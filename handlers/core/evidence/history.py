@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from handlers.core.evidence.ports import ReadableArchive
+from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.ports import Clock
 from schemas.audit import AuditRecord, MessageDigest
 from schemas.keys import audit_prefix, backup_day, done_key
@@ -20,7 +20,7 @@ _MAX_DAYS: Final = 400
 
 @dataclass(frozen=True)
 class PastAction:
-    """An action that was intended, and what came of it."""
+    """An action as it was intended, and as it was done."""
 
     intended: AuditRecord
     #: None if the action was cut off.
@@ -39,7 +39,7 @@ class PastAction:
 class History:
     """The audit records in the archive."""
 
-    archive: ReadableArchive
+    archive: EvidenceReader
     clock: Clock
 
     def of(self, names: Collection[str], since: date) -> list[PastAction]:

@@ -8,17 +8,17 @@ from schemas.evidence import Pseudonym
 from schemas.ids import Sha256
 
 
-class WritableArchive(Protocol):
-    """The evidence bucket, as it is written."""
+class EvidenceWriter(Protocol):
+    """The evidence bucket, as evidence and audit records are written."""
 
     def record(self, key: str, body: bytes) -> Sha256:
-        """Write an object unless the key is taken; return the SHA-256 of the object that the key then holds."""
+        """Write an object unless the key is taken; return the SHA-256 of the object that the key then holds.
 
-    def keep(self, key: str, body: bytes, *, mode: str, until: datetime) -> bool:
-        """Write an object, locked until a moment in GOVERNANCE or COMPLIANCE mode; False if the key is taken."""
+        Returns an empty string if that object has no SHA-256 checksum.
+        """
 
 
-class ReadableArchive(Protocol):
+class EvidenceReader(Protocol):
     """The evidence bucket, as it is read."""
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
@@ -31,8 +31,11 @@ class ReadableArchive(Protocol):
         """Return the keys under a prefix, in order, at most as many as the limit."""
 
 
-class Archive(WritableArchive, ReadableArchive, Protocol):
-    """The evidence bucket."""
+class Archive(EvidenceWriter, EvidenceReader, Protocol):
+    """The evidence bucket, as operators use it."""
+
+    def keep(self, key: str, body: bytes, *, mode: str, until: datetime) -> bool:
+        """Write an object, locked until a moment in GOVERNANCE or COMPLIANCE mode; False if the key is taken."""
 
 
 class PrincipalPseudonyms(Pseudonyms, Protocol):

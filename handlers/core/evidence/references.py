@@ -12,11 +12,6 @@ from schemas.ids import EventId, Sha256
 Keyed: TypeAlias = Callable[[str, str], Sha256]
 
 
-def reference(event: Join | NoJoin, pseudonyms: Pseudonyms) -> EventId:
-    """Return the event's id, or its keyed digest if it holds twelve digits."""
-    return event_reference(event.event_id, pseudonyms.digest)
-
-
 def event_reference(event_id: EventId, keyed: Keyed) -> EventId:
     """Return an event id, or its keyed digest if it holds twelve digits."""
     return _digest("event-id", event_id, keyed) if holds_account_id(event_id) else event_id

@@ -1,9 +1,9 @@
-"""Which policies an account must carry, and which of them it lacks. Worker and operators' tool both ask here."""
+"""Which policies an account must carry, and which of them it lacks. Used by worker and operators' tool."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from schemas.ids import AccountId, PolicyId
+from schemas.ids import AccountId, OrganizationId, PolicyId
 
 
 @dataclass(frozen=True)
@@ -20,3 +20,13 @@ class Guardrails:
     def missing_policies(self, account_id: AccountId, attached: Collection[PolicyId]) -> tuple[PolicyId, ...]:
         """Return the required policies that are not attached, in order of attachment."""
         return tuple(each for each in self.required_policies(account_id) if each not in attached)
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What must be true of the accounts of an organization."""
+
+    guardrails: Guardrails
+    organization_id: OrganizationId
+    #: The account that SCPs do not affect.
+    management_account_id: AccountId

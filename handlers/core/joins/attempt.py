@@ -6,13 +6,14 @@ any two of them, the row holds what the next attempt needs to write what is miss
     crash after    the row holds               the next attempt
     intent         intent, lease expired       finds nothing attached; evidence `interrupted`, effect unknown
     effect         intent, lease expired       finds it attached; evidence `interrupted` says that the change was ours
-    announcement   SHA-256 of the evidence     writes `interrupted` in its place, as after effect
+    announcement   SHA-256 of the evidence     writes evidence `interrupted` under the same key, as after effect
     evidence       SHA-256 of the evidence     finds that very evidence, and writes none
     outcome        the outcome                 does not begin if the outcome is final
 
-A call that fails without an answer may have taken effect: its policy is ambiguous. The row says so before the evidence
-does, until a later call or read answers it; the attempt that finds the policy attached records it as our attachment.
-If a read fails permanently, the policies that earlier attempts intended to attach are ambiguous too.
+A call that fails without an answer may have taken effect: its policy is ambiguous. The row records this before the
+evidence does, and keeps it until a later call or read shows whether the policy is attached. The attempt that finds it
+attached records it as our attachment. If a read fails permanently, the policies that earlier attempts intended to
+attach are ambiguous too.
 
 If an evidence key holds another object than the evidence to be written there, the evidence is written beside it, and
 the settlement holds the conflict.
@@ -34,14 +35,15 @@ from handlers.core.errors import (
     RetryableError,
     fault,
 )
-from handlers.core.evidence.references import reference
-from handlers.core.guardrails.evaluate import Guardrails
-from handlers.core.joins.ports import Archive, Attempt, Ledger, Message, Organizations, Pace, Settlement
+from handlers.core.evidence.ports import EvidenceWriter
+from handlers.core.evidence.references import event_reference
+from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.joins.ports import Attempt, Ledger, Message, Organizations, Pace, Settlement
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.timing import TimeSlice, retry
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence, RecordedFault, RecordedPolicy
-from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
+from schemas.ids import AccountId, PolicyId, Sha256
 from schemas.keys import evidence_key, key_beside
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 
@@ -54,21 +56,12 @@ RECENT: Final = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
-class Requirements:
-    """What must be true of an account, and of which accounts."""
-
-    guardrails: Guardrails
-    organization_id: OrganizationId
-    management_account_id: AccountId
-
-
-@dataclass(frozen=True)
 class Dependencies:
-    """What an attempt uses."""
+    """What an attempt dependencies."""
 
     organizations: Organizations
     ledger: Ledger
-    archive: Archive
+    archive: EvidenceWriter
     pseudonyms: Pseudonyms
     pace: Pace
     clock: Clock
@@ -80,7 +73,7 @@ class AttemptRun:
     """Attach the policies that the account lacks, write the evidence of it, and record the outcome."""
 
     requirements: Requirements
-    uses: Dependencies
+    dependencies: Dependencies
     event: Join | NoJoin
     message: Message
     attempt: Attempt
@@ -100,7 +93,7 @@ class AttemptRun:
         """Start with the policies that earlier attempts left ambiguous."""
         self.ambiguous = set(self.attempt.ambiguous)
 
-    def settle(self) -> Settlement:
+    def run(self) -> Settlement:
         """Decide, write evidence, record the outcome.
 
         Raises RetryableError if the outcome could not be written or a later attempt has begun.
@@ -109,7 +102,7 @@ class AttemptRun:
         written = None
         try:
             if _needs_evidence(decision):
-                written = self._prove(decision)
+                written = self._write_evidence(decision)
             self.proven.add(self.attempt.number)
         except RetryableError as error:
             # The intent stays in the row, so that the next attempt writes the missing evidence.
@@ -124,7 +117,8 @@ class AttemptRun:
             retried_calls=len(self.retried_faults),
             conflicts=tuple(self.conflicts),
         )
-        if not self.uses.ledger.settle(self.event, self.attempt.number, settlement, now=self.uses.clock.now()):
+        ledger, clock = self.dependencies.ledger, self.dependencies.clock
+        if not ledger.settle(self.event, self.attempt.number, settlement, now=clock.now()):
             self._superseded(decision, proven=written is not None)
         return settlement
 
@@ -139,13 +133,14 @@ class AttemptRun:
     def _decide_on(self, join: Join) -> Settlement:
         try:
             self._check_target(join)
-            attached = self._call(lambda: self.uses.organizations.attached_policies(join.account_id), shares=1)
+            organizations = self.dependencies.organizations
+            attached = self._call(lambda: organizations.attached_policies(join.account_id), remaining_calls=1)
         except PermanentError as error:
             # Nothing shows what earlier attempts did. Their policies stay ambiguous until a later read succeeds.
             self.ambiguous |= self._intended_before()
-            self._prove_interrupted(())
+            self._write_interrupted_evidence(())
             return Settlement(OutcomeStatus.FAILED, fault=error.fault)
-        self._prove_interrupted(attached)
+        self._write_interrupted_evidence(attached)
         return self._attach_missing(join, attached)
 
     def _check_target(self, join: Join) -> None:
@@ -168,29 +163,29 @@ class AttemptRun:
         results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
         for left, policy_id in zip(range(len(missing), 0, -1), missing, strict=True):
             try:
-                results[policy_id] = self._attach(policy_id, join.account_id, shares=left)
+                results[policy_id] = self._attach(policy_id, join.account_id, remaining_calls=left)
             except (PermanentError, RetryableError) as error:
                 results[policy_id] = error
-        return _settlement(results, self.ambiguous)
+        return _combined(results, self.ambiguous)
 
     def _intend(self, policies: tuple[PolicyId, ...], *, ambiguous: set[PolicyId]) -> None:
         """Record the policies that this attempt is about to attach or found attached, and the ambiguous ones."""
-        self.uses.ledger.intend(self.event, self.attempt.number, policies, ambiguous=ambiguous)
+        self.dependencies.ledger.intend(self.event, self.attempt.number, policies, ambiguous=ambiguous)
         self.intended, self.ambiguous = policies, ambiguous
 
-    def _attach(self, policy_id: PolicyId, account_id: AccountId, *, shares: int) -> AttachmentResult:
+    def _attach(self, policy_id: PolicyId, account_id: AccountId, *, remaining_calls: int) -> AttachmentResult:
         """Attach one policy. If it is attached after an ambiguous failure, that call attached it."""
 
         def attach() -> AttachmentResult:
             self._await_turn()
             try:
-                return self.uses.organizations.attach(policy_id, account_id)
+                return self.dependencies.organizations.attach(policy_id, account_id)
             except RetryableError as error:
                 if error.ambiguous:
                     self.ambiguous.add(policy_id)
                 raise
 
-        result = self._call(attach, shares=shares)
+        result = self._call(attach, remaining_calls=remaining_calls)
         if policy_id in self.ambiguous:
             self.ambiguous.remove(policy_id)
             return AttachmentResult.ATTACHED
@@ -198,15 +193,15 @@ class AttemptRun:
 
     def _await_turn(self) -> None:
         """Wait for the moment that the pace reserves; raise OutOfTimeError if that is after the deadline."""
-        clock = self.uses.clock
-        begin = self.uses.pace.reserve(clock.now())
+        clock = self.dependencies.clock
+        begin = self.dependencies.pace.reserve(clock.now())
         if begin > self.time_slice.deadline:
             raise OutOfTimeError(fault("OUT_OF_TIME", "other attachments take the time left for this record"))
         clock.sleep(max(0.0, (begin - clock.now()).total_seconds()))
 
-    def _call(self, call: Callable[[], T], *, shares: int) -> T:
+    def _call(self, call: Callable[[], T], *, remaining_calls: int) -> T:
         """Call Organizations, and retry the call within its share of the time left."""
-        uses, now = self.uses, self.uses.clock.now()
+        dependencies, now = self.dependencies, self.dependencies.clock.now()
 
         def counted() -> T:
             try:
@@ -216,22 +211,22 @@ class AttemptRun:
                     self.retried_faults.append(error.fault)
                 raise
 
-        deadline = now + (self.time_slice.deadline - now) / shares
+        deadline = now + (self.time_slice.deadline - now) / remaining_calls
         try:
-            return retry(counted, deadline=deadline, clock=uses.clock, rng=uses.rng)
+            return retry(counted, deadline=deadline, clock=dependencies.clock, rng=dependencies.rng)
         except AccountNotFoundError as error:
-            if abs(uses.clock.now() - self.attempt.event_time) < RECENT:
+            if abs(dependencies.clock.now() - self.attempt.event_time) < RECENT:
                 raise RetryableError(error.fault, cause=error.cause) from error
             raise
 
     def _intended_before(self) -> set[PolicyId]:
         return {policy_id for intended in self.attempt.interrupted.values() for policy_id in intended}
 
-    def _prove_interrupted(self, attached: Collection[PolicyId]) -> None:
+    def _write_interrupted_evidence(self, attached: Collection[PolicyId]) -> None:
         """Write the evidence of earlier attempts that crashed, from their intents and from what is attached.
 
-        Their ambiguous policies are recorded as this attempt's attachments. A policy that is not attached may be
-        attached later, or others have detached it: its effect is unknown, and it is ambiguous.
+        Their ambiguous policies are recorded as this attempt's attachments. If a policy is not attached now, the call
+        may still take effect, or somebody detached it: its result is UNKNOWN, and it is ambiguous.
         """
         theirs = set(attached) - self.ambiguous
         self.ambiguous |= self._intended_before() - set(attached)
@@ -241,7 +236,7 @@ class AttemptRun:
             self._record(evidence)
             self.proven.add(number)
 
-    def _prove(self, settlement: Settlement) -> tuple[str, Sha256]:
+    def _write_evidence(self, settlement: Settlement) -> tuple[str, Sha256]:
         """Write this attempt's evidence, announced in the row if it changed anything; return its key and SHA-256."""
         evidence = self._evidence(self.attempt.number, settlement, "completed")
         if self.intended:
@@ -250,7 +245,7 @@ class AttemptRun:
 
     def _announce(self, evidence: Evidence) -> None:
         """Record the evidence's SHA-256 before writing it, so that the next attempt recognizes it as ours."""
-        self.uses.ledger.announce(
+        self.dependencies.ledger.announce(
             self.event, self.attempt.number, evidence.attempt, _sha256(evidence), ambiguous=self.ambiguous
         )
 
@@ -261,27 +256,27 @@ class AttemptRun:
         the evidence is written beside it.
         """
         key, wanted = evidence_key(evidence), _sha256(evidence)
-        found = self.uses.archive.record(key, _bytes(evidence))
+        found = self.dependencies.archive.record(key, _bytes(evidence))
         if found in {wanted, *self.attempt.announced.get(evidence.attempt, ())}:
             return key, found
         self.conflicts.append(key)
         beside = key_beside(key, wanted)
-        if self.uses.archive.record(beside, _bytes(evidence)) != wanted:
+        if self.dependencies.archive.record(beside, _bytes(evidence)) != wanted:
             raise RetryableError(fault("EVIDENCE_CONFLICT", "the evidence's key and the one beside it are both taken"))
         return beside, wanted
 
     def _evidence(self, number: int, settlement: Settlement, course: Course) -> Evidence:
-        event, uses = self.event, self.uses
+        event, dependencies = self.event, self.dependencies
         join = event if isinstance(event, Join) else None
         required = self.requirements.guardrails.required_policies(join.account_id) if join else ()
         return Evidence(
-            event_id=reference(event, uses.pseudonyms),
+            event_id=event_reference(event.event_id, dependencies.pseudonyms.digest),
             event_name=event.event_name,
             event_time=self.attempt.event_time,
             event_time_from=event.event_time_from,
             source=event.source,
-            body_digest=uses.pseudonyms.digest("body", self.message.body),
-            account=uses.pseudonyms.of(join.account_id) if join else None,
+            body_digest=dependencies.pseudonyms.digest("body", self.message.body),
+            account=dependencies.pseudonyms.of(join.account_id) if join else None,
             organization_id=self.requirements.organization_id,
             attempt=number,
             course=course,
@@ -289,14 +284,14 @@ class AttemptRun:
             required=() if course == "interrupted" else required,
             policies=tuple(map(RecordedPolicy.of, settlement.policies)),
             fault=RecordedFault.of(settlement.fault),
-            recorded_at=uses.clock.now(),
+            recorded_at=dependencies.clock.now(),
         )
 
     def _superseded(self, decision: Settlement, *, proven: bool) -> NoReturn:
         """Leave the outcome to the later attempt, and write the evidence of this attempt's own changes.
 
-        Only a worker that outlives its lease, because of a wrong clock, gets here. The later attempt then wrote this
-        attempt's evidence from its intent, perhaps before its last change.
+        This happens only if a worker runs longer than its lease, which takes a wrong clock. The later attempt has then
+        written this attempt's evidence from its intent, perhaps before this attempt's last change.
         """
         if not proven and _needs_evidence(decision):
             self._record(self._evidence(self.attempt.number, decision, "late"))
@@ -323,7 +318,7 @@ def _interrupted(intended: Sequence[PolicyId], attached: Collection[PolicyId]) -
     return Settlement(OutcomeStatus.RETRYING, tuple(found), fault("INTERRUPTED", "the attempt ended"))
 
 
-def _settlement(results: dict[PolicyId, Result], ambiguous: Collection[PolicyId]) -> Settlement:
+def _combined(results: dict[PolicyId, Result], ambiguous: Collection[PolicyId]) -> Settlement:
     """Combine the results: RETRYING if a policy failed transiently, otherwise FAILED if one failed permanently."""
     outcomes: list[PolicyOutcome] = []
     errors: list[tuple[PolicyId, JoinguardError]] = []

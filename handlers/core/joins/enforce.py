@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
-from handlers.core.evidence.references import event_name, reference
-from handlers.core.joins.attempt import AttemptRun, Dependencies, Requirements
+from handlers.core.evidence.references import event_name, event_reference
+from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.joins.attempt import AttemptRun, Dependencies
 from handlers.core.joins.ports import DeadLetters, Inbox, Message, Settlement
 from handlers.core.timing import Budget, TimeSlice, backoff
 from schemas.events import Join, NoJoin
@@ -78,19 +79,20 @@ class Enforcer:
 
     def _handle(self, event: Join | NoJoin, message: Message, time_slice: TimeSlice) -> Handled:
         handled = Handled(OutcomeStatus.RETRYING)
-        uses = self.dependencies
+        dependencies = self.dependencies
         try:
-            event = event.model_copy(update={"event_name": event_name(event, uses.pseudonyms)})
-            handled = replace(handled, event_id=reference(event, uses.pseudonyms), event_name=event.event_name)
+            event = event.model_copy(update={"event_name": event_name(event, dependencies.pseudonyms)})
+            event_id = event_reference(event.event_id, dependencies.pseudonyms.digest)
+            handled = replace(handled, event_id=event_id, event_name=event.event_name)
             if event.event_time_from != "event":
                 handled = replace(handled, event_time_from=event.event_time_from)
             if isinstance(event, Join):
-                handled = replace(handled, account=uses.pseudonyms.of(event.account_id).value)
-            begun = uses.ledger.begin(event, now=uses.clock.now(), lease_until=time_slice.lease_until)
+                handled = replace(handled, account=dependencies.pseudonyms.of(event.account_id).value)
+            begun = dependencies.ledger.begin(event, now=dependencies.clock.now(), lease_until=time_slice.lease_until)
             if isinstance(begun, Outcome):
                 return replace(handled, status=begun.status, policies=begun.policies, fault=begun.fault)
             handled = replace(handled, attempt=begun.number, row_replaced=begun.replaced)
-            settled = AttemptRun(self.requirements, uses, event, message, begun, time_slice).settle()
+            settled = AttemptRun(self.requirements, dependencies, event, message, begun, time_slice).run()
         except RetryableError as error:
             return replace(handled, fault=error.fault)
         return self._settled(handled, settled, event)

@@ -1,7 +1,7 @@
 """Write the reason why a message failed into its attributes, and keep all attributes that it carries.
 
-An attribute of the message's own with one of our names stays the message's own, unless the message was a dead letter
-before: then it carries our attributes in exactly the form in which they are written here.
+If the message already has an attribute with one of our names, it is kept as the message's own. Exception: the message
+was a dead letter before. It then carries our attributes in exactly the form in which they are written here.
 """
 
 import json
@@ -27,7 +27,7 @@ from schemas.outcome import Fault
 from schemas.values import moment
 
 _TYPES: Final = {"ATTEMPTS": "Number", "REDRIVES": "Number"}
-#: Bytes reserved for a number of redrives that grows.
+#: Bytes reserved so that REDRIVES can grow.
 _SPARE: Final = 16
 #: The shortest useful ERROR_MESSAGE, in characters.
 _MIN_MESSAGE: Final = 20
@@ -42,7 +42,7 @@ def failure_attributes(message: Message, why: Fault) -> dict[str, dict[str, Any]
     The attributes that the message carried are always among them, because they fitted when it was sent.
     """
     known = read_attributes(message.attributes, message.sent_at)
-    ours = _written(
+    ours = _sdk_attributes(
         DeadLetterAttributes(
             error_code=why.code,
             error_message=why.message,
@@ -51,35 +51,35 @@ def failure_attributes(message: Message, why: Fault) -> dict[str, dict[str, Any]
             redrives=known.redrives,
         )
     )
-    theirs, packed = _theirs(message)
-    room = MAX_BYTES - _SPARE - size_bytes({}, message.body)
+    own, packed = _own_attributes(message)
+    available = MAX_BYTES - _SPARE - size_bytes({}, message.body)
     for number in range(len(ORDER), 0, -1):
         written = {name: ours[name] for name in ORDER[:number]}
-        for beside in _arrangements(theirs, written):
-            rest = {name: value for name, value in theirs.items() if name not in beside}
-            fitted = _fitted(written | beside | _pack(packed | rest), room)
+        for unpacked in _candidates(own, written):
+            rest = {name: value for name, value in own.items() if name not in unpacked}
+            fitted = _fitted(written | unpacked | _pack(packed | rest), available)
             if fitted:
                 return fitted
     return {name: dict(value) for name, value in message.attributes.items()}
 
 
-def _written(attributes: DeadLetterAttributes) -> dict[str, dict[str, Any]]:
+def _sdk_attributes(attributes: DeadLetterAttributes) -> dict[str, dict[str, Any]]:
     values = attributes.model_dump(mode="json", by_alias=True)
     return {name: {"DataType": _TYPES.get(name, "String"), "StringValue": str(values[name])} for name in ORDER}
 
 
-def _theirs(message: Message) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
+def _own_attributes(message: Message) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
     """Return the message's own attributes, and those of them that an earlier failure packed into CARRIED."""
     attributes = message.attributes
     superseded = (
         set(ORDER) if _was_dead_letter(message) else {"REDRIVES"} if _is_ours(attributes, "REDRIVES") else set()
     )
-    theirs = {name: value for name, value in attributes.items() if name not in superseded}
+    own = {name: value for name, value in attributes.items() if name not in superseded}
     packed = _unpacked(string_value(attributes, CARRIED))
-    others = {name: value for name, value in theirs.items() if name != CARRIED}
+    others = {name: value for name, value in own.items() if name != CARRIED}
     if packed is None or any(packed.get(name, value) != value for name, value in others.items()):
         # This CARRIED is not ours, or an attribute of the same name was added later: it is packed as a whole.
-        return theirs, {}
+        return own, {}
     return others, packed
 
 
@@ -107,18 +107,18 @@ def _is_ours(attributes: Attributes, name: str) -> bool:
         return False
 
 
-def _arrangements(theirs: Attributes, ours: Collection[str]) -> Iterator[dict[str, Mapping[str, Any]]]:
-    """Yield which of the message's own attributes stay beside ours: all, none, the largest; the rest is packed."""
-    free = {name: value for name, value in theirs.items() if name not in {*ORDER, CARRIED}}
+def _candidates(own: Attributes, written: Collection[str]) -> Iterator[dict[str, Mapping[str, Any]]]:
+    """Yield sets of the message's own attributes to keep unpacked: all, none, the largest ones that fit."""
+    free = {name: value for name, value in own.items() if name not in {*ORDER, CARRIED}}
     yield free
     yield {}
     largest = sorted(free, key=lambda name: size_bytes({name: free[name]}), reverse=True)
-    yield {name: free[name] for name in largest[: MAX_ATTRIBUTES - 1 - len(ours)]}
+    yield {name: free[name] for name in largest[: MAX_ATTRIBUTES - 1 - len(written)]}
 
 
-def _fitted(attributes: dict[str, Mapping[str, Any]], room: int) -> dict[str, dict[str, Any]] | None:
+def _fitted(attributes: dict[str, Mapping[str, Any]], available: int) -> dict[str, dict[str, Any]] | None:
     """Return attributes that SQS accepts, with a shorter ERROR_MESSAGE if need be; None if they cannot fit."""
-    excess = size_bytes(attributes) - room
+    excess = size_bytes(attributes) - available
     text = string_value(attributes, "ERROR_MESSAGE")
     if len(attributes) > MAX_ATTRIBUTES or excess > max(0, len(text) - _MIN_MESSAGE):
         return None

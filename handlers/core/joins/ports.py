@@ -52,7 +52,7 @@ class Settlement:
     fault: Fault | None = None
     evidence_key: str | None = None
     evidence_sha256: Sha256 | None = None
-    #: Attempts whose evidence is written; the ledger removes their intents.
+    #: Attempts whose evidence exists; the ledger removes their intents.
     proven: frozenset[int] = frozenset()
     #: Policies that may be attached although the call failed.
     ambiguous: frozenset[PolicyId] = frozenset()
@@ -80,7 +80,7 @@ class Pace(Protocol):
 
 
 class Ledger(Protocol):
-    """The outcomes: what is true now."""
+    """The outcomes table."""
 
     def begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
         """Begin an attempt at an event, or return the event's final outcome.
@@ -106,16 +106,6 @@ class Ledger(Protocol):
 
     def settle(self, event: Join | NoJoin, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
         """Record the attempt's result and end its lease; return False after a later attempt has begun."""
-
-
-class Archive(Protocol):
-    """The evidence: what happened."""
-
-    def record(self, key: str, body: bytes) -> Sha256:
-        """Write an object unless the key is taken; return the SHA-256 of the object that the key then holds.
-
-        Returns an empty string where that object has no SHA-256 checksum.
-        """
 
 
 class DeadLetters(Protocol):

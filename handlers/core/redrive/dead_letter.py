@@ -12,10 +12,10 @@ from typing import Any, Final, Literal, Self, TypeAlias
 from handlers.core.errors import Cause
 from handlers.core.evidence.references import Keyed, event_reference
 from handlers.core.redaction import redact, safe_code
-from handlers.core.redrive.reasons import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Reason
 from schemas.attribute import MAX_ATTRIBUTES, MAX_BYTES, size_bytes
 from schemas.audit import MessageDigest
-from schemas.dead_letter import DeadLetterAttributes, read_attributes, with_redrives
+from schemas.dead_letter import DeadLetterAttributes, read_attributes, string_value, with_redrives
 from schemas.events import Join, NoJoin
 from schemas.ids import Sha256
 from schemas.intake import InvalidEventError, read_event
@@ -66,7 +66,7 @@ class DeadLetter:
 
     def attribute(self, name: str) -> str:
         """Return the string value of an attribute; an empty string if there is none."""
-        return str(self.attributes.get(name, {}).get("StringValue") or "")
+        return string_value(self.attributes, name)
 
     @cached_property
     def _read(self) -> DeadLetterAttributes:
@@ -74,7 +74,7 @@ class DeadLetter:
 
     @property
     def code(self) -> str:
-        """The code of the reason why it failed. A reason on a message that SQS moved is from an earlier failure."""
+        """The code of the reason why it failed. If SQS moved the message, its own code is from an earlier failure."""
         return RETRIES_EXHAUSTED if self.moved_by_sqs else self._read.error_code or RETRIES_EXHAUSTED
 
     @property

@@ -1,28 +1,21 @@
 """Messages in flight: whatever happens, they become visible again unless they were deleted."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from handlers.core.errors import RetryableError
 from handlers.core.ports import Clock
 from handlers.core.redrive.dead_letter import DeadLetter, Receipt
 from handlers.core.redrive.ports import CallPatiently, DeadLetterQueues
 
-T = TypeVar("T")
-
 #: When to extend the visibility timeout: after a third of it.
 EXTEND_AFTER: Final = timedelta(minutes=5)
 #: The result of a message that became visible again before it was sent.
 NOT_IN_FLIGHT: Final = "NOT_IN_FLIGHT"
-
-
-def call_once(call: Callable[[], T]) -> T:
-    """Make a call once."""
-    return call()
 
 
 @dataclass
@@ -37,7 +30,7 @@ class InFlight:
     queues: DeadLetterQueues
     clock: Clock
     #: For extending, deleting and releasing.
-    patiently: CallPatiently = call_once
+    patiently: CallPatiently
     #: The approximate number of messages that other processes had in flight when all were received.
     elsewhere: int = field(default=0, init=False)
     _receipts: dict[str, Receipt] = field(default_factory=dict, init=False)

@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import Final
 
 from handlers.core.errors import Cause, JoinguardError
-from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.ports import OrganizationsReader, Permissions
-from handlers.core.redrive.reasons import Explanation, Reason
 from schemas.events import Join
-from schemas.ids import AccountId, OrganizationId
+from schemas.ids import AccountId
 
 #: The number of accounts that are read one by one, those of the oldest messages first: Organizations allows five such
 #: reads a second, which the worker needs too. Beyond it, only accounts whose own state was the cause are read.
@@ -28,9 +28,7 @@ class Preflight:
     organizations: OrganizationsReader
     #: None if the stack does not name the worker's role.
     permissions: Permissions | None
-    guardrails: Guardrails
-    organization_id: OrganizationId
-    management_account_id: AccountId
+    requirements: Requirements
     #: The maximum number of policies of an account.
     max_policies: int
     #: What could not be found out.
@@ -42,11 +40,11 @@ class Preflight:
     def would_fail(self, dead_letter: DeadLetter) -> Explanation | None:
         """Return why a message would fail again; None if no reason is found."""
         if dead_letter.event is None:
-            return Explanation(Reason.UNREADABLE_BODY)
+            return Explanation(Reason.INVALID_EVENT)
         if not isinstance(dead_letter.event, Join):
             return None
-        if dead_letter.event.organization_id not in {None, self.organization_id}:
-            return Explanation(Reason.ANOTHER_ORGANIZATION)
+        if dead_letter.event.organization_id not in {None, self.requirements.organization_id}:
+            return Explanation(Reason.WRONG_ORGANIZATION)
         read_account = len(self._accounts) < MAX_ACCOUNTS or dead_letter.cause in _ACCOUNT_CAUSES
         return self.of_account(dead_letter.account_id, read_account=read_account)
 
@@ -55,7 +53,7 @@ class Preflight:
 
         `read_account`: whether to read the account itself, unless it was read before.
         """
-        if account_id == self.management_account_id:
+        if account_id == self.requirements.management_account_id:
             return Explanation(Reason.MANAGEMENT_ACCOUNT)
         if self.cannot_attach:
             return self.cannot_attach
@@ -69,7 +67,10 @@ class Preflight:
         return self._asked(self._check_organization)
 
     def _asked(self, check: Callable[[], Explanation | None]) -> Explanation | None:
-        """Make a check. If Organizations does not answer, it finds nothing: the first messages are sent alone."""
+        """Make a check; if Organizations does not answer, note that and find nothing.
+
+        The message is then redriven: a redrive sends its first messages alone, so that a remaining cause affects few.
+        """
         try:
             return check()
         except JoinguardError as error:
@@ -83,7 +84,7 @@ class Preflight:
     def _check_organization(self) -> Explanation | None:
         if not self.organizations.scps_enabled():
             return Explanation(Reason.POLICY_TYPE_DISABLED)
-        for policy_id in self.guardrails.policy_ids:
+        for policy_id in self.requirements.guardrails.policy_ids:
             arn = self.organizations.policy_arn(policy_id)
             if arn is None:
                 return Explanation(Reason.POLICY_NOT_FOUND, (policy_id,))
@@ -93,11 +94,11 @@ class Preflight:
     def _check_account(self, account_id: AccountId) -> Explanation | None:
         account = self.organizations.account(account_id)
         if account is None:
-            return Explanation(Reason.NOT_A_MEMBER)
+            return Explanation(Reason.ACCOUNT_NOT_FOUND)
         if account.state not in _MEMBER:
-            return Explanation(Reason.NOT_ACTIVE, (account.state,))
+            return Explanation(Reason.ACCOUNT_NOT_ACTIVE, (account.state,))
         attached = self.organizations.attached_policies(account_id)
-        missing = self.guardrails.missing_policies(account_id, attached)
+        missing = self.requirements.guardrails.missing_policies(account_id, attached)
         if len(attached) + len(missing) > self.max_policies:
             return Explanation(Reason.TOO_MANY_POLICIES, (len(attached), len(missing)))
         return self._check_permissions(account.arn)
@@ -110,7 +111,7 @@ class Preflight:
             except JoinguardError as error:
                 self._add_unknown(Explanation(Reason.PERMISSIONS_UNAVAILABLE, (str(error),)))
                 self._denied = ()
-        return Explanation(Reason.NOT_PERMITTED, self._denied) if self._denied else None
+        return Explanation(Reason.ACCESS_DENIED, self._denied) if self._denied else None
 
     def _ask_permissions(self, account_arn: str) -> tuple[str, ...]:
         if self.permissions is None:

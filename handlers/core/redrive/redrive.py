@@ -8,9 +8,9 @@ from typing import Final
 
 from handlers.core.ports import Clock
 from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.in_flight import NOT_IN_FLIGHT, InFlight
 from handlers.core.redrive.ports import CallPatiently
-from handlers.core.redrive.reasons import Explanation, Reason
 from handlers.core.redrive.tracker import BATCH, OutcomeTracker
 from schemas.outcome import OutcomeStatus
 
@@ -129,7 +129,7 @@ class Redrive:
         return self.stopped is not None
 
     def _wait_for_first(self) -> None:
-        """Wait for the first messages, so that a cause that is not corrected fails no more than those."""
+        """Wait for the first messages, so that, if the cause is not corrected, only these fail again."""
         if self._waited_for_first or self.sent < self.breaker:
             return
         self._waited_for_first = True

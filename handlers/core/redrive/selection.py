@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.reasons import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Reason
 
 #: The shortest unambiguous part of an id.
 _SHORT: Final = 8

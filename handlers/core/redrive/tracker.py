@@ -1,4 +1,4 @@
-"""What became of redriven messages, from their outcomes."""
+"""Track the outcomes of redriven messages."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _POLL_INTERVAL: Final = timedelta(seconds=0.5)
 class OutcomeTracker:
     """Track messages from the moment they are sent until each is decided.
 
-    A message is decided when a later attempt than those before it was sent has ended for good. A message with an
+    A message is decided when a later attempt than those before it was sent is final or failed. A message with an
     unreadable body has no outcome and is not tracked.
     """
 

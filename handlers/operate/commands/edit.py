@@ -12,15 +12,15 @@ from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.dead_letter import DeadLetter, edited
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.selection import Plan
-from handlers.operate import redriving
 from handlers.operate.advice import sentence
-from handlers.operate.confirmation import NOTHING_TO_DO, Done, Intention, carry_out
+from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
 from handlers.operate.options import Approval, DurationType, confirmed, with_context
 from handlers.operate.output import Command, stderr
-from handlers.operate.plans import plan_fields, print_unknown
+from handlers.operate.plans import intention, print_unknown
 from handlers.operate.progress import receive_all
+from handlers.operate.send_back import send_back
 from handlers.operate.tables import print_difference
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError
 
@@ -58,20 +58,13 @@ def edit(  # noqa: PLR0913 - the options of the command
 
         def send(audited: AuditedAction) -> Done:
             stderr.print(f"`restore {context.back_up(audited, [original])}` restores the old body")
-            engine = context.redriver(in_flight, rate=None, breaker=1, notify=redriving.notify)
-            redriving.run(engine, [changed], audited, wait)
-            if engine.deleted:
+            ended = send_back(context, in_flight, [changed], audited, rate=None, breaker=1, wait=wait)
+            if ended.deleted:
                 kept.forget()
-            results = ", ".join(engine.final_results.values()) or "left in its queue"
-            return Done(results, complete=bool(engine.deleted) and not engine.failed)
+            results = ", ".join(ended.final_results.values()) or "left in its queue"
+            return Done(results, complete=bool(ended.deleted) and not ended.failed)
 
-        wants = Intention(
-            "edit",
-            lambda: [context.digest(original), context.digest(changed)],
-            plan_fields(plan),
-            obstacle=None if plan.chosen else NOTHING_TO_DO,
-            complete=not plan.is_partial,
-        )
+        wants = intention(context, "edit", plan, on_record=[original, changed])
         return carry_out(context, wants, approval, send)
 
 

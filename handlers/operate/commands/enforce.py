@@ -74,7 +74,7 @@ def _request(context: Context, account_id: AccountId, approval: Approval) -> Joi
         event_id=str(uuid.uuid4()),
         requested_at=context.clock.now(),
         account_id=account_id,
-        organization_id=context.preflight.organization_id,
+        organization_id=context.requirements.organization_id,
         reason=approval.reason or "not confirmed",
     )
 
@@ -89,9 +89,9 @@ def _digest(context: Context, request: JoinRequest) -> MessageDigest:
 def _account_of(context: Context, event: BinaryIO | None) -> AccountId:
     """Return the account whose join an event reports; raise OperateError if it reports something else."""
     body = event.read(MAX_BODY_BYTES + 1) if event else b""
-    preflight = context.preflight
+    requirements = context.requirements
     try:
-        join = read_event(body, management_account_id=preflight.management_account_id)
+        join = read_event(body, management_account_id=requirements.management_account_id)
     except InvalidEventError as error:
         raise OperateError(
             f"the event is unreadable: {error}. Use one record in CloudTrail's form, or give the account id"
@@ -100,8 +100,8 @@ def _account_of(context: Context, event: BinaryIO | None) -> AccountId:
         raise OperateError(
             f"the event does not report a join: {join.reason}. If the account is a member, give the account id"
         )
-    if join.organization_id not in {None, preflight.organization_id}:
+    if join.organization_id not in {None, requirements.organization_id}:
         raise OperateError(
-            f"the event is about organization {join.organization_id}; this is {preflight.organization_id}"
+            f"the event is about organization {join.organization_id}; this is {requirements.organization_id}"
         )
     return join.account_id

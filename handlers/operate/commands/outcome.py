@@ -54,5 +54,5 @@ def _carried(context: Context, account_id: AccountId) -> tuple[list[str] | None,
         attached = context.organizations.attached_policies(account_id)
     except JoinguardError as error:
         return None, [], f"cannot read its policies ({error.fault.code}): {error.fault.message}"
-    missing = sorted(context.guardrails.missing_policies(account_id, attached))
+    missing = sorted(context.requirements.guardrails.missing_policies(account_id, attached))
     return sorted(attached), missing, f"lacks {', '.join(missing)}" if missing else "carries every required policy"

@@ -7,11 +7,10 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.explanations import Explanation
 from handlers.core.redrive.in_flight import NOT_IN_FLIGHT, InFlight
-from handlers.core.redrive.reasons import Explanation
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.selection import Filter, Plan, make_plan
-from handlers.operate import redriving
 from handlers.operate.advice import sentence
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
@@ -20,6 +19,7 @@ from handlers.operate.options import Approval, DurationType, RateType, confirmed
 from handlers.operate.output import Command, stderr
 from handlers.operate.plans import intention, print_plan, time_estimate
 from handlers.operate.progress import receive_all
+from handlers.operate.send_back import send_back
 
 
 @click.command(cls=Command)
@@ -78,11 +78,11 @@ def redrive(  # noqa: PLR0913 - the options of the command
         print_plan(plan, "redriven", approval)
         if plan.chosen:
             stderr.print(time_estimate(len(plan.chosen), rate, context.pace))
-        engine = context.redriver(in_flight, rate=rate, breaker=breaker, notify=redriving.notify)
 
         def send(audited: AuditedAction) -> Done:
-            redriving.run(engine, plan.chosen, audited, wait)
-            return _done(plan, engine)
+            return _done(
+                plan, send_back(context, in_flight, plan.chosen, audited, rate=rate, breaker=breaker, wait=wait)
+            )
 
         return carry_out(context, intention(context, "redrive", plan), approval, send)
 
@@ -105,22 +105,22 @@ def _plan(context: Context, in_flight: InFlight, wanted: Filter, *, max_redrives
     return replace(plan, elsewhere=in_flight.elsewhere, unknown=tuple(context.preflight.unknown))
 
 
-def _done(plan: Plan, engine: Redrive) -> Done:
-    complete = engine.deleted == len(plan.chosen) and not (engine.failed or engine.untracked or plan.is_partial)
-    return Done(_summary(plan, engine), complete, stopped=sentence(engine.stopped) if engine.stopped else None)
+def _done(plan: Plan, ended: Redrive) -> Done:
+    complete = ended.deleted == len(plan.chosen) and not (ended.failed or ended.untracked or plan.is_partial)
+    return Done(_summary(plan, ended), complete, stopped=sentence(ended.stopped) if ended.stopped else None)
 
 
-def _summary(plan: Plan, engine: Redrive) -> str:
-    results = engine.results
+def _summary(plan: Plan, ended: Redrive) -> str:
+    results = ended.results
     parts = [f"{results['sent']:,} sent and deleted"]
     if kept := results["sent"] - results["deleted"]:
         parts = [f"{results['sent']:,} sent, {kept:,} of them not deleted, which is harmless; `list` shows them"]
     if left := len(plan.chosen) - results["sent"]:
         parts.append(f"{left:,} left in their queues")
     parts += [f"{results[status]:,} {status}" for status in ("enforced", "ignored", "failed") if status in results]
-    if engine.tracker.undecided:
-        parts.append(f"{engine.tracker.undecided:,} not decided yet (see `outcome ACCOUNT` and `make logs`)")
-    if engine.untracked:
-        parts.append(f"{engine.untracked:,} with unreadable bodies cannot be tracked; `list` shows them if they fail")
-    refused = sorted({each for each in engine.result_of.values() if each.startswith("refused")})
+    if ended.tracker.undecided:
+        parts.append(f"{ended.tracker.undecided:,} without an outcome yet (see `outcome ACCOUNT` and `make logs`)")
+    if ended.untracked:
+        parts.append(f"{ended.untracked:,} with unreadable bodies cannot be tracked; `list` shows them if they fail")
+    refused = sorted({each for each in ended.result_of.values() if each.startswith("refused")})
     return "; ".join([*parts, *(each.replace(NOT_IN_FLIGHT, "no longer in flight") for each in refused)])

@@ -9,7 +9,7 @@ import click
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.backup import BackupError, read_backup
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.reasons import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.selection import Plan
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context

@@ -1,4 +1,4 @@
-"""Why a message is left out, why a redrive waits or stops: reasons as values, which `handlers.operate` words."""
+"""Why a message is left out, and why a redrive waits or stops. handlers/operate/advice.py has the texts."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -8,15 +8,15 @@ class Reason(Enum):
     """A reason. The comment names the values that it comes with."""
 
     # A message would fail again, or nothing can be attached to an account.
-    UNREADABLE_BODY = auto()
-    ANOTHER_ORGANIZATION = auto()
+    INVALID_EVENT = auto()
+    WRONG_ORGANIZATION = auto()
     MANAGEMENT_ACCOUNT = auto()
     POLICY_TYPE_DISABLED = auto()
     POLICY_NOT_FOUND = auto()  # policy id
-    NOT_A_MEMBER = auto()
-    NOT_ACTIVE = auto()  # state
+    ACCOUNT_NOT_FOUND = auto()
+    ACCOUNT_NOT_ACTIVE = auto()  # state
     TOO_MANY_POLICIES = auto()  # number of attached policies, number of missing policies
-    NOT_PERMITTED = auto()  # policy ids and "the account"
+    ACCESS_DENIED = auto()  # policy ids and "the account"
     # A message cannot or should not be redriven.
     TOO_MANY_ATTRIBUTES = auto()
     TOO_LARGE = auto()
