@@ -289,7 +289,7 @@ def test_an_account_that_no_event_told_about_is_enforced_by_hand(pipeline: Pipel
         (["list"], {"AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9"}, "Messages in flight become visible again"),
         (["redrive"], {"AWS_ENDPOINT_URL_ORGANIZATIONS": "http://127.0.0.1:9"}, "does not answer"),
         (["outcomes"], {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9"}, "DynamoDB"),
-        (["restore", "backups/none", "--confirm", "--reason", "x"], {}, "There is no such object"),
+        (["restore", "backups/none", "--confirm", "--reason", "x"], {}, "The object does not exist"),
         (["redrive", "--all", "--native"], {}, "SQS"),
     ],
 )

@@ -128,6 +128,7 @@ def test_the_function_loads_nothing_of_the_operators_tool() -> None:
     assert decisions == {
         "errors",
         "evidence",
+        "evidence.ports",
         "evidence.references",
         "joins",
         "joins.attempt",
