@@ -31,7 +31,7 @@ MARGIN: Final = 2.0
 #: Seconds that each record gets at least, so that its message can be postponed.
 MIN_SECONDS: Final = 0.25
 
-# Both name the function as the service; the template sets POWERTOOLS_SERVICE_NAME.
+# The service in logs and metrics is the function's name, which the template sets in POWERTOOLS_SERVICE_NAME.
 logger = Logger()
 metrics = Metrics(namespace=NAMESPACE)
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)

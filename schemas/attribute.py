@@ -20,18 +20,18 @@ _INVALID: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 
 def valid_text(text: str) -> str:
-    """Return a text that SQS accepts as a body or a value.
+    """Return a text if SQS accepts it as a body or a value.
 
-    Raises ValueError if it holds a character that SQS rejects.
+    Raises ValueError if the text holds a character that SQS rejects.
     """
     if _INVALID.search(text):
-        raise ValueError("holds a character that SQS does not accept")
+        raise ValueError("must not hold a character that SQS rejects")
     return text
 
 
 def _named(name: str) -> str:
     if not _NAME.fullmatch(name) or name.lower().startswith(("aws.", "amazon.")):
-        raise ValueError("is no name of a message attribute")
+        raise ValueError("must be a valid name of a message attribute")
     return name
 
 
@@ -54,7 +54,7 @@ class Attribute(BaseModel):
         is_binary = self.data_type.startswith("Binary")
         value, other = (self.binary_value, self.string_value) if is_binary else (self.string_value, self.binary_value)
         if not value or other is not None:
-            raise ValueError("must have one value, that of its type")
+            raise ValueError("must have exactly one value, of its type")
         return self
 
     @property

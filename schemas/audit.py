@@ -1,4 +1,4 @@
-"""What an operator did: immutable records, one before and one after the action."""
+"""Audit records of what operators did: one before and one after each action, both immutable."""
 
 from typing import Annotated, Literal
 
@@ -22,8 +22,8 @@ class MessageDigest(BaseModel):
     #: Links the message to its outcome and evidence; a keyed digest if the event's own id holds an account id. Absent
     #: if the body is unreadable.
     event_id: EventId | None = None
-    #: HMAC-SHA-256 of the body under the pseudonyms' key. A plain digest would reveal the account, because everything
-    #: else in a body can be known.
+    #: HMAC-SHA-256 of the body with the secret of the pseudonyms. A plain digest would reveal the account, because
+    #: everything else in a body can be known.
     body_digest: Sha256 | None = None
     #: Version 1 only: the plain digest.
     body_sha256: Sha256 | None = None

@@ -11,7 +11,7 @@ from schemas.attribute import MAX_ATTRIBUTES, MAX_BYTES, Attribute, AttributeNam
 from schemas.values import Moment
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,128}(?:\.[0-9]{1,128})?(?:[eE][+-]?[0-9]{1,2})?")
-#: SQS opened on this day; no message is older.
+#: The day on which SQS became available; no message is older.
 _FIRST_DAY: Final = datetime(2006, 7, 13, tzinfo=UTC)
 
 

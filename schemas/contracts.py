@@ -1,4 +1,4 @@
-"""The contracts as JSON Schemas, for those who do not read Python."""
+"""The contracts as JSON Schemas, for readers who do not use Python."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from schemas.events import JoinRequest, OrganizationsEvent
 from schemas.evidence import Evidence
 from schemas.outcome import Outcome
 
-#: By the name of the file in `schemas/json`.
+#: By the name of the file in `schemas/json`, without its suffix.
 CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "organizations-event": OrganizationsEvent,
     "join-request": JoinRequest,

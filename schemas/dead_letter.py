@@ -1,4 +1,4 @@
-"""The message attributes of a dead letter, named as EventBridge names its own: their contract and their one reader.
+"""The message attributes of a dead letter, named like those of EventBridge: their contract and their only reader.
 
 SQS allows ten attributes, no empty value, and 1 MiB for body and attributes together
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html). Each attribute
@@ -26,8 +26,9 @@ CARRIED: Final = "CARRIED"
 MAX_COUNT: Final = 999_999_999
 MAX_LINE: Final = 1024
 COUNTER: Final = re.compile("[0-9]{1,9}")
-#: The earliest possible first receive: four times SQS's longest retention before the message was sent.
-_EARLIEST: Final = timedelta(days=56)
+#: The greatest difference between `FIRST_SEEN` and the time when the message was sent: four times SQS's longest
+#: retention.
+_MAX_AGE: Final = timedelta(days=56)
 
 Line = Annotated[str, Field(min_length=1, max_length=MAX_LINE)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
@@ -52,10 +53,10 @@ class DeadLetterAttributes(BaseModel):
 
 
 def read_attributes(attributes: Attributes, sent_at: datetime) -> DeadLetterAttributes:
-    """Read a message's attributes, however they were edited by hand.
+    """Read a message's attributes, even if they were edited by hand.
 
-    A missing or malformed reason is None, a counter 0; the first receive is when the message was sent, or at most 56
-    days before.
+    A missing or malformed reason is None, and a counter 0. `first_seen` is the time when the message was sent if it is
+    missing, malformed or later, and at most 56 days before that time.
     """
     return DeadLetterAttributes(
         error_code=string_value(attributes, "ERROR_CODE")[:MAX_LINE] or None,
@@ -83,6 +84,6 @@ def _count(attributes: Attributes, name: str) -> int:
 
 def _first_seen(text: str, sent_at: datetime) -> datetime:
     try:
-        return min(sent_at, max(moment(text), sent_at - _EARLIEST))
+        return min(sent_at, max(moment(text), sent_at - _MAX_AGE))
     except ValueError:
         return sent_at

@@ -1,4 +1,4 @@
-"""JSON as others write it: nothing is converted, no key is lost, depth and size are bounded."""
+"""Parse JSON from others without converting values or losing duplicate keys, and with limits on depth and size."""
 
 import json
 import re
@@ -7,61 +7,61 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-#: The largest message SQS takes (1 MiB); nothing longer can be one of ours.
+#: SQS's limit for a message (1 MiB).
 MAX_BODY_BYTES: Final = 1024 * 1024
-#: CloudTrail's records nest less than ten deep. The parser recurses, so that this has to be known before it runs.
+#: CloudTrail's records are nested less than ten levels deep. The parser is recursive, so the depth is checked first.
 MAX_DEPTH: Final = 100
-_MAX_TEXT: Final = 1000
+_MAX_MESSAGE: Final = 1000
 _MAX_PROBLEMS: Final = 10
 
 Json: TypeAlias = "bool | str | list[Json] | dict[str, Json] | None"
 
 
 class InvalidEventError(ValueError):
-    """Say what is wrong with an event, and where; without anything that the event says."""
+    """What is wrong with an event: pairs of a path and a rule, without any value of the event."""
 
     def __init__(self, *problems: tuple[str, str]) -> None:
         self.problems = problems
-        text = "; ".join(f"{where}: {what}" for where, what in problems[:_MAX_PROBLEMS])
-        super().__init__(text[:_MAX_TEXT])
+        message = "; ".join(f"{path}: {rule}" for path, rule in problems[:_MAX_PROBLEMS])
+        super().__init__(message[:_MAX_MESSAGE])
 
 
 class Number(str):
-    """A JSON number as it is written."""
+    """A JSON number in its original spelling."""
 
     __slots__ = ()
 
 
-class Ambiguous(dict[str, Json]):
-    """A JSON object in which a key is there twice; as a dict it has the last value of each."""
+class ObjectWithDuplicates(dict[str, Json]):
+    """A JSON object in which a key appears more than once; as a dict it has the last value of each key."""
 
     def __init__(self, pairs: Sequence[tuple[str, Json]]) -> None:
         super().__init__(pairs)
         self.pairs = pairs
-        self.twice = frozenset(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        self.duplicates = frozenset(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
 
 
 def _object(pairs: Sequence[tuple[str, Json]]) -> dict[str, Json]:
-    made = dict(pairs)
-    return made if len(made) == len(pairs) else Ambiguous(pairs)
+    parsed = dict(pairs)
+    return parsed if len(parsed) == len(pairs) else ObjectWithDuplicates(pairs)
 
 
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=Number
 )
-#: A string, whole or cut off, or a bracket. Possessive, so that a string that never ends is read once.
+#: A string, complete or not, or a bracket. The quantifiers are possessive, so that an endless string is read only once.
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
-def parse(text: str, where: str) -> Json:
-    """Read a JSON text in time that is linear in its length; raise InvalidEventError where it is none."""
+def parse(text: str, path: str) -> Json:
+    """Parse JSON in linear time; raise InvalidEventError if it is invalid or nested too deeply."""
     text = text.removeprefix("\ufeff")
     if _is_too_deep(text):
-        raise InvalidEventError((where, f"is nested deeper than {MAX_DEPTH} levels"))
+        raise InvalidEventError((path, f"is nested deeper than {MAX_DEPTH} levels"))
     try:
         parsed: Json = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise InvalidEventError((where, f"is not JSON: line {error.lineno}, column {error.colno}")) from None
+        raise InvalidEventError((path, f"is not JSON: line {error.lineno}, column {error.colno}")) from None
     return parsed
 
 
@@ -70,47 +70,50 @@ def _is_too_deep(text: str) -> bool:
         return False
     depth = 0
     for found in _STRING_OR_BRACKET.finditer(text):
-        opening = text[found.start()]
-        if opening in "[{":
+        first = text[found.start()]
+        if first in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 return True
-        elif opening in "]}":
+        elif first in "]}":
             depth -= 1
     return False
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A value and where it stands. Paths are made of names that we asked for, never of the document's own."""
+class Node:
+    """A JSON value and its path. Paths hold only names that the code asks for, so errors repeat no part of an event."""
 
-    where: str
+    path: str
     value: Json
 
-    def __getitem__(self, name: str) -> "Place":
-        """Return what stands under a name, None where nothing does; raise InvalidEventError where it is there twice."""
-        where = f"{self.where}.{name}" if self.where else name
+    def __getitem__(self, name: str) -> "Node":
+        """Return the value of a key; None if there is none.
+
+        Raises InvalidEventError if the key appears more than once.
+        """
+        path = f"{self.path}.{name}" if self.path else name
         if not isinstance(self.value, dict):
-            return Place(where, None)
-        if isinstance(self.value, Ambiguous) and name in self.value.twice:
-            raise InvalidEventError((where, "is there twice"))
-        return Place(where, self.value.get(name))
+            return Node(path, None)
+        if isinstance(self.value, ObjectWithDuplicates) and name in self.value.duplicates:
+            raise InvalidEventError((path, "must not appear more than once"))
+        return Node(path, self.value.get(name))
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether this is an object with such a name."""
+        """Return whether this is an object with the key."""
         return isinstance(self.value, dict) and name in self.value
 
-    def __iter__(self) -> Iterator["Place"]:
-        """Yield the entries of a list; of anything else nothing."""
+    def __iter__(self) -> Iterator["Node"]:
+        """Yield the elements of an array; nothing for any other value."""
         for each in self.value if isinstance(self.value, list) else ():
-            yield Place(self.where, each)
+            yield Node(self.path, each)
 
     @property
-    def text(self) -> str | None:
-        """The value where it is a text; a number is none."""
+    def string(self) -> str | None:
+        """The value if it is a string; a number is not."""
         return self.value if type(self.value) is str else None
 
     @property
-    def word(self) -> str | None:
-        """The value in capitals where it is a text of ASCII characters."""
+    def upper(self) -> str | None:
+        """The value in capitals if it is a string of ASCII characters."""
         return self.value.upper() if type(self.value) is str and self.value.isascii() else None

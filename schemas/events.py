@@ -1,6 +1,6 @@
-"""What may stand on the queue, and what it comes to.
+"""The events that the queue may hold, and what the worker reads from them.
 
-AWS's events are read tolerantly: what decides is checked, everything else is welcome.
+In events of AWS, only the fields that decide are checked. Other fields may have any value.
 """
 
 from typing import Annotated, Final, Literal
@@ -11,7 +11,8 @@ from pydantic.alias_generators import to_camel
 from schemas.ids import AccountId, EventId, OrganizationId
 from schemas.values import Moment, Text
 
-#: Events of Organizations and Control Tower about accounts and handshakes, and our own. Any other name is foreign text.
+#: The events of Organizations and Control Tower about accounts and handshakes, and our own. No other name is logged or
+#: stored, because it may hold any text.
 KNOWN_EVENT_NAMES: Final = frozenset(
     {
         "AcceptHandshake",
@@ -42,17 +43,17 @@ class _Result(BaseModel):
     event_id: EventId
     event_name: Text
     event_time: Moment
-    #: Where the time is from: CloudTrail's record, EventBridge's envelope, or when SQS took the message.
+    #: The source of the time: CloudTrail's record, EventBridge's envelope, or SQS, which received the message then.
     event_time_from: Literal["event", "envelope", "queue"] = "event"
 
 
 class Join(_Result):
-    """An account joined the organization (or the sweep or an operator says that it must be treated so)."""
+    """An account joined the organization, or the sweep or an operator requests its policies."""
 
     kind: Literal["join"] = "join"
     source: Text
     account_id: AccountId
-    #: None where the event does not carry it; then the queue's own provenance has to do.
+    #: None if the event does not hold it; then only the queue's policy ensures that the event is from the organization.
     organization_id: OrganizationId | None = None
 
 
@@ -68,7 +69,7 @@ Requester = Literal["joinguard.sweep", "joinguard.operator"]
 
 
 class JoinRequest(BaseModel):
-    """Ask for an account to be treated as one that joined: put on the queue by the sweep or by an operator."""
+    """A request to handle an account as if it had joined, which the sweep or an operator sends to the queue."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,7 +82,7 @@ class JoinRequest(BaseModel):
 
 
 class _Received(BaseModel):
-    """A part of an AWS event: of what decides, what all events share. Everything else is welcome."""
+    """A part of an event of AWS: the fields that decide and that all events have. Other fields are allowed."""
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel)
 
@@ -97,7 +98,7 @@ class CloudTrailRecord(_Received):
 class OrganizationsEvent(_Received):
     """An event of AWS Organizations as EventBridge delivers it.
 
-    `detail-type` is not looked at: it differs between sources for one and the same event.
+    `detail-type` is ignored, because different sources use different values for the same event.
     """
 
     source: Literal["aws.organizations"]

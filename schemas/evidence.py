@@ -1,4 +1,4 @@
-"""What happened: one immutable object for each attempt that changed or decided anything."""
+"""Evidence of what happened: one immutable object for each attempt that changed or decided anything."""
 
 from typing import Annotated, Final, Literal
 
@@ -10,40 +10,40 @@ from schemas.values import Moment, Text
 
 
 class Pseudonym(BaseModel):
-    """An account or a principal without its name: HMAC-SHA-256 under a key that leaves KMS only in derived form."""
+    """A pseudonym of an account or a principal: HMAC-SHA-256 with a secret that is derived from a KMS key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: `acct-` for accounts, `prin-` for principals; principals in records of version 1 have `acct-` too.
+    #: The prefix is `acct-` for accounts and `prin-` for principals. In records of version 1 it is always `acct-`.
     value: Annotated[str, Field(pattern=r"^(acct|prin)-[0-9a-f]{32}$")]
-    #: The id of the KMS key that it was derived under.
+    #: The id of the KMS key.
     key_version: Text
 
 
-#: Messages of these are our own words; what others wrote is not kept for years.
-OUR_OWN: Final = frozenset({"NOT_A_JOIN", "WRONG_ORGANIZATION", "MANAGEMENT_ACCOUNT", "INTERRUPTED"})
+#: Codes whose messages are our own. Messages of others, which may hold a name, are not stored in evidence.
+OUR_CODES: Final = frozenset({"NOT_A_JOIN", "WRONG_ORGANIZATION", "MANAGEMENT_ACCOUNT", "INTERRUPTED"})
 
 
 class RecordedFault(BaseModel):
-    """Why something failed, in words that cannot hold a name: codes, AWS's enumerated reasons, and our own words."""
+    """Why something failed, without text that may hold a name: a code, AWS's enumerated reason, our own message."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: Text
     reason: Text | None = None
-    #: In version 1 AWS's message too.
+    #: Our own message; in version 1 also that of AWS.
     message: Text | None = None
 
     @classmethod
     def of(cls, fault: Fault | None) -> "RecordedFault | None":
-        """Return a fault as evidence holds it: without a message that others wrote."""
+        """Return a fault for evidence, without the message of others."""
         if fault is None:
             return None
-        return cls(code=fault.code, reason=fault.reason, message=fault.message if fault.code in OUR_OWN else None)
+        return cls(code=fault.code, reason=fault.reason, message=fault.message if fault.code in OUR_CODES else None)
 
 
 class RecordedPolicy(BaseModel):
-    """What became of one policy."""
+    """The result of one policy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +53,7 @@ class RecordedPolicy(BaseModel):
 
     @classmethod
     def of(cls, policy: PolicyOutcome) -> "RecordedPolicy":
-        """Return a result as evidence holds it."""
+        """Return a result for evidence."""
         return cls(policy_id=policy.policy_id, result=policy.result, fault=RecordedFault.of(policy.fault))
 
 
@@ -63,28 +63,28 @@ class Evidence(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal["joinguard/evidence/1", "joinguard/evidence/2"] = "joinguard/evidence/2"
-    #: A keyed digest where the event's own id holds an account id.
+    #: A keyed digest if the event's own id holds an account id.
     event_id: EventId
-    #: A keyed digest where the event's name is not one that we know.
+    #: A keyed digest if the name is not in KNOWN_EVENT_NAMES.
     event_name: Text
     event_time: Moment
-    #: `queue`: the event gave no time that can be right, and this is when SQS got the message.
+    #: `queue`: the event has no plausible time, and this is when SQS received the message.
     event_time_from: Literal["event", "envelope", "queue"] = "event"
     source: Text
-    #: HMAC-SHA-256 of the message's body under the pseudonyms' key: ties the record to the event as received.
-    #: A plain digest would give the account away, for all else in a body can be known.
+    #: HMAC-SHA-256 of the message's body with the secret of the pseudonyms: links the evidence to the message. A plain
+    #: digest would reveal the account, because everything else in a body can be known.
     body_digest: Sha256 | None = None
     #: Version 1 only: the plain digest.
     body_sha256: Sha256 | None = None
-    #: Absent where the event names no account.
+    #: Absent if the event names no account.
     account: Pseudonym | None = None
     organization_id: OrganizationId
     attempt: Annotated[int, Field(ge=1)]
-    #: `interrupted`: the attempt died, a later one wrote this from its intent and from what it found attached.
-    #: `late`: a later attempt took over while this one was still running; this is its own account.
+    #: `interrupted`: the attempt crashed, and a later one wrote this from its intent and from the attached policies.
+    #: `late`: a later attempt began while this one was still running, and this one wrote the evidence itself.
     course: Literal["completed", "interrupted", "late"] = "completed"
     status: OutcomeStatus
-    #: What the account had to carry; empty for `interrupted`, since it may have changed since then.
+    #: The policies that the account must carry; empty for `interrupted`, because the settings may have changed since.
     required: tuple[PolicyId, ...] = ()
     policies: tuple[RecordedPolicy, ...] = ()
     fault: RecordedFault | None = None

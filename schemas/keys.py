@@ -12,7 +12,7 @@ from typing import Final
 from schemas.evidence import Evidence
 from schemas.ids import EventId
 
-#: Stands for the account of an event that names none.
+#: The account in the key of an event that names none.
 NO_ACCOUNT: Final = "none"
 #: The number of characters of a SHA-256 that distinguish two objects of one attempt.
 _SHORT: Final = 16

@@ -1,66 +1,73 @@
-"""Which account and which organization a place of an event names: exactly one, or none that can be relied on."""
+"""Read account ids and organization ids of an event; all places that hold one must agree."""
 
 import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from schemas.document import InvalidEventError, Json, Number, Place
+from schemas.document import InvalidEventError, Json, Node, Number
 
 _ACCOUNT_ID: Final = re.compile(r"[0-9]{12}")
 _ORGANIZATION_ID: Final = re.compile(r"o-[a-z0-9]{10,32}")
-#: What CloudTrail writes in place of a value.
+#: CloudTrail writes this in place of a sensitive value.
 _HIDDEN: Final = "HIDDEN_DUE_TO_SECURITY_REASONS"
-#: Stand for characters that are masked, all of them or the first ones.
+#: Characters that mask all characters of an id, or the first ones.
 _MASK: Final = re.compile(r"[*#X\u2022]")
+#: The rule of an account id, for error messages.
+ACCOUNT_ID_RULE: Final = "must be an account id: a string of 12 digits"
 
 
-def account_id(place: Place) -> str | None:
-    """Return the account id that stands at a place; None where nothing does or it is masked.
+def account_id(node: Node) -> str | None:
+    """Return the account id of a node; None if it has none, or a masked one.
 
-    Raises InvalidEventError where there are digits that make no account id.
+    Raises InvalidEventError if the node has digits that are not an account id.
     """
-    value = place.value
+    value = node.value
     if not isinstance(value, str) or not any(map(str.isdigit, value)) or _MASK.search(value):
         return None
     if isinstance(value, Number) or not _ACCOUNT_ID.fullmatch(value):
-        raise InvalidEventError((place.where, "is not an account id"))
+        raise InvalidEventError((node.path, ACCOUNT_ID_RULE))
     return value
 
 
-def organization_id(place: Place) -> str | None:
-    """Return the organization id that stands at a place; None where nothing does or it is masked.
+def organization_id(node: Node) -> str | None:
+    """Return the organization id of a node; None if it has none, or a masked one.
 
-    Raises InvalidEventError where there is something else.
+    Raises InvalidEventError if the node has another value.
     """
-    value = place.value
+    value = node.value
     if not isinstance(value, str) or value == _HIDDEN or not any(map(str.isalnum, value)) or _MASK.search(value):
         return None
     if not _ORGANIZATION_ID.fullmatch(value):
-        raise InvalidEventError((place.where, "is not an organization id"))
+        raise InvalidEventError((node.path, "must be an organization id: o- and 10 to 32 lowercase letters or digits"))
     return value
 
 
 def is_organization_id(value: Json) -> bool:
-    """Tell whether a value is a well-formed organization id."""
+    """Return whether a value is a well-formed organization id."""
     return isinstance(value, str) and bool(_ORGANIZATION_ID.fullmatch(value))
 
 
 def is_account_id(value: Json) -> bool:
-    """Tell whether a value is a well-formed account id, be it a text or a number."""
+    """Return whether a value is a well-formed account id, as a string or as a number."""
     return isinstance(value, str) and bool(_ACCOUNT_ID.fullmatch(value))
 
 
-def agreed(what: str, places: Iterable[Place], read: Callable[[Place], str | None]) -> str | None:
-    """Return the one id that all places agree on; None where none carries one.
+def agreed(what: str, nodes: Iterable[Node], read: Callable[[Node], str | None]) -> str | None:
+    """Return the one id that all nodes agree on; None if no node has one.
 
-    Raises InvalidEventError where they differ.
+    Raises InvalidEventError if they differ.
     """
     found: dict[str, str] = {}
-    for place in places:
-        value = read(place)
+    for node in nodes:
+        value = read(node)
         if value is not None:
-            found.setdefault(value, place.where)
+            found.setdefault(value, node.path)
     if len(found) > 1:
-        where = " and ".join(sorted(set(found.values())))
-        raise InvalidEventError((where, f"name {len(found)} different {what}s"))
+        paths = " and ".join(sorted(set(found.values())))
+        raise InvalidEventError((paths, different(what, len(found))))
     return next(iter(found), None)
+
+
+def different(what: str, number: int) -> str:
+    """Return the rule that places break if they hold different ids."""
+    return f"must not name {number} different {what}s"

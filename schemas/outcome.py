@@ -1,4 +1,4 @@
-"""What is true now of one event: the row in the outcomes table."""
+"""The outcome of one event, as it is now: a row in the outcomes table."""
 
 from enum import StrEnum
 from typing import Annotated, Final
@@ -8,44 +8,44 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.ids import EventId, PolicyId, Sha256
 from schemas.values import Moment, Text
 
-#: A message has fewer receives, redrives included; and as many fit into one update expression (4 KB).
-_MOST_OWED: Final = 80
-#: An account carries ten policies of a type; settings that change between attempts make it more.
-_MOST_POLICIES: Final = 40
-_MOST_ATTEMPTS: Final = 999_999
+#: The maximum number of attempts without confirmed evidence. A message has fewer receives, redrives included, and one
+#: update expression (4 KB) has room for this number.
+_MAX_UNPROVEN: Final = 80
+#: An account carries up to ten policies of a type; settings that change between attempts add more.
+_MAX_POLICIES: Final = 40
+_MAX_ATTEMPTS: Final = 999_999
 
-_Number = Annotated[int, Field(ge=1, le=_MOST_ATTEMPTS)]
+_Number = Annotated[int, Field(ge=1, le=_MAX_ATTEMPTS)]
 
 
 class OutcomeStatus(StrEnum):
-    """How an event stands."""
+    """The status of an event."""
 
-    #: In this attempt Organizations listed each required policy as attached, or accepted its attachment, and the
-    #: evidence of it exists. What others detach afterwards, or between that list and the last attachment, is not
-    #: looked for here. Final.
+    #: In this attempt, Organizations listed each required policy as attached or accepted its attachment, and the
+    #: evidence exists. Final. It does not say that the policies are attached now: others may have detached them.
     ENFORCED = "ENFORCED"
-    #: An attempt runs, or one failed for a passing cause and the message will come again.
+    #: An attempt is running, or one failed for a passing cause and SQS will deliver the message again.
     RETRYING = "RETRYING"
-    #: Failed for a lasting cause; the message stands in the dead letters with the reason.
+    #: An attempt failed for a lasting cause, and the message is in the dead letters with the reason.
     FAILED = "FAILED"
-    #: The event is no join. Final.
+    #: The event is not a join. Final.
     IGNORED = "IGNORED"
 
 
-#: Nothing follows these; a redelivery of such an event calls nobody.
+#: The statuses that do not change. A redelivery of such an event makes no call of Organizations.
 FINAL = frozenset({OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED})
 
 
 class AttachmentResult(StrEnum):
-    """What became of one policy in one attempt."""
+    """The result of one policy in one attempt."""
 
-    #: We attached it.
+    #: The worker attached it.
     ATTACHED = "ATTACHED"
-    #: It was there.
+    #: It was attached already.
     ALREADY_ATTACHED = "ALREADY_ATTACHED"
     #: It is not attached; the fault says why.
     FAILED = "FAILED"
-    #: It may be attached: no answer to the call arrived, or the attempt ended before one did. The fault says which.
+    #: It may be attached: the call got no answer, or the attempt crashed before the answer. The fault says which.
     UNKNOWN = "UNKNOWN"
 
 
@@ -58,12 +58,12 @@ class Fault(_Record):
 
     code: Text
     message: Text
-    #: AWS's finer cause, where it gives one (`ConstraintViolationException` and `InvalidInputException` do).
+    #: AWS's `Reason`, which `ConstraintViolationException` and `InvalidInputException` have.
     reason: Text | None = None
 
 
 class PolicyOutcome(_Record):
-    """What became of one policy."""
+    """The result of one policy."""
 
     policy_id: PolicyId
     result: AttachmentResult
@@ -71,21 +71,21 @@ class PolicyOutcome(_Record):
 
 
 class Outcome(_Record):
-    """What is true now of one event."""
+    """The outcome of one event, as it is now."""
 
-    #: `none` where the event names no account.
+    #: `none` if the event names no account.
     account_id: Annotated[str, Field(pattern=r"^([0-9]{12}|none)$")]
     event_id: EventId
     event_name: Text
     source: Text
     status: OutcomeStatus
     policies: tuple[PolicyOutcome, ...] = ()
-    #: How often handling was begun.
-    attempts: Annotated[int, Field(ge=0, le=_MOST_ATTEMPTS)]
+    #: The number of attempts that have begun.
+    attempts: Annotated[int, Field(ge=0, le=_MAX_ATTEMPTS)]
     event_time: Moment
     #: When the first attempt began.
     received_at: Moment
-    #: When the last change of this row was written.
+    #: When the row was last written.
     updated_at: Moment
     #: When it became ENFORCED, FAILED or IGNORED.
     done_at: Moment | None = None
@@ -95,15 +95,15 @@ class Outcome(_Record):
     evidence_key: Text | None = None
     #: SHA-256 of that object's bytes, in hexadecimal.
     evidence_sha256: Sha256 | None = None
-    #: What attempts whose evidence is not confirmed yet were about to attach, by number of the attempt.
+    #: The policies that attempts without confirmed evidence were about to attach, by the number of the attempt.
     intents: Annotated[
-        dict[_Number, Annotated[tuple[PolicyId, ...], Field(max_length=_MOST_POLICIES)]], Field(max_length=_MOST_OWED)
+        dict[_Number, Annotated[tuple[PolicyId, ...], Field(max_length=_MAX_POLICIES)]], Field(max_length=_MAX_UNPROVEN)
     ] = {}
-    #: SHA-256 of all evidence that was about to be written for these attempts, by number of the attempt.
+    #: SHA-256 of all evidence that was about to be written about these attempts, by the number of the attempt.
     announced: Annotated[
-        dict[_Number, Annotated[tuple[Sha256, ...], Field(max_length=_MOST_OWED)]], Field(max_length=_MOST_OWED)
+        dict[_Number, Annotated[tuple[Sha256, ...], Field(max_length=_MAX_UNPROVEN)]], Field(max_length=_MAX_UNPROVEN)
     ] = {}
-    #: Policies whose attachment failed in a way that may have taken effect (a time-out); the next attempt looks.
-    unclear: Annotated[tuple[PolicyId, ...], Field(max_length=2 * _MOST_OWED * _MOST_POLICIES)] = ()
-    #: Until when the attempt that runs may still act. Absent when none runs.
+    #: The ambiguous policies: the call to attach them failed but may have taken effect. The next attempt checks them.
+    unclear: Annotated[tuple[PolicyId, ...], Field(max_length=2 * _MAX_UNPROVEN * _MAX_POLICIES)] = ()
+    #: The end of the running attempt's lease. Absent if no attempt is running.
     lease_until: Moment | None = None

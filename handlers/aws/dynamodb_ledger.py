@@ -104,8 +104,8 @@ class DynamoLedger:
         try:
             return self._update(event, _BEGIN, condition, values, names={"#source": "source"})
         except _InvalidRowError:
-            # The update cannot return the row. A put that requires that there is none can: it fails and returns the
-            # row, and the worker needs no permission to read.
+            # This error does not return the row. A put on the condition that the row is missing fails with the row, and
+            # needs no permission to read.
             fresh = _fresh(event, now=now, lease_until=lease_until).model_copy(update={"attempts": 1})
             return self._put(row_of(fresh), "attribute_not_exists(account_id)", {}, {})
 

@@ -13,14 +13,14 @@ from typing import Final, TypeAlias
 
 #: A decoded text, and the position in the original text of each of its characters and of the end.
 _Decoded: TypeAlias = tuple[str, Sequence[int]]
-#: Begin, end, and the replacement.
+#: Start, end, and the replacement.
 _Span: TypeAlias = tuple[int, int, str]
 
 _MAX_MESSAGE: Final = 1000
 #: More is read than is returned, because a replacement can be shorter than the original.
 _MAX_READ: Final = 4 * _MAX_MESSAGE
 #: The longest word at the end of a text that is removed if the text is cut there. An escaped e-mail address is not
-#: longer, and an ARN is found by its begin.
+#: longer, and an ARN is found by its first characters.
 _MAX_CUT: Final = 1000
 #: The longest quoted local part or display name.
 _MAX_NAME: Final = 90
@@ -222,13 +222,13 @@ def _email_addresses(plain: str) -> Iterator[_Span]:
         if begin == at and plain[end:at].endswith('"'):
             begin = max(plain.rfind('"', max(end, at - _MAX_NAME), at - 1), end)
         after = at + 1
-        # Text that is joined by more at signs is removed too, because any of them may be that of the address.
+        # If more at signs follow directly, any of them may be that of the address, so all of this is removed.
         while after < len(plain) and (_is_address(plain[after]) or plain[after] == "@"):
             after += 1
         if any(map(str.isalnum, plain[begin:at])) or "@" in plain[at + 1 : after]:
-            name_begin = _display_name_begin(plain, begin, end)
-            after += name_begin < begin and plain[after : after + 1] == ">"
-            yield name_begin, after, "[e-mail]"
+            name_start = _display_name_start(plain, begin, end)
+            after += name_start < begin and plain[after : after + 1] == ">"
+            yield name_start, after, "[e-mail]"
         end = after
         at = plain.find("@", after)
 
@@ -237,10 +237,10 @@ def _is_address(character: str) -> bool:
     return not (character.isspace() or character in f"@\"'<>()[],;:{_MASK}")
 
 
-def _display_name_begin(plain: str, begin: int, end: int) -> int:
-    """Return where the display name of an address in angle brackets begins; the begin of the address if it has none.
+def _display_name_start(plain: str, begin: int, end: int) -> int:
+    """Return the start of the display name of an address in angle brackets; that of the address if it has none.
 
-    A display name is a quoted string, or capitalized words. `end` is the end of the address before.
+    A display name is a quoted string or capitalized words. `end` is the end of the previous address.
     """
     if begin == end or plain[begin - 1] != "<":
         return begin

@@ -99,17 +99,17 @@ UNTOLD = {
         "different",
     ),
     "the management account and another one": (details(accountId=MANAGEMENT, b=OTHER), "and another one"),
-    "nobody": (details(joinedMethod="INVITED"), "carries no account id"),
+    "nobody": (details(joinedMethod="INVITED"), "must hold an account id"),
     "nobody but the caller": (
         announced(serviceEventDetails={}, userIdentity={"accountId": ACCOUNT, "arn": arn(ACCOUNT)}),
-        "carries no account id",
+        "must hold an account id",
     ),
-    "nobody but the management account, as such": (details(managementAccountId=MANAGEMENT), "carries no account id"),
-    "nobody but the account of the other cloud": (details(govCloudAccountId=ACCOUNT), "carries no account id"),
-    "a masked account": (details(accountId="****"), "carries no account id"),
-    "an account with a digit too few": (details(accountId="22222222222", b=OTHER), f"{DETAILS}.accountId: is not an"),
-    "an account as a number too short": (details(accountId=22222222222, b=OTHER), f"{DETAILS}.accountId: is not an"),
-    "no event": (announced(serviceEventDetails=None), "carries no account id"),
+    "nobody but the management account, as such": (details(managementAccountId=MANAGEMENT), "must hold an account id"),
+    "nobody but the account of the other cloud": (details(govCloudAccountId=ACCOUNT), "must hold an account id"),
+    "a masked account": (details(accountId="****"), "must hold an account id"),
+    "an account with a digit too few": (details(accountId="22222222222", b=OTHER), f"{DETAILS}.accountId: must be an"),
+    "an account as a number too short": (details(accountId=22222222222, b=OTHER), f"{DETAILS}.accountId: must be an"),
+    "no event": (announced(serviceEventDetails=None), "must hold an account id"),
 }
 
 
@@ -152,13 +152,13 @@ def test_the_management_account_is_known_in_three_ways(known: str) -> None:
 def test_an_account_under_a_key_that_is_there_twice_is_not_taken(name: str) -> None:
     value = arn(ACCOUNT) if name == "arn" else ACCOUNT
 
-    with pytest.raises(InvalidEventError, match=r"detail\.serviceEventDetails\..* twice"):
+    with pytest.raises(InvalidEventError, match=r"detail\.serviceEventDetails\..* more than once"):
         read_event(twice(details(**{name: "x", "more": {name: value}}), ("detail", "serviceEventDetails", "more"), "x"))
 
 
 def test_the_first_of_two_values_is_seen_too() -> None:
     """JSON parsers keep the last."""
-    with pytest.raises(InvalidEventError, match="twice"):
+    with pytest.raises(InvalidEventError, match="more than once"):
         read_event(twice(details(joiner="x"), ("detail", "serviceEventDetails", "joiner"), ACCOUNT))
 
 

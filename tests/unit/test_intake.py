@@ -95,17 +95,17 @@ NO_JOINS = {
     "an invitation declined": (invited(state="DECLINED"), "DECLINED"),
     "a creation that failed": (created(state="FAILED", accountId=None), "FAILED"),
     "a call that failed": (with_detail(invited(), errorCode="AccessDenied", responseElements=None), "AccessDenied"),
-    "an action that is unknown, which is not repeated": (invited(action=f"FOR {ACCOUNT}"), "another action"),
-    "a state that is unknown, which is not repeated": (invited(state=f"FOR {ACCOUNT}"), "another state"),
-    "a creation that ended otherwise": (created(state=f"FOR {ACCOUNT}"), "something else"),
-    "an error that is unknown": (with_detail(invited(), errorCode=f"E{ACCOUNT}"), "another error"),
+    "an action that is unknown, which is not repeated": (invited(action=f"FOR {ACCOUNT}"), "action is unknown"),
+    "a state that is unknown, which is not repeated": (invited(state=f"FOR {ACCOUNT}"), "state is unknown"),
+    "a creation that ended otherwise": (created(state=f"FOR {ACCOUNT}"), "creation is unknown"),
+    "an error that is unknown": (with_detail(invited(), errorCode=f"E{ACCOUNT}"), "unknown error"),
     "an error as CloudTrail writes others": (
         with_detail(invited(), errorCode="ConcurrentModificationException", responseElements=None),
-        "the call failed: ConcurrentModificationException",
+        "the API call failed: ConcurrentModificationException",
     ),
     "an event that is unknown, whose name is not repeated": (
         with_detail(invited(), eventName=f"Event{ACCOUNT}"),
-        "another event does not report a join",
+        "an unknown event does not report a join",
     ),
     "an account moved": (with_detail(invited(), eventName="MoveAccount"), "MoveAccount"),
     "an account gone": (with_detail(invited(), eventName="AccountDepartedOrganization"), "AccountDepartedOrganization"),
@@ -124,7 +124,7 @@ def test_what_is_no_join_says_why(event: dict[str, Any], reason: str) -> None:
 REFUSED = {
     "two accounts in one handshake": (
         invited(resources=[resource("ACCOUNT", OTHER)]),
-        f"{HANDSHAKE}.resources: name 2 different account ids",
+        f"{HANDSHAKE}.resources: must not name 2 different account ids",
     ),
     "two organizations in one handshake": (
         invited(resources=[resource("ACCOUNT", ACCOUNT), resource("ORGANIZATION", "o-someoneelse")]),
@@ -132,33 +132,39 @@ REFUSED = {
     ),
     "an account id with a digit too few": (
         invited(resources=[resource("ACCOUNT", "22222222222")]),
-        f"{HANDSHAKE}.resources: is not an account id",
+        f"{HANDSHAKE}.resources: must be an account id: a string of 12 digits",
     ),
     "another account in the caller": (
         with_detail(invited(), userIdentity={"accountId": OTHER}),
-        "detail.userIdentity.accountId: name 2 different account ids",
+        "detail.userIdentity.accountId: must not name 2 different account ids",
     ),
     "an organization id that is none": (
         invited(resources=[resource("ORGANIZATION", "o-short")]),
-        f"{HANDSHAKE}.resources: is not an organization id",
+        f"{HANDSHAKE}.resources: must be an organization id: o- and 10 to 32",
     ),
     "no account in a handshake": (
         with_detail(invited(parties=[], resources=[]), userIdentity=None),
-        "detail.userIdentity.accountId: carries no account id",
+        "detail.userIdentity.accountId: must hold an account id",
     ),
     "only the account of the other cloud": (
         created(accountId=None, govCloudAccountId=OTHER),
-        "createAccountStatus.accountId: carries no account id",
+        "createAccountStatus.accountId: must be an account id",
     ),
-    "an account id that is none": (created(accountId="12345"), "createAccountStatus.accountId: is not an account id"),
-    "an account id in other digits": (created(accountId="٢٢٢٢٢٢٢٢٢٢٢٢"), "is not an account id"),
+    "an account id that is none": (created(accountId="12345"), "createAccountStatus.accountId: must be an account id"),
+    "an account id in other digits": (created(accountId="٢٢٢٢٢٢٢٢٢٢٢٢"), "must be an account id"),
     "an account id as a number": (created(accountId=222222222222), "createAccountStatus.accountId"),
     "no handshake": (with_detail(invited(), responseElements=None), HANDSHAKE),
     "a handshake without action": (invited(action=None), f"{HANDSHAKE}.action"),
     "a creation without state": (created(state=None), "createAccountStatus.state"),
     "an event id that is no key": (with_detail(invited(), eventID="../../etc"), "detail.eventID"),
-    "an error code that is none": (with_detail(invited(), errorCode={"code": "x"}), "detail.errorCode: must be a text"),
-    "an error code that is a number": (with_detail(invited(), errorCode=404), "detail.errorCode: must be a text"),
+    "an error code that is none": (
+        with_detail(invited(), errorCode={"code": "x"}),
+        "detail.errorCode: must be a non-empty string",
+    ),
+    "an error code that is a number": (
+        with_detail(invited(), errorCode=404),
+        "detail.errorCode: must be a non-empty string",
+    ),
     "no event id": (with_detail(invited(), eventID=None), "detail.eventID"),
     "another service's record": (with_detail(invited(), eventSource="iam.amazonaws.com"), "detail.eventSource"),
     "another source": (invited() | {"source": "aws.iam"}, "source: must be one of aws.organizations"),
@@ -169,9 +175,12 @@ REFUSED = {
     "an event name in half a surrogate": (with_detail(invited(), eventName="\ud800"), "detail.eventName"),
     "an endless event name": (with_detail(invited(), eventName="x" * 257), "detail.eventName"),
     "a source in a list": (invited() | {"source": ["aws.organizations"]}, "source: must be one of"),
-    "a detail that is none": (invited() | {"detail": 7}, "detail: must be an object"),
+    "a detail that is none": (invited() | {"detail": 7}, "detail: must be a JSON object"),
     "a list": ([1, 2], "body"),
-    "a request with a field too many": (requested(policy="p-aaaaaaaa"), "a field that a join request does not have"),
+    "a request with a field too many": (
+        requested(policy="p-aaaaaaaa"),
+        "must not have fields other than source, event_id",
+    ),
     "a request without a reason": (requested(reason=""), "reason"),
     "a request with a reason that is a number": (requested(reason=7), "reason"),
     "a request for no account": (requested(account_id="x"), "account_id"),
@@ -233,7 +242,7 @@ def test_what_decides_must_not_be_there_twice(event: Event, path: Path) -> None:
     own = at(event, path)
     second = {ACCOUNT: OTHER, ORGANIZATION: "o-someoneelse"}.get(own, own) if isinstance(own, str) else own
 
-    with pytest.raises(InvalidEventError, match="twice") as refused:
+    with pytest.raises(InvalidEventError, match="more than once") as refused:
         read_event(twice(event, path, second))
 
     assert str(path[-1]) in str(refused.value)
@@ -247,7 +256,7 @@ def test_a_number_that_decides_nothing_may_be_any(number: str) -> None:
 
 
 def test_an_error_code_must_not_be_there_twice() -> None:
-    with pytest.raises(InvalidEventError, match=r"detail\.errorCode: is there twice"):
+    with pytest.raises(InvalidEventError, match=r"detail\.errorCode: must not appear more than once"):
         read_event(twice(with_detail(invited(), errorCode=None), ("detail", "errorCode"), "AccessDenied"))
 
 

@@ -169,7 +169,7 @@ KEPT = [
     "2026-11-24T12:00:00Z 2026-11-24 12:00:00.123456+00:00 2026-11-24T12:00:00.123+0100 2026-11-24",
     "Signature expired: 20261124T120000Z is now earlier than 20261124T120500Z (20261124T121000Z - 5 min.)",
     "Value 'x' at 'targetId' failed: pattern: ^(r-[0-9a-z]{4,32})|(\\d{12})|(ou-[0-9a-z]{4,32}-[a-z0-9]{8,32})$",
-    "detail.responseElements.handshake.resources and detail.userIdentity.accountId: name 2 different account ids",
+    "detail.responseElements.handshake.resources: must not name 2 different account ids",
     "Read timeout on endpoint URL: https://organizations.us-east-1.amazonaws.com:443/ (0.5 s, HTTP 503)",
     "member must match [\\w+=,.@-]* and learn: this",
     "o-exampleorgid h-examplehandshakeid111 100% of 50% &amp; \\u00e9 %zz",

@@ -71,7 +71,7 @@ def test_a_bare_record_that_is_no_join_says_so_too() -> None:
 
 SNS = {"Token": "x", "TopicArn": "arn:aws:sns:us-east-1:111111111111:joins", "SubscribeURL": "https://x"}
 NAMED = {
-    "a log file with three records": ({"Records": [RECORD] * 3}, "is a CloudTrail log file with 3 records; send them"),
+    "a log file with three records": ({"Records": [RECORD] * 3}, "is a CloudTrail log file with 3 records; send the"),
     "a log file with none": ({"Records": []}, "is a CloudTrail log file with 0 records"),
     "a look with two events": ({"Events": [looked_up(RECORD)] * 2}, "lookup-events with 2 records"),
     "an S3 notification": (
@@ -80,19 +80,22 @@ NAMED = {
     ),
     "an S3 notification of two objects": ({"Records": [{"eventSource": "aws:s3"}] * 2}, "is an S3 notification"),
     "S3's test": ({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}, "is an S3 test notification"),
-    "CloudTrail's notice": ({"s3Bucket": "b", "s3ObjectKey": ["k"]}, "is a notice that CloudTrail wrote a log file"),
+    "CloudTrail's notice": (
+        {"s3Bucket": "b", "s3ObjectKey": ["k"]},
+        "is a notification that CloudTrail wrote a log file",
+    ),
     "a batch for Lambda": ({"Records": [{"eventSource": "aws:sqs", "body": EVENT}]}, "messages of SQS"),
     "a batch of SNS": ({"Records": [{"EventSource": "aws:sns", "Sns": {}}]}, "messages of SNS"),
     "an SNS subscription": (SNS | {"Type": "SubscriptionConfirmation"}, "is an SNS subscription confirmation"),
     "the end of one": (SNS | {"Type": "UnsubscribeConfirmation"}, "is an SNS unsubscribe confirmation"),
     "a subscription of logs": ({"awslogs": {"data": "H4sI"}}, "CloudWatch Logs"),
     "received messages": ({"Messages": [{"Body": EVENT}]}, "is the output of SQS ReceiveMessage"),
-    "a received message": ({"MessageId": "m", "Body": EVENT}, "send its body alone"),
+    "a received message": ({"MessageId": "m", "Body": EVENT}, "send only its body"),
     "an entry for PutEvents": ({"Source": "x", "DetailType": "x", "Detail": "{}"}, "is an entry for PutEvents"),
     "an alarm": ({"AlarmName": "x"}, "is a CloudWatch alarm"),
-    "a list": ([invited()], "body: is a list of 1 values"),
-    "a number": (7, "body: is a single value"),
-    "nothing": (None, "body: is null"),
+    "a list": ([invited()], "body: must be a JSON object, not an array"),
+    "a number": (7, "body: must be a JSON object, not a single value"),
+    "nothing": (None, "body: must be a JSON object, not null"),
     "something else": ({"hello": "world"}, "source: is missing"),
     "another service's bare record": (RECORD | {"eventSource": "iam.amazonaws.com"}, "eventSource: must be"),
     "a bare record without a source": ({"eventName": "AcceptHandshake", "eventID": "e"}, "eventSource: must be"),
@@ -126,7 +129,7 @@ def test_nobody_wraps_that_often() -> None:
 
 
 def test_a_wrapping_is_certain_or_it_is_none() -> None:
-    with pytest.raises(InvalidEventError, match="Message: is there twice"):
+    with pytest.raises(InvalidEventError, match="Message: must not appear more than once"):
         read_event(notification(EVENT).replace("{", '{"Message": "{}", ', 1))
 
 
