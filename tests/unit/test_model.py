@@ -301,7 +301,7 @@ class Scenario:
                 self.fail(f"{change} was made, was not undone, and no evidence claims it")
 
     def claims(self) -> Iterator[tuple[str, str, AttachmentResult]]:
-        """Yield account, policy and result of each change that evidence claims, certainly or as unknown, except in planted objects."""
+        """Yield account, policy and result of each change that our evidence claims, certainly or as unknown."""
         pseudonyms = self.world.enforcer.dependencies.pseudonyms
         account_ids = {pseudonyms.of(each): each for each in (ACCOUNT, OTHER)}
         for key, evidence in self.world.archive.objects.items():
