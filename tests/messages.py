@@ -36,7 +36,7 @@ def announced(**detail: Any) -> Event:
 def requested(**changes: Any) -> Event:
     return {
         "source": "joinguard.operator",
-        "event_id": "by-hand-1",
+        "event_id": "request-1",
         "requested_at": "2026-11-24T12:00:00Z",
         "account_id": ACCOUNT,
         "organization_id": ORGANIZATION,

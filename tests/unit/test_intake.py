@@ -421,7 +421,7 @@ HALF_MASKED = ("********2222", "XXXXXXXX2222", "########2222")
 
 
 @pytest.mark.parametrize("masked", HALF_MASKED)
-def test_an_id_that_is_half_masked_is_none_and_another_place_deciding_paths(masked: str) -> None:
+def test_a_half_masked_id_is_ignored_and_another_field_decides(masked: str) -> None:
     handshake = invited(resources=[resource("ORGANIZATION", "o-**********"), resource("ACCOUNT", masked)])
 
     found = read(handshake)

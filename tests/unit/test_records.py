@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from handlers.core.errors import AccountNotFoundError, PermanentError, RetryableError, fault
+from handlers.core.joins.enforce import Handled
 from schemas.evidence import Evidence
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.fakes import ACCOUNT, POLICIES, Killed, World, joined
@@ -40,7 +41,7 @@ def kill(world: World, step: str, *, when: str = "before") -> None:
     world.steps.on_call = on_call
 
 
-def deliver_again(world: World, event: dict[str, Any] | None = None) -> Any:
+def deliver_again(world: World, event: dict[str, Any] | None = None) -> Handled:
     world.clock.advance(AFTER_THE_LEASE)
     return world.handle(event or joined(), receives=2)
 
@@ -170,7 +171,7 @@ def test_a_policy_stays_ambiguous_if_time_runs_out_before_the_retry() -> None:
     class CrowdedPace:
         turns = 0
 
-        def reserve(self, now: Any) -> Any:
+        def reserve(self, now: datetime) -> datetime:
             self.turns += 1
             return now if self.turns == 1 else now + timedelta(hours=1)
 
