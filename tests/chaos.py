@@ -1,4 +1,4 @@
-"""Between the function and all of AWS: counts every call, and breaks those that it is told to break."""
+"""A proxy between the function and AWS that counts every call and breaks calls as planned."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SERVICES: Final = {
 
 
 class Break(StrEnum):
-    """What can befall a call."""
+    """The ways in which a call can break."""
 
     KILL_BEFORE = "the process is killed before"
     KILL_AFTER = "the process is killed after"
@@ -40,7 +40,7 @@ class Break(StrEnum):
     CUT_AFTER = "the connection is cut after"
     SERVER_ERROR = "a server error"
     THROTTLE = "a throttle"
-    GARBAGE = "a garbled answer after"
+    GARBAGE = "a garbled response after"
     DENIED = "access denied"
 
 
@@ -53,19 +53,19 @@ _ERRORS: Final = {
 
 @dataclass(repr=False)
 class Chaos:
-    """A proxy with a plan."""
+    """The state of the proxy."""
 
-    #: Where calls go: to the double of Organizations, all others to the stand-in.
+    #: The endpoints of the double of Organizations and of the stand-in for all other services.
     organizations: str
     others: str
     endpoint: str = ""
-    #: Calls since the last time that this was emptied.
+    #: The names of all calls since a test last cleared the list.
     calls: list[str] = field(default_factory=list)
-    #: Asked for each call, with its number and its name.
+    #: Returns how to break a call, given its number and its name.
     plan: Callable[[int, str], Break | None] = field(default=lambda _number, _name: None)
     kill: Callable[[], None] = field(default=lambda: None)
-    #: Told of each call that is passed on: its name, what was asked, what was answered.
-    hear: Callable[[str, bytes, bytes], None] = field(default=lambda _name, _asked, _answered: None)
+    #: Called after each forwarded call with its name, its request and its response.
+    on_response: Callable[[str, bytes, bytes], None] = field(default=lambda _name, _request, _response: None)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,16 +78,16 @@ class Chaos:
     def forward(
         self, name: str, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        """Pass a call on; return status, body and headers of the answer."""
+        """Forward a call; return the status, body and headers of the response."""
         target = self.organizations if name.startswith("Organizations") else self.others
         kept = {key: value for key, value in headers.items() if key not in {"Connection", "Content-Length"}}
-        status, answer, told = passed_on(target, method, path, body, kept)
-        self.hear(name, body, answer)
-        return status, answer, told
+        status, response, response_headers = passed_on(target, method, path, body, kept)
+        self.on_response(name, body, response)
+        return status, response, response_headers
 
 
 @contextmanager
-def wreaking(organizations: str, others: str) -> Iterator[Chaos]:
+def running_chaos(organizations: str, others: str) -> Iterator[Chaos]:
     """Run the proxy on loopback until the block ends."""
     chaos = Chaos(organizations, others)
 
@@ -101,54 +101,54 @@ def wreaking(organizations: str, others: str) -> Iterator[Chaos]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One call: count it, and let happen to it what the plan says."""
+    """Count each call, and forward or break it as planned."""
 
     protocol_version = "HTTP/1.1"
     chaos: Chaos
 
     def do_POST(self) -> None:
-        self._pass()
+        self._handle()
 
     def do_PUT(self) -> None:
-        self._pass()
+        self._handle()
 
     def do_GET(self) -> None:
-        self._pass()
+        self._handle()
 
     def do_HEAD(self) -> None:
-        self._pass()
+        self._handle()
 
-    def _pass(self) -> None:
+    def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         name = self._name(body)
         what = self.chaos.count(name)
         if what in {Break.KILL_BEFORE, Break.CUT_BEFORE}:
-            self._end(what)
+            self._cut(what)
         elif what in _ERRORS:
-            self._refuse(*_ERRORS[what])
+            self._reject(*_ERRORS[what])
         else:
             status, answer, headers = self.chaos.forward(name, self.command, self.path, body, dict(self.headers))
             if what in {Break.KILL_AFTER, Break.CUT_AFTER}:
-                self._end(what)
+                self._cut(what)
             elif what is Break.GARBAGE:
                 self._answer(500, b"\x00\xff garbage", {})
             else:
                 self._answer(status, answer, headers)
 
     def _name(self, body: bytes) -> str:
-        """Return service and operation: from the target of JSON, the action of a form; of S3, the method."""
+        """Return service and operation: from the JSON target or the form's action, or for S3 the HTTP method."""
         prefix, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
         if prefix:
             return f"{_SERVICES[prefix]}.{operation}"
         [action] = parse_qs(body.decode("latin-1")).get("Action", [""])
         return f"Form.{action}" if action else f"S3.{self.command}"
 
-    def _end(self, what: Break | None) -> None:
+    def _cut(self, what: Break | None) -> None:
         if what in {Break.KILL_BEFORE, Break.KILL_AFTER}:
             self.chaos.kill()
         cut(self)
 
-    def _refuse(self, status: int, code: str) -> None:
+    def _reject(self, status: int, code: str) -> None:
         if "X-Amz-Target" in self.headers:
             self._answer(status, json.dumps({"__type": code, "Message": "chaos"}).encode(), {})
         else:
@@ -157,17 +157,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        told = {key.lower(): value for key, value in headers.items()}
-        for key, value in told.items():
+        lower = {key.lower(): value for key, value in headers.items()}
+        for key, value in lower.items():
             if key.startswith("x-amz-") or key in {"content-type", "etag", "last-modified"}:
                 self.send_header(key, value)
-        # What is asked for without its body has its length all the same.
-        self.send_header("Content-Length", told.get("content-length", "0") if self._is_bare else str(len(body)))
+        # The response to HEAD has the length of the body that it omits.
+        self.send_header("Content-Length", lower.get("content-length", "0") if self._is_head else str(len(body)))
         self.end_headers()
-        self.wfile.write(b"" if self._is_bare else body)
+        self.wfile.write(b"" if self._is_head else body)
 
     @property
-    def _is_bare(self) -> bool:
+    def _is_head(self) -> bool:
         return self.command == "HEAD"
 
     def log_message(self, *_: object) -> None:
@@ -175,18 +175,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Driver:
-    """A running `tests.driver`, one delivery at a time."""
+    """A `tests.driver` process, which handles one delivery at a time."""
 
     def __init__(self, environment: Mapping[str, str], *, first: Mapping[str, Any]) -> None:
-        """Start it; the first record is handled without a child, and how it ended is not told."""
-        self._talk = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        """Start the process. It handles the first record without a child process and does not report its result."""
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.driver"],
             cwd=ROOT,
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._talk,
+            stderr=self._stderr,
             text=True,
         )
         self._child = 0
@@ -194,11 +194,11 @@ class Driver:
         self._answer("warm")
 
     def kill(self) -> None:
-        """Kill the child that is at work, as the platform would: without a word."""
+        """Kill the child process that handles the delivery, without warning, as Lambda would."""
         os.kill(self._child, signal.SIGKILL)
 
     def deliver(self, record: Mapping[str, Any], *, ahead: float, milliseconds: int = 60_000) -> int:
-        """Deliver a record; return 0 where it is done, 1 where it comes again, less than 0 where it was killed."""
+        """Deliver a record; return 0 if it succeeded, 1 if it is to be retried, and less than 0 if it was killed."""
         self._write(record, ahead=ahead, milliseconds=milliseconds)
         self._child = self._answer("pid")
         return self._answer("status")
@@ -209,7 +209,7 @@ class Driver:
         self._process.stdin.close()
         self._process.wait(timeout=HANGS_AFTER)
         self._process.stdout.close()
-        self._talk.close()
+        self._stderr.close()
 
     def _write(self, record: Mapping[str, Any], *, ahead: float, milliseconds: int) -> None:
         assert self._process.stdin
@@ -221,7 +221,7 @@ class Driver:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            self._talk.seek(0)
-            raise AssertionError(f"the driver has ended:\n{self._talk.read()[-2000:]}")
-        found: dict[str, int] = json.loads(line)
-        return found[name]
+            self._stderr.seek(0)
+            raise AssertionError(f"the driver has ended:\n{self._stderr.read()[-2000:]}")
+        answer: dict[str, int] = json.loads(line)
+        return answer[name]

@@ -1,4 +1,4 @@
-"""What holds for all tests: the environment, the examples that Hypothesis tries, and failures that can be read."""
+"""Settings for all tests: the environment, Hypothesis, and readable failures."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from infra.local.environment import isolate_from_user
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-#: What a test and the processes that it starts see of their user's environment: where programs, files and packages are.
-_SEEN: Final = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "XDG_CACHE_HOME", "NETRC"}
-_SEEN_BEGINNINGS: Final = ("LC_", "LD_", "DYLD_", "UV_", "PIP_", "SSL_", "PYENV_", "PYTEST_", "COV_", "COVERAGE_")
-_SEEN_ENDS: Final = ("_PROXY",)
-#: A fixture is shown with each failing assertion and with each example that fails.
+#: The variables that tests keep of their user's environment: where programs, files and packages are.
+_KEPT: Final = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "XDG_CACHE_HOME", "NETRC"}
+_KEPT_PREFIXES: Final = ("LC_", "LD_", "DYLD_", "UV_", "PIP_", "SSL_", "PYENV_", "PYTEST_", "COV_", "COVERAGE_")
+_KEPT_SUFFIXES: Final = ("_PROXY",)
+#: pytest prints the repr of a fixture with each failed assertion, and Hypothesis with each failed example.
 _LONGEST_REPR: Final = 500
 
 
@@ -32,10 +32,10 @@ def _once(load: Callable[[JSONFileLoader, str], object]) -> Callable[[JSONFileLo
     return lambda _self, path: read(path)
 
 
-# Each session reads the models of its services anew, which takes longer than most tests' own work.
+# Every boto3 session would read the service models again, which takes longer than most tests.
 JSONFileLoader.load_file = _once(JSONFileLoader.load_file)  # type: ignore[method-assign, assignment]
 
-# The same examples each time, and no bound on time: whether a run is green depends on the code and on nothing else.
+# The same examples in every run and no deadline, so that the result of a run depends on the code only.
 settings.register_profile(
     "same",
     derandomize=True,
@@ -43,26 +43,26 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-# Others each time: make test ARGS="--hypothesis-profile=others".
+# Different examples in each run: make test ARGS="--hypothesis-profile=others".
 settings.register_profile("others", settings.get_profile("same"), derandomize=False, print_blob=True)
 settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--scenarios", type=int, default=2_000, help="How many histories of the protocol's model are run.")
+    parser.addoption("--scenarios", type=int, default=2_000, help="The number of histories of the model.")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure() -> None:
-    """Leave the user's environment behind; late enough for pytest's own settings, before any worker is started."""
+    """Remove the user's environment, after pytest has read its own settings and before it starts workers."""
     for name in list(os.environ):
         upper = name.upper()
-        seen = name in _SEEN or upper.startswith(_SEEN_BEGINNINGS) or upper.endswith(_SEEN_ENDS)
-        if not seen:
+        kept = name in _KEPT or upper.startswith(_KEPT_PREFIXES) or upper.endswith(_KEPT_SUFFIXES)
+        if not kept:
             del os.environ[name]
     isolate_from_user()
     os.umask(0o022)
-    # What is started in the background ignores interrupts, and so would the processes that tests interrupt.
+    # A process started in the background ignores interrupts, and so would the processes that tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -71,12 +71,12 @@ def pytest_configure() -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    """Refuse a fixture whose repr would hide why a test failed; a parameter is the test's own business."""
-    found = yield
-    if is_dataclass(found):
-        # Hypothesis shows all fields of a dataclass, whatever its repr says.
-        kind = type(found)
+    """Reject a fixture whose long repr would hide why a test failed, except for parametrized fixtures."""
+    fixture = yield
+    if is_dataclass(fixture):
+        # Hypothesis prints all fields of a dataclass and ignores its repr.
+        kind = type(fixture)
         for_type_by_name(kind.__module__, kind.__name__, lambda value, printer, _: printer.text(repr(value)))
-    length = 0 if hasattr(request, "param") else max(len(repr(found)), len(pretty(found)))
+    length = 0 if hasattr(request, "param") else max(len(repr(fixture)), len(pretty(fixture)))
     assert length <= _LONGEST_REPR, f"the repr of fixture {fixturedef.argname} takes {length} characters"
-    return found
+    return fixture

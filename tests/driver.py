@@ -1,8 +1,8 @@
-"""The function's own process, without the Lambda service: a record in, what became of it out.
+"""A process of the function without the Lambda service.
 
-Reads a line of JSON a delivery on stdin; handles the first itself, and each other in a forked child, so that it can be
-killed at any moment, and says on stdout how the child ended. Time spent waiting is not waited for: the clock is set
-forward instead.
+It reads one delivery per line of JSON on stdin. It handles the first one itself and each of the others in a forked
+child process, so that a test can kill it at any time, and writes the child's exit status to stdout. It does not wait
+when the function sleeps: it sets the clock forward instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from handlers.core.timing import Budget
 
 
 class ShiftedClock:
-    """The machine's clock, set forward."""
+    """The system clock, set forward."""
 
     def __init__(self, seconds: float) -> None:
         self._ahead = timedelta(seconds=seconds)
@@ -38,7 +38,7 @@ class ShiftedClock:
 
 
 def handle(delivery: dict[str, Any]) -> int:
-    """Handle a record as Lambda would have it handled; return 0 where it is done, 1 where it comes again."""
+    """Handle a record as the Lambda handler does; return 0 if it succeeds, 1 if it is to be retried."""
     app, clock = enforcer(), ShiftedClock(delivery["ahead"])
     app = replace(app, dependencies=replace(app.dependencies, clock=clock))
     budget = Budget(clock, milliseconds=delivery["milliseconds"], records=1)
@@ -50,10 +50,10 @@ def handle(delivery: dict[str, Any]) -> int:
 
 
 def warm_up(delivery: dict[str, Any]) -> None:
-    """Handle the first delivery before any fork, so that no child has to read the services' models again.
+    """Handle the first delivery before any fork, so that no child process has to read the service models again.
 
-    The children begin with clients that have no connection and with nothing else remembered, and no collection of
-    garbage makes them copy what they share with this process.
+    The child processes start with unconnected clients and empty caches. Garbage collection is off, because it would
+    make them copy the memory that they share with this process.
     """
     handle(delivery)
     enforcer.cache_clear()
@@ -64,7 +64,7 @@ def warm_up(delivery: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    # botocore waits between its tries; here nobody has the time.
+    # botocore sleeps between its retries.
     time.sleep = lambda _seconds: None
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

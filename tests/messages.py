@@ -1,4 +1,4 @@
-"""Messages as they come to the queue, and ways to spoil them."""
+"""Messages as the queue delivers them, and ways to change them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def announced(**detail: Any) -> Event:
 def requested(**changes: Any) -> Event:
     return {
         "source": "joinguard.operator",
-        "event_id": "by-hand-1",
+        "event_id": "request-1",
         "requested_at": "2026-11-24T12:00:00Z",
         "account_id": ACCOUNT,
         "organization_id": ORGANIZATION,
@@ -63,28 +63,28 @@ def at(event: object, path: Path) -> Any:
 
 
 def changed(event: Event, path: Path, value: object) -> Event:
-    made = copy.deepcopy(event)
-    at(made, path[:-1])[path[-1]] = value
-    return made
+    copied = copy.deepcopy(event)
+    at(copied, path[:-1])[path[-1]] = value
+    return copied
 
 
 def without(event: Event, path: Path) -> Event:
-    made = copy.deepcopy(event)
-    del at(made, path[:-1])[path[-1]]
-    return made
+    copied = copy.deepcopy(event)
+    del at(copied, path[:-1])[path[-1]]
+    return copied
 
 
 def twice(event: Event, path: Path, value: object) -> str:
-    """Return the JSON of an event in which a key is there a second time, with another value before the first."""
-    made = copy.deepcopy(event)
-    place = at(made, path[:-1])
-    own = place.pop(path[-1])
-    place |= {"@twice": value, path[-1]: own}
-    return json.dumps(made).replace('"@twice"', json.dumps(path[-1]))
+    """Return the JSON of an event with a duplicate key, the first time with another value."""
+    copied = copy.deepcopy(event)
+    container = at(copied, path[:-1])
+    own = container.pop(path[-1])
+    container |= {"@twice": value, path[-1]: own}
+    return json.dumps(copied).replace('"@twice"', json.dumps(path[-1]))
 
 
 def paths(value: object, path: Path = ()) -> list[Path]:
-    """Return the path to everything inside a value."""
+    """Return the paths to a value and to all values inside it."""
     inner: list[tuple[str | int, Any]] = []
     if isinstance(value, dict):
         inner = list(value.items())

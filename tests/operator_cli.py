@@ -193,7 +193,7 @@ CHANGE_EVENT_ID = {"EDITOR": "sed -i s/event-1/event-9/"}
 
 
 def backup_key(result: Result) -> str:
-    """Return the key of the backup that a result says how to restore."""
+    """Return the backup's key from the `restore` command in an output."""
     return result.output.partition("`restore ")[2].partition("`")[0]
 
 

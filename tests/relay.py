@@ -1,4 +1,4 @@
-"""A relay between the function and Organizations: counts the calls, and answers some of them itself."""
+"""A proxy between the function and Organizations that counts calls and fails some of them."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ if TYPE_CHECKING:
 
 
 class Relay:
-    """Pass calls on, count them by operation, and fail those that it is told to fail."""
+    """Forward calls, count them by operation, and fail those that a test has chosen."""
 
     def __init__(self) -> None:
-        #: Where calls are passed on to; set once that is known.
+        #: The endpoint of Organizations; set once it is known.
         self.target = ""
         self.endpoint = ""
         self._lock = Lock()
         self._calls: Counter[str] = Counter()
         self._failures: dict[str, list[tuple[int, str]]] = {}
-        self._refusal: tuple[int, str] | None = None
+        self._fault: tuple[int, str] | None = None
 
     def fail_next(self, operation: str, *faults: tuple[int, str]) -> None:
-        """Answer the next calls of an operation with these HTTP statuses and codes."""
+        """Fail the next calls of an operation with these HTTP statuses and error codes."""
         with self._lock:
             self._failures.setdefault(operation, []).extend(faults)
 
-    def forget(self) -> None:
-        """Pass everything on again, and count from nothing."""
+    def reset(self) -> None:
+        """Forward all calls again, and reset the counts."""
         with self._lock:
             self._failures.clear()
             self._calls.clear()
 
-    def refuse_all(self, fault: tuple[int, str]) -> None:
-        """Answer every call with this HTTP status and code."""
-        self._refusal = fault
+    def fail_all(self, fault: tuple[int, str]) -> None:
+        """Fail every call with this HTTP status and error code."""
+        self._fault = fault
 
     def counted(self) -> dict[str, int]:
-        """Return the calls since the last time that this was asked."""
+        """Return the number of calls of each operation since the last call of this method."""
         with self._lock:
             calls, self._calls = self._calls, Counter()
         return dict(calls)
 
     def answer(self, operation: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Count a call; answer it here or pass it on."""
+        """Count a call, and fail it or forward it."""
         with self._lock:
             self._calls[operation] += 1
-            told = self._failures.get(operation)
-            fault = told.pop(0) if told else self._refusal
+            failures = self._failures.get(operation)
+            fault = failures.pop(0) if failures else self._fault
         if fault:
             return fault[0], json.dumps({"__type": fault[1], "Message": "injected"}).encode()
         kept = {key: value for key, value in headers.items() if key not in {"Connection", "Content-Length"}}
@@ -62,7 +62,7 @@ class Relay:
 
 
 @contextmanager
-def relaying() -> Iterator[Relay]:
+def running_relay() -> Iterator[Relay]:
     """Run a relay on loopback until the block ends."""
     relay = Relay()
 

@@ -11,7 +11,7 @@ from infra.local.events import account_created, handshake_accepted
 from infra.local.installation import STACK, Installation, build_local, create_account, install
 from infra.local.standin import StandIn, running
 from infra.local.watch import Watch
-from tests.relay import Relay, relaying
+from tests.relay import Relay, running_relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,13 +73,13 @@ class Pipeline:
 
     def clear(self) -> None:
         """Leave nothing behind that another test could see, now or when its time in flight is over."""
-        self.relay.forget()
+        self.relay.reset()
         self.watch.clear()
 
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Pipeline]:
-    with relaying() as relay, running(relay.endpoint) as aws:
+    with running_relay() as relay, running(relay.endpoint) as aws:
         relay.target = aws.endpoint
         installation = install(aws, package=build_local(), log=lambda _: None, changes=UNPACED)
         yield Pipeline(aws, installation, Watch(aws, installation), relay)

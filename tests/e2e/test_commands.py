@@ -23,7 +23,7 @@ from infra.local.standin import StandIn, running
 from infra.local.waiting import HANGS_AFTER
 from infra.local.watch import Watch
 from schemas.outcome import OutcomeStatus
-from tests.relay import relaying
+from tests.relay import running_relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -195,8 +195,8 @@ def test_the_demo_holds_whatever_the_users_environment_holds(tmp_path: Path) -> 
 
 
 def test_the_demo_fails_where_a_result_is_not_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
-    with relaying() as relay:
-        relay.refuse_all((400, "PolicyTypeNotEnabledException"))
+    with running_relay() as relay:
+        relay.fail_all((400, "PolicyTypeNotEnabledException"))
         status = run_on(running(relay.endpoint))
 
     assert status == 1

@@ -115,7 +115,7 @@ def what_works(pipeline: Pipeline) -> set[str]:
         "recognized": recognized["status"] == "ENFORCED" and "evidence_conflicts" not in recognized,
         "replaced": replaced["status"] == "ENFORCED" and "row_replaced" in replaced,
     }
-    pipeline.relay.forget()
+    pipeline.relay.reset()
     return {name for name, well in results.items() if well}
 
 

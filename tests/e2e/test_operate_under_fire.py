@@ -24,7 +24,7 @@ from infra.local.standin import running
 from infra.local.waiting import HANGS_AFTER
 from infra.local.watch import Watch
 from schemas.audit import AuditRecord
-from tests.chaos import Break, Chaos, wreaking
+from tests.chaos import Break, Chaos, running_chaos
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ class Fire:
     def __post_init__(self) -> None:
         self.sqs = self.aws.client("sqs")
         self.watch = Watch(self.aws, self.at)
-        self.chaos.hear = self._hear
+        self.chaos.on_response = self._hear
 
     def _hear(self, name: str, asked: bytes, answered: bytes) -> None:
         if name == "SQS.ReceiveMessage":
@@ -142,7 +142,7 @@ class Fire:
 
 @pytest.fixture(scope="module")
 def fire() -> Iterator[Fire]:
-    with running() as aws, wreaking(aws.endpoint, aws.endpoint) as chaos:
+    with running() as aws, running_chaos(aws.endpoint, aws.endpoint) as chaos:
         at = install(aws, package=build_local(), log=lambda _: None)
         functions = aws.client("lambda")
         [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]

@@ -25,7 +25,7 @@ from infra.local.organizations import FULL_ACCESS, Organizations, Rules, serving
 from infra.local.standin import running
 from infra.local.watch import Watch
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from tests.chaos import Break, Chaos, Driver, wreaking
+from tests.chaos import Break, Chaos, Driver, running_chaos
 from tests.e2e.conftest import UNPACED
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def message(event: dict[str, Any], receives: int = 1) -> dict[str, Any]:
 def fire() -> Iterator[Fire]:
     organizations = Organizations(Rules(write_seconds=0.0, read_seconds=0.0, attach_rate=1e6, read_rate=1e6))
     organizations.policies.update(POLICIES)
-    with running() as aws, serving(organizations) as endpoint, wreaking(endpoint, aws.endpoint) as chaos:
+    with running() as aws, serving(organizations) as endpoint, running_chaos(endpoint, aws.endpoint) as chaos:
         at = install(aws, package=build_local(), log=lambda _: None, changes=UNPACED)
         [function] = aws.client("lambda").list_functions()["Functions"]
         environment = function["Environment"]["Variables"] | {

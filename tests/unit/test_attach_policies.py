@@ -1,4 +1,4 @@
-"""The entry point: one line a record, one metric line a batch, nothing in clear."""
+"""The entry point: one log line per record, one metric line per batch, and no account ids in either."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def handle(world: World, body: object, attributes: dict[str, Any] | None = None)
     handle_record(world.enforcer, Budget(world.clock, milliseconds=60_000, records=1), record(body, attributes))
 
 
-class Said:
+class Output:
     """What the function has written: its log, then its metrics."""
 
     def __init__(self, log: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,57 +54,57 @@ class Said:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Iterator[Said]:
+def output(capsys: pytest.CaptureFixture[str]) -> Iterator[Output]:
     log = io.StringIO()
     [handler] = logger.handlers
     assert isinstance(handler, logging.StreamHandler)
     before = handler.setStream(log)
     metrics.clear_metrics()
-    yield Said(log, capsys)
+    yield Output(log, capsys)
     handler.setStream(before)
 
 
-def test_a_record_gets_one_line_that_says_all(said: Said) -> None:
+def test_a_record_writes_one_line_with_its_result(output: Output) -> None:
     handle(World(), joined())
 
-    [line] = said.lines()
+    [line] = output.lines()
     assert (line["message"], line["status"], line["event_id"], line["attempt"]) == ("handled", "ENFORCED", "event-1", 1)
     assert line["policies"] == {"p-aaaaaaaa": "ATTACHED", "p-bbbbbbbb": "ATTACHED"}
     assert line["account"].startswith("acct-")
     assert line["evidence_key"].startswith("evidence/2026/11/24/event-1/")
 
 
-def test_what_has_to_come_again_fails_alone_and_says_why(said: Said) -> None:
+def test_a_record_to_retry_fails_and_its_line_has_the_code(output: Output) -> None:
     world = World()
     world.steps.fail("read", RetryableError(fault("TooManyRequestsException", "slow down")))
 
     with pytest.raises(RetryableError):
         handle(world, joined())
 
-    [line] = said.lines()
+    [line] = output.lines()
     assert (line["level"], line["status"], line["code"]) == ("WARNING", "RETRYING", "TooManyRequestsException")
 
 
-def test_what_is_dead_succeeds_and_is_counted_by_its_reason(said: Said) -> None:
+def test_a_record_sent_to_the_dead_letters_succeeds_and_is_counted_by_its_code(output: Output) -> None:
     world = World()
     world.steps.fail("attach", PermanentError(fault("PolicyNotFoundException", "gone")))
 
     handle(world, joined())
 
-    line, counted = said.lines()
+    line, metric = output.lines()
     assert (line["status"], line["code"]) == ("FAILED", "PolicyNotFoundException")
-    assert (counted["DeadLetters"], counted["code"]) == ([1.0], "PolicyNotFoundException")
+    assert (metric["DeadLetters"], metric["code"]) == ([1.0], "PolicyNotFoundException")
     assert len(world.dead_letters.dead_letters) == 1
 
 
-def test_a_defect_of_ours_fails_the_record_and_leaks_nothing(said: Said) -> None:
+def test_an_unexpected_error_fails_the_record_and_its_line_has_no_account_id(output: Output) -> None:
     world = World()
     world.steps.fail("read", KeyError(f"{ACCOUNT} of a@example.com"))
 
     with pytest.raises(RetryableError) as raised:
         handle(world, joined())
 
-    [line] = said.lines()
+    [line] = output.lines()
     assert line["message"] == "not handled"
     assert line["where"].startswith("fakes.py:")
     assert raised.value.__cause__ is None
@@ -133,26 +133,26 @@ def test_a_message_keeps_its_attributes_on_the_way_to_the_dead_letters() -> None
 
 
 def test_a_message_keeps_its_trace_header_on_the_way_to_the_dead_letters() -> None:
-    world, told = World(), record("{broken")
-    told["attributes"]["AWSTraceHeader"] = "Root=1-5759e988-bd862e3fe1be46a994272793"
+    world, delivered = World(), record("{broken")
+    delivered["attributes"]["AWSTraceHeader"] = "Root=1-5759e988-bd862e3fe1be46a994272793"
 
-    handle_record(world.enforcer, Budget(world.clock, milliseconds=60_000, records=1), told)
+    handle_record(world.enforcer, Budget(world.clock, milliseconds=60_000, records=1), delivered)
 
     [(message, _)] = world.dead_letters.dead_letters
     assert message.trace_header == "Root=1-5759e988-bd862e3fe1be46a994272793"
 
 
 @pytest.mark.parametrize("body", ["{broken", joined(), joined(action="APPROVE_ALL_FEATURES"), joined(MANAGEMENT)])
-def test_no_line_names_an_account(body: object, said: Said) -> None:
+def test_no_line_has_an_account_id(body: object, output: Output) -> None:
     handle(World(), body)
 
-    out = said.text()
-    assert out
-    assert not re.search(r"(?<![0-9])(1{12}|2{12})(?![0-9])", out)
-    assert "arn:" not in out
+    text = output.text()
+    assert text
+    assert not re.search(r"(?<![0-9])(1{12}|2{12})(?![0-9])", text)
+    assert "arn:" not in text
 
 
-def test_evidence_that_is_not_ours_and_a_replaced_row_are_counted_for_their_alarms(said: Said) -> None:
+def test_evidence_conflicts_and_replaced_rows_are_counted(output: Output) -> None:
     world = World()
     key = World().handle(joined()).evidence_key
     assert key
@@ -161,13 +161,13 @@ def test_evidence_that_is_not_ours_and_a_replaced_row_are_counted_for_their_alar
 
     metrics.log_metrics(lambda _event, _context: handle(world, joined()))({}, {})
 
-    line, counted = said.lines()
+    line, metric = output.lines()
     assert (line["level"], line["evidence_conflicts"], line["row_replaced"]) == ("ERROR", [key], True)
-    assert (counted["EvidenceDiffers"], counted["RowsReplaced"], counted["EvidenceWritten"]) == ([1.0], [1.0], [1.0])
+    assert (metric["EvidenceDiffers"], metric["RowsReplaced"], metric["EvidenceWritten"]) == ([1.0], [1.0], [1.0])
 
 
 class Context:
-    """An invocation that has so many seconds left."""
+    """The context of an invocation with this many seconds left."""
 
     def __init__(self, seconds: float) -> None:
         self._ends = time.monotonic() + seconds
@@ -176,8 +176,8 @@ class Context:
         return round((self._ends - time.monotonic()) * 1000)
 
 
-def test_a_call_that_hangs_ends_before_the_invocation_does_and_the_others_stand(said: Said) -> None:
-    """The alarm rings after a quarter of a second; the call would hang for an hour."""
+def test_a_hanging_call_is_ended_in_time_and_the_other_records_keep_their_results(output: Output) -> None:
+    """The alarm signal arrives after a quarter of a second; the call would hang for an hour."""
     world = World()
     budget = Budget(world.clock, milliseconds=60_000, records=3)
     context: Any = Context(MARGIN + MIN_SECONDS)
@@ -194,14 +194,14 @@ def test_a_call_that_hangs_ends_before_the_invocation_does_and_the_others_stand(
     with suppress(RetryableError):
         handle_in_time(context, world.enforcer, budget, record(joined(event_id="event-2")))
 
-    assert [line["message"] for line in said.lines()][:2] == ["handled", "out of time"]
-    assert world.ledger.outcome("event-1").intents, "it is known what was about to be done"
+    assert [line["message"] for line in output.lines()][:2] == ["handled", "out of time"]
+    assert world.ledger.outcome("event-1").intents, "the intent is lost"
     world.clock.advance(100)
     handle(world, joined())
     assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
 
 
-def test_the_alarm_is_off_when_the_record_is_done() -> None:
+def test_the_alarm_signal_is_off_after_the_record() -> None:
     context: Any = Context(MARGIN + 60)
     world = World()
 
@@ -211,12 +211,12 @@ def test_the_alarm_is_off_when_the_record_is_done() -> None:
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
-def test_a_time_that_cannot_be_the_events_is_replaced_and_said(said: Said) -> None:
+def test_an_impossible_event_time_is_replaced_and_its_source_is_logged(output: Output) -> None:
     world = World()
 
     handle(world, joined(age=-10 * 365 * 86400))
 
-    [line] = said.lines()
+    [line] = output.lines()
     assert line["event_time_from"] == "queue"
     [evidence] = world.evidence()
     assert evidence.event_time_from == "queue"

@@ -172,9 +172,7 @@ def test_an_unknown_account_is_retried_while_the_event_is_young() -> None:
     ],
     ids=["another organization", "the management account"],
 )
-def test_joins_of_another_organization_and_of_the_management_account_are_rejected(
-    event: dict[str, object], code: str
-) -> None:
+def test_joins_of_another_organization_or_the_management_account_fail(event: dict[str, object], code: str) -> None:
     world = World()
 
     handled = world.handle(event)

@@ -22,7 +22,7 @@ from tests.fakes import NOON
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REASON = fault("PolicyNotFoundException", "p-aaaaaaaa: there is no such policy")
+FAULT = fault("PolicyNotFoundException", "p-aaaaaaaa: there is no such policy")
 TYPES = st.sampled_from(["String", "String.json", "Number", "Binary", "Binary.gif"])
 NAMES = st.sampled_from([*ORDER, "CARRIED"]) | st.text("abcXYZ019_-", min_size=1, max_size=20)
 
@@ -64,7 +64,7 @@ def kept(dead_letter: Mapping[str, Any]) -> dict[str, Any]:
 
 def fail_again(dead_letter: Mapping[str, Any], body: str = "{}", redrives: int = 1) -> dict[str, Any]:
     """Return the attributes of a dead letter that was redriven and failed again."""
-    return failure_attributes(message(body, with_redrives(dead_letter, redrives)), REASON)
+    return failure_attributes(message(body, with_redrives(dead_letter, redrives)), FAULT)
 
 
 def test_ten_foreign_attributes_are_all_kept() -> None:
@@ -72,7 +72,7 @@ def test_ten_foreign_attributes_are_all_kept() -> None:
         "raw": attribute("Binary", b"\0\xff")
     }
 
-    dead_letter = failure_attributes(message(attributes=ten), REASON)
+    dead_letter = failure_attributes(message(attributes=ten), FAULT)
 
     assert set(dead_letter) == {*ORDER, "CARRIED"}
     assert kept(dead_letter) == ten
@@ -81,7 +81,7 @@ def test_ten_foreign_attributes_are_all_kept() -> None:
 def test_attributes_are_not_packed_if_there_is_room() -> None:
     five = {f"other-{n}": attribute("Number.float", "1.50") for n in range(5)}
 
-    assert set(failure_attributes(message(attributes=five), REASON)) == {*ORDER, *five}
+    assert set(failure_attributes(message(attributes=five), FAULT)) == {*ORDER, *five}
 
 
 @settings(max_examples=100)
@@ -94,10 +94,8 @@ def test_attributes_are_not_packed_if_there_is_room() -> None:
     },
     4,
 )
-def test_attributes_are_neither_lost_nor_grow_however_often_a_message_fails(
-    theirs: dict[str, Any], failures: int
-) -> None:
-    first = failure_attributes(message(attributes=theirs), REASON)
+def test_no_attribute_is_lost_or_grows_however_often_a_message_fails(theirs: dict[str, Any], failures: int) -> None:
+    first = failure_attributes(message(attributes=theirs), FAULT)
     dead_letter = first
     for redrives in range(1, failures):
         dead_letter = fail_again(dead_letter, redrives=redrives)
@@ -109,8 +107,8 @@ def test_attributes_are_neither_lost_nor_grow_however_often_a_message_fails(
     assert size_bytes(dead_letter) <= size_bytes(first) + 2 * failures
     assert len(dead_letter) <= MAX_ATTRIBUTES
     assert {name: dead_letter[name]["StringValue"] for name in ("ERROR_CODE", "ERROR_MESSAGE")} == {
-        "ERROR_CODE": REASON.code,
-        "ERROR_MESSAGE": REASON.message,
+        "ERROR_CODE": FAULT.code,
+        "ERROR_MESSAGE": FAULT.message,
     }
 
 
@@ -122,9 +120,9 @@ def test_foreign_values_under_our_names_are_kept_packed() -> None:
         "FIRST_SEEN": attribute("String", "1795000000"),
     }
 
-    dead_letter = failure_attributes(message(attributes=foreign), REASON)
+    dead_letter = failure_attributes(message(attributes=foreign), FAULT)
 
-    assert dead_letter["ERROR_CODE"]["StringValue"] == REASON.code
+    assert dead_letter["ERROR_CODE"]["StringValue"] == FAULT.code
     assert dead_letter["FIRST_SEEN"]["StringValue"] == "2026-11-24T12:00:00Z"
     assert packed(dead_letter) == foreign
 
@@ -136,7 +134,7 @@ def test_eventbridges_reason_is_kept_when_its_message_fails_here() -> None:
         "RULE_ARN": attribute("String", "arn"),
     }
 
-    dead_letter = failure_attributes(message(attributes=with_redrives(undelivered, 1)), REASON)
+    dead_letter = failure_attributes(message(attributes=with_redrives(undelivered, 1)), FAULT)
 
     assert kept(dead_letter) == undelivered
     assert dead_letter["REDRIVES"]["StringValue"] == "1"
@@ -146,7 +144,7 @@ def test_eventbridges_reason_is_kept_when_its_message_fails_here() -> None:
 def test_a_new_reason_replaces_our_older_one() -> None:
     dead_letter = failure_attributes(message(), fault("AccessDeniedException", "no"))
 
-    assert fail_again(dead_letter) == failure_attributes(message(), REASON) | {
+    assert fail_again(dead_letter) == failure_attributes(message(), FAULT) | {
         "ATTEMPTS": attribute("Number", "6"),
         "REDRIVES": attribute("Number", "1"),
     }
@@ -167,10 +165,10 @@ def test_as_much_of_the_reason_is_kept_as_fits_beside_a_long_body(left: int, cou
     assert bool(written) is (left >= (150 if count == 10 else 60))
     assert left < 5000 or dead_letter["ERROR_MESSAGE"]["StringValue"] == "m" * 900
     if written:
-        then = failure_attributes(message(body, with_redrives(dead_letter, 1)), REASON)
+        then = failure_attributes(message(body, with_redrives(dead_letter, 1)), FAULT)
         assert size_bytes(then, body) <= MAX_BYTES
         assert kept(then) == theirs, "attributes change when the message fails again"
-        assert then["ERROR_CODE"]["StringValue"] == REASON.code
+        assert then["ERROR_CODE"]["StringValue"] == FAULT.code
 
 
 def test_a_large_binary_attribute_is_not_packed_if_its_text_would_be_too_long() -> None:
@@ -179,7 +177,7 @@ def test_a_large_binary_attribute_is_not_packed_if_its_text_would_be_too_long() 
     }
     body = "x" * 200_000
 
-    dead_letter = failure_attributes(message(body, theirs), REASON)
+    dead_letter = failure_attributes(message(body, theirs), FAULT)
 
     assert size_bytes(dead_letter, body) <= MAX_BYTES
     assert set(ORDER) < set(dead_letter)
@@ -220,12 +218,10 @@ def test_first_seen_is_read_only_in_rfc_3339_form(text: str, days: int | None) -
 
 
 def test_counters_do_not_exceed_their_maximum() -> None:
-    full = failure_attributes(message(), REASON)
+    full = failure_attributes(message(), FAULT)
     full["ATTEMPTS"]["StringValue"] = full["REDRIVES"]["StringValue"] = "999999999"
 
-    dead_letter = failure_attributes(
-        replace(message(attributes=with_redrives(full, 1_000_000_000)), receives=5), REASON
-    )
+    dead_letter = failure_attributes(replace(message(attributes=with_redrives(full, 1_000_000_000)), receives=5), FAULT)
 
     assert (dead_letter["ATTEMPTS"]["StringValue"], dead_letter["REDRIVES"]["StringValue"]) == (
         "999999999",

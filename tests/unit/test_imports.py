@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: The rooms, and which of ours each may import. Inside `core`, the shared kernel is open to all.
+#: The rooms, and which of our modules each may import. All rooms of `core` may import the shared kernel.
 KERNEL = {"handlers.core.errors", "handlers.core.ports", "handlers.core.redaction", "handlers.core.timing"}
 DECISIONS = {"handlers.core.joins", "handlers.core.guardrails", "handlers.core.evidence", "handlers.core.redrive"}
 ALLOWED: dict[str, set[str]] = {
@@ -109,7 +109,7 @@ def test_a_room_imports_only_what_it_may(path: Path) -> None:
 
 
 def test_the_rooms_of_core_are_the_kernel_and_these() -> None:
-    """A module outside a room would be open to everybody."""
+    """A module outside these rooms could be imported from everywhere."""
     modules = {name_of(path) for path in MODULES if name_of(path).startswith("handlers.core.")}
 
     assert {room(name) for name in modules} == KERNEL | DECISIONS
@@ -123,15 +123,15 @@ def test_a_command_imports_no_other_command(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).startswith("handlers.core")], ids=name_of)
-def test_core_knows_no_error_code_of_aws(path: Path) -> None:
+def test_core_contains_no_error_codes_of_aws(path: Path) -> None:
     """`handlers.aws.errors` maps codes to causes."""
-    texts = {
+    strings = {
         node.value
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value
     }
 
-    assert not {text for text in texts if re.fullmatch(r"[A-Z][A-Za-z]+(Exception|Denied|Key|Limit)", text)}
+    assert not {text for text in strings if re.fullmatch(r"[A-Z][A-Za-z]+(Exception|Denied|Key|Limit)", text)}
 
 
 @pytest.mark.parametrize("path", INFRA, ids=map(name_of, INFRA))
@@ -140,7 +140,7 @@ def test_infra_imports_no_tests(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).startswith("handlers.core")], ids=name_of)
-def test_a_decision_asks_no_clock_but_the_one_it_is_given(path: Path) -> None:
+def test_core_reads_no_clock_except_the_one_that_it_receives(path: Path) -> None:
     calls = {
         node.func.attr
         for node in ast.walk(ast.parse(path.read_text()))
@@ -153,7 +153,7 @@ def test_a_decision_asks_no_clock_but_the_one_it_is_given(path: Path) -> None:
     assert not calls & {"now", "utcnow", "today"}
 
 
-def test_an_entry_point_imports_with_an_empty_environment_and_calls_nobody() -> None:
+def test_the_entry_point_imports_with_an_empty_environment_and_without_a_network_call() -> None:
     code = """if True:
         import sys
         def watch(event, arguments):
@@ -162,8 +162,8 @@ def test_an_entry_point_imports_with_an_empty_environment_and_calls_nobody() -> 
         import handlers.attach_policies
     """
 
-    done = subprocess.run(  # noqa: S603 - our own code
+    result = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", code], cwd=ROOT, env={}, capture_output=True, text=True, check=False
     )
 
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr

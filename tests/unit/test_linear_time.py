@@ -1,6 +1,6 @@
-"""Work on foreign text grows no faster than the text: eight times the text, far less than 64 times the work.
+"""Reading foreign text takes linear time: eight times the text takes far less than 64 times as long.
 
-What is compared is CPU time of this thread, the least of several runs, so that what else runs does not matter.
+The tests compare CPU times of this thread, each the minimum of several runs, so that other processes do not matter.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from tests.fake_queues import dead_letter
 from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps
 from tests.messages import ACCOUNT, announced, created, invited, requested, resource
 
-#: So many characters, and eight times as many.
+#: Characters of the short text; the long one has eight times as many.
 SIZE: Final = 2_000
 TIMES: Final = 8
-#: Linear work comes to 8, quadratic to 64.
+#: The allowed ratio. It is 8 in linear time, and 64 in quadratic time.
 LIMIT: Final = 24
-#: Seconds; below that a clock measures nothing. What is bounded stays below it in both.
-LEAST: Final = 0.002
+#: Seconds, below which the clock is too coarse. Bounded work stays below it for both texts.
+MINIMUM: Final = 0.002
 
 
 def repeated(text: str) -> Callable[[int], str]:
     return lambda size: (text * (size // len(text) + 1))[:size]
 
 
-#: Long runs without a match, starts without an end, separators and digits in turn.
+#: Long texts without a match, beginnings without an end, alternating separators and digits.
 TEXTS: Final = {
     "letters": repeated("a"),
-    "blanks": repeated(" "),
+    "spaces": repeated(" "),
     "digits": repeated("1"),
     "digits and dashes": repeated("1-"),
     "eleven digits": repeated("1 2 3 4 5 6 7 8 9 0 1 x"),
@@ -64,69 +64,69 @@ TEXTS: Final = {
     "colons": repeated(":"),
     "percent signs": repeated("%"),
     "percent signs in percent": repeated("%25"),
-    "one percent sign many times over": lambda size: "%" + "25" * (size // 2),
-    "octets": repeated("%E4%BD"),
+    "one percent sign encoded many times": lambda size: "%" + "25" * (size // 2),
+    "encoded bytes": repeated("%E4%BD"),
     "ampersands": repeated("&#0"),
-    "zeros of an entity": lambda size: "&#" + "0" * size,
+    "an entity with zeros": lambda size: "&#" + "0" * size,
     "backslashes": repeated("\\"),
     "escapes": repeated("\\u0"),
-    "braces": lambda size: "\\u{" + "0" * size,
-    "wide digits": repeated("\uff11"),
-    "unseen characters": repeated("1\u200b"),
+    "an escape with zeros": lambda size: "\\u{" + "0" * size,
+    "fullwidth digits": repeated("\uff11"),
+    "invisible characters": repeated("1\u200b"),
     "policies": repeated("p-"),
     "dates": repeated("2026-11-24T12:00:00."),
     "uuids": repeated("12345678-1234-4234-8234-1234"),
-    "line ends": repeated("a\n"),
-    "lines in turn": repeated("".join(f"{number}\n" for number in range(120))),
-    "lines that come again": lambda size: "\n".join("abcdefgh"[number * number % 8] for number in range(size // 2)),
-    "lines that do not": lambda size: "\n".join(map(str, range(size // 6))),
+    "short lines": repeated("a\n"),
+    "lines that repeat in order": repeated("".join(f"{number}\n" for number in range(120))),
+    "lines that repeat": lambda size: "\n".join("abcdefgh"[number * number % 8] for number in range(size // 2)),
+    "lines that do not repeat": lambda size: "\n".join(map(str, range(size // 6))),
     "control characters": repeated("\x1b[31m"),
 }
 
 
-def part(size: int) -> int:
-    """How many entries of about twenty characters make up a size."""
+def entries(size: int) -> int:
+    """Return the number of entries of about twenty characters in a text of this size."""
     return size // 20
 
 
 def handshake(size: int) -> str:
     return json.dumps(
-        invited(resources=[resource("ACCOUNT", ACCOUNT)] * part(size), parties=[{"type": []}] * part(size))
+        invited(resources=[resource("ACCOUNT", ACCOUNT)] * entries(size), parties=[{"type": []}] * entries(size))
     )
 
 
-def twice_each(size: int) -> str:
-    pairs = ",".join(f'"key{number // 2}":{{"id":{number}}}' for number in range(part(size)))
+def duplicate_keys(size: int) -> str:
+    pairs = ",".join(f'"key{number // 2}":{{"id":{number}}}' for number in range(entries(size)))
     return json.dumps(announced()).replace('"joinedMethod"', f'"x":{{{pairs}}},"joinedMethod"')
 
 
-#: Bodies that are JSON, or almost.
+#: Bodies that are JSON or nearly JSON.
 BODIES: Final[dict[str, Callable[[int], str]]] = {
     "deep lists": repeated("["),
     "deep objects": repeated('{"a":'),
-    "a list deep inside": lambda size: "[" * 500 + json.dumps(list(range(part(size)))) + "]" * 500,
+    "a list in deep lists": lambda size: "[" * 500 + json.dumps(list(range(entries(size)))) + "]" * 500,
     "lists that close": lambda size: "[" * (size // 2) + "]" * (size // 2),
-    "flat lists": lambda size: "[" + "[]," * part(size) + "[]]",
+    "flat lists": lambda size: "[" + "[]," * entries(size) + "[]]",
     "strings that do not end": repeated('"\\"'),
     "numbers": lambda size: "[" + "1," * (size // 2) + "1]",
     "one number": repeated("7"),
-    "a text in a text": lambda size: json.dumps(json.dumps("\\" * (size // 4))),
-    "many keys": lambda size: json.dumps(announced(serviceEventDetails={f"key{n}": n for n in range(part(size))})),
-    "one key many times": lambda size: '{"source":1' + ',"source":1' * part(size) + "}",
-    "many keys twice": twice_each,
-    "nested details": lambda size: json.dumps(announced(serviceEventDetails=[[[{"a": {"b": "c"}}]]] * part(size))),
-    "a long way down": lambda size: json.dumps(announced(x=["account" * 9] * part(size))),
-    "many accounts": lambda size: json.dumps(announced(serviceEventDetails={"a": [ACCOUNT] * part(size)})),
+    "a string in a string": lambda size: json.dumps(json.dumps("\\" * (size // 4))),
+    "many keys": lambda size: json.dumps(announced(serviceEventDetails={f"key{n}": n for n in range(entries(size))})),
+    "one key repeated": lambda size: '{"source":1' + ',"source":1' * entries(size) + "}",
+    "many duplicate keys": duplicate_keys,
+    "nested details": lambda size: json.dumps(announced(serviceEventDetails=[[[{"a": {"b": "c"}}]]] * entries(size))),
+    "long values": lambda size: json.dumps(announced(x=["account" * 9] * entries(size))),
+    "many accounts": lambda size: json.dumps(announced(serviceEventDetails={"a": [ACCOUNT] * entries(size)})),
     "accounts in one ARN": lambda size: json.dumps(
-        announced(serviceEventDetails={"a": "arn:" + f"{ACCOUNT}:" * part(size)})
+        announced(serviceEventDetails={"a": "arn:" + f"{ACCOUNT}:" * entries(size)})
     ),
     "resources and parties": handshake,
     "a long name": lambda size: json.dumps(created() | {"detail": created()["detail"] | {"eventName": "x" * size}}),
     "a long id": lambda size: json.dumps(created(accountId="2" * size)),
     "a long time": lambda size: json.dumps(invited() | {"time": "2026-11-24T12:00:00." + "0" * size + "Z"}),
-    "records": lambda size: json.dumps({"Records": [{"eventName": "x"}] * part(size)}),
-    "fields of a request": lambda size: json.dumps(requested() | {f"key{n}": n for n in range(part(size))}),
-    "keys of nothing known": lambda size: json.dumps({f"key{n}": n for n in range(part(size))}),
+    "records": lambda size: json.dumps({"Records": [{"eventName": "x"}] * entries(size)}),
+    "fields of a request": lambda size: json.dumps(requested() | {f"key{n}": n for n in range(entries(size))}),
+    "unknown keys": lambda size: json.dumps({f"key{n}": n for n in range(entries(size))}),
 }
 
 
@@ -143,15 +143,15 @@ def dead_letter_of(text: str) -> DeadLetter:
 
 
 def dead_letters(text: str) -> None:
-    one = dead_letter_of(text)
-    one.digest(FakePseudonyms(Steps()).digest)
-    assert one.first_seen
-    assert one.fingerprint
-    assert one.code
-    assert one.size_bytes > 0
-    assert one.cannot_redrive is None
-    assert len(one.policies) <= len(text)
-    Filter(codes=[text], ids=[text], events=[text]).matches(one, NOON)
+    message = dead_letter_of(text)
+    message.digest(FakePseudonyms(Steps()).digest)
+    assert message.first_seen
+    assert message.fingerprint
+    assert message.code
+    assert message.size_bytes > 0
+    assert message.cannot_redrive is None
+    assert len(message.policies) <= len(text)
+    Filter(codes=[text], ids=[text], events=[text]).matches(message, NOON)
     for by in KEYS:
         summarize([dead_letter_of(text)], by)
 
@@ -183,7 +183,7 @@ def faults(text: str) -> None:
                 raise error
 
 
-def screen(text: str) -> None:
+def output(text: str) -> None:
     with stdout.capture(), stderr.capture():
         clean(text)
         tables.print_table(text, ["a", "b"], [[text, text]])
@@ -204,51 +204,51 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "redact_words": redact_words,
     "holds_account_id": holds_account_id,
     "safe_code": safe_code,
-    "letters": dead_letters,
+    "dead letters": dead_letters,
     "backups": backups,
     "editing": editing,
     "queues": queues,
     "faults": faults,
-    "screen": screen,
+    "output": output,
     "difference": difference,
 }
 
 
-def work(reader: Callable[[str], object], text: str, runs: int) -> float:
-    """Return the least seconds of CPU that reading a text takes."""
-    spent = []
+def cpu_seconds(reader: Callable[[str], object], text: str, runs: int) -> float:
+    """Return the minimum CPU time of reading a text."""
+    times = []
     gc.disable()
     try:
         for _ in range(runs):
-            begun = thread_time()
+            start = thread_time()
             reader(text)
-            spent.append(thread_time() - begun)
+            times.append(thread_time() - start)
     finally:
         gc.enable()
-    return min(spent)
+    return min(times)
 
 
-def grows_with_the_text(reader: Callable[[str], object], made: Callable[[int], str]) -> None:
-    few = work(reader, made(SIZE), runs=3)
-    many = work(reader, made(SIZE * TIMES), runs=1)
-    if many > LIMIT * max(few, LEAST):
-        # What else runs may have had a hand in it: of more runs the least.
-        many = work(reader, made(SIZE * TIMES), runs=4)
+def assert_linear(reader: Callable[[str], object], made: Callable[[int], str]) -> None:
+    short = cpu_seconds(reader, made(SIZE), runs=3)
+    long = cpu_seconds(reader, made(SIZE * TIMES), runs=1)
+    if long > LIMIT * max(short, MINIMUM):
+        # Another process may have disturbed the only run.
+        long = cpu_seconds(reader, made(SIZE * TIMES), runs=4)
 
-    assert many <= LIMIT * max(few, LEAST), f"{many:.3f} s for {TIMES} times what took {few:.3f} s"
+    assert long <= LIMIT * max(short, MINIMUM), f"{short:.3f} s, and {long:.3f} s for {TIMES} times the text"
 
 
 @pytest.mark.parametrize("made", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
-def test_reading_any_text_grows_with_it(reader: Callable[[str], object], made: Callable[[int], str]) -> None:
-    grows_with_the_text(reader, made)
+def test_any_text_is_read_in_linear_time(reader: Callable[[str], object], made: Callable[[int], str]) -> None:
+    assert_linear(reader, made)
 
 
 @pytest.mark.parametrize("made", BODIES.values(), ids=BODIES)
-def test_reading_any_body_grows_with_it(made: Callable[[int], str]) -> None:
-    grows_with_the_text(intake, made)
+def test_any_body_is_read_in_linear_time(made: Callable[[int], str]) -> None:
+    assert_linear(intake, made)
 
 
 @pytest.mark.parametrize("made", BODIES.values(), ids=BODIES)
-def test_comparing_any_bodies_grows_with_them(made: Callable[[int], str]) -> None:
-    grows_with_the_text(difference, made)
+def test_any_two_bodies_are_compared_in_linear_time(made: Callable[[int], str]) -> None:
+    assert_linear(difference, made)

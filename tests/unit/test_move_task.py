@@ -36,7 +36,7 @@ def test_a_running_move_is_watched_and_not_started_again() -> None:
     assert tool.moves.started == []
 
 
-def test_an_interrupt_ends_the_watching_and_not_the_move() -> None:
+def test_an_interrupt_does_not_cancel_the_move() -> None:
     tool = operator_cli()
     tool.moves.states = [None, running_move(), KeyboardInterrupt()]
 
@@ -55,7 +55,7 @@ def test_a_move_that_sqs_does_not_list_is_an_error() -> None:
     assert "SQS does not list the move" in str(result.exception)
 
 
-def test_cancel_needs_a_reason_and_a_running_move() -> None:
+def test_a_running_move_is_cancelled_only_with_confirm() -> None:
     tool = operator_cli()
     tool.moves.states = [running_move()]
     assert "Nothing was done" in tool.run("redrive", "--cancel").output

@@ -6,7 +6,7 @@ import io
 import json
 import unicodedata
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import click
 import pytest
@@ -176,7 +176,7 @@ def test_the_only_control_codes_are_richs_own_colours(hostile: str) -> None:
     "error", [OperateError, click.ClickException, click.UsageError], ids=lambda each: each.__name__
 )
 def test_error_messages_are_printed_without_control_characters(error: type[Exception]) -> None:
-    def fail() -> Any:
+    def fail() -> None:
         raise error("an error \x1b[2J of \u202eothers")
 
     result = CliRunner().invoke(cli, ["list"], obj=fail)

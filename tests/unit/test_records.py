@@ -1,16 +1,17 @@
-"""What is on record is what happened, whoever lies and whatever fails on the way."""
+"""Outcomes and evidence agree with what happened, despite planted objects, lost answers and killed processes."""
 
 from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from handlers.core.errors import AccountNotFoundError, PermanentError, RetryableError, fault
+from handlers.core.joins.enforce import Handled
 from schemas.evidence import Evidence
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.fakes import ACCOUNT, POLICIES, Killed, World, joined
@@ -21,7 +22,7 @@ ATTACHED, UNKNOWN = AttachmentResult.ATTACHED, AttachmentResult.UNKNOWN
 
 
 def no_answer() -> RetryableError:
-    """A call that took effect, and whose answer was lost."""
+    """Return the error of a call that took effect although its answer was lost."""
     return RetryableError(fault("ReadTimeoutError", "no answer"), ambiguous=True)
 
 
@@ -29,18 +30,18 @@ def denied() -> PermanentError:
     return PermanentError(fault("AccessDeniedException", "not allowed"))
 
 
-def dies(world: World, step: str, *, when: str = "before") -> None:
-    """Let the process die at the next call of this name."""
+def kill(world: World, step: str, *, when: str = "before") -> None:
+    """Kill the process before or after the next call of this name."""
 
-    def at(name: str, now: str) -> None:
+    def on_call(name: str, now: str) -> None:
         if (name, now) == (step, when):
             world.steps.on_call = lambda _name, _when: None
             raise Killed
 
-    world.steps.on_call = at
+    world.steps.on_call = on_call
 
 
-def again(world: World, event: dict[str, Any] | None = None) -> Any:
+def deliver_again(world: World, event: dict[str, Any] | None = None) -> Handled:
     world.clock.advance(AFTER_THE_LEASE)
     return world.handle(event or joined(), receives=2)
 
@@ -50,25 +51,25 @@ def results(evidence: Evidence) -> dict[str, AttachmentResult]:
 
 
 def claims(world: World) -> list[str]:
-    """Return which changes the evidence says were ours."""
+    """Return the policies that the evidence claims as attached by us."""
     return sorted(policy for each in world.evidence() for policy, result in results(each).items() if result is ATTACHED)
 
 
-def test_one_event_id_in_events_of_two_accounts_is_proven_for_each() -> None:
+def test_events_of_two_accounts_with_one_event_id_each_have_evidence() -> None:
     world = World()
     world.organizations.attached[OTHER] = []
 
     first, second = world.handle(joined()), world.handle(joined(OTHER))
 
     assert first.evidence_key != second.evidence_key
-    proven = world.evidence()
-    assert {each.account.value for each in proven if each.account} == {first.account, second.account}
-    assert [results(each) for each in proven] == [dict.fromkeys(POLICIES, ATTACHED)] * 2
+    evidence = world.evidence()
+    assert {each.account.value for each in evidence if each.account} == {first.account, second.account}
+    assert [results(each) for each in evidence] == [dict.fromkeys(POLICIES, ATTACHED)] * 2
     assert not first.conflicts
     assert not second.conflicts
 
 
-def test_an_event_that_is_no_join_does_not_stand_for_a_join_of_the_same_id() -> None:
+def test_an_ignored_event_does_not_replace_a_join_with_the_same_id() -> None:
     world = World()
 
     ignored = world.handle(joined(action="ENABLE_ALL_FEATURES"))
@@ -78,8 +79,8 @@ def test_an_event_that_is_no_join_does_not_stand_for_a_join_of_the_same_id() -> 
     assert [each.status for each in world.evidence()] == [OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED]
 
 
-def preempted(world: World, body: bytes) -> str:
-    """Put something under the key that the first attempt is about to use; return the key."""
+def plant(world: World, body: bytes) -> str:
+    """Write another object under the key that the first attempt will use; return the key."""
     other = World()
     key = other.handle(joined()).evidence_key
     assert key
@@ -89,15 +90,15 @@ def preempted(world: World, body: bytes) -> str:
 
 FOREIGN = {
     "garbage": b"\x00\xff",
-    "nothing": b"",
+    "an empty object": b"",
     "evidence of another account": json.dumps({"attempt": 1}).encode(),
 }
 
 
 @pytest.mark.parametrize("body", FOREIGN.values(), ids=FOREIGN)
-def test_what_lies_under_the_key_before_the_worker_comes_is_told_and_the_evidence_written_beside(body: bytes) -> None:
+def test_an_object_under_the_evidence_key_is_reported_and_the_evidence_is_written_beside_it(body: bytes) -> None:
     world = World()
-    key = preempted(world, body)
+    key = plant(world, body)
 
     handled = world.handle(joined())
 
@@ -112,8 +113,8 @@ def test_what_lies_under_the_key_before_the_worker_comes_is_told_and_the_evidenc
     assert claims(world) == sorted(POLICIES)
 
 
-def test_a_faithful_copy_of_what_would_be_written_is_still_not_ours() -> None:
-    """Whoever copies the evidence of another run gets all right but the time."""
+def test_a_copy_of_another_runs_evidence_is_a_conflict() -> None:
+    """It differs from our evidence in its time only."""
     other = World()
     other.clock.advance(1)
     copied = other.handle(joined()).evidence_key
@@ -124,15 +125,15 @@ def test_a_faithful_copy_of_what_would_be_written_is_still_not_ours() -> None:
     assert world.handle(joined()).conflicts == (copied,)
 
 
-def test_what_was_announced_and_never_written_does_not_excuse_what_lies_there() -> None:
+def test_an_announced_object_that_was_never_written_does_not_hide_a_conflict() -> None:
     world = World()
-    preempted(world, b"x")
-    dies(world, "record")
+    plant(world, b"x")
+    kill(world, "record")
     with pytest.raises(Killed):
         world.handle(joined())
     [announced] = world.ledger.outcome("event-1").announced[1]
 
-    handled = again(world)
+    handled = deliver_again(world)
 
     assert handled.status is OutcomeStatus.ENFORCED
     assert len(handled.conflicts) == 1
@@ -140,7 +141,7 @@ def test_what_was_announced_and_never_written_does_not_excuse_what_lies_there() 
     assert claims(world) == sorted(POLICIES)
 
 
-def test_an_outcome_carries_the_digest_of_its_evidence() -> None:
+def test_an_outcome_has_the_digest_of_its_evidence() -> None:
     world = World()
 
     key = world.handle(joined()).evidence_key
@@ -151,30 +152,30 @@ def test_an_outcome_carries_the_digest_of_its_evidence() -> None:
 
 @pytest.mark.parametrize("step", ["announce", "record", "settle"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_death_on_the_way_to_the_outcome_is_no_conflict(step: str, when: str) -> None:
+def test_a_kill_before_the_outcome_causes_no_conflict(step: str, when: str) -> None:
     world = World()
-    dies(world, step, when=when)
+    kill(world, step, when=when)
     with pytest.raises(Killed):
         world.handle(joined())
 
-    handled = again(world)
+    handled = deliver_again(world)
 
     assert handled.status is OutcomeStatus.ENFORCED
     assert not handled.conflicts
     assert claims(world) == sorted(POLICIES)
 
 
-def test_the_mark_of_a_lost_answer_survives_the_wait_for_a_turn() -> None:
-    """No turn is left for another try, so time runs out while the effect is unclear."""
+def test_a_policy_stays_ambiguous_if_time_runs_out_before_the_retry() -> None:
+    """The pace leaves no turn for the retry, so that time runs out while the attachment is ambiguous."""
 
-    class Crowded:
+    class CrowdedPace:
         turns = 0
 
-        def reserve(self, now: Any) -> Any:
+        def reserve(self, now: datetime) -> datetime:
             self.turns += 1
             return now if self.turns == 1 else now + timedelta(hours=1)
 
-    world = World(policies=POLICIES[:1], pace=Crowded())
+    world = World(policies=POLICIES[:1], pace=CrowdedPace())
     world.steps.fail("attach", RetryableError(fault("ReadTimeoutError", "no answer"), soon=True, ambiguous=True))
 
     handled = world.handle(joined())
@@ -183,11 +184,11 @@ def test_the_mark_of_a_lost_answer_survives_the_wait_for_a_turn() -> None:
     assert handled.fault.code == "OUT_OF_TIME"
     assert world.ledger.outcome("event-1").unclear == POLICIES[:1]
     assert [results(each) for each in world.evidence()] == [{POLICIES[0]: UNKNOWN}]
-    assert again(world).status is OutcomeStatus.ENFORCED
+    assert deliver_again(world).status is OutcomeStatus.ENFORCED
     assert claims(world) == [POLICIES[0]]
 
 
-def test_a_lost_answer_is_not_forgotten_for_a_lasting_error_after_it() -> None:
+def test_a_policy_stays_ambiguous_after_a_later_permanent_error() -> None:
     world = World()
     world.steps.fail("attach", RetryableError(fault("ReadTimeoutError", "x"), soon=True, ambiguous=True), denied())
 
@@ -196,18 +197,18 @@ def test_a_lost_answer_is_not_forgotten_for_a_lasting_error_after_it() -> None:
     assert failed.status is OutcomeStatus.FAILED
     assert [results(each) for each in world.evidence()] == [{POLICIES[0]: UNKNOWN, POLICIES[1]: ATTACHED}]
     assert world.ledger.outcome("event-1").unclear == (POLICIES[0],)
-    redriven = again(world)
+    redriven = deliver_again(world)
     assert redriven.status is OutcomeStatus.ENFORCED
     assert claims(world) == sorted(POLICIES)
 
 
-def test_a_policy_that_left_the_settings_keeps_its_claim() -> None:
+def test_a_policy_that_is_no_longer_required_keeps_its_claim() -> None:
     world = World()
     world.steps.fail("attach", no_answer(), denied())
     world.handle(joined())
 
     world.deploy(policies=POLICIES[1:])
-    handled = again(world)
+    handled = deliver_again(world)
 
     assert handled.status is OutcomeStatus.ENFORCED
     assert claims(world) == sorted(POLICIES)
@@ -216,9 +217,9 @@ def test_a_policy_that_left_the_settings_keeps_its_claim() -> None:
 @pytest.mark.parametrize(
     "error", [denied(), AccountNotFoundError(fault("TargetNotFoundException", "gone"))], ids=["denied", "gone"]
 )
-def test_an_attempt_that_died_is_proven_also_where_nobody_can_look_any_more(error: PermanentError) -> None:
+def test_a_killed_attempt_has_evidence_even_if_the_account_cannot_be_read_any_more(error: PermanentError) -> None:
     world = World()
-    dies(world, "attach", when="after")
+    kill(world, "attach", when="after")
     with pytest.raises(Killed):
         world.handle(joined())
     world.clock.advance(3600)
@@ -230,50 +231,50 @@ def test_an_attempt_that_died_is_proven_also_where_nobody_can_look_any_more(erro
     interrupted, last = world.evidence()
     assert (interrupted.course, results(interrupted)) == ("interrupted", dict.fromkeys(POLICIES, UNKNOWN))
     assert (last.status, last.course) == (OutcomeStatus.FAILED, "completed")
-    assert again(world).status is OutcomeStatus.ENFORCED
-    assert claims(world) == sorted(POLICIES), "who looks later claims what is there"
+    assert deliver_again(world).status is OutcomeStatus.ENFORCED
+    assert claims(world) == sorted(POLICIES), "the next attempt claims the attached policies"
 
 
-def test_what_an_attempt_that_died_did_not_get_done_is_called_unknown_not_failed() -> None:
-    """Somebody may have detached it before anybody looked."""
+def test_policies_of_a_killed_attempt_that_are_not_attached_are_unknown_and_not_failed() -> None:
+    """Another principal may have detached them before the next attempt read them."""
     world = World()
-    dies(world, "attach", when="after")
+    kill(world, "attach", when="after")
     with pytest.raises(Killed):
         world.handle(joined())
     world.organizations.attached[ACCOUNT].remove(POLICIES[0])
 
-    again(world)
+    deliver_again(world)
 
     interrupted, completed = world.evidence()
     assert results(interrupted) == dict.fromkeys(POLICIES, UNKNOWN)
     assert results(completed) == dict.fromkeys(POLICIES, ATTACHED)
 
 
-def test_a_call_of_an_attempt_that_died_may_land_after_the_next_one_has_looked() -> None:
+def test_a_call_of_a_killed_attempt_may_take_effect_after_the_next_attempt_has_read() -> None:
     world = World()
-    dies(world, "attach")
+    kill(world, "attach")
     with pytest.raises(Killed):
         world.handle(joined())
 
-    def land(name: str, when: str) -> None:
+    def take_effect_late(name: str, when: str) -> None:
         if (name, when) == ("read", "after"):
             world.organizations.attached[ACCOUNT].append(POLICIES[0])
 
-    world.steps.on_call = land
+    world.steps.on_call = take_effect_late
 
-    assert again(world).status is OutcomeStatus.ENFORCED
+    assert deliver_again(world).status is OutcomeStatus.ENFORCED
     assert claims(world) == sorted(POLICIES)
 
 
-def test_an_attempt_that_outlives_its_lease_proves_what_it_did_by_itself() -> None:
+def test_an_attempt_that_outlives_its_lease_writes_its_own_evidence() -> None:
     world = World()
 
-    def overtaken(name: str, when: str) -> None:
+    def deliver_meanwhile(name: str, when: str) -> None:
         if (name, when) == ("announce", "before"):
             world.steps.on_call = lambda _name, _when: None
-            assert again(world).status is OutcomeStatus.ENFORCED
+            assert deliver_again(world).status is OutcomeStatus.ENFORCED
 
-    world.steps.on_call = overtaken
+    world.steps.on_call = deliver_meanwhile
     handled = world.handle(joined())
 
     assert (handled.status, handled.fault and handled.fault.code) == (OutcomeStatus.RETRYING, "SUPERSEDED")
@@ -283,7 +284,7 @@ def test_an_attempt_that_outlives_its_lease_proves_what_it_did_by_itself() -> No
     assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
 
 
-def test_a_request_is_handled_although_an_operator_used_the_same_id_before() -> None:
+def test_a_join_is_handled_although_an_operators_request_had_the_same_id() -> None:
     world = World()
     request = {
         "source": "joinguard.operator",
@@ -300,24 +301,24 @@ def test_a_request_is_handled_although_an_operator_used_the_same_id_before() -> 
     assert world.attached() == set(POLICIES)
 
 
-TWELVE = ("444444444444", "id-4444-4444-4444", "00000000-0000-0000-0000-444444444444")
+ACCOUNT_LIKE_IDS = ("444444444444", "id-4444-4444-4444", "00000000-0000-0000-0000-444444444444")
 
 
-@pytest.mark.parametrize("event_id", TWELVE)
-def test_an_event_id_that_may_be_an_account_id_is_digested_in_all_that_is_kept(event_id: str) -> None:
+@pytest.mark.parametrize("event_id", ACCOUNT_LIKE_IDS)
+def test_an_event_id_that_may_be_an_account_id_is_stored_as_a_digest(event_id: str) -> None:
     world = World()
 
     handled = world.handle(joined(event_id=event_id))
 
     [key] = world.archive.bodies
-    kept = key + world.archive.bodies[key].decode() + str(handled)
-    assert not re.search("4{4}", kept)
+    stored = key + world.archive.bodies[key].decode() + str(handled)
+    assert not re.search("4{4}", stored)
     assert handled.event_id
     assert f"/{handled.event_id}/" in key
     assert world.handle(joined(event_id=event_id)).event_id == handled.event_id
 
 
-def test_an_events_name_is_known_or_digested() -> None:
+def test_an_unknown_event_name_is_stored_as_a_digest() -> None:
     world = World()
     event = joined()
     event["detail"]["eventName"] = "Account-4444-4444-4444-Joined"
@@ -325,12 +326,12 @@ def test_an_events_name_is_known_or_digested() -> None:
     handled = world.handle(event)
 
     assert handled.status is OutcomeStatus.IGNORED
-    kept = str(handled) + "".join(body.decode() for body in world.archive.bodies.values())
-    assert "4444" not in kept
+    stored = str(handled) + "".join(body.decode() for body in world.archive.bodies.values())
+    assert "4444" not in stored
     assert "4444" not in str(world.ledger.rows)
 
 
-def test_the_digest_of_a_body_cannot_be_found_by_trying_accounts() -> None:
+def test_the_digest_of_a_body_cannot_be_found_by_trying_account_ids() -> None:
     world = World()
     event = joined()
 
@@ -342,10 +343,10 @@ def test_the_digest_of_a_body_cannot_be_found_by_trying_accounts() -> None:
     assert sha256(body.encode()).hexdigest() not in str(world.archive.bodies)
 
 
-def test_evidence_holds_no_words_of_others() -> None:
+def test_evidence_has_no_error_messages_of_aws() -> None:
     world = World()
-    leak = PermanentError(fault("ConstraintViolationException", "Jane Doe of Acme may not", "MAX_POLICY_TYPE"))
-    world.steps.fail("attach", leak)
+    error = PermanentError(fault("ConstraintViolationException", "Jane Doe of Acme may not", "MAX_POLICY_TYPE"))
+    world.steps.fail("attach", error)
 
     world.handle(joined())
 
@@ -355,5 +356,5 @@ def test_evidence_holds_no_words_of_others() -> None:
     assert (evidence.fault.code, evidence.fault.reason) == ("ConstraintViolationException", "MAX_POLICY_TYPE")
 
 
-def test_no_time_to_guardrail_is_negative() -> None:
+def test_the_time_to_guardrail_is_never_negative() -> None:
     assert World().handle(joined(age=-30)).seconds_to_guardrail == 0

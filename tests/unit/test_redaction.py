@@ -1,4 +1,4 @@
-"""What is taken out of foreign texts, however it is written, and what is not."""
+"""Redaction removes account ids, ARNs and email addresses however they are spelled, and leaves other text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from handlers.core.errors import fault
 from handlers.core.redaction import holds_account_id, redact, redact_words, safe_code
 
 ACCOUNT = "345678901234"
-#: The first digit of some scripts that have their own.
+#: The zero of several scripts that have digits of their own.
 ZEROS = "0\uff10\u0660\u06f0\u0966\u0e50\U0001d7ce\U0001d7f6"
 SEPARATORS = [
     "-",
@@ -39,9 +39,9 @@ SEPARATORS = [
 
 
 def digits(text: str) -> str:
-    """Return all digits of a text, of whatever script and however combined."""
-    told = (unicodedata.digit(each, None) for each in unicodedata.normalize("NFKC", text))
-    return "".join(str(digit) for digit in told if digit is not None)
+    """Return all digits of a text, of any script, as ASCII."""
+    values = (unicodedata.digit(each, None) for each in unicodedata.normalize("NFKC", text))
+    return "".join(str(digit) for digit in values if digit is not None)
 
 
 def octets(text: str) -> str:
@@ -49,7 +49,7 @@ def octets(text: str) -> str:
 
 
 ESCAPES: dict[str, Callable[[str], str]] = {
-    "as it is": str,
+    "no escape": str,
     "percent": octets,
     "percent, small": lambda text: octets(text).lower(),
     "percent, twice": lambda text: quote(octets(text)),
@@ -67,18 +67,18 @@ ESCAPES: dict[str, Callable[[str], str]] = {
 
 
 def units(text: str) -> list[int]:
-    """Return the units of UTF-16."""
+    """Return the code units in UTF-16."""
     raw = text.encode("utf-16-be")
     return [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
 
 
-#: What is long and leaves little, so that more of the text is seen.
+#: A long text that redaction makes short, so that a cut of the result comes late in the text.
 LONG_ARN = f"arn:aws:s3:::{'b' * 86} "
 
 
 @st.composite
 def spelled(draw: st.DrawFn) -> tuple[str, str]:
-    """An account id, and a way to write it."""
+    """Return an account id and one of its spellings."""
     account_id = draw(st.text("0123456789", min_size=12, max_size=12))
     zero = ord(draw(st.sampled_from(ZEROS)))
     mixed = draw(st.booleans())
@@ -95,9 +95,9 @@ def spelled(draw: st.DrawFn) -> tuple[str, str]:
 @given(
     spelled(), st.text(st.characters(exclude_categories=["Nd", "Nl", "No"])), st.text("abcXYZ_- .,:;'\"()[]{}<>/é中\n")
 )
-def test_no_account_id_survives_in_whatever_spelling(spelling: tuple[str, str], before: str, after: str) -> None:
+def test_no_account_id_survives_in_any_spelling(spelling: tuple[str, str], before: str, after: str) -> None:
     account_id, written = spelling
-    # A letter keeps the text around from being part of the spelling.
+    # The z keeps the text before it from being part of the spelling.
     text = f"{before}z{written}{after}"
 
     for cleaned in (redact(text), redact_words(text)):
@@ -108,7 +108,7 @@ def test_no_account_id_survives_in_whatever_spelling(spelling: tuple[str, str], 
 
 @settings(max_examples=300)
 @given(spelled(), st.integers(3900, 4000), st.sampled_from(["x", " ", "\u00e9", LONG_ARN, LONG_ARN.replace(" ", "_")]))
-def test_no_cut_leaves_a_part_of_an_account_id(spelling: tuple[str, str], length: int, filler: str) -> None:
+def test_a_cut_leaves_no_part_of_an_account_id(spelling: tuple[str, str], length: int, filler: str) -> None:
     account_id, written = spelling
     text = (filler * length)[:length] + " z" + written + " tail" * 1000
 
@@ -120,7 +120,7 @@ def test_no_cut_leaves_a_part_of_an_account_id(spelling: tuple[str, str], length
 
 @pytest.mark.parametrize("length", range(3975, 4001))
 @pytest.mark.parametrize(("whole", "part"), [("john.doe@example.com", "john"), ("3456 7890 1234", "3456")])
-def test_no_cut_leaves_a_part(length: int, whole: str, part: str) -> None:
+def test_a_cut_leaves_no_part_of_an_address_or_an_account_id(length: int, whole: str, part: str) -> None:
     text = (LONG_ARN * 40)[:length] + f" {whole}" + " tail" * 1000
 
     assert part not in redact(text)
@@ -129,10 +129,10 @@ def test_no_cut_leaves_a_part(length: int, whole: str, part: str) -> None:
 SPELLINGS = {
     "plain": (ACCOUNT, "[account]"),
     "in groups": ("3456-7890-1234", "[account]"),
-    "with blanks": ("3456 7890 1234", "[account]"),
+    "with spaces": ("3456 7890 1234", "[account]"),
     "with dots and slashes": ("345.678/901_234", "[account]"),
-    "glued": (f"acct_{ACCOUNT}_prod", "acct_[account]_prod"),
-    "in letters": (f"x{ACCOUNT}y", "x[account]y"),
+    "with underscores around it": (f"acct_{ACCOUNT}_prod", "acct_[account]_prod"),
+    "between letters": (f"x{ACCOUNT}y", "x[account]y"),
     "in a longer number": (f"99{ACCOUNT}99", "[account]"),
     "in quotes": (f"account '{ACCOUNT}' is", "account '[account]' is"),
     "percent": ("id=%33%34%35678901234&x", "id=[account]&x"),
@@ -142,26 +142,26 @@ SPELLINGS = {
     "an ARN at the end of a sentence": ("see arn:aws:s3:::bucket.", "see [arn]."),
     "an ARN in a URL": (f"?r=arn%3Aaws%3Aiam%3A%3A{ACCOUNT}%3Auser%2Fjohn", "?r=[arn]"),
     "an ARN in a URL in a URL": (quote(quote(f"arn:aws:iam::{ACCOUNT}:user/john", safe="")), "[arn]"),
-    "a glued ARN": ("xARN:AWS:iam::1:user/john", "x[arn]"),
-    "an address": ("by john.doe+x@example.com, today", "by [e-mail], today"),
-    "an address in a URL": ("mail=john%40example.com", "[e-mail]"),
-    "an address with a wide sign": ("by john\uff20example.com", "by [e-mail]"),
-    "an address with its name": ("From: John Doe <john@example.com> to", "From: [e-mail] to"),
-    "an address with its name in quotes": ('of "Doe, John" <john@example.com>', "of [e-mail]"),
-    "an address in quotes": ('of "john doe"@example.com', "of [e-mail]"),
-    "an address in HTML": ("john&commat;example&period;com", "[e-mail]"),
-    "an address in HTML in a URL": ("john%26commat%3Bexample.com", "[e-mail]"),
+    "an ARN after a letter": ("xARN:AWS:iam::1:user/john", "x[arn]"),
+    "an email address": ("by john.doe+x@example.com, today", "by [e-mail], today"),
+    "an email address in a URL": ("mail=john%40example.com", "[e-mail]"),
+    "an email address with a fullwidth at sign": ("by john\uff20example.com", "by [e-mail]"),
+    "an email address with its name": ("From: John Doe <john@example.com> to", "From: [e-mail] to"),
+    "an email address with its name in quotes": ('of "Doe, John" <john@example.com>', "of [e-mail]"),
+    "an email address in quotes": ('of "john doe"@example.com', "of [e-mail]"),
+    "an email address in HTML": ("john&commat;example&period;com", "[e-mail]"),
+    "an email address in HTML in a URL": ("john%26commat%3Bexample.com", "[e-mail]"),
     "an ARN in JSON in a URL": ("%5Cu0061rn:aws:iam::1:user/john", "[arn]"),
-    "an address in JSON": ("\\u006aohn\\u0040example.com", "[e-mail]"),
+    "an email address in JSON": ("\\u006aohn\\u0040example.com", "[e-mail]"),
 }
 
 
-@pytest.mark.parametrize(("text", "left"), SPELLINGS.values(), ids=SPELLINGS)
-def test_the_rest_of_the_text_stays(text: str, left: str) -> None:
-    assert redact(text) == redact_words(text) == left
+@pytest.mark.parametrize(("text", "expected"), SPELLINGS.values(), ids=SPELLINGS)
+def test_redaction_keeps_the_rest_of_the_text(text: str, expected: str) -> None:
+    assert redact(text) == redact_words(text) == expected
 
 
-KEPT = [
+ORDINARY = [
     "An error occurred (TooManyRequestsException) when calling the AttachPolicy operation (reached max retries: 4)",
     "We can't find a policy with the PolicyId p-79dea358. p-12345678, p-87654321 and p-FullAWSAccess exist.",
     "You have attached the maximum number of policies (10 of 10) to the specified target ou-a1b2-c3d4e5f6.",
@@ -176,29 +176,29 @@ KEPT = [
 ]
 
 
-@pytest.mark.parametrize("text", KEPT)
-def test_ordinary_messages_stay_as_they_are(text: str) -> None:
+@pytest.mark.parametrize("text", ORDINARY)
+def test_ordinary_messages_are_not_changed(text: str) -> None:
     assert redact(text) == text
     assert not holds_account_id(text)
 
 
-def test_words_of_other_languages_stay() -> None:
+def test_redact_words_keeps_other_scripts() -> None:
     assert redact_words("J\u00f6rg sah 3456 7890 1234: \u8d26\u6237\u202e") == "J\u00f6rg sah [account]: \u8d26\u6237 "
 
 
-def test_what_a_log_line_holds_is_ascii_and_short() -> None:
+def test_redacted_text_is_short_and_ascii() -> None:
     assert redact("caf\u00e9\x1b[31m\u202e" + "x" * 5000) == "caf [31m " + "x" * 990 + "~"
 
 
 @given(st.uuids(version=4).map(str))
 @example("12345678-1234-4123-8123-12345678901a")
 @example("12345678-1234-4123-8123-123456789012")
-def test_only_a_uuid_with_twelve_digits_in_a_row_is_hidden(event_id: str) -> None:
+def test_a_uuid_counts_as_an_account_id_only_if_it_ends_with_twelve_digits(event_id: str) -> None:
     assert holds_account_id(event_id) == event_id[-12:].isdecimal()
 
 
 @pytest.mark.parametrize("text", ["222222222222", "event-2222-2222-2222", "by_222222222222_hand", "%32" * 12, "1" * 40])
-def test_a_name_that_holds_an_account_id_is_known(text: str) -> None:
+def test_an_account_id_in_a_name_is_found(text: str) -> None:
     assert holds_account_id(text)
 
 
@@ -219,30 +219,30 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize(("code", "kept"), CODES.items(), ids=range(len(CODES)))
-def test_a_code_is_a_word_or_another_one(code: str, kept: str) -> None:
-    assert safe_code(code) == kept == fault(code, "why").code
+@pytest.mark.parametrize(("code", "expected"), CODES.items(), ids=range(len(CODES)))
+def test_a_code_is_one_word_or_becomes_other(code: str, expected: str) -> None:
+    assert safe_code(code) == expected == fault(code, "a message").code
 
 
-def test_a_fault_without_a_message_says_its_code() -> None:
+def test_the_message_of_a_fault_defaults_to_its_code() -> None:
     assert fault("THROTTLED", "").message == "THROTTLED"
 
 
 @pytest.mark.parametrize("reason", ["TWO WORDS", f"E{ACCOUNT}", "", "x" * 129, "na\u00efve", "LIMIT\n"])
-def test_a_reason_is_a_word_of_an_enumeration_or_none(reason: str) -> None:
-    assert fault("X", "why", "MAX_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED").reason is not None
-    assert fault("X", "why", reason).reason is None
+def test_a_reason_is_an_enumeration_value_or_none(reason: str) -> None:
+    assert fault("X", "a message", "MAX_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED").reason is not None
+    assert fault("X", "a message", reason).reason is None
 
 
 @pytest.mark.parametrize("text", ["x@y@alice.smith@corp.example", "@y@alice.smith@corp.example", "a@@alice@b"])
-def test_of_several_at_signs_in_a_word_none_leaves_a_name(text: str) -> None:
+def test_a_word_with_several_at_signs_is_one_address(text: str) -> None:
     assert redact(f"of {text} today") == "of [e-mail] today"
 
 
 @pytest.mark.parametrize(
     "code", ["MzQ1Njc4OTAxMjM0", "507c116ff2", "alice.smith", "3456x7890x1234", "p-3456", "", "A" * 101, "a b"]
 )
-def test_a_code_that_is_not_formed_as_one_is_another(code: str) -> None:
+def test_a_malformed_code_becomes_other(code: str) -> None:
     assert safe_code(code) == "OTHER"
 
 
@@ -263,5 +263,5 @@ def test_a_code_that_is_not_formed_as_one_is_another(code: str) -> None:
         "NO_PERMISSIONS",
     ],
 )
-def test_a_code_of_awss_or_ours_stays(code: str) -> None:
+def test_known_codes_are_not_changed(code: str) -> None:
     assert safe_code(code) == code

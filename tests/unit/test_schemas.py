@@ -1,4 +1,4 @@
-"""The contracts as others see them."""
+"""The published JSON Schemas of the contracts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tests.messages import Event, announced, changed, created, invited, json_val
 SCHEMAS = json_schemas()
 
 
-def test_the_files_are_what_the_models_say() -> None:
+def test_the_files_match_the_models() -> None:
     files = {path.name: path.read_text() for path in FOLDER.glob("*.json")}
 
     assert files == rendered(), "schemas/json is stale: run `make schemas`"
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
-def test_each_is_a_valid_schema(schema: dict[str, object]) -> None:
+def test_every_schema_is_valid(schema: dict[str, object]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_join_events_fit_their_schema() -> None:
+def test_join_events_match_their_schema() -> None:
     for event in (
         handshake_accepted(ACCOUNT, ORGANIZATION, MANAGEMENT),
         account_created(ACCOUNT, MANAGEMENT),
@@ -42,16 +42,16 @@ def test_join_events_fit_their_schema() -> None:
 
 @settings(max_examples=200)
 @given(st.sampled_from([invited(), created(), announced()]), st.data())
-def test_whatever_event_is_read_fits_the_schema(event: Event, data: st.DataObject) -> None:
+def test_every_event_that_can_be_read_matches_the_schema(event: Event, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in paths(event) if path and path != ("detail",)]))
-    spoilt = changed(event, path, data.draw(json_values))
+    changed_event = changed(event, path, data.draw(json_values))
 
     with suppress(InvalidEventError):
-        read(spoilt)
-        jsonschema.validate(spoilt, SCHEMAS["organizations-event"])
+        read(changed_event)
+        jsonschema.validate(changed_event, SCHEMAS["organizations-event"])
 
 
-def test_what_is_written_fits_its_schema() -> None:
+def test_written_evidence_and_outcomes_match_their_schemas() -> None:
     world = World()
     world.handle(joined())
     [evidence] = world.evidence()
@@ -61,7 +61,7 @@ def test_what_is_written_fits_its_schema() -> None:
     jsonschema.validate(json.loads(outcome.model_dump_json(exclude_none=True)), SCHEMAS["outcome"])
 
 
-def test_a_clear_account_id_is_no_pseudonym() -> None:
+def test_an_account_id_is_not_a_valid_pseudonym() -> None:
     world = World()
     world.handle(joined())
     evidence = json.loads(world.evidence()[0].model_dump_json(exclude_none=True))

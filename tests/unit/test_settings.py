@@ -1,4 +1,4 @@
-"""The environment is checked once, and what is wrong is named."""
+"""The settings in the environment, and the errors that name each wrong one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from handlers.settings import Settings, SettingsError
 
-GOOD = {
+VALID = {
     "POLICY_IDS": "p-aaaaaaaa,p-bbbbbbbb",
     "OUTCOMES_TABLE": "outcomes",
     "EVIDENCE_BUCKET": "evidence",
@@ -18,23 +18,23 @@ GOOD = {
 }
 
 
-def test_a_good_environment_is_taken_as_it_is() -> None:
-    settings = Settings.from_env(GOOD | {"AWS_REGION": "us-east-1"})
+def test_a_valid_environment_is_read() -> None:
+    settings = Settings.from_env(VALID | {"AWS_REGION": "us-east-1"})
 
     assert settings.policy_ids == ("p-aaaaaaaa", "p-bbbbbbbb")
-    assert settings.queue_url == GOOD["QUEUE_URL"]
+    assert settings.queue_url == VALID["QUEUE_URL"]
 
 
-def test_blanks_and_repeats_among_the_policies_are_dropped_and_the_order_stays() -> None:
-    settings = Settings.from_env(GOOD | {"POLICY_IDS": " p-bbbbbbbb ,, p-aaaaaaaa,\tp-bbbbbbbb, "})
+def test_empty_and_repeated_policies_are_removed_and_the_order_is_kept() -> None:
+    settings = Settings.from_env(VALID | {"POLICY_IDS": " p-bbbbbbbb ,, p-aaaaaaaa,\tp-bbbbbbbb, "})
 
     assert settings.policy_ids == ("p-bbbbbbbb", "p-aaaaaaaa")
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", VALID)
 @pytest.mark.parametrize("value", [None, ""])
-def test_what_is_missing_is_named_with_the_next_step(name: str, value: str | None) -> None:
-    environment = {key: text for key, text in GOOD.items() if key != name}
+def test_a_missing_setting_is_named_with_the_next_step(name: str, value: str | None) -> None:
+    environment = {key: text for key, text in VALID.items() if key != name}
     if value is not None:
         environment[name] = value
 
@@ -43,7 +43,7 @@ def test_what_is_missing_is_named_with_the_next_step(name: str, value: str | Non
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "culprit"),
+    ("name", "value", "quoted"),
     [
         ("POLICY_IDS", "p-aaaaaaaa,deny-leave", "deny-leave"),
         ("POLICY_IDS", "p-aaaaaaaa;p-bbbbbbbb", "p-aaaaaaaa;p-bbbbbbbb"),
@@ -51,21 +51,21 @@ def test_what_is_missing_is_named_with_the_next_step(name: str, value: str | Non
         ("MANAGEMENT_ACCOUNT_ID", "1234", ""),
     ],
 )
-def test_what_is_malformed_is_named(name: str, value: str, culprit: str) -> None:
-    with pytest.raises(SettingsError, match=rf"^{name}: ") as refused:
-        Settings.from_env(GOOD | {name: value})
+def test_a_malformed_setting_is_named(name: str, value: str, quoted: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name}: ") as error:
+        Settings.from_env(VALID | {name: value})
 
-    assert culprit in str(refused.value)
+    assert quoted in str(error.value)
 
 
 @pytest.mark.parametrize("value", [",", " , ,, "])
-def test_a_list_of_blanks_is_an_empty_list(value: str) -> None:
+def test_a_list_of_blanks_counts_as_empty(value: str) -> None:
     with pytest.raises(SettingsError, match="POLICY_IDS is empty"):
-        Settings.from_env(GOOD | {"POLICY_IDS": value})
+        Settings.from_env(VALID | {"POLICY_IDS": value})
 
 
-def test_everything_that_is_wrong_is_named_at_once() -> None:
-    with pytest.raises(SettingsError) as refused:
+def test_all_missing_settings_are_named_in_one_error() -> None:
+    with pytest.raises(SettingsError) as error:
         Settings.from_env({})
 
-    assert all(name in str(refused.value) for name in GOOD)
+    assert all(name in str(error.value) for name in VALID)

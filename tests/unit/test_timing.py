@@ -1,4 +1,4 @@
-"""When to try again, and whether there is time for it."""
+"""Time slices, backoff and retries."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from handlers.core.errors import OutOfTimeError, PermanentError, RetryableError,
 from handlers.core.timing import MIN_SLICE, RESERVE, Budget, backoff, retry
 from tests.fakes import NOON, FakeClock
 
-SOON = fault("TooManyRequestsException", "slow down")
+THROTTLED = fault("TooManyRequestsException", "slow down")
 
 
-def test_records_share_the_time_left_and_what_one_leaves_over_goes_to_the_others() -> None:
+def test_records_share_the_time_left_and_unused_time_goes_to_the_others() -> None:
     clock = FakeClock()
     budget = Budget(clock, milliseconds=48_000, records=4)
 
@@ -29,7 +29,7 @@ def test_records_share_the_time_left_and_what_one_leaves_over_goes_to_the_others
     assert first.lease_until > NOON + timedelta(seconds=48)
 
 
-def test_a_share_that_is_too_short_is_not_handed_out() -> None:
+def test_a_time_slice_that_would_be_too_short_is_an_error() -> None:
     clock = FakeClock()
     budget = Budget(clock, milliseconds=round((RESERVE + MIN_SLICE).total_seconds() * 1000), records=1)
     assert budget.next_slice().deadline == NOON + MIN_SLICE
@@ -40,14 +40,14 @@ def test_a_share_that_is_too_short_is_not_handed_out() -> None:
 
 
 @given(st.integers(1, 1000), st.randoms(use_true_random=False))
-def test_a_pause_is_between_half_and_all_of_a_doubling_that_ends_at_fifteen_minutes(receives: int, rng: Random) -> None:
+def test_backoff_doubles_up_to_fifteen_minutes_with_jitter_of_half(receives: int, rng: Random) -> None:
     ceiling = min(900, 30 * 2 ** (receives - 1))
 
     assert ceiling / 2 <= backoff(receives, rng) <= ceiling
 
 
 @given(st.integers(0, 40), st.floats(0.1, 120), st.randoms(use_true_random=False))
-def test_trying_again_never_goes_beyond_the_deadline(failures: int, seconds: float, rng: Random) -> None:
+def test_retries_never_exceed_the_deadline(failures: int, seconds: float, rng: Random) -> None:
     clock = FakeClock()
     deadline = NOON + timedelta(seconds=seconds)
     left = failures
@@ -56,7 +56,7 @@ def test_trying_again_never_goes_beyond_the_deadline(failures: int, seconds: flo
         nonlocal left
         if left:
             left -= 1
-            raise RetryableError(SOON, soon=True)
+            raise RetryableError(THROTTLED, soon=True)
         return "done"
 
     try:
@@ -69,8 +69,10 @@ def test_trying_again_never_goes_beyond_the_deadline(failures: int, seconds: flo
         assert 0 <= pause <= min(5, 0.2 * 2**attempt)
 
 
-@pytest.mark.parametrize("error", [RetryableError(SOON), PermanentError(SOON)], ids=["not soon", "lasting"])
-def test_other_failures_are_not_tried_again_here(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [RetryableError(THROTTLED), PermanentError(THROTTLED)], ids=["transient", "permanent"]
+)
+def test_other_errors_are_not_retried(error: Exception) -> None:
     clock = FakeClock()
     calls = []
 
