@@ -97,10 +97,10 @@ NOT_JOINS = {
     "a declined invitation": (invited(state="DECLINED"), "DECLINED"),
     "a failed creation": (created(state="FAILED", accountId=None), "FAILED"),
     "a failed call": (with_detail(invited(), errorCode="AccessDenied", responseElements=None), "AccessDenied"),
-    "an unknown action, which is not quoted": (invited(action=f"FOR {ACCOUNT}"), "another action"),
-    "an unknown state, which is not quoted": (invited(state=f"FOR {ACCOUNT}"), "another state"),
-    "an unknown result of a creation": (created(state=f"FOR {ACCOUNT}"), "something else"),
-    "an unknown error, which is not quoted": (with_detail(invited(), errorCode=f"E{ACCOUNT}"), "another error"),
+    "an unknown action, which is not quoted": (invited(action=f"FOR {ACCOUNT}"), "action is unknown"),
+    "an unknown state, which is not quoted": (invited(state=f"FOR {ACCOUNT}"), "state is unknown"),
+    "an unknown result of a creation": (created(state=f"FOR {ACCOUNT}"), "creation is unknown"),
+    "an unknown error, which is not quoted": (with_detail(invited(), errorCode=f"E{ACCOUNT}"), "unknown error"),
     "an error of a failed call": (
         with_detail(invited(), errorCode="ConcurrentModificationException", responseElements=None),
         "the API call failed: ConcurrentModificationException",
@@ -156,7 +156,7 @@ INVALID = {
         "createAccountStatus.accountId: must be an account id",
     ),
     "an invalid account id": (created(accountId="12345"), "createAccountStatus.accountId: must be an account id"),
-    "an account id in other digits": (created(accountId="٢٢٢٢٢٢٢٢٢٢٢٢"), "is not an account id"),
+    "an account id in other digits": (created(accountId="٢٢٢٢٢٢٢٢٢٢٢٢"), "must be an account id"),
     "an account id as a number": (created(accountId=222222222222), "createAccountStatus.accountId"),
     "no handshake": (with_detail(invited(), responseElements=None), HANDSHAKE),
     "a handshake without action": (invited(action=None), f"{HANDSHAKE}.action"),
@@ -164,9 +164,9 @@ INVALID = {
     "an event id that cannot be part of a key": (with_detail(invited(), eventID="../../etc"), "detail.eventID"),
     "an error code that is an object": (
         with_detail(invited(), errorCode={"code": "x"}),
-        "detail.errorCode: must be a text",
+        "detail.errorCode: must be a non-empty string",
     ),
-    "an error code that is a number": (with_detail(invited(), errorCode=404), "detail.errorCode: must be a text"),
+    "an error code that is a number": (with_detail(invited(), errorCode=404), "detail.errorCode: must be a non-empty string"),
     "no event id": (with_detail(invited(), eventID=None), "detail.eventID"),
     "another service's record": (with_detail(invited(), eventSource="iam.amazonaws.com"), "detail.eventSource"),
     "another source": (invited() | {"source": "aws.iam"}, "source: must be one of aws.organizations"),
@@ -177,9 +177,9 @@ INVALID = {
     "an event name in half a surrogate": (with_detail(invited(), eventName="\ud800"), "detail.eventName"),
     "an event name that is too long": (with_detail(invited(), eventName="x" * 257), "detail.eventName"),
     "a source that is a list": (invited() | {"source": ["aws.organizations"]}, "source: must be one of"),
-    "a detail that is a number": (invited() | {"detail": 7}, "detail: must be an object"),
+    "a detail that is a number": (invited() | {"detail": 7}, "detail: must be a JSON object"),
     "a list": ([1, 2], "body"),
-    "a request with an unknown field": (requested(policy="p-aaaaaaaa"), "a field that a join request does not have"),
+    "a request with an unknown field": (requested(policy="p-aaaaaaaa"), "must not have fields other than"),
     "a request without a reason": (requested(reason=""), "reason"),
     "a request with a reason that is a number": (requested(reason=7), "reason"),
     "a request with an invalid account id": (requested(account_id="x"), "account_id"),
@@ -257,7 +257,7 @@ def test_a_number_in_an_unused_field_may_have_any_value(number: str) -> None:
 
 
 def test_the_error_code_must_not_be_duplicate() -> None:
-    with pytest.raises(InvalidEventError, match=r"detail\.errorCode: is there more than once"):
+    with pytest.raises(InvalidEventError, match=r"detail\.errorCode: must not appear more than once"):
         read_event(twice(with_detail(invited(), errorCode=None), ("detail", "errorCode"), "AccessDenied"))
 
 

@@ -71,7 +71,7 @@ def test_a_bare_record_that_is_not_a_join_is_recognized() -> None:
 
 SNS = {"Token": "x", "TopicArn": "arn:aws:sns:us-east-1:111111111111:joins", "SubscribeURL": "https://x"}
 NOT_EVENTS = {
-    "a log file with three records": ({"Records": [RECORD] * 3}, "is a CloudTrail log file with 3 records; send them"),
+    "a log file with three records": ({"Records": [RECORD] * 3}, "is a CloudTrail log file with 3 records; send the records"),
     "a log file without records": ({"Records": []}, "is a CloudTrail log file with 0 records"),
     "the output of lookup-events with two events": (
         {"Events": [looked_up(RECORD)] * 2},
@@ -88,7 +88,7 @@ NOT_EVENTS = {
     ),
     "a notification of CloudTrail": (
         {"s3Bucket": "b", "s3ObjectKey": ["k"]},
-        "is a notice that CloudTrail wrote a log file",
+        "is a notification that CloudTrail wrote a log file",
     ),
     "a batch for Lambda": ({"Records": [{"eventSource": "aws:sqs", "body": EVENT}]}, "messages of SQS"),
     "a batch of SNS messages": ({"Records": [{"EventSource": "aws:sns", "Sns": {}}]}, "messages of SNS"),
@@ -102,10 +102,10 @@ NOT_EVENTS = {
     "a received message": ({"MessageId": "m", "Body": EVENT}, "send only its body"),
     "an entry for PutEvents": ({"Source": "x", "DetailType": "x", "Detail": "{}"}, "is an entry for PutEvents"),
     "an alarm": ({"AlarmName": "x"}, "is a CloudWatch alarm"),
-    "a list": ([invited()], "body: is a list of 1 values"),
-    "a number": (7, "body: is a single value"),
-    "null": (None, "body: is null"),
-    "something else": ({"hello": "world"}, "source: is missing"),
+    "a list": ([invited()], "body: must be a JSON object, not an array"),
+    "a number": (7, "body: must be a JSON object, not a single value"),
+    "null": (None, "body: must be a JSON object, not null"),
+    "creation is unknown": ({"hello": "world"}, "source: is missing"),
     "another service's bare record": (RECORD | {"eventSource": "iam.amazonaws.com"}, "eventSource: must be"),
     "a bare record without a source": ({"eventName": "AcceptHandshake", "eventID": "e"}, "eventSource: must be"),
     "a bare record without an id": ({k: v for k, v in RECORD.items() if k != "eventID"}, "eventID: "),
@@ -138,7 +138,7 @@ def test_an_event_wrapped_more_than_three_times_is_rejected() -> None:
 
 
 def test_a_wrapping_with_a_duplicate_key_is_rejected() -> None:
-    with pytest.raises(InvalidEventError, match="Message: is there more than once"):
+    with pytest.raises(InvalidEventError, match="Message: must not appear more than once"):
         read_event(notification(EVENT).replace("{", '{"Message": "{}", ', 1))
 
 
