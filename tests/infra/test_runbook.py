@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from handlers.core.evidence.checks import CheckedEvidence, Verdict
+from handlers.operate.outcome_tables import evidence_text
 from infra.deploy.build import ROOT
 
 if TYPE_CHECKING:
@@ -53,3 +55,13 @@ def test_alarms_status_and_messages_link_to_the_runbook() -> None:
         ("infra/deploy/health.py", "undelivered"),
     } <= linking
     assert [file for file, anchor in linking if file.startswith("handlers/") and anchor]
+
+
+def test_the_runbook_explains_each_verdict_as_the_tool_prints_it() -> None:
+    section = (ROOT / RUNBOOK).read_text().partition("\n## Evidence differs\n")[2].partition("\n## ")[0]
+    _, _, *rows = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
+    explained = {name for row in rows for name in row.split(", ")}
+    printed = [evidence_text(CheckedEvidence("key", each, wrong=False)).plain.partition("): ")[2] for each in Verdict]
+
+    assert {name for text in printed for name in explained if text.startswith(name)} == explained
+    assert [text for text in printed if not text.startswith(tuple(explained))] == []
