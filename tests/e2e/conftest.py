@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from schemas.outcome import Outcome
 
 Done = subprocess.CompletedProcess[str]
-#: The double's and the stand-in's Organizations have no rate, and what the pace does has tests of its own.
+#: The stand-in's Organizations has no rate limit, and the pace has tests of its own.
 UNPACED = {"AttachmentsPerSecond": "100"}
 
 
 @dataclass(frozen=True, repr=False)
 class Pipeline:
-    """The whole pipeline, with a relay before Organizations."""
+    """The whole pipeline, with a relay in front of Organizations."""
 
     aws: StandIn
     at: Installation
@@ -35,7 +35,7 @@ class Pipeline:
     _clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
-        """Return the stand-in's client for a service, the same each time."""
+        """Return the stand-in's client for a service, from a cache."""
         if service not in self._clients:
             self._clients[service] = self.aws.client(service)
         return self._clients[service]
@@ -50,7 +50,7 @@ class Pipeline:
         return account_created(account_id, self.at.management_account_id)
 
     def outcome(self, event_id: str) -> Outcome:
-        """Return the outcome of an event that must have one."""
+        """Return an event's outcome; fail if there is none."""
         found = self.watch.outcome(event_id)
         assert found is not None
         return found
@@ -60,19 +60,19 @@ class Pipeline:
         return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
     def log(self, since: float = 0) -> list[str]:
-        """Return every line that the function has written since a moment of the epoch."""
+        """Return every line of the function's log since a time in seconds of the epoch."""
         group = self.resource("AttachPoliciesLogs")
         events = self.client("logs").get_paginator("filter_log_events")
         pages = events.paginate(logGroupName=group, startTime=int(since * 1000))
         return [line for page in pages for event in page["events"] for line in event["message"].splitlines()]
 
-    def handled(self, event: Event | str) -> None:
-        """Put an event on the queue and wait for what becomes of it."""
+    def handle(self, event: Event | str) -> None:
+        """Put an event on the queue and wait until it is handled."""
         self.watch.put(event)
         self.watch.until_quiet()
 
     def clear(self) -> None:
-        """Leave nothing behind that another test could see, now or when its time in flight is over."""
+        """Remove everything that another test could find, now or after a visibility timeout."""
         self.relay.reset()
         self.watch.clear()
 

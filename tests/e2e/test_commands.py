@@ -1,4 +1,4 @@
-"""`make local` and `make demo`, as their users run them."""
+"""`make local` and `make demo`, run as users run them."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ KEYS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _package() -> None:
-    """Build the zip while packages can be downloaded, which the environments below do not allow."""
+    """Build the zip first, because packages cannot be downloaded in the environments below."""
     build_local()
 
 
-#: Nothing of it concerns an embedded run, and each of it has kept one from working or would.
+#: Settings of a user that must not affect an embedded run.
 NOWHERE = "http://127.0.0.1:9"
 HOSTILE = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), NOWHERE),
@@ -76,7 +76,7 @@ HOSTILE = {
 
 @contextmanager
 def local(environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], Installation]]:
-    """Run `make local` in an environment; yield it and what it printed."""
+    """Run `make local` in an environment; yield its process and the installation that it prints."""
     with subprocess.Popen(
         [sys.executable, "-m", "infra.local"],
         cwd=ROOT,
@@ -92,65 +92,65 @@ def local(environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str
         try:
             yield process, Installation(**json.loads(line))
         finally:
-            # Where a test fails before it ends it.
+            # A failed test does not stop the process itself.
             process.terminate()
 
 
-def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, str, str]:
-    process.send_signal(by)
-    output, talk = process.communicate(timeout=HANGS_AFTER)
-    return process.returncode, output, talk
+def end(process: subprocess.Popen[str], sent: signal.Signals) -> tuple[int, str, str]:
+    """Send a signal; return exit status, stdout and stderr."""
+    process.send_signal(sent)
+    stdout, stderr = process.communicate(timeout=HANGS_AFTER)
+    return process.returncode, stdout, stderr
 
 
 def test_local_prints_one_line_stays_up_and_stops_cleanly() -> None:
-    """In an environment that has next to nothing, not even a home."""
+    """Run it in an environment with PATH alone, without a home folder."""
     with local({"PATH": os.environ["PATH"]}) as (process, at):
         client = StandIn(at.endpoint, ROOT, process).client("sqs")
         urls = [at.queue_url, at.dead_letter_queue_url, at.undelivered_queue_url]
         counts = [client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"] for url in urls]
-        status, rest, _ = ended(process, signal.SIGINT)
+        status, stdout, _ = end(process, signal.SIGINT)
 
     assert vars(at).keys() == KEYS
     assert len(set(urls)) == 3
     assert {int(each["ApproximateNumberOfMessages"]) for each in counts} == {0}
-    assert (status, rest) == (0, "")
-    where = urlsplit(at.endpoint)
-    with pytest.raises(ConnectionRefusedError), socket.create_connection((where.hostname, where.port)):
+    assert (status, stdout) == (0, "")
+    address = urlsplit(at.endpoint)
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((address.hostname, address.port)):
         pass
 
 
-def test_local_takes_the_endpoint_of_organizations_and_nothing_else_from_the_users_settings(tmp_path: Path) -> None:
-    blank = tmp_path / "with a blank"
-    blank.mkdir()
+def test_local_uses_only_the_endpoint_of_organizations_from_the_users_settings(tmp_path: Path) -> None:
+    temporary = tmp_path / "with a space"
+    temporary.mkdir()
     organizations = Organizations(Rules(write_seconds=0.0, read_seconds=0.0, attach_rate=1e6, read_rate=1e6))
     with serving(organizations) as endpoint:
-        elsewhere = {"AWS_ENDPOINT_URL_ORGANIZATIONS": endpoint, "TMPDIR": str(blank), "FORCE_COLOR": "1"}
-        with local(os.environ | HOSTILE | elsewhere) as (process, at):
+        used = {"AWS_ENDPOINT_URL_ORGANIZATIONS": endpoint, "TMPDIR": str(temporary), "FORCE_COLOR": "1"}
+        with local(os.environ | HOSTILE | used) as (process, at):
             organizations.policies.update(at.policy_ids)
             organizations.join(at.account_ids[0])
             outcome = enforced(process, at)
-            status, _, talk = ended(process, signal.SIGTERM)
+            status, _, stderr = end(process, signal.SIGTERM)
 
-    assert outcome is OutcomeStatus.ENFORCED, talk
+    assert outcome is OutcomeStatus.ENFORCED, stderr
     assert policies_of(organizations, at.account_ids[:1]) == {at.account_ids[0]: set(at.policy_ids)}
     assert status == 0
-    assert list(blank.iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
-def test_failures_can_be_rehearsed() -> None:
-    """A third of all calls to Organizations fail, and the join is enforced all the same."""
+def test_a_join_is_enforced_although_a_third_of_all_calls_to_organizations_fail() -> None:
     faults = {"FAULTS": "faults=0.3,seed=3,attach_rate=50,read_rate=50"}
     with local(os.environ | faults) as (process, at):
         outcome = enforced(process, at)
-        status, _, talk = ended(process, signal.SIGHUP)
+        status, _, stderr = end(process, signal.SIGHUP)
 
-    assert outcome is OutcomeStatus.ENFORCED, talk
-    assert "Organizations is a double" in talk
+    assert outcome is OutcomeStatus.ENFORCED, stderr
+    assert "Organizations is a double" in stderr
     assert status == 0
 
 
 def enforced(process: subprocess.Popen[str], at: Installation) -> OutcomeStatus | None:
-    """Let an account join; return what became of it."""
+    """Let an account join; return the status of its outcome."""
     watch = Watch(StandIn(at.endpoint, ROOT, process), at)
     event = handshake_accepted(at.account_ids[0], at.organization_id, at.management_account_id)
     watch.put(event)
@@ -159,7 +159,7 @@ def enforced(process: subprocess.Popen[str], at: Installation) -> OutcomeStatus 
     return outcome.status if outcome else None
 
 
-def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> None:
+def test_an_unknown_rule_in_faults_is_refused_with_the_known_rules() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "infra.local"],
         cwd=ROOT,
@@ -174,11 +174,11 @@ def test_a_rehearsal_that_asks_for_an_unknown_rule_says_which_there_are() -> Non
     assert "'fault' is not a rule of FAULTS; use one of attach_rate" in done.stderr
 
 
-def test_the_demo_holds_whatever_the_users_environment_holds(tmp_path: Path) -> None:
+def test_the_demo_succeeds_in_a_hostile_environment(tmp_path: Path) -> None:
     (tmp_path / "yaml.py").write_text("raise ImportError")
     python = {"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "error", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2"}
     done = subprocess.run(
-        ["make", "--silent", "demo"],  # noqa: S607 - whatever make there is
+        ["make", "--silent", "demo"],  # noqa: S607 - make from PATH
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -194,7 +194,7 @@ def test_the_demo_holds_whatever_the_users_environment_holds(tmp_path: Path) -> 
     assert "\x1b" not in done.stdout
 
 
-def test_the_demo_fails_where_a_result_is_not_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_fails_if_a_result_is_not_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
     with running_relay() as relay:
         relay.fail_all((400, "PolicyTypeNotEnabledException"))
         status = run_on(running(relay.endpoint))

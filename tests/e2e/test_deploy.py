@@ -1,6 +1,6 @@
-"""`make deploy`, `status`, `logs`, `destroy` as a platform engineer runs them, against the embedded AWS.
+"""`make deploy`, `status`, `logs` and `destroy` as a platform engineer runs them, against the embedded AWS.
 
-The template is the real one, without the two resources that the stand-in's CloudFormation refuses.
+The template is the real one, without the two resources that the stand-in's CloudFormation rejects.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Console:
         """Write a stage file and return its path."""
         machine = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
         path = self.folder / f"{name}.yaml"
-        told = {"Architecture": machine, "PolicyIds": self.policy_id} | parameters
-        path.write_text(yaml.safe_dump({"region": region, "parameters": told}))
+        values = {"Architecture": machine, "PolicyIds": self.policy_id} | parameters
+        path.write_text(yaml.safe_dump({"region": region, "parameters": values}))
         return str(path)
 
     def make(self, target: str, stage: str, arguments: str = "") -> Done:
-        """Run a Make target as a platform engineer does; Make's own exit status of a failure is 2."""
+        """Run a Make target as a platform engineer does; make exits with 2 if the command fails."""
         return subprocess.run(  # noqa: S603 - our own command
-            ["make", "--silent", target, f"STAGE={stage}", f"ARGS={arguments}"],  # noqa: S607 - whatever make there is
+            ["make", "--silent", target, f"STAGE={stage}", f"ARGS={arguments}"],  # noqa: S607 - make from PATH
             cwd=ROOT,
             env=os.environ | self._environment(),
             capture_output=True,
@@ -66,9 +66,9 @@ class Console:
 
     def run(self, command: str, *arguments: str, answer: str = "") -> Done:
         """Run the command behind a target, in this process."""
-        told = [command, *arguments]
-        done = CliRunner().invoke(cli, told, input=answer, env=self._environment(), catch_exceptions=False)
-        return subprocess.CompletedProcess(told, done.exit_code, done.stdout, done.stderr)
+        words = [command, *arguments]
+        done = CliRunner().invoke(cli, words, input=answer, env=self._environment(), catch_exceptions=False)
+        return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -82,7 +82,7 @@ class Console:
         return self.run("deploy", "--stage", stage, *self.options(), *arguments, answer=answer)
 
     def options(self) -> list[str]:
-        """Deploy what the stand-in understands, from the files as they are here, and look at it often."""
+        """Return options that deploy the stand-in's template from the working tree and poll every second."""
         template = self.folder / "template.yaml"
         template.write_text(for_stand_in((ROOT / "infra" / "template.yaml").read_text()))
         return ["--pause", "1", "--allow-dirty", "--template", str(template)]
@@ -98,7 +98,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         yield Console(aws, tmp_path_factory.mktemp("stages"), create_policy(aws, "deny-x", DENY))
 
 
-def test_an_installation_comes_stands_and_goes(console: Console) -> None:
+def test_an_installation_is_deployed_checked_and_destroyed(console: Console) -> None:
     stage = console.stage()
 
     missing = console.make("status", stage)
@@ -116,20 +116,20 @@ def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     assert second.returncode == 0, second.stderr
     assert "nothing to change" in second.stderr
 
-    # The stand-in speaks plain HTTP, and enforces the queues' TLS-only policies.
+    # The stand-in uses plain HTTP and enforces the queues' policies, which require TLS.
     complete(console.aws, "joinguard-rehearsal")
     status = console.make("status", stage, "--json")
-    signs = {sign["what"]: sign for sign in json.loads(status.stdout)}
-    assert signs["stack"]["found"] == "CREATE_COMPLETE"
-    assert signs["mapping"]["well"]
-    assert signs["dead letters"]["found"] == "0"
+    checks = {check["what"]: check for check in json.loads(status.stdout)}
+    assert checks["stack"]["found"] == "CREATE_COMPLETE"
+    assert checks["mapping"]["well"]
+    assert checks["dead letters"]["found"] == "0"
     assert status.returncode == 0
 
     at = outputs(console.aws.client("cloudformation"), "joinguard-rehearsal")
     console.aws.client("sqs").send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="x")
-    ill = console.run("status", "--stage", stage)
-    assert ill.returncode == 1, "a dead letter asks for a person"
-    assert "RUNBOOK.md#dead-letters" in ill.stdout
+    unwell = console.run("status", "--stage", stage)
+    assert unwell.returncode == 1, "a dead letter needs an operator"
+    assert "RUNBOOK.md#dead-letters" in unwell.stdout
 
     assert console.run("logs", "--stage", stage).returncode == 0
 
@@ -144,56 +144,56 @@ def test_an_installation_comes_stands_and_goes(console: Console) -> None:
     assert console.stacks().get("joinguard-rehearsal", "DELETE_COMPLETE") == "DELETE_COMPLETE"
 
 
-def test_where_no_operator_is_named_iam_says_who_takes_the_role(console: Console) -> None:
+def test_without_an_operator_principal_iam_decides_who_assumes_the_role(console: Console) -> None:
     stage = console.stage("unnamed")
     assert console.deploy(stage, "--yes").returncode == 0
     role = outputs(console.aws.client("cloudformation"), "joinguard-unnamed")["OperatorActs"]
     iam = console.aws.client("iam")
-    taking = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role}
+    assume = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role}
     keys = {}
-    for name, statements in (("operator", [taking]), ("somebody", [taking | {"Action": "sqs:*", "Resource": "*"}])):
+    for name, statements in (("operator", [assume]), ("somebody", [assume | {"Action": "sqs:*", "Resource": "*"}])):
         iam.create_user(UserName=name)
         document = json.dumps({"Version": "2012-10-17", "Statement": statements})
         iam.put_user_policy(UserName=name, PolicyName="x", PolicyDocument=document)
         key = iam.create_access_key(UserName=name)["AccessKey"]
         keys[name] = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
 
-    taken = console.aws.client("sts", **keys["operator"]).assume_role(RoleArn=role, RoleSessionName="night-shift")
+    assumed = console.aws.client("sts", **keys["operator"]).assume_role(RoleArn=role, RoleSessionName="night-shift")
     with pytest.raises(ClientError, match="AccessDenied"):
         console.aws.client("sts", **keys["somebody"]).assume_role(RoleArn=role, RoleSessionName="night-shift")
 
-    assert taken["AssumedRoleUser"]["Arn"].endswith("/night-shift")
+    assert assumed["AssumedRoleUser"]["Arn"].endswith("/night-shift")
 
 
-def test_a_deployment_that_is_refused_leaves_nothing(console: Console) -> None:
-    refused = console.deploy(console.stage("refused"), answer="n\n")
+def test_a_declined_deployment_leaves_nothing(console: Console) -> None:
+    declined = console.deploy(console.stage("declined"), answer="n\n")
 
-    assert refused.returncode == 1
-    assert "the change set was deleted" in refused.stderr
-    assert console.stacks().get("joinguard-refused", "DELETE_COMPLETE") == "DELETE_COMPLETE"
+    assert declined.returncode == 1
+    assert "the change set was deleted" in declined.stderr
+    assert console.stacks().get("joinguard-declined", "DELETE_COMPLETE") == "DELETE_COMPLETE"
 
 
 @pytest.mark.parametrize(
-    ("parameters", "says"),
+    ("parameters", "message"),
     [
         ({"PolicyIds": "p-doesnotexist"}, "there is no policy p-doesnotexist"),
         ({"PolicyIds": ""}, "the stage names no policies"),
         ({"CreatePolicies": "true"}, "keep one"),
         ({"PolicyIds": ",".join(f"p-{number:08d}" for number in range(10))}, "10 policies do not fit"),
     ],
-    ids=["a policy that is not there", "no policy", "two ways at once", "too many"],
+    ids=["a missing policy", "no policy", "both kinds of policies", "too many policies"],
 )
-def test_what_cannot_work_is_said_before_anything_is_done(
-    console: Console, parameters: dict[str, str], says: str
+def test_impossible_parameters_are_refused_before_anything_is_deployed(
+    console: Console, parameters: dict[str, str], message: str
 ) -> None:
     refused = console.deploy(console.stage("wrong", **parameters), "--yes")
 
     assert refused.returncode == 1
-    assert says in refused.stderr
+    assert message in refused.stderr
     assert "joinguard-wrong" not in console.stacks()
 
 
-def test_a_region_without_events_needs_a_forwarder_first(console: Console) -> None:
+def test_a_region_without_the_events_needs_a_forwarder_first(console: Console) -> None:
     stage = console.stage("far", region="eu-central-1")
 
     refused = console.deploy(stage, "--yes")
@@ -208,14 +208,14 @@ def test_a_region_without_events_needs_a_forwarder_first(console: Console) -> No
     assert deployed.returncode == 0, deployed.stderr
 
 
-def test_a_stage_where_the_events_are_needs_no_forwarder(console: Console) -> None:
+def test_a_stage_in_the_region_of_the_events_needs_no_forwarder(console: Console) -> None:
     refused = console.run("forwarder", "--stage", console.stage(), "--yes")
 
     assert refused.returncode == 1
     assert "needs no forwarder" in refused.stderr
 
 
-def test_the_delegation_names_the_stages_policies_and_no_others(console: Console) -> None:
+def test_the_delegation_policy_names_only_the_stages_policies(console: Console) -> None:
     printed = console.run("delegation-policy", "--stage", console.stage(), "--administrator", "333333333333")
 
     document = json.loads(printed.stdout)
@@ -226,7 +226,7 @@ def test_the_delegation_names_the_stages_policies_and_no_others(console: Console
     assert {each["Principal"]["AWS"] for each in document["Statement"]} == {"arn:aws:iam::333333333333:root"}
 
 
-def test_without_credentials_one_line_says_what_to_do(console: Console) -> None:
+def test_without_credentials_one_line_gives_the_next_step(console: Console) -> None:
     stage = console.stage()
     environment = {"PATH": os.environ["PATH"], "HOME": str(console.folder), "AWS_EC2_METADATA_DISABLED": "true"}
     done = subprocess.run(  # noqa: S603 - our own command
@@ -244,7 +244,7 @@ def test_without_credentials_one_line_says_what_to_do(console: Console) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_stage_that_is_not_there_is_named_with_those_that_are(console: Console) -> None:
+def test_an_unknown_stage_is_refused_with_the_known_stages(console: Console) -> None:
     done = console.run("status", "--stage", "nowhere")
 
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Messages made to cost time, between healthy joins: each ends as a dead letter, and no join needs a second receive."""
+"""Messages that are made to take long: each becomes a dead letter, and no join beside it needs a second receive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGE: Final = 180_000
 
 
 def announced(**details: Any) -> str:
-    """Return an announcement whose layout nobody knows, so that all of it is looked at."""
+    """Return an event with an unknown layout, so that the worker searches all of it."""
     detail = {
         "eventSource": "organizations.amazonaws.com",
         "eventName": "AccountJoinedOrganization",
@@ -28,7 +28,7 @@ def announced(**details: Any) -> str:
 
 
 def nested(levels: int, width: int) -> dict[str, Any]:
-    """Return objects in each other, the innermost with many values."""
+    """Return nested objects; the innermost one has many values."""
     inner: dict[str, Any] = {f"accountId{number}": "x" for number in range(width)}
     for _ in range(levels):
         inner = {"management-account-name": inner}
@@ -36,19 +36,19 @@ def nested(levels: int, width: int) -> dict[str, Any]:
 
 
 HOSTILE: Final = {
-    "a word that might become an address": json.dumps({"source": "a" * LARGE}),
+    "a long word that could begin an address": json.dumps({"source": "a" * LARGE}),
     "many at signs": json.dumps({"source": "a@" * (LARGE // 2)}),
-    "digits without end": "1" * LARGE,
-    "brackets without end": "[" * LARGE,
-    "a string without end": '"' + "\\" * LARGE,
-    "many values deep down": announced(a=nested(90, 15_000)),
-    "many keys of one name": '{"source": 1' + ', "source": 1' * (LARGE // 13) + "}",
-    "as large as SQS takes": json.dumps({"source": "x" * 1_048_000}),
+    "180,000 digits": "1" * LARGE,
+    "180,000 brackets": "[" * LARGE,
+    "an unterminated string": '"' + "\\" * LARGE,
+    "many values at depth 90": announced(a=nested(90, 15_000)),
+    "one key many times": '{"source": 1' + ', "source": 1' * (LARGE // 13) + "}",
+    "the largest message that SQS accepts": json.dumps({"source": "x" * 1_048_000}),
 }
 
 
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_message_costs_nobody_else_a_receive(pipeline: Pipeline, body: str) -> None:
+def test_a_hostile_message_costs_no_other_message_a_receive(pipeline: Pipeline, body: str) -> None:
     accounts = [pipeline.account() for _ in range(4)]
     events = [pipeline.invited(account_id) for account_id in accounts]
 

@@ -1,4 +1,4 @@
-"""The worker's role allows what is used, and no more: taken away one by one, and tried out call by call."""
+"""The worker's role allows exactly what the worker uses: each action is removed once, and each call is tried."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Pipeline
 
 POLICY: Final = "attach-policies"
-#: What the Lambda service itself does with the role. The stand-in polls and logs without asking IAM, and encrypts
-#: nothing under the key, so only the template's own test holds these.
+#: Actions of the Lambda service. The stand-in polls and logs without IAM and does not encrypt under the key, so only
+#: the list of actions is tested.
 BY_THE_SERVICES: Final = {
     "sqs:ReceiveMessage",
     "sqs:DeleteMessage",
@@ -45,12 +45,12 @@ BY_THE_CODE: Final = {
     "s3:GetObject",
     "kms:GenerateMac",
 }
-ALL: Final = {"enforced", "postponed", "dead", "compared", "recognized", "replaced"}
+ALL: Final = {"enforced", "postponed", "dead letter", "compared", "recognized", "replaced"}
 
 
 @pytest.fixture
 def role(pipeline: Pipeline) -> Iterator[str]:
-    """Return the role's name; leave the role as it was, and nothing on the queue for a process that is short of it."""
+    """Yield the role's name; restore the role's policy and empty the queues afterwards."""
     name = pipeline.resource("AttachPoliciesRole")
     iam = pipeline.client("iam")
     before = iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"]
@@ -59,8 +59,8 @@ def role(pipeline: Pipeline) -> Iterator[str]:
     pipeline.clear()
 
 
-def start_afresh(pipeline: Pipeline) -> None:
-    """Let the next event meet a new process of the function, which remembers nothing: new code ends the old one."""
+def replace_process(pipeline: Pipeline) -> None:
+    """Make the next event start a new process without caches; updating the code stops the old process."""
     [stack] = pipeline.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
     pipeline.client("lambda").update_function_code(
@@ -73,12 +73,12 @@ def start_afresh(pipeline: Pipeline) -> None:
 def actions(document: dict[str, Any]) -> list[str]:
     listed = [each["Action"] for each in document["Statement"]]
     found = [action for each in listed for action in ([each] if isinstance(each, str) else each)]
-    # The stand-in's own words, added by `infra.local.complete`.
+    # `infra.local.complete` adds batch actions that exist only in the stand-in.
     return [action for action in found if not action.endswith("Batch")]
 
 
 def line_about(pipeline: Pipeline, text: str, *, since: float) -> dict[str, Any]:
-    """Wait for the line that the function writes about a record."""
+    """Return the log line about a record; wait for it."""
     found: list[dict[str, Any]] = []
 
     def is_written() -> bool:
@@ -89,38 +89,38 @@ def line_about(pipeline: Pipeline, text: str, *, since: float) -> dict[str, Any]
     return found[0]
 
 
-def what_works(pipeline: Pipeline) -> set[str]:
-    """Try the ways that a record can go, and return those that go well."""
+def working_cases(pipeline: Pipeline) -> set[str]:
+    """Try each way in which a record can be handled; return those that succeed."""
     now = time.time()
-    join, retried_calls = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
-    broken = json.dumps(pipeline.invited("1"))
-    occupied, spoilt = with_foreign_evidence(pipeline), with_a_row_that_cannot_be_read(pipeline)
-    cut_off = with_evidence_and_no_outcome(pipeline)
-    ids = [event["detail"]["eventID"] for event in (join, retried_calls, occupied, spoilt, cut_off)]
-    # All at once but for the one whose read has to be the next.
-    for event in (join, occupied, spoilt, cut_off):
+    join, retried = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
+    malformed = json.dumps(pipeline.invited("1"))
+    occupied, unreadable = with_foreign_evidence(pipeline), with_unreadable_row(pipeline)
+    interrupted = with_evidence_and_no_outcome(pipeline)
+    ids = [event["detail"]["eventID"] for event in (join, retried, occupied, unreadable, interrupted)]
+    # `retried` is sent alone, later, because the relay fails the next read.
+    for event in (join, occupied, unreadable, interrupted):
         pipeline.watch.put(event)
-    sent = pipeline.client("sqs").send_message(QueueUrl=pipeline.at.queue_url, MessageBody=broken)
-    enforced, compared, replaced, recognized, dead = (
+    sent = pipeline.client("sqs").send_message(QueueUrl=pipeline.at.queue_url, MessageBody=malformed)
+    enforced, compared, replaced, recognized, failed = (
         line_about(pipeline, text, since=now) for text in (ids[0], *ids[2:], sent["MessageId"])
     )
     pipeline.relay.fail_next("ListPoliciesForTarget", (400, "FinalizingOrganizationException"))
-    pipeline.watch.put(retried_calls)
+    pipeline.watch.put(retried)
     postponed = line_about(pipeline, ids[1], since=now)
     results = {
         "enforced": enforced["status"] == "ENFORCED",
         "postponed": "again_in_seconds" in postponed,
-        "dead": dead["status"] == "FAILED",
+        "dead letter": failed["status"] == "FAILED",
         "compared": "evidence_conflicts" in compared,
         "recognized": recognized["status"] == "ENFORCED" and "evidence_conflicts" not in recognized,
         "replaced": replaced["status"] == "ENFORCED" and "row_replaced" in replaced,
     }
     pipeline.relay.reset()
-    return {name for name, well in results.items() if well}
+    return {name for name, succeeded in results.items() if succeeded}
 
 
 def with_foreign_evidence(pipeline: Pipeline) -> Event:
-    """Return a join whose first evidence finds something else under its key."""
+    """Return a join with a foreign object under the key of its first evidence."""
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
     put_evidence(pipeline, account_id, event, b"foreign")
@@ -128,8 +128,8 @@ def with_foreign_evidence(pipeline: Pipeline) -> Event:
 
 
 def with_evidence_and_no_outcome(pipeline: Pipeline) -> Event:
-    """Return a join whose first attempt ended between its evidence and its outcome."""
-    account_id, body = pipeline.account(), b"what the first attempt wrote"
+    """Return a join with an attempt that was interrupted between its evidence and its outcome."""
+    account_id, body = pipeline.account(), b"evidence of the first attempt"
     event = pipeline.invited(account_id)
     put_evidence(pipeline, account_id, event, body)
     moment = datetime.fromisoformat(event["detail"]["eventTime"])
@@ -157,7 +157,8 @@ def put_evidence(pipeline: Pipeline, account_id: str, event: Event, body: bytes)
     pipeline.client("s3").put_object(Bucket=pipeline.at.evidence_bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256")
 
 
-def with_a_row_that_cannot_be_read(pipeline: Pipeline) -> Event:
+def with_unreadable_row(pipeline: Pipeline) -> Event:
+    """Return a join with a row that no worker wrote."""
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
     row = {"account_id": account_id, "event_id": event["detail"]["eventID"], "attempts": "many", "lease_until": 7}
@@ -165,28 +166,28 @@ def with_a_row_that_cannot_be_read(pipeline: Pipeline) -> Event:
     return event
 
 
-def test_the_role_allows_what_the_code_and_the_services_use_and_nothing_else(pipeline: Pipeline, role: str) -> None:
+def test_the_role_allows_exactly_the_actions_of_the_code_and_the_service(pipeline: Pipeline, role: str) -> None:
     document = pipeline.client("iam").get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
 
     assert set(actions(document)) == BY_THE_CODE | BY_THE_SERVICES
 
 
-def test_everything_works_with_all_of_them(pipeline: Pipeline, role: str) -> None:
+def test_every_case_works_with_all_actions(pipeline: Pipeline, role: str) -> None:
     assert role
-    assert what_works(pipeline) == ALL
+    assert working_cases(pipeline) == ALL
 
 
 @pytest.mark.parametrize("action", sorted(BY_THE_CODE))
-def test_without_any_one_of_them_something_fails(pipeline: Pipeline, role: str, action: str) -> None:
+def test_a_case_fails_without_any_single_action(pipeline: Pipeline, role: str, action: str) -> None:
     iam = pipeline.client("iam")
     document = iam.get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
     for statement in document["Statement"]:
         statement["Action"] = [each for each in actions({"Statement": [statement]}) if each != action]
     document["Statement"] = [each for each in document["Statement"] if each["Action"]]
     iam.put_role_policy(RoleName=role, PolicyName=POLICY, PolicyDocument=json.dumps(document))
-    start_afresh(pipeline)
+    replace_process(pipeline)
 
-    assert what_works(pipeline) < ALL
+    assert working_cases(pipeline) < ALL
 
 
 class Worker:
@@ -197,7 +198,7 @@ class Worker:
         self.pipeline = pipeline
         iam, sts = pipeline.client("iam"), pipeline.client("sts")
         found = iam.get_role(RoleName=role)["Role"]
-        # Only Lambda may assume it; here we may, for as long as the test runs.
+        # Only Lambda may assume the role, so the test adds itself to the trust policy for a moment.
         trust = found["AssumeRolePolicyDocument"]
         ours = trust | {"Statement": [*trust["Statement"], trust["Statement"][0] | {"Principal": {"AWS": "*"}}]}
         iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(ours))
@@ -246,7 +247,7 @@ REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
     "move an account": lambda w: w("organizations").move_account(
         AccountId=w.at.account_ids[0], SourceParentId="r-aaaa", DestinationParentId="r-bbbb"
     ),
-    "put a join on the queue": lambda w: w("sqs").send_message(QueueUrl=w.at.queue_url, MessageBody="x"),
+    "send to the joins queue": lambda w: w("sqs").send_message(QueueUrl=w.at.queue_url, MessageBody="x"),
     "read dead letters": lambda w: w("sqs").receive_message(QueueUrl=w.at.dead_letter_queue_url),
     "purge dead letters": lambda w: w("sqs").purge_queue(QueueUrl=w.at.dead_letter_queue_url),
     "write to undelivered": lambda w: w("sqs").send_message(QueueUrl=w.at.undelivered_queue_url, MessageBody="x"),
@@ -254,21 +255,21 @@ REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
     "scan outcomes": lambda w: w("dynamodb").scan(TableName=w.at.outcomes_table),
     "delete an outcome": lambda w: w("dynamodb").delete_item(TableName=w.at.outcomes_table, Key=ITEM),
     "write to another table": lambda w: w("dynamodb").update_item(TableName="another", Key=ITEM),
-    "replace the row of the pace": lambda w: w("dynamodb").put_item(
+    "replace the pace's row": lambda w: w("dynamodb").put_item(
         TableName=w.pipeline.resource("Pace"), Item={"name": {"S": "x"}}
     ),
-    "read the record of an act": lambda w: w("s3").get_object(Bucket=w.at.evidence_bucket, Key="acts/x"),
+    "read an audit record": lambda w: w("s3").get_object(Bucket=w.at.evidence_bucket, Key="acts/x"),
     "read a backup": lambda w: w("s3").get_object(Bucket=w.at.evidence_bucket, Key="backups/x"),
     "list evidence": lambda w: w("s3").list_objects_v2(Bucket=w.at.evidence_bucket),
     "delete evidence": lambda w: w("s3").delete_object(Bucket=w.at.evidence_bucket, Key="evidence/x"),
-    "write beside the evidence": lambda w: w("s3").put_object(Bucket=w.at.evidence_bucket, Key="other/x", Body=b"x"),
+    "write outside the evidence": lambda w: w("s3").put_object(Bucket=w.at.evidence_bucket, Key="other/x", Body=b"x"),
     "write to another bucket": lambda w: w("s3").put_object(Bucket="joinguard-code", Key="evidence/x", Body=b"x"),
     "shorten a retention": lambda w: w("s3").put_object_retention(
         Bucket=w.at.evidence_bucket, Key="evidence/x", Retention={"Mode": "GOVERNANCE"}, BypassGovernanceRetention=True
     ),
     "unlock the bucket": lambda w: w("s3").put_object_lock_configuration(Bucket=w.at.evidence_bucket),
     "use another HMAC key": lambda w: w("kms").generate_mac(KeyId=another_key(w), **MAC),
-    "delete the key of pseudonyms": lambda w: w("kms").schedule_key_deletion(KeyId=w.key()),
+    "delete the pseudonym key": lambda w: w("kms").schedule_key_deletion(KeyId=w.key()),
     "delete the log": lambda w: w("logs").delete_log_group(logGroupName=w.pipeline.resource("AttachPoliciesLogs")),
     "change its own role": lambda w: w("iam").put_role_policy(
         RoleName=w.pipeline.resource("AttachPoliciesRole"), PolicyName="more", PolicyDocument="{}"
@@ -285,12 +286,12 @@ def another_key(worker: Worker) -> str:
 
 
 @pytest.mark.parametrize("call", ALLOWED.values(), ids=ALLOWED)
-def test_the_role_may(pipeline: Pipeline, role: str, call: Callable[[Worker], object]) -> None:
+def test_the_role_allows_the_call(pipeline: Pipeline, role: str, call: Callable[[Worker], object]) -> None:
     call(Worker(pipeline, role))
 
 
 @pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED)
-def test_the_role_may_not(pipeline: Pipeline, role: str, call: Callable[[Worker], object]) -> None:
+def test_the_role_denies_the_call(pipeline: Pipeline, role: str, call: Callable[[Worker], object]) -> None:
     with pytest.raises(ClientError) as refused:
         call(Worker(pipeline, role))
 

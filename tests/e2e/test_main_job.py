@@ -1,4 +1,4 @@
-"""The main job, end to end: real template, real zip, IAM enforced, Organizations behind a relay that counts."""
+"""The main job, end to end: real template, real zip, IAM enforced, a relay that counts calls to Organizations."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def event_id(event: dict[str, dict[str, str]]) -> str:
     return event["detail"]["eventID"]
 
 
-def test_a_first_join_costs_one_read_and_an_attachment_a_policy(pipeline: Pipeline) -> None:
+def test_a_first_join_takes_one_read_and_one_attachment_per_policy(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
 
-    pipeline.handled(event)
+    pipeline.handle(event)
 
     assert pipeline.relay.counted() == {READ: 1, ATTACH: 2}
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
@@ -32,13 +32,13 @@ def test_a_first_join_costs_one_read_and_an_attachment_a_policy(pipeline: Pipeli
     assert [policy.result for policy in outcome.policies] == [AttachmentResult.ATTACHED] * 2
 
 
-def test_the_second_event_of_a_join_costs_one_read(pipeline: Pipeline) -> None:
+def test_the_second_event_of_a_join_takes_one_read(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
-    pipeline.handled(pipeline.invited(account_id))
+    pipeline.handle(pipeline.invited(account_id))
     pipeline.relay.counted()
     second = pipeline.created(account_id)
 
-    pipeline.handled(second)
+    pipeline.handle(second)
 
     assert pipeline.relay.counted() == {READ: 1}
     outcome = pipeline.outcome(event_id(second))
@@ -46,13 +46,13 @@ def test_the_second_event_of_a_join_costs_one_read(pipeline: Pipeline) -> None:
     assert {policy.result for policy in outcome.policies} == {AttachmentResult.ALREADY_ATTACHED}
 
 
-def test_a_redelivery_of_an_enforced_event_calls_nobody_and_proves_nothing_twice(pipeline: Pipeline) -> None:
+def test_a_redelivery_of_an_enforced_event_makes_no_call_and_writes_no_evidence(pipeline: Pipeline) -> None:
     event = pipeline.invited(pipeline.account())
-    pipeline.handled(event)
+    pipeline.handle(event)
     before = pipeline.outcome(event_id(event)), pipeline.watch.evidence(event_id(event))
     pipeline.relay.counted()
 
-    pipeline.handled(event)
+    pipeline.handle(event)
 
     assert pipeline.relay.counted() == {}
     assert (pipeline.outcome(event_id(event)), pipeline.watch.evidence(event_id(event))) == before
@@ -62,7 +62,7 @@ def test_a_redelivery_of_an_enforced_event_calls_nobody_and_proves_nothing_twice
 def test_evidence_is_locked_for_seven_years_and_names_no_account(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
-    pipeline.handled(event)
+    pipeline.handle(event)
     key = pipeline.outcome(event_id(event)).evidence_key
 
     stored = pipeline.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key, ChecksumMode="ENABLED")
@@ -72,17 +72,17 @@ def test_evidence_is_locked_for_seven_years_and_names_no_account(pipeline: Pipel
     assert years == pytest.approx(7, abs=0.01)
     assert stored["ChecksumSHA256"]
     text = stored["Body"].read().decode()
-    for clear in (account_id, pipeline.at.management_account_id, "arn:", "@"):
-        assert clear not in text
+    for secret in (account_id, pipeline.at.management_account_id, "arn:", "@"):
+        assert secret not in text
     [evidence] = pipeline.watch.evidence(event_id(event))
     assert evidence.status is OutcomeStatus.ENFORCED
     assert evidence.account is not None
 
 
-def test_the_log_names_no_account_and_says_one_line_a_record(pipeline: Pipeline) -> None:
+def test_the_log_has_one_line_per_record_and_names_no_account(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
-    pipeline.handled(event)
+    pipeline.handle(event)
 
     texts = pipeline.log()
 
@@ -91,11 +91,11 @@ def test_the_log_names_no_account_and_says_one_line_a_record(pipeline: Pipeline)
     assert [(line["message"], line["status"]) for line in lines] == [("handled", "ENFORCED")]
 
 
-def test_a_handshake_that_is_no_join_is_ignored_with_its_reason(pipeline: Pipeline) -> None:
+def test_a_handshake_that_is_not_a_join_is_ignored_with_the_reason(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
     event = pipeline.invited(account_id, action="APPROVE_ALL_FEATURES")
 
-    pipeline.handled(event)
+    pipeline.handle(event)
 
     outcome = pipeline.outcome(event_id(event))
     assert outcome.status is OutcomeStatus.IGNORED
@@ -105,10 +105,10 @@ def test_a_handshake_that_is_no_join_is_ignored_with_its_reason(pipeline: Pipeli
     assert pipeline.watch.dead_letter_count() == 0
 
 
-def test_a_broken_message_is_dead_at_once_byte_for_byte(pipeline: Pipeline) -> None:
+def test_a_malformed_message_becomes_a_dead_letter_at_once_byte_for_byte(pipeline: Pipeline) -> None:
     body = '{"source": "aws.organizations", "détail": "\u2603'
 
-    pipeline.handled(body)
+    pipeline.handle(body)
 
     [dead_letter] = pipeline.watch.dead_letters()
     assert dead_letter["Body"] == body
@@ -117,27 +117,27 @@ def test_a_broken_message_is_dead_at_once_byte_for_byte(pipeline: Pipeline) -> N
     assert pipeline.relay.counted() == {}
 
 
-def test_looking_at_dead_letters_leaves_them_as_they_are(pipeline: Pipeline) -> None:
-    """What a look takes in flight comes back later, in the middle of another test."""
+def test_reading_dead_letters_leaves_them_visible(pipeline: Pipeline) -> None:
+    """Messages left in flight would become visible later, in the middle of another test."""
     for number in range(11):
         pipeline.watch.put(f"{{broken {number}")
     pipeline.watch.until_quiet()
 
-    looks = [sorted(dead_letter["Body"] for dead_letter in pipeline.watch.dead_letters()) for _ in range(2)]
+    reads = [sorted(dead_letter["Body"] for dead_letter in pipeline.watch.dead_letters()) for _ in range(2)]
 
-    assert looks[0] == looks[1]
-    assert len(looks[0]) == 11
+    assert reads[0] == reads[1]
+    assert len(reads[0]) == 11
     url = pipeline.at.dead_letter_queue_url
-    asked = pipeline.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    assert asked["ApproximateNumberOfMessagesNotVisible"] == "0"
+    attributes = pipeline.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert attributes["ApproximateNumberOfMessagesNotVisible"] == "0"
 
 
-def test_an_account_that_organizations_refuses_is_dead_with_the_reason_and_on_record(pipeline: Pipeline) -> None:
+def test_a_join_that_organizations_rejects_has_a_dead_letter_with_the_reason_and_an_outcome(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
     pipeline.relay.fail_next(ATTACH, (400, "PolicyTypeNotEnabledException"))
 
-    pipeline.handled(event)
+    pipeline.handle(event)
 
     [dead_letter] = pipeline.watch.dead_letters()
     assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "PolicyTypeNotEnabledException"
@@ -155,22 +155,22 @@ def test_an_account_that_organizations_refuses_is_dead_with_the_reason_and_on_re
     assert event_id(event) not in pipeline.watch.failing()
 
 
-def test_passing_faults_are_ridden_out_inside_one_receive(pipeline: Pipeline) -> None:
+def test_transient_faults_are_retried_within_one_receive(pipeline: Pipeline) -> None:
     event = pipeline.invited(pipeline.account())
     pipeline.relay.fail_next(READ, (400, "TooManyRequestsException"))
     pipeline.relay.fail_next(
         ATTACH, (400, "ConcurrentModificationException"), (400, "PolicyChangesInProgressException"), (500, "Unknown")
     )
 
-    pipeline.handled(event)
+    pipeline.handle(event)
 
     assert pipeline.relay.counted() == {READ: 2, ATTACH: 5}
     outcome = pipeline.outcome(event_id(event))
     assert (outcome.status, outcome.attempts) == (OutcomeStatus.ENFORCED, 1)
 
 
-def test_the_worker_runs_under_the_templates_role_and_no_other(pipeline: Pipeline) -> None:
-    """Taking one permission away must show; then give it back."""
+def test_the_worker_runs_under_the_templates_role(pipeline: Pipeline) -> None:
+    """Without one of the role's permissions, the worker fails."""
     iam = pipeline.client("iam")
     role = pipeline.resource("AttachPoliciesRole")
     document = iam.get_role_policy(RoleName=role, PolicyName="attach-policies")["PolicyDocument"]
@@ -179,7 +179,7 @@ def test_the_worker_runs_under_the_templates_role_and_no_other(pipeline: Pipelin
 
     iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(less))
     try:
-        pipeline.handled(event)
+        pipeline.handle(event)
     finally:
         iam.put_role_policy(RoleName=role, PolicyName="attach-policies", PolicyDocument=json.dumps(document))
 
@@ -188,7 +188,7 @@ def test_the_worker_runs_under_the_templates_role_and_no_other(pipeline: Pipelin
 
 
 def test_the_rule_matches_joins_and_nothing_else(pipeline: Pipeline) -> None:
-    """The stand-in, as AWS, takes no aws.* event from anybody else, so the pattern itself is asked."""
+    """Test the pattern itself: the stand-in, like AWS, accepts aws.* events only from AWS's services."""
     events = pipeline.client("events")
     rule = pipeline.resource("MemberAccountInitialization").rpartition("/")[2]
     pattern = events.describe_rule(Name=rule)["EventPattern"]

@@ -1,4 +1,4 @@
-"""The operator's tool as an operator uses it, against the embedded AWS."""
+"""The operator's tool, used as operators use it, against the embedded AWS."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from schemas.outcome import OutcomeStatus
 if TYPE_CHECKING:
     from tests.e2e.conftest import Done, Pipeline
 
-#: However slow the machine is: see what becomes of what is put back.
-PATIENTLY: Final = ("--wait", "1h")
-#: The stand-in has one server, which knows at once what it has.
+#: On machines of any speed, wait for the results of a redrive.
+WAIT: Final = ("--wait", "1h")
+#: The stand-in has one server, so short polls are complete.
 OPTIONS: Final = ("--stack", STACK, "--poll", "0")
 
 
@@ -36,13 +36,13 @@ def credentials(pipeline: Pipeline) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": pipeline.aws.secret_access_key,
         "AWS_DEFAULT_REGION": pipeline.aws.region,
         "AWS_CONFIG_FILE": "/dev/null",
-        # Goes with the stand-in.
+        # Deleted with the stand-in.
         "XDG_CONFIG_HOME": str(pipeline.aws.log.parent),
     }
 
 
 def operate(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
-    """Run a command in this process; see `operate_in_a_process` for what takes one of its own to show."""
+    """Run a command in this process."""
     runner = CliRunner()
     done = runner.invoke(
         cli,
@@ -54,7 +54,7 @@ def operate(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
-def started(pipeline: Pipeline, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def start(pipeline: Pipeline, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", "handlers.operate", *OPTIONS, *arguments],
         cwd=ROOT,
@@ -66,31 +66,31 @@ def started(pipeline: Pipeline, *arguments: str, **environment: str) -> subproce
 
 
 def operate_in_a_process(pipeline: Pipeline, *arguments: str, **environment: str) -> Done:
-    """Run a command as a shell does."""
-    with started(pipeline, *arguments, **environment) as process:
-        output, talk = process.communicate(timeout=HANGS_AFTER)
-    return subprocess.CompletedProcess(arguments, process.returncode, output, talk)
+    """Run a command in its own process, as a shell does."""
+    with start(pipeline, *arguments, **environment) as process:
+        stdout, stderr = process.communicate(timeout=HANGS_AFTER)
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
-def taking(pipeline: Pipeline, role: str) -> dict[str, str]:
-    """Return the credentials of one of the template's operator roles."""
+def session_of(pipeline: Pipeline, role: str) -> dict[str, str]:
+    """Return the credentials of a session of one of the template's operator roles."""
     arn = pipeline.client("iam").get_role(RoleName=pipeline.resource(role))["Role"]["Arn"]
-    taken = pipeline.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
+    found = pipeline.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
     return {
-        "AWS_ACCESS_KEY_ID": taken["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": taken["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": taken["SessionToken"],
+        "AWS_ACCESS_KEY_ID": found["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": found["SessionToken"],
     }
 
 
-def listed(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
+def list_groups(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
     done = operate(pipeline, "list", "--json", *arguments)
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
 
-def records_of_actions(pipeline: Pipeline) -> list[AuditRecord]:
+def audit_records(pipeline: Pipeline) -> list[AuditRecord]:
     s3 = pipeline.client("s3")
     found = s3.list_objects_v2(Bucket=pipeline.at.evidence_bucket, Prefix="acts/").get("Contents", [])
     bodies = [s3.get_object(Bucket=pipeline.at.evidence_bucket, Key=each["Key"])["Body"].read() for each in found]
@@ -98,19 +98,19 @@ def records_of_actions(pipeline: Pipeline) -> list[AuditRecord]:
 
 
 def fail(pipeline: Pipeline, code: str = "PolicyTypeNotEnabledException") -> tuple[str, dict[str, Any]]:
-    """Let a join end in the dead letters."""
+    """Let a join fail; return the account and the event."""
     account_id = pipeline.account()
     event = pipeline.invited(account_id)
     pipeline.relay.fail_next("AttachPolicy", (400, code))
-    pipeline.handled(event)
+    pipeline.handle(event)
     return account_id, event
 
 
-def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
-    """Five minutes at 3 a.m.: what failed, why, is the cause gone, put it back, done."""
+def test_an_operator_gets_from_the_page_to_an_enforced_join(pipeline: Pipeline) -> None:
+    """List the messages, show one, plan a redrive, redrive, check the outcome."""
     account_id, event = fail(pipeline)
 
-    [group] = listed(pipeline)
+    [group] = list_groups(pipeline)
     [reason] = group["reasons"]
     assert (reason["code"], group["messages"], group["redrives"]) == ("PolicyTypeNotEnabledException", 1, 0)
     assert "enable service control policies" in reason["next_step"]
@@ -124,28 +124,28 @@ def test_from_the_page_to_enforced(pipeline: Pipeline) -> None:
     assert "Nothing was done" in dry.stderr
     assert pipeline.watch.dead_letter_count() == 1
 
-    acting = ("--code", "PolicyTypeNotEnabledException", *PATIENTLY, "--confirm", "--reason", "enabled")
-    done = operate_in_a_process(pipeline, "redrive", *acting)
+    approved = ("--code", "PolicyTypeNotEnabledException", *WAIT, "--confirm", "--reason", "enabled")
+    done = operate_in_a_process(pipeline, "redrive", *approved)
     assert done.returncode == 0, done.stderr
     assert "1 sent and deleted; 1 enforced" in done.stderr
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
-    assert listed(pipeline) == []
-    told = json.loads(operate(pipeline, "outcome", account_id, "--json").stdout)
-    assert [each["status"] for each in told["events"]] == ["ENFORCED"]
-    assert told["verdict"] == "carries every required policy"
-    assert [each["verdict"] for each in told["events"][0]["evidence"]] == ["not_compared", "valid"]
+    assert list_groups(pipeline) == []
+    found = json.loads(operate(pipeline, "outcome", account_id, "--json").stdout)
+    assert [each["status"] for each in found["events"]] == ["ENFORCED"]
+    assert found["verdict"] == "carries every required policy"
+    assert [each["verdict"] for each in found["events"][0]["evidence"]] == ["not_compared", "valid"]
 
 
-def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -> None:
+def test_show_lists_the_history_of_a_message_that_failed_again(pipeline: Pipeline) -> None:
     _, event = fail(pipeline)
     pipeline.relay.fail_next("AttachPolicy", (400, "PolicyTypeNotEnabledException"))
-    early = operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", "tried too early")
-    assert early.returncode == 1
-    assert "1 failed" in early.stderr
+    redriven = operate(pipeline, "redrive", "--all", *WAIT, "--confirm", "--reason", "tried too early")
+    assert redriven.returncode == 1
+    assert "1 failed" in redriven.stderr
 
-    [group] = listed(pipeline)
+    [group] = list_groups(pipeline)
     shown = json.loads(operate(pipeline, "show", group["ids"][0], "--json").stdout)
 
     assert group["redrives"] == 1
@@ -158,30 +158,30 @@ def test_a_letter_that_came_back_shows_what_was_done_to_it(pipeline: Pipeline) -
     assert failing["fault"]["code"] == "PolicyTypeNotEnabledException"
 
 
-def test_every_act_is_on_record_before_and_after_and_names_nobody_in_clear(pipeline: Pipeline) -> None:
+def test_every_action_has_an_audit_record_before_and_after_without_names(pipeline: Pipeline) -> None:
     account_id, event = fail(pipeline)
-    before = len(records_of_actions(pipeline))
+    before = len(audit_records(pipeline))
 
-    operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", f"mended {account_id} for a@example.com")
+    operate(pipeline, "redrive", "--all", *WAIT, "--confirm", "--reason", f"corrected {account_id} for a@example.com")
 
-    made = sorted(records_of_actions(pipeline), key=lambda act: act.recorded_at)[before:]
-    assert [(act.action, act.phase, act.ended) for act in made] == [
+    records = sorted(audit_records(pipeline), key=lambda each: each.recorded_at)[before:]
+    assert [(each.action, each.phase, each.ended) for each in records] == [
         ("redrive", "intended", None),
         ("redrive", "done", "completed"),
     ]
-    assert made[1].results == {"sent": 1, "deleted": 1, "refused": 0, "enforced": 1}
-    assert [(each.event_id, each.result) for each in made[1].letters] == [
+    assert records[1].results == {"sent": 1, "deleted": 1, "refused": 0, "enforced": 1}
+    assert [(each.event_id, each.result) for each in records[1].letters] == [
         (event["detail"]["eventID"], "deleted, enforced")
     ]
-    for act in made:
-        text = act.model_dump_json()
+    for record in records:
+        text = record.model_dump_json()
         assert account_id not in text
         assert pipeline.at.management_account_id not in text
         assert "@" not in text
 
 
-def test_what_would_only_come_back_is_left_out_unless_forced(pipeline: Pipeline) -> None:
-    pipeline.handled("{broken")
+def test_a_message_that_would_fail_again_is_left_out(pipeline: Pipeline) -> None:
+    pipeline.handle("{broken")
 
     plan = operate(pipeline, "redrive", "--all", "--confirm", "--reason", "x")
 
@@ -191,8 +191,8 @@ def test_what_would_only_come_back_is_left_out_unless_forced(pipeline: Pipeline)
     assert pipeline.watch.dead_letter_count() == 1
 
 
-def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline: Pipeline) -> None:
-    """IAM's simulator; the stand-in's reads the role as it really is, for the first policy."""
+def test_a_missing_permission_of_the_worker_is_found_before_anything_is_sent(pipeline: Pipeline) -> None:
+    """The stand-in's IAM simulator evaluates the role's real policy, for the first resource."""
     fail(pipeline, "AccessDeniedException")
     iam, role = pipeline.client("iam"), pipeline.resource("AttachPoliciesRole")
     before = iam.get_role_policy(RoleName=role, PolicyName="attach-policies")["PolicyDocument"]
@@ -209,7 +209,7 @@ def test_a_worker_that_may_not_attach_is_known_before_anything_is_sent(pipeline:
     assert "1 message to be redriven" in restored.stdout
 
 
-def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
+def test_a_dropped_message_can_be_restored(pipeline: Pipeline) -> None:
     account_id, event = fail(pipeline)
     assert operate(pipeline, "drop", "--confirm", "--reason", "x").returncode == 2
 
@@ -217,50 +217,48 @@ def test_a_dropped_letter_can_be_restored(pipeline: Pipeline) -> None:
     assert dropped.returncode == 0, dropped.stderr
     assert pipeline.watch.dead_letter_count() == 0
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
-    kept = pipeline.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key)
-    days = (kept["ObjectLockRetainUntilDate"] - datetime.now(UTC)).days
-    assert (kept["ObjectLockMode"], days) == ("GOVERNANCE", 89), "locked, and not for seven years"
+    backup = pipeline.client("s3").get_object(Bucket=pipeline.at.evidence_bucket, Key=key)
+    days = (backup["ObjectLockRetainUntilDate"] - datetime.now(UTC)).days
+    assert (backup["ObjectLockMode"], days) == ("GOVERNANCE", 89), "locked for BackupDays, not for seven years"
 
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "needed after all")
     assert restored.returncode == 0, restored.stderr
-    [group] = listed(pipeline)
+    [group] = list_groups(pipeline)
     assert group["reasons"][0]["code"] == "PolicyTypeNotEnabledException"
-    operate(
-        pipeline, "redrive", "--event", event["detail"]["eventID"], *PATIENTLY, "--confirm", "--reason", "after all"
-    )
+    operate(pipeline, "redrive", "--event", event["detail"]["eventID"], *WAIT, "--confirm", "--reason", "after all")
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
 
 
-def test_a_broken_body_is_edited_checked_and_sent(pipeline: Pipeline) -> None:
+def test_a_malformed_body_is_edited_checked_and_sent(pipeline: Pipeline) -> None:
     event = pipeline.invited(pipeline.account())
     body = json.dumps(event)
-    pipeline.handled(body[:-2])
-    [group] = listed(pipeline)
+    pipeline.handle(body[:-2])
+    [group] = list_groups(pipeline)
     message_id = group["ids"][0]
 
     unchanged = operate(pipeline, "edit", message_id, "--confirm", "--reason", "x", EDITOR="true")
     assert unchanged.returncode == 1
     assert "is not JSON" in unchanged.stderr
 
-    mended = operate(
+    corrected = operate(
         pipeline,
         "edit",
         message_id,
-        *PATIENTLY,
+        *WAIT,
         "--confirm",
         "--reason",
-        "cut off",
+        "truncated",
         EDITOR='sh -c \'printf "}}" >> "$0"\'',
     )
-    assert mended.returncode == 0, mended.stderr
-    assert "enforced" in mended.stderr
+    assert corrected.returncode == 0, corrected.stderr
+    assert "enforced" in corrected.stderr
 
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
     assert pipeline.watch.dead_letter_count() == 0
 
 
-def test_an_account_that_no_event_told_about_is_enforced_by_hand(pipeline: Pipeline) -> None:
+def test_an_operator_enforces_an_account_whose_event_is_missing(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
 
     assert "lacks" in operate(pipeline, "outcome", account_id).stdout
@@ -273,13 +271,13 @@ def test_an_account_that_no_event_told_about_is_enforced_by_hand(pipeline: Pipel
 
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
     event_id = json.loads(done.stdout)["event_id"]
-    assert event_id in {dead_letter.event_id for act in records_of_actions(pipeline) for dead_letter in act.letters}, (
-        "the act names its event"
+    assert event_id in {each.event_id for record in audit_records(pipeline) for each in record.letters}, (
+        "the audit record names the event"
     )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "told"),
+    ("arguments", "environment", "expected"),
     [
         (["--stack", "nowhere", "list"], {}, "cannot read stack nowhere in us-east-1 of account 111111111111"),
         (["--profile", "nobody", "list"], {}, "nobody"),
@@ -293,21 +291,21 @@ def test_an_account_that_no_event_told_about_is_enforced_by_hand(pipeline: Pipel
         (["redrive", "--all", "--native"], {}, "SQS"),
     ],
 )
-def test_whatever_is_wrong_gets_one_clear_line(
-    pipeline: Pipeline, arguments: list[str], environment: dict[str, str], told: str
+def test_every_error_is_one_clear_line(
+    pipeline: Pipeline, arguments: list[str], environment: dict[str, str], expected: str
 ) -> None:
-    """The last: the stand-in has no move task."""
+    """`--native` fails because the stand-in has no move task."""
     if arguments == ["redrive"]:
         fail(pipeline)
 
     done = operate(pipeline, *arguments, **environment)
 
-    assert told in done.stderr + done.stdout
+    assert expected in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert done.returncode == (0 if arguments == ["redrive"] else 1)
 
 
-def test_a_stack_of_somebody_else_is_told_apart(pipeline: Pipeline) -> None:
+def test_a_foreign_stack_is_refused(pipeline: Pipeline) -> None:
     cloudformation = pipeline.client("cloudformation")
     template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}
     cloudformation.create_stack(StackName="another", TemplateBody=json.dumps(template))
@@ -320,75 +318,73 @@ def test_a_stack_of_somebody_else_is_told_apart(pipeline: Pipeline) -> None:
     assert "is not an installation of Joinguard" in done.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupt_a_polite_end_and_a_lost_terminal_give_everything_back(
-    pipeline: Pipeline, how: signal.Signals
-) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_command_and_releases_all_messages(pipeline: Pipeline, sent: signal.Signals) -> None:
     for _ in range(4):
         fail(pipeline)
-    acting = ("--rate", "0.01", "--breaker", "50", "--confirm", "--reason", "x")
-    with started(pipeline, "redrive", "--all", *acting) as process:
-        until(lambda: pipeline.watch.dead_letter_count() == 3, "the first of four letters to be redriven")
-        process.send_signal(how)
-        output, told = process.communicate(timeout=HANGS_AFTER)
+    approved = ("--rate", "0.01", "--breaker", "50", "--confirm", "--reason", "x")
+    with start(pipeline, "redrive", "--all", *approved) as process:
+        until(lambda: pipeline.watch.dead_letter_count() == 3, "the first of four messages to be redriven")
+        process.send_signal(sent)
+        stdout, stderr = process.communicate(timeout=HANGS_AFTER)
 
-    assert process.returncode == 1, output + told
-    assert "interrupted: 1 sent" in told
+    assert process.returncode == 1, stdout + stderr
+    assert "interrupted: 1 sent" in stderr
     sqs = pipeline.client("sqs")
-    asked = sqs.get_queue_attributes(QueueUrl=pipeline.at.dead_letter_queue_url, AttributeNames=["All"])["Attributes"]
-    assert (asked["ApproximateNumberOfMessages"], asked["ApproximateNumberOfMessagesNotVisible"]) == ("3", "0")
-    assert max(records_of_actions(pipeline), key=lambda act: act.recorded_at).ended == "interrupted"
+    counts = sqs.get_queue_attributes(QueueUrl=pipeline.at.dead_letter_queue_url, AttributeNames=["All"])["Attributes"]
+    assert (counts["ApproximateNumberOfMessages"], counts["ApproximateNumberOfMessagesNotVisible"]) == ("3", "0")
+    assert max(audit_records(pipeline), key=lambda each: each.recorded_at).ended == "interrupted"
 
 
-def test_who_looks_can_look_and_do_nothing_else(pipeline: Pipeline) -> None:
-    """Under IAM enforcement, with the role of the template."""
+def test_operator_reads_can_read_and_do_nothing_else(pipeline: Pipeline) -> None:
+    """IAM is enforced, with the template's role."""
     account_id, _ = fail(pipeline)
-    role = taking(pipeline, "OperatorReads")
+    role = session_of(pipeline, "OperatorReads")
 
     [group] = json.loads(operate(pipeline, "list", "--json", **role).stdout)
     shown = operate(pipeline, "show", group["ids"][0], **role)
     assert shown.returncode == 0, shown.stderr
     assert "ready to redrive yes" in " ".join(shown.stdout.split())
-    assert "unknown" not in shown.stdout, "IAM tells it whether the worker may attach"
+    assert "unknown" not in shown.stdout, "the role may use IAM's simulator"
     assert operate(pipeline, "outcome", account_id, **role).returncode == 0
     assert operate(pipeline, "outcomes", **role).returncode == 0
-    assert operate(pipeline, "redrive", **role).returncode == 0, "a plan is a look"
-    for act in (["redrive", "--all"], ["drop", "--limit", "1", "--account", account_id], ["enforce", account_id]):
-        refused = operate(pipeline, *act, "--confirm", "--reason", "x", **role)
+    assert operate(pipeline, "redrive", **role).returncode == 0, "a plan only reads"
+    for command in (["redrive", "--all"], ["drop", "--limit", "1", "--account", account_id], ["enforce", account_id]):
+        refused = operate(pipeline, *command, "--confirm", "--reason", "x", **role)
         assert refused.returncode == 1
         assert "AccessDenied" in refused.stderr
         assert "Use the stack's role" in refused.stderr
     assert pipeline.watch.dead_letter_count() == 1
 
 
-def test_who_looks_does_not_read_backups(pipeline: Pipeline) -> None:
+def test_operator_reads_cannot_read_backups(pipeline: Pipeline) -> None:
     account_id, _ = fail(pipeline)
     dropped = operate(pipeline, "drop", "--account", account_id, "--confirm", "--reason", "x")
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
 
-    refused = operate(pipeline, "restore", key, **taking(pipeline, "OperatorReads"))
+    refused = operate(pipeline, "restore", key, **session_of(pipeline, "OperatorReads"))
 
     assert refused.returncode == 1
     assert "S3.AccessDenied" in refused.stderr
     assert account_id not in refused.stdout + refused.stderr
 
 
-def test_who_acts_can_do_all_of_it(pipeline: Pipeline) -> None:
+def test_operator_acts_can_run_every_command(pipeline: Pipeline) -> None:
     account_id, event = fail(pipeline)
-    role = taking(pipeline, "OperatorActs")
+    role = session_of(pipeline, "OperatorActs")
 
     dropped = operate(pipeline, "drop", "--account", account_id, "--confirm", "--reason", "x", **role)
     assert dropped.returncode == 0, dropped.stderr
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "x", **role)
     assert restored.returncode == 0, restored.stderr
-    done = operate(pipeline, "redrive", "--all", *PATIENTLY, "--confirm", "--reason", "x", **role)
+    done = operate(pipeline, "redrive", "--all", *WAIT, "--confirm", "--reason", "x", **role)
     assert done.returncode == 0, done.stderr
     assert "1 enforced" in done.stderr
     assert operate(pipeline, "enforce", account_id, "--confirm", "--reason", "x", **role).returncode == 0
-    pipeline.handled(json.dumps(pipeline.invited(account_id))[:-2])
-    [group] = listed(pipeline)
-    mended = {"EDITOR": 'sh -c \'printf "}}" >> "$0"\''}
-    edited = operate(pipeline, "edit", group["ids"][0], *PATIENTLY, "--confirm", "--reason", "x", **role, **mended)
+    pipeline.handle(json.dumps(pipeline.invited(account_id))[:-2])
+    [group] = list_groups(pipeline)
+    editor = {"EDITOR": 'sh -c \'printf "}}" >> "$0"\''}
+    edited = operate(pipeline, "edit", group["ids"][0], *WAIT, "--confirm", "--reason", "x", **role, **editor)
     assert edited.returncode == 0, edited.stderr
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED

@@ -1,4 +1,4 @@
-"""The real policies of queues and evidence, enforced: IAM alone lets nobody send a message or write a record."""
+"""The resource policies of the queues and the evidence, enforced: full access in IAM is not enough to send or write."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 COMMAND: Final = (sys.executable, "-m", "handlers.operate", "--stack", STACK, "--poll", "0")
 QUEUES: Final = ("Joins", "Undelivered", "DeadLetters")
 SENDS: Final[dict[str, Callable[[Any, str], object]]] = {
-    "one": lambda sqs, url: sqs.send_message(QueueUrl=url, MessageBody="x"),
+    "one message": lambda sqs, url: sqs.send_message(QueueUrl=url, MessageBody="x"),
     "a batch": lambda sqs, url: sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": "1", "MessageBody": "x"}]),
 }
 
 
 @pytest.fixture
 def administrator(pipeline: Pipeline) -> Iterator[dict[str, str]]:
-    """Yield the keys of a user whom IAM allows everything."""
+    """Yield the keys of a user with full access in IAM."""
     iam, name = pipeline.aws.client("iam"), f"administrator-{os.urandom(4).hex()}"
-    everything = {"Effect": "Allow", "Action": ["sqs:*", "*"], "Resource": "*"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+    full_access = {"Effect": "Allow", "Action": ["sqs:*", "*"], "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [full_access]})
     iam.create_user(UserName=name)
-    iam.put_user_policy(UserName=name, PolicyName="everything", PolicyDocument=document)
+    iam.put_user_policy(UserName=name, PolicyName="full-access", PolicyDocument=document)
     key = iam.create_access_key(UserName=name)["AccessKey"]
     yield {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-    iam.delete_user_policy(UserName=name, PolicyName="everything")
+    iam.delete_user_policy(UserName=name, PolicyName="full-access")
     iam.delete_user(UserName=name)
 
 
 @pytest.fixture
-def quiet(pipeline: Pipeline) -> Iterator[None]:
-    """Keep the worker away from the queues, and leave them empty."""
+def no_worker(pipeline: Pipeline) -> Iterator[None]:
+    """Disable the worker during the test, and empty the queues after it."""
     mapping = {"UUID": pipeline.resource("AttachPoliciesMapping")}
     pipeline.aws.client("lambda").update_event_source_mapping(**mapping, Enabled=False)
     yield
@@ -54,20 +54,20 @@ def quiet(pipeline: Pipeline) -> Iterator[None]:
     pipeline.aws.client("lambda").update_event_source_mapping(**mapping, Enabled=True)
 
 
-def taking(pipeline: Pipeline, role: str) -> dict[str, str]:
-    """Return a session of one of the template's operator roles."""
+def session_of(pipeline: Pipeline, role: str) -> dict[str, str]:
+    """Return the credentials of a session of one of the template's operator roles."""
     arn = pipeline.aws.client("iam").get_role(RoleName=pipeline.resource(role))["Role"]["Arn"]
-    taken = pipeline.aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
+    found = pipeline.aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="night-shift")["Credentials"]
     return {
-        "aws_access_key_id": taken["AccessKeyId"],
-        "aws_secret_access_key": taken["SecretAccessKey"],
-        "aws_session_token": taken["SessionToken"],
+        "aws_access_key_id": found["AccessKeyId"],
+        "aws_secret_access_key": found["SecretAccessKey"],
+        "aws_session_token": found["SessionToken"],
     }
 
 
 @pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
 @pytest.mark.parametrize("queue", QUEUES)
-def test_who_may_do_everything_by_iam_sends_to_no_queue(
+def test_an_administrator_can_send_to_no_queue(
     pipeline: Pipeline, administrator: dict[str, str], queue: str, send: Callable[[Any, str], object]
 ) -> None:
     sqs = pipeline.aws.client("sqs", **administrator)
@@ -79,37 +79,37 @@ def test_who_may_do_everything_by_iam_sends_to_no_queue(
     assert sqs.get_queue_attributes(QueueUrl=pipeline.resource(queue))["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_worker")
 @pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
 @pytest.mark.parametrize("queue", QUEUES)
-def test_an_operator_who_acts_sends_to_every_queue(
+def test_operator_acts_can_send_to_every_queue(
     pipeline: Pipeline, queue: str, send: Callable[[Any, str], object]
 ) -> None:
-    send(pipeline.aws.client("sqs", **taking(pipeline, "OperatorActs")), pipeline.resource(queue))
+    send(pipeline.aws.client("sqs", **session_of(pipeline, "OperatorActs")), pipeline.resource(queue))
 
     sqs = pipeline.aws.client("sqs")
     assert len(sqs.receive_message(QueueUrl=pipeline.resource(queue))["Messages"]) == 1
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_an_operator_who_looks_sends_to_no_queue(pipeline: Pipeline, queue: str) -> None:
+def test_operator_reads_can_send_to_no_queue(pipeline: Pipeline, queue: str) -> None:
     with pytest.raises(ClientError) as refused:
-        SENDS["one"](pipeline.aws.client("sqs", **taking(pipeline, "OperatorReads")), pipeline.resource(queue))
+        SENDS["one message"](
+            pipeline.aws.client("sqs", **session_of(pipeline, "OperatorReads")), pipeline.resource(queue)
+        )
 
     assert "AccessDenied" in refused.value.response["Error"]["Code"]
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_worker")
 @pytest.mark.parametrize("queue", QUEUES)
-def test_with_the_keys_that_make_local_prints_messages_are_sent_by_hand(pipeline: Pipeline, queue: str) -> None:
-    SENDS["one"](pipeline.aws.client("sqs"), pipeline.resource(queue))
+def test_the_keys_that_make_local_prints_can_send_to_every_queue(pipeline: Pipeline, queue: str) -> None:
+    SENDS["one message"](pipeline.aws.client("sqs"), pipeline.resource(queue))
 
 
 @pytest.mark.parametrize("folder", ["evidence", "acts", "backups"])
-def test_who_may_do_everything_by_iam_writes_no_record(
-    pipeline: Pipeline, administrator: dict[str, str], folder: str
-) -> None:
-    """Least of all before the worker does, under a key that can be foretold."""
+def test_an_administrator_can_write_no_record(pipeline: Pipeline, administrator: dict[str, str], folder: str) -> None:
+    """Otherwise an administrator could write evidence before the worker does, because its keys are predictable."""
     s3 = pipeline.aws.client("s3", **administrator)
 
     with pytest.raises(ClientError) as refused:
@@ -118,15 +118,15 @@ def test_who_may_do_everything_by_iam_writes_no_record(
     assert refused.value.response["Error"]["Code"] == "AccessDenied"
 
 
-@pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize("act", [["redrive", "--all"], ["enforce", "ACCOUNT"]], ids=["redrive", "enforce"])
-def test_an_administrator_is_told_to_take_the_role(
-    pipeline: Pipeline, administrator: dict[str, str], act: list[str]
+@pytest.mark.usefixtures("no_worker")
+@pytest.mark.parametrize("command", [["redrive", "--all"], ["enforce", "ACCOUNT"]], ids=["redrive", "enforce"])
+def test_the_tool_names_the_role_that_an_administrator_must_assume(
+    pipeline: Pipeline, administrator: dict[str, str], command: list[str]
 ) -> None:
     account_id = pipeline.account()
     dead_letter = json.dumps(pipeline.invited(account_id))
     pipeline.aws.client("sqs").send_message(QueueUrl=pipeline.at.dead_letter_queue_url, MessageBody=dead_letter)
-    arguments = [account_id if word == "ACCOUNT" else word for word in act]
+    arguments = [account_id if word == "ACCOUNT" else word for word in command]
 
     refused = subprocess.run(  # noqa: S603 - our own command
         [*COMMAND, *arguments, "--confirm", "--reason", "x"],
@@ -151,13 +151,13 @@ def test_an_administrator_is_told_to_take_the_role(
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_a_queue_that_refuses_nobody_is_not_taken_for_the_templates(pipeline: Pipeline, queue: str) -> None:
-    """As where the stand-in drops a part of the template."""
+def test_completing_the_installation_fails_if_a_queues_policy_is_incomplete(pipeline: Pipeline, queue: str) -> None:
+    """The stand-in can drop a part of the template."""
     sqs, url = pipeline.aws.client("sqs"), pipeline.resource(queue)
     before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]["Policy"]
-    open_to_all = json.loads(before)
-    open_to_all["Statement"] = [each for each in open_to_all["Statement"] if each["Effect"] == "Allow"]
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(open_to_all)})
+    without_denials = json.loads(before)
+    without_denials["Statement"] = [each for each in without_denials["Statement"] if each["Effect"] == "Allow"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(without_denials)})
     try:
         with pytest.raises(IncompleteError, match=f"{queue}'s policy"):
             complete(pipeline.aws, STACK)

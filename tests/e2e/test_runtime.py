@@ -1,4 +1,4 @@
-"""The zip alone, under AWS's own runtime interface emulator and runtime client."""
+"""The zip alone, under AWS's runtime interface emulator and runtime client."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's emulator 
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free, each another one."""
+    """Return this many different free ports."""
     with ExitStack() as probes:
         opened = [probes.enter_context(socket.socket()) for _ in range(count)]
         for probe in opened:
@@ -49,7 +49,7 @@ def listens(port: int) -> bool:
 
 @pytest.fixture
 def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
-    """Run the unpacked zip with the deployed function's environment; return where to invoke it."""
+    """Run the unpacked zip with the deployed function's environment; yield its URL."""
     zipfile.ZipFile(build_local()).extractall(tmp_path)
     emulator = RUNTIME / "rie" / "samcli" / "local" / "rapid" / f"aws-lambda-rie-{MACHINE}"
     emulator.chmod(0o755)
@@ -63,7 +63,7 @@ def function(pipeline: Pipeline, tmp_path: Path) -> Iterator[str]:
         "AWS_ACCESS_KEY_ID": pipeline.aws.access_key_id,
         "AWS_SECRET_ACCESS_KEY": pipeline.aws.secret_access_key,
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(configured["Timeout"]),
-        # The real runtime adds the function's folder to the path itself.
+        # AWS's runtime adds the function's folder to the path itself.
         "PYTHONPATH": str(tmp_path),
     }
     port, runtime_port = free_ports(2)
@@ -106,14 +106,14 @@ def invoke(url: str, *bodies: object) -> dict[str, Any]:
     return found
 
 
-def test_a_batch_runs_in_the_zip_alone(pipeline: Pipeline, function: str) -> None:
-    join, again = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
+def test_the_zip_handles_a_batch_without_other_packages(pipeline: Pipeline, function: str) -> None:
+    join, retried = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
     pipeline.relay.fail_next("AttachPolicy", *[(400, "FinalizingOrganizationException")] * 2)
 
-    answer = invoke(function, again, join, "{broken")
+    answer = invoke(function, retried, join, "{broken")
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-0"}]}
-    assert pipeline.outcome(again["detail"]["eventID"]).status is OutcomeStatus.RETRYING
+    assert pipeline.outcome(retried["detail"]["eventID"]).status is OutcomeStatus.RETRYING
     assert pipeline.outcome(join["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
     [dead_letter] = pipeline.watch.dead_letters()
     assert dead_letter["Body"] == "{broken"

@@ -31,7 +31,7 @@ def test_the_same_sources_give_the_same_bytes(package: Path, tmp_path: Path) -> 
     assert again.path.read_bytes() == package.read_bytes()
 
 
-def test_it_carries_only_what_runs_in_it(package: Path) -> None:
+def test_the_zip_contains_only_the_functions_packages(package: Path) -> None:
     names = zipfile.ZipFile(package).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
 
@@ -40,19 +40,21 @@ def test_it_carries_only_what_runs_in_it(package: Path) -> None:
     assert not [name for name in names if name.endswith((".pyi", ".yaml", ".md"))]
 
 
-def test_of_our_own_it_carries_code_alone_and_nothing_of_the_operators_tool(package: Path) -> None:
+def test_the_zip_contains_only_code_of_ours_and_not_the_operators_tool(package: Path) -> None:
     names = [name for name in zipfile.ZipFile(package).namelist() if name.startswith(("handlers/", "schemas/"))]
 
     assert not [name for name in names if not name.endswith((".py", ".pyc"))]
     assert not [name for name in names if name.startswith(("handlers/operate/", "schemas/json/"))]
 
 
-def test_it_is_smaller_than_six_megabytes(package: Path) -> None:
+def test_the_zip_is_smaller_than_six_megabytes(package: Path) -> None:
     assert package.stat().st_size < 6_000_000
 
 
-def test_it_is_compiled_for_this_interpreter_and_imports_alone(package: Path, tmp_path: Path) -> None:
-    """Python runs the compiled files as they are; none is made or checked at start."""
+def test_the_zip_is_compiled_for_its_interpreter_and_imports_without_other_packages(
+    package: Path, tmp_path: Path
+) -> None:
+    """Python uses the compiled files as they are, and neither compiles nor checks any at start."""
     zipfile.ZipFile(package).extractall(tmp_path)
     compiled = sorted(tmp_path.rglob("attach_policies.*.pyc"))
     code = "import sys; sys.path.insert(0, '.'); import handlers.attach_policies as m; print(m.__cached__)"
@@ -68,7 +70,7 @@ def test_it_is_compiled_for_this_interpreter_and_imports_alone(package: Path, tm
     assert done.stdout.strip().endswith(f"__pycache__/{compiled[0].name}")
 
 
-def test_another_architecture_carries_its_own_libraries(tmp_path: Path) -> None:
+def test_the_zip_of_another_architecture_contains_its_libraries(tmp_path: Path) -> None:
     target = tmp_path / "arm64.zip"
     path = build(python_version="3.13", architecture="arm64", target=target, allow_dirty=True).path
 
@@ -78,7 +80,7 @@ def test_another_architecture_carries_its_own_libraries(tmp_path: Path) -> None:
     assert all("aarch64" in name for name in libraries)
 
 
-#: What the function imports that is not Python's own. More of it is a slower start: look before adding.
+#: The packages that the function imports. Each one makes the start slower: measure before you add one.
 IMPORTED = {
     "annotated_types",
     "aws_lambda_powertools",
@@ -97,12 +99,12 @@ IMPORTED = {
     "urllib3",
 }
 HEAVY = {"aws_xray_sdk", "ctypes.util", "pydantic.v1", "sqlite3", "unittest", "xml.dom"}
-#: asyncio comes with Powertools' batch utility, whose asynchronous half nothing here uses.
+#: Includes asyncio, which Powertools' batch utility imports although nothing here uses it.
 MODULES = 620
 
 
-def test_starting_imports_what_is_on_the_list_and_nothing_else(package: Path, tmp_path: Path) -> None:
-    """A budget of modules, not of time: it is the same on every machine."""
+def test_the_function_imports_only_the_listed_packages(package: Path, tmp_path: Path) -> None:
+    """Count modules, not seconds, so that the result is the same on every machine."""
     zipfile.ZipFile(package).extractall(tmp_path)
     code = "import sys; sys.path.insert(0, '.'); import handlers.attach_policies; print(*sys.modules)"
     runtime = ROOT / ".venv-lambda" / "bin" / "python"
@@ -118,8 +120,8 @@ def test_starting_imports_what_is_on_the_list_and_nothing_else(package: Path, tm
     assert len(modules) <= MODULES
 
 
-def test_the_function_loads_nothing_of_the_operators_tool() -> None:
-    """Its start is what an account without guardrails waits for."""
+def test_the_function_imports_nothing_of_the_operators_tool() -> None:
+    """Accounts are without guardrails while the function starts."""
     code = "import sys; import handlers.attach_policies; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - our own code
 

@@ -1,4 +1,4 @@
-"""What the documents say is true: commands, options, settings, names, paths, links, and figures.
+"""The documents match the code: commands, options, settings, names, paths, links, and figures.
 
 A figure that the code or the template decides is read from there and compared with each sentence that repeats it.
 """
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
 
 
 def files(*endings: str) -> Iterator[Path]:
-    """Yield the project's own files: not those of environments, caches, or builds."""
+    """Yield the project's own files, without environments, caches, and builds."""
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [each for each in folders if each == ".github" or not each.startswith((".", "build", "__"))]
         yield from (ROOT / os.path.relpath(folder, ROOT) / name for name in names if name.endswith(endings))
 
 
 def only(name: str) -> Path:
-    """Return the one file of that name, wherever it is."""
+    """Return the only file with that name, in any folder."""
     [found] = files(name)
     return found
 
 
 def named(*names: str) -> Any:
-    """Return the constant or the class that has one of these names, in whichever module it is."""
+    """Return the only constant or class with one of these names, from any module."""
     definition = re.compile(rf"^(?:class )?({'|'.join(names)})\b(?:\(.*\):|(?:: [^=\n]+)? = )", re.MULTILINE)
     [(path, name)] = {
         (path, match[1]) for path in (ROOT / "handlers").rglob("*.py") for match in definition.finditer(read(path))
@@ -78,20 +78,20 @@ SCHEMAS = ROOT / "schemas" / "README.md"
 TESTS = ROOT / "tests" / "README.md"
 RUNBOOK, CONTRIBUTING = only("RUNBOOK.md"), only("CONTRIBUTING.md")
 ROOMS = (WORKER, OPERATE, INFRA, SCHEMAS, TESTS)
-#: A changelog speaks of what was true once.
+#: The changelog describes the past, so it is not compared with the code.
 DOCUMENTS = sorted(path for path in files(".md") if path.name != "CHANGELOG.md")
 MAKEFILE = read(ROOT / "Makefile")
 LOADED = load(read(TEMPLATE))
 RESOURCES, PARAMETERS = LOADED["Resources"], LOADED["Parameters"]
-#: All that may define a name that a document uses.
+#: The text in which each name that a document uses must occur.
 SOURCES = "\n".join(
     read(path) for path in files(".py", ".yaml", ".toml", "Makefile") if path.name != "test_documents.py"
 )
-#: Where the Make target has another name than the command.
+#: Targets whose names differ from the command's.
 TARGET_OF = {"list": "dlq"}
-#: What `make deploy` finds out.
-FOUND_OUT = {"OrganizationId", "ManagementAccountId", "NameSuffix", "CodeBucket", "CodeKey"}
-#: Names of AWS, git, and the shell that no code of ours has to mention.
+#: Parameters that `make deploy` sets.
+SET_BY_DEPLOY = {"OrganizationId", "ManagementAccountId", "NameSuffix", "CodeBucket", "CodeKey"}
+#: Names of AWS, git, and the shell that our code does not need to contain.
 FOREIGN = {
     "AWS_PROFILE",
     "CouldNotDetermineMessageSource",
@@ -104,7 +104,7 @@ FOREIGN = {
     "_JOINGUARD_COMPLETE",
     "s3:BypassGovernanceRetention",
 }
-#: Stand for what the reader fills in.
+#: Values that the reader fills in.
 PLACEHOLDERS = {"ACCOUNT", "ARN", "CODE", "EVENT_ID", "FILE", "ID", "KEY", "NAME", "POLICY", "ROOT", "INC"}
 FOREIGN_OPTIONS = {"--hypothesis-profile", "--scenarios"}
 NUMBERS = {"two": 2, "three": 3, "five": 5, "six": 6, "nine": 9, "ten": 10, "half an hour": 1800}
@@ -115,12 +115,12 @@ def where(path: Path) -> str:
 
 
 def prose(path: Path) -> str:
-    """Return a document without its blocks of code, on one line."""
+    """Return a document without its code blocks, on one line."""
     return " ".join(re.sub(r"^```.*?^```", "", read(path), flags=re.MULTILINE | re.DOTALL).split())
 
 
 def spans(path: Path) -> list[str]:
-    """Return what a document sets as code within its sentences."""
+    """Return the code spans of a document."""
     return re.findall(r"`([^`]+)`", prose(path))
 
 
@@ -129,7 +129,7 @@ def blocks(path: Path) -> list[str]:
 
 
 def typed(path: Path) -> Iterator[str]:
-    """Yield the commands that a document tells its readers to type, without comments."""
+    """Yield the commands that a reader types, without comments."""
     for block in blocks(path):
         yield from re.findall(r"^\s*\$ (.+?)(?:  +#.*)?$", block, re.MULTILINE)
     yield from (span for span in spans(path) if re.match(r"(make|joinguard) [a-z]", span))
@@ -157,11 +157,11 @@ by_document = pytest.mark.parametrize("path", DOCUMENTS, ids=where)
 # ---------------------------------------------------------------- form
 
 
-def test_the_front_door_can_be_read_in_one_go() -> None:
+def test_the_top_readme_is_short() -> None:
     assert len(read(README).splitlines()) <= 130
 
 
-def test_each_room_has_a_readme_and_the_front_door_leads_there() -> None:
+def test_each_room_has_a_readme_and_the_top_readme_links_to_it() -> None:
     links = set(re.findall(r"\]\(([^)#]+)\)", read(README)))
 
     assert {where(path) for path in (*ROOMS, RUNBOOK, CONTRIBUTING)} <= links
@@ -169,7 +169,7 @@ def test_each_room_has_a_readme_and_the_front_door_leads_there() -> None:
 
 
 @pytest.mark.parametrize("path", ROOMS, ids=where)
-def test_each_room_begins_with_what_to_change_where(path: Path) -> None:
+def test_each_rooms_readme_begins_with_where_to_change_what(path: Path) -> None:
     first, second = re.findall(r"^## (.+)$", read(path), re.MULTILINE)[:2]
     rows = table(path, "to change")
 
@@ -178,7 +178,7 @@ def test_each_room_begins_with_what_to_change_where(path: Path) -> None:
     assert all(re.search(r"\]\(|`\w+`", row[1]) for row in rows)
 
 
-def test_a_decision_is_dated_and_is_written_down_once() -> None:
+def test_each_decision_is_dated_and_recorded_once() -> None:
     decisions = [
         line
         for path in DOCUMENTS
@@ -211,7 +211,7 @@ def anchors(path: Path) -> set[str]:
 
 
 @by_document
-def test_each_link_leads_somewhere(path: Path) -> None:
+def test_each_link_leads_to_a_file_and_a_heading_that_exist(path: Path) -> None:
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", read(path)):
         to, _, anchor = target.partition("#")
@@ -223,7 +223,7 @@ def test_each_link_leads_somewhere(path: Path) -> None:
 
 
 @by_document
-def test_each_path_in_a_sentence_or_a_command_is_there(path: Path) -> None:
+def test_each_path_in_a_sentence_or_a_command_exists(path: Path) -> None:
     commented = (line for block in blocks(path) for line in block.splitlines() if line.startswith("$"))
     tokens = [word for text in (*spans(path), *commented) for word in re.split(r"[\s'\"=,]+", text)]
     ours = [
@@ -268,30 +268,30 @@ def targets() -> set[str]:
 
 
 @by_document
-def test_each_make_target_is_there(path: Path) -> None:
-    asked = {line.split()[1] for line in typed(path) if line.startswith("make ")}
+def test_each_make_target_exists(path: Path) -> None:
+    used = {line.split()[1] for line in typed(path) if line.startswith("make ")}
 
-    assert asked <= targets()
+    assert used <= targets()
 
 
 def test_the_documents_name_each_target_that_a_reader_may_need() -> None:
-    asked = {line.split()[1] for path in DOCUMENTS for line in typed(path) if line.startswith("make ")}
+    used = {line.split()[1] for path in DOCUMENTS for line in typed(path) if line.startswith("make ")}
 
-    assert targets() - asked - set(operator.commands) <= {"help", "clean", "format", "lint", "types"}
+    assert targets() - used - set(operator.commands) <= {"help", "clean", "format", "lint", "types"}
 
 
 def lines() -> list[str]:
-    """Return each line that calls a command of ours, through make or not."""
+    """Return each line that runs one of our commands with arguments."""
     return sorted(
         {line for path in DOCUMENTS for line in typed(path) if "ARGS=" in line or line.startswith("joinguard")}
     )
 
 
 @pytest.mark.parametrize("line", lines())
-def test_what_the_documents_tell_readers_to_type_is_understood(
+def test_each_command_in_the_documents_is_valid(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
-    # What a command reads is there.
+    # The commands read this file.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "event.json").touch()
     program, name, *rest = shlex.split(line)
@@ -321,38 +321,38 @@ OURS: Mapping[str, set[str]] = {
 
 
 @by_document
-def test_each_option_in_a_sentence_is_one_of_ours(path: Path) -> None:
-    asked = {
+def test_each_option_in_a_sentence_exists(path: Path) -> None:
+    used = {
         option
         for span in spans(path)
         if not span.startswith("aws ")
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", span)
     }
 
-    assert asked <= OURS["joinguard"] | OURS["make"] | FOREIGN_OPTIONS
+    assert used <= OURS["joinguard"] | OURS["make"] | FOREIGN_OPTIONS
 
 
-def test_the_tools_readme_names_each_command_and_each_option_that_it_has() -> None:
+def test_the_tools_readme_names_each_of_its_commands_and_options() -> None:
     rows = table(OPERATE, "command")
     named_first = {row[0].strip("`").split()[0].strip("`") for row in rows} | {
         span.split()[0] for row in rows for span in coded(row[:1])
     }
-    said = set(re.findall(r"--[a-z][a-z-]*", prose(OPERATE)))
+    documented = set(re.findall(r"--[a-z][a-z-]*", prose(OPERATE)))
 
     assert set(operator.commands) <= named_first
-    assert {each for each in OURS["joinguard"] if each.startswith("--")} <= said
+    assert {each for each in OURS["joinguard"] if each.startswith("--")} <= documented
 
 
 @pytest.mark.parametrize("row", table(OPERATE, "command"), ids=lambda row: row[0])
-def test_an_option_in_a_commands_row_is_that_commands(row: list[str]) -> None:
+def test_each_option_in_a_commands_row_belongs_to_that_command(row: list[str]) -> None:
     names = [span.split()[0] for span in coded(row[:1])]
     [command] = [operator.commands[name] for name in names if name in operator.commands]
-    asked = {option for cell in row for option in re.findall(r"--[a-z][a-z-]*", cell)}
+    used = {option for cell in row for option in re.findall(r"--[a-z][a-z-]*", cell)}
 
-    assert asked <= options(command)
+    assert used <= options(command)
 
 
-def test_the_benchmarks_are_those_that_there_are() -> None:
+def test_each_benchmark_is_documented_and_no_other() -> None:
     assert {each for row in table(TESTS, "part") for each in coded(row[:1])} == set(PARTS)
 
 
@@ -360,7 +360,7 @@ def test_the_benchmarks_are_those_that_there_are() -> None:
 
 
 @by_document
-def test_each_name_in_a_sentence_is_one_of_ours_or_of_aws(path: Path) -> None:
+def test_each_name_in_a_sentence_occurs_in_our_code_or_in_aws(path: Path) -> None:
     model = get_session().get_service_model("organizations")
     aws = {*model.operation_names, *model.shape_names}
     names = {
@@ -384,15 +384,15 @@ def test_each_setting_of_the_function_is_documented_and_no_other() -> None:
 
 def test_each_parameter_of_a_stage_is_documented_with_its_default() -> None:
     documented = {row[0].strip("`"): row[1].strip("`") for row in table(INFRA, "parameter")}
-    prepared = {name: str(each.get("Default", "")) for name, each in PARAMETERS.items() if name not in FOUND_OUT}
+    prepared = {name: str(each.get("Default", "")) for name, each in PARAMETERS.items() if name not in SET_BY_DEPLOY}
 
     assert documented.pop("RunbookUrl") == "the runbook in this repository"
     assert prepared.pop("RunbookUrl").endswith(where(RUNBOOK))
     assert documented == prepared
-    assert coded([prose(INFRA)]) >= FOUND_OUT
+    assert coded([prose(INFRA)]) >= SET_BY_DEPLOY
 
 
-def test_each_code_that_an_operator_may_meet_has_a_section_with_a_command_in_the_runbook() -> None:
+def test_each_code_of_a_dead_letter_has_a_section_with_a_command_in_the_runbook() -> None:
     chapter = read(RUNBOOK).partition("\n## Dead letters\n")[2].partition("\n## ")[0]
     sections = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^### |\Z)", chapter, re.MULTILINE | re.DOTALL))
 
@@ -400,7 +400,7 @@ def test_each_code_that_an_operator_may_meet_has_a_section_with_a_command_in_the
     assert not [code for code, text in sections.items() if not re.search(r"^\$ (make|aws) ", text, re.MULTILINE)]
 
 
-def test_the_codes_of_bad_input_have_a_section_in_the_runbook() -> None:
+def test_each_code_for_bad_input_has_a_section_in_the_runbook() -> None:
     ours = coded(row[1] for row in table(WORKER, "input"))
 
     assert ours
@@ -473,11 +473,10 @@ RULE = RESOURCES["MemberAccountInitialization"]["Properties"]["Targets"][0]["Ret
 ALARMS = [each for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatch::Alarm"]
 LONGEST = [backoff(receives, _Longest()) for receives in (1, 2, 100)]
 RATE = PARAMETERS["AttachmentsPerSecond"]["Default"]
-#: While more joins wait, a redrive waits.
-#: The pattern allows one, and so many more.
+#: The pattern allows one policy, and this many more.
 MOST_POLICIES = 1 + int(re.findall(r"\{0,(\d+)\}", PARAMETERS["PolicyIds"]["AllowedPattern"])[0])
-#: A sentence, with a group for each figure in it, and the figures as code and template have them. Each sentence is
-#: somewhere, and wherever it is it says the same.
+#: A pattern with a group for each figure, and the figures in the code or the template. At least one document must match
+#: each pattern, and every match must have these figures.
 FIGURES: dict[str, tuple[float, ...]] = {
     r"hidden for (\w+) s to (\w+) min": (LONGEST[0], LONGEST[-1] / 60),
     r"pauses that double from ([\d.]+) s to ([\d.]+) s": (pauses()[0], max(pauses())),
@@ -540,7 +539,7 @@ def number(word: str) -> float:
 
 
 @pytest.mark.parametrize("sentence", FIGURES)
-def test_each_figure_is_what_the_code_or_the_template_says(sentence: str) -> None:
+def test_each_figure_is_that_of_the_code_or_the_template(sentence: str) -> None:
     text = " ".join(" ".join(map(read, DOCUMENTS)).replace("**", "").split()).lower()
     found = [tuple(map(number, match.groups())) for match in re.finditer(sentence, text)]
 
@@ -548,15 +547,15 @@ def test_each_figure_is_what_the_code_or_the_template_says(sentence: str) -> Non
     assert set(found) == {FIGURES[sentence]}
 
 
-def test_the_regions_of_the_events_are_those_that_the_code_knows() -> None:
+def test_the_documents_name_the_regions_of_the_events_in_each_partition() -> None:
     for text in (prose(INFRA), prose(RUNBOOK)):
         assert set(EVENT_REGIONS.values()) <= set(re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", text))
 
 
-# Virtual time gives the same on every machine, so the documents show what the code of today does.
+# Virtual time gives the same figures on every machine, so the documents can show those of the current code.
 
 
-def test_the_headline_is_what_the_model_of_a_function_on_the_rule_gives() -> None:
+def test_the_headline_figure_is_that_of_the_model_of_a_function_on_the_rule() -> None:
     [row] = [row for row in table(WORKER, "strategy") if row[0].startswith("a function on the rule")]
     [bare] = re.findall(r"(\d+) accounts without all their policies", prose(README))
     rival = run_rival(1_000)

@@ -1,4 +1,4 @@
-"""The Makefile is the front door: every target says what it does."""
+"""The Makefile: every target has help, and no value can inject a command."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from handlers.operate.__main__ import cli
 from infra.deploy.build import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-#: Where the target is called otherwise than the command.
+#: Targets whose names differ from the command's.
 TARGET_OF = {"list": "dlq"}
 
 
@@ -21,8 +21,8 @@ def targets() -> set[str]:
     return {name for names in re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE) for name in names.split()}
 
 
-def test_every_target_has_help_and_is_shown_by_help() -> None:
-    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607 - whatever make there is
+def test_every_target_has_help_text_and_help_lists_it() -> None:
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607 - make from PATH
 
     assert targets()
     assert set(re.findall(r"^  make ([a-z-]+) +\S", shown, re.MULTILINE)) == targets()
@@ -32,7 +32,7 @@ def test_every_command_of_the_operators_tool_has_a_target() -> None:
     assert {TARGET_OF.get(name, name) for name in cli.commands} <= targets()
 
 
-#: What a value could do to a shell, or to make itself, which would run the last but one.
+#: Values that a shell or make could run as commands.
 HOSTILE = {
     "a second command": "x; touch {marker}",
     "a pipe": "x | touch {marker} &",
@@ -41,13 +41,13 @@ HOSTILE = {
     "an apostrophe": "x'; touch {marker}; '",
     "quotes": 'x"; touch {marker}; "',
     "a backslash": 'x\\"; touch {marker} #',
-    "a line end": "x\ntouch {marker} #",
-    "a line end within quotes": "x'\n\ttouch {marker}\n'",
-    "a function of make": "$(shell touch {marker})",
-    "a variable of make": "$(SHELL) ${{HOME}} $$HOME",
+    "a newline": "x\ntouch {marker} #",
+    "a newline within quotes": "x'\n\ttouch {marker}\n'",
+    "a make function": "$(shell touch {marker})",
+    "make variables": "$(SHELL) ${{HOME}} $$HOME",
     "blanks": "two  words ",
     "a pattern": "*",
-    "nothing": "",
+    "an empty value": "",
 }
 RECORDER = """#!/bin/sh
 printf '%s\\0' "$@" FAULTS="$FAULTS" > "$RECORD"
@@ -56,7 +56,7 @@ printf '%s\\0' "$@" FAULTS="$FAULTS" > "$RECORD"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a checkout whose interpreter writes down what it is called with, in a folder with a hostile name."""
+    """Return a checkout in a folder with a hostile name; its interpreter records its arguments."""
     root = tmp_path / 'it\'s a $(touch marker) "checkout"'
     (root / "infra").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml", "uv.lock", "infra/uv.txt"):
@@ -80,14 +80,14 @@ def interpreter(path: Path) -> None:
 
 
 def make(root: Path, *arguments: str, **environment: str) -> list[str]:
-    """Run make there; return the words that the interpreter was called with, none where it was not."""
+    """Run make in a checkout; return the arguments of the interpreter, or none if it was not called."""
     record = root / "record"
     record.unlink(missing_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     for name in ("PYTHON", "STAGE", "STACK", "FAULTS", "ARGS"):
         inherited.pop(name, None)
     subprocess.run(  # noqa: S603 - our own command
-        ["make", *arguments],  # noqa: S607 - whatever make there is
+        ["make", *arguments],  # noqa: S607 - make from PATH
         cwd=root,
         env=inherited | {"RECORD": str(record)} | environment,
         capture_output=True,
@@ -96,10 +96,10 @@ def make(root: Path, *arguments: str, **environment: str) -> list[str]:
     return record.read_text().split("\0")[:-1] if record.exists() else []
 
 
-@pytest.mark.parametrize("from_environment", [False, True], ids=["given to make", "in the environment"])
+@pytest.mark.parametrize("from_environment", [False, True], ids=["as an argument of make", "in the environment"])
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize(("target", "name"), [("status", "STAGE"), ("redrive", "STACK"), ("local", "FAULTS")])
-def test_a_value_reaches_the_command_as_it_is_and_runs_nothing(
+def test_a_value_reaches_the_command_unchanged_and_runs_nothing(
     checkout: Path, target: str, name: str, value: str, *, from_environment: bool
 ) -> None:
     marker = checkout.parent / "marker"
@@ -121,7 +121,7 @@ def test_a_value_reaches_the_command_as_it_is_and_runs_nothing(
 @pytest.mark.parametrize(
     "value", [value for value in HOSTILE.values() if value], ids=[name for name in HOSTILE if HOSTILE[name]]
 )
-def test_the_interpreter_is_one_word_too(checkout: Path, value: str) -> None:
+def test_the_interpreters_path_runs_nothing_either(checkout: Path, value: str) -> None:
     (checkout / ".venv" / ".made").unlink()
     marker = checkout.parent / "marker"
 
@@ -129,7 +129,7 @@ def test_the_interpreter_is_one_word_too(checkout: Path, value: str) -> None:
     assert not marker.exists()
 
 
-def test_an_interpreter_whose_path_has_blanks_is_found(checkout: Path) -> None:
+def test_an_interpreter_with_spaces_in_its_path_is_found(checkout: Path) -> None:
     (checkout / ".venv" / ".made").unlink()
     python = checkout.parent / "my own" / "python"
     interpreter(python)
@@ -140,7 +140,7 @@ def test_an_interpreter_whose_path_has_blanks_is_found(checkout: Path) -> None:
 
 @pytest.mark.parametrize("name", ["RUN", "LOCAL", "GROUP", "COMMAND", "CURDIR", "MAKEFILE_LIST"])
 @pytest.mark.parametrize("target", ["dlq", "status", "local", "help", ".venv-aws/.made"])
-def test_what_make_uses_for_itself_is_not_the_users_to_set(checkout: Path, target: str, name: str) -> None:
+def test_a_user_cannot_set_makes_internal_variables(checkout: Path, target: str, name: str) -> None:
     marker = checkout.parent / "marker"
     usual = make(checkout, target)
 
@@ -148,7 +148,7 @@ def test_what_make_uses_for_itself_is_not_the_users_to_set(checkout: Path, targe
     assert not marker.exists()
 
 
-def test_words_for_the_command_are_words_for_the_shell(checkout: Path) -> None:
+def test_the_shell_splits_args_into_words(checkout: Path) -> None:
     called = make(checkout, "redrive", "ARGS=--code X --reason 'two words'")
 
     assert called[:-1] == [
@@ -164,7 +164,7 @@ def test_words_for_the_command_are_words_for_the_shell(checkout: Path) -> None:
     ]
 
 
-def test_what_installs_everything_else_is_pinned_by_the_hashes_of_the_lock() -> None:
+def test_uv_is_pinned_by_the_hashes_in_the_lock_file() -> None:
     [locked] = [each for each in tomllib.loads((ROOT / "uv.lock").read_text())["package"] if each["name"] == "uv"]
     pin, *hashes = re.findall(r"^(uv==\S+)|--hash=(\S+)", (ROOT / "infra" / "uv.txt").read_text(), re.MULTILINE)
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["tools"]

@@ -1,4 +1,4 @@
-"""The project as others meet it: the installed command, its packages, and the workflow of CI."""
+"""The project seen from outside: the console script, its packages, the CI workflow, the files at the root."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from infra.deploy.build import ROOT, RUNTIME
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 JOINGUARD = Path(sysconfig.get_path("scripts")) / "joinguard"
-#: Comes with boto3, in the version that boto3 needs.
-BROUGHT = {"botocore": "boto3"}
-#: What only the function starts: it has a list of packages of its own.
+#: Packages that another package installs in a matching version.
+INSTALLED_BY = {"botocore": "boto3"}
+#: Modules that only the function imports; its packages are in a group of their own.
 FUNCTION = {
     "handlers/attach_policies.py",
     "handlers/bootstrap.py",
@@ -48,13 +48,13 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[0] for name in modules} - sys.stdlib_module_names - {"handlers", "schemas"}
 
 
-def test_the_console_script_is_installed_and_leads_to_the_tools_main() -> None:
+def test_the_console_script_is_installed_and_calls_the_tools_main() -> None:
     [script] = entry_points(group="console_scripts", name="joinguard")
 
     assert script.load() is main
 
 
-def test_the_console_script_works_in_any_folder_and_is_the_same_as_the_module(tmp_path: Path) -> None:
+def test_the_console_script_works_in_any_folder_like_the_module(tmp_path: Path) -> None:
     script = subprocess.run([JOINGUARD, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603 - our own command
     module = subprocess.run(
         [sys.executable, "-m", "handlers.operate", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -64,7 +64,7 @@ def test_the_console_script_works_in_any_folder_and_is_the_same_as_the_module(tm
     assert script.stdout == module.stdout
 
 
-def test_the_console_script_exits_with_2_after_wrong_use(tmp_path: Path) -> None:
+def test_the_console_script_exits_with_2_after_a_usage_error(tmp_path: Path) -> None:
     done = subprocess.run([JOINGUARD, "liszt"], cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
 
     assert done.returncode == 2
@@ -72,11 +72,11 @@ def test_the_console_script_exits_with_2_after_wrong_use(tmp_path: Path) -> None
 
 
 def test_the_tools_packages_are_the_projects_dependencies() -> None:
-    """So that `uv tool install .` brings them all, and none that the tool never imports."""
+    """`uv tool install .` then installs exactly the packages that the tool imports."""
     paths = [path for folder in ("handlers", "schemas") for path in (ROOT / folder).rglob("*.py")]
     needed = set().union(*(imported(path) for path in paths if path.relative_to(ROOT).as_posix() not in FUNCTION))
-    # Type checkers alone read these.
-    packages = {BROUGHT.get(name, name) for name in needed if not name.startswith("mypy_boto3")}
+    # Only type checkers import these.
+    packages = {INSTALLED_BY.get(name, name) for name in needed if not name.startswith("mypy_boto3")}
 
     assert packages == names(PYPROJECT["project"]["dependencies"])
 
@@ -87,8 +87,8 @@ def test_the_functions_packages_are_in_its_group() -> None:
     assert needed <= names(PYPROJECT["dependency-groups"]["function"]) | {"boto3", "botocore"}
 
 
-def test_the_wheel_holds_the_tool_and_the_contracts_alone(tmp_path: Path) -> None:
-    """Built offline: uv is the build backend too."""
+def test_the_wheel_contains_only_the_tool_and_the_contracts(tmp_path: Path) -> None:
+    """Build offline; uv is the build backend."""
     command = [find_uv_bin(), "build", "--offline", "--wheel", "--out-dir", str(tmp_path), str(ROOT)]
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)  # noqa: S603 - our own command
     [wheel] = tmp_path.glob("*.whl")
@@ -104,14 +104,14 @@ WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
 VERSIONS: list[str] = JOB["strategy"]["matrix"]["python"]
 
 
-def test_each_action_is_pinned_by_its_commit_and_names_its_tag() -> None:
+def test_each_action_is_pinned_by_commit_and_names_its_tag() -> None:
     used = re.findall(r"uses: *(.*)", WORKFLOW)
 
     assert used
     assert [line for line in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[0-9.]+", line)] == []
 
 
-def test_the_workflow_runs_what_a_developer_runs_with_the_interpreter_of_the_matrix() -> None:
+def test_the_workflow_runs_the_developers_command_with_the_interpreter_of_the_matrix() -> None:
     [python] = [step for step in JOB["steps"] if step.get("id") == "python"]
     [run] = [step for step in JOB["steps"] if "run" in step]
 
@@ -122,13 +122,13 @@ def test_the_workflow_runs_what_a_developer_runs_with_the_interpreter_of_the_mat
     assert "\nmake test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_workflow_may_read_the_repository_and_nothing_else() -> None:
+def test_the_workflow_may_only_read_the_repository() -> None:
     assert yaml.safe_load(WORKFLOW)["permissions"] == {"contents": "read"}
     assert "permissions" not in JOB
     assert JOB["timeout-minutes"] <= 60
 
 
-def test_the_versions_that_are_tested_are_those_that_the_project_declares() -> None:
+def test_the_tested_python_versions_are_the_declared_ones() -> None:
     classifiers = re.findall(r"Python :: (3\.[0-9]+)", "\n".join(PYPROJECT["project"]["classifiers"]))
 
     assert classifiers == VERSIONS
@@ -137,7 +137,7 @@ def test_the_versions_that_are_tested_are_those_that_the_project_declares() -> N
     assert RUNTIME in VERSIONS
 
 
-#: Everything at the root that is not a dotfile.
+#: The names at the root, without dotfiles.
 AT_THE_ROOT = {
     "CHANGELOG.md",
     "LICENSE",
@@ -152,8 +152,8 @@ AT_THE_ROOT = {
 }
 
 
-def test_the_root_holds_what_a_newcomer_looks_for_and_nothing_else() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607 - whatever git there is
+def test_the_root_holds_only_the_expected_names() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607 - git from PATH
     tops = {line.split("/")[0] for line in listed.splitlines()}
 
     assert {top for top in tops if not top.startswith(".")} == AT_THE_ROOT
@@ -161,14 +161,14 @@ def test_the_root_holds_what_a_newcomer_looks_for_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md"])
-def test_each_link_into_the_repository_leads_to_a_file(name: str) -> None:
+def test_each_relative_link_leads_to_a_file(name: str) -> None:
     document = ROOT / name
     links = [link for link in re.findall(r"\]\(([^)#]+)", document.read_text()) if not link.startswith("https://")]
 
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_the_changelog_has_a_place_for_the_next_change_and_the_version_that_it_leads_to() -> None:
+def test_the_changelog_has_a_section_for_unreleased_changes_and_names_the_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
 
     assert text.index("\n## [Unreleased]\n") < text.index("\n### Added\n")

@@ -1,4 +1,4 @@
-"""Who may send to which queue and write which record, by AWS's rules of evaluation over the templates' policies.
+"""Evaluate the templates' resource policies as AWS does: who may send to each queue, and write each record.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html
 """
@@ -28,7 +28,7 @@ RESOURCES: Final[dict[str, dict[str, Any]]] = {
 
 
 def arn_of(logical_id: str) -> str:
-    """Return an ARN of the kind that the resource has."""
+    """Return an ARN of the resource's type."""
     return {
         "AWS::S3::Bucket": f"arn:aws:s3:::{logical_id.lower()}",
         "AWS::SQS::Queue": f"arn:aws:sqs:us-east-1:{ACCOUNT}:{logical_id}",
@@ -53,8 +53,8 @@ def listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def met(conditions: Mapping[str, Mapping[str, str | list[str]]], context: Mapping[str, str]) -> bool:
-    """Say whether all keys of all operators match; an absent key matches a negated operator only."""
+def are_met(conditions: Mapping[str, Mapping[str, str | list[str]]], context: Mapping[str, str]) -> bool:
+    """Return whether all keys of all operators match; an absent key matches a negated operator only."""
 
     def matches(operator: str, actual: str | None, wanted: list[str]) -> bool:
         negated = "Not" in operator
@@ -72,7 +72,7 @@ def met(conditions: Mapping[str, Mapping[str, str | list[str]]], context: Mappin
     )
 
 
-def named(principal: str | Mapping[str, str], caller: str) -> bool:
+def matches_principal(principal: str | Mapping[str, str], caller: str) -> bool:
     return principal == "*" or (isinstance(principal, dict) and caller in principal.values())
 
 
@@ -88,21 +88,22 @@ def statements_of(logical_id: str) -> list[dict[str, Any]]:
     return found
 
 
-def able(logical_id: str, action: str, more: Mapping[str, str], key: str = "") -> set[str]:
-    """Return the callers that may do it, with more context than their own.
+def allowed_callers(logical_id: str, action: str, context: Mapping[str, str], key: str = "") -> set[str]:
+    """Return the callers whose request is allowed, with this context added to each caller's own.
 
-    Decides as AWS does in one account: a Deny wins, else one Allow, in the resource's policy or by IAM, is enough.
+    Within one account, AWS denies a request if any statement denies it, and otherwise allows it if the resource's
+    policy or IAM allows it.
     """
     statements, resource = statements_of(logical_id), arn_of(logical_id) + key
     found = set()
-    for name, (caller, context, by_iam) in CALLERS.items():
+    for name, (caller, own, by_iam) in CALLERS.items():
         effects = {
             statement["Effect"]
             for statement in statements
-            if named(statement["Principal"], caller)
+            if matches_principal(statement["Principal"], caller)
             and any(fnmatchcase(action, each) for each in listed(statement["Action"]))
             and any(fnmatchcase(resource, each) for each in listed(statement["Resource"]))
-            and met(statement.get("Condition", {}), {**context, **more})
+            and are_met(statement.get("Condition", {}), {**own, **context})
         }
         if "Deny" not in effects and ("Allow" in effects or by_iam):
             found.add(name)
@@ -110,12 +111,12 @@ def able(logical_id: str, action: str, more: Mapping[str, str], key: str = "") -
 
 
 def principal(arn: str) -> tuple[str, dict[str, str], bool]:
-    """Return a caller that IAM allows everything; the key of an assumed role's session is the role's ARN."""
+    """Return a caller with full access in IAM. For a session of a role, `aws:PrincipalArn` is the role's ARN."""
     return arn, {"aws:PrincipalArn": arn}, True
 
 
 def service(name: str, source: str) -> tuple[str, dict[str, str], bool]:
-    """Return an AWS service, which comes without an IAM principal."""
+    """Return an AWS service, which has no IAM principal."""
     return name, {"aws:SourceArn": source}, False
 
 
@@ -127,76 +128,76 @@ CALLERS: Final = {
         "events.amazonaws.com", arn_of("MemberAccountInitialization").replace(ACCOUNT, ANOTHER)
     ),
     "a topic": service("sns.amazonaws.com", f"arn:aws:sns:us-east-1:{ACCOUNT}:topic"),
-    "an operator who acts": principal(arn_of("OperatorActs")),
-    "an operator who looks": principal(arn_of("OperatorReads")),
+    "OperatorActs": principal(arn_of("OperatorActs")),
+    "OperatorReads": principal(arn_of("OperatorReads")),
     "the worker": principal(arn_of("AttachPoliciesRole")),
     "the forwarder": principal(arn_of("ForwarderRole")),
     "an administrator": principal(f"arn:aws:iam::{ACCOUNT}:role/Administrator"),
     "a user": principal(f"arn:aws:iam::{ACCOUNT}:user/somebody"),
     "the root user": principal(f"arn:aws:iam::{ACCOUNT}:root"),
-    "a role of the same name in another account": principal(arn_of("OperatorActs").replace(ACCOUNT, ANOTHER)),
-    "a role whose name begins alike": principal(f"{arn_of('OperatorActs')}2"),
+    "a role with the same name in another account": principal(arn_of("OperatorActs").replace(ACCOUNT, ANOTHER)),
+    "a role with a longer name": principal(f"{arn_of('OperatorActs')}2"),
 }
-WITH_ALL_OF_IAM: Final = {name for name, (_, _, by_iam) in CALLERS.items() if by_iam}
+WITH_FULL_ACCESS: Final = {name for name, (_, _, by_iam) in CALLERS.items() if by_iam}
 OVER_TLS: Final = {"aws:SecureTransport": "true"}
 SENDERS: Final = {
-    "Joins": {"the rule", "an operator who acts"},
-    "Undelivered": {"the rule", "an operator who acts"},
-    "DeadLetters": {"the worker", "an operator who acts"},
+    "Joins": {"the rule", "OperatorActs"},
+    "Undelivered": {"the rule", "OperatorActs"},
+    "DeadLetters": {"the worker", "OperatorActs"},
     "Unforwarded": {"the forwarder's rule"},
 }
 
 
-def test_every_queue_is_looked_at() -> None:
+def test_these_tests_cover_every_queue() -> None:
     assert (
         {name for name, each in RESOURCES.items() if each["Type"] == "AWS::SQS::Queue"} == set(QUEUES) == set(SENDERS)
     )
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_nobody_but_those_who_must_sends_whatever_iam_allows(queue: str) -> None:
-    assert able(queue, "sqs:SendMessage", OVER_TLS) == SENDERS[queue]
+def test_only_the_named_callers_can_send_even_with_full_access_in_iam(queue: str) -> None:
+    assert allowed_callers(queue, "sqs:SendMessage", OVER_TLS) == SENDERS[queue]
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_nobody_sends_without_tls(queue: str) -> None:
-    assert not able(queue, "sqs:SendMessage", {"aws:SecureTransport": "false"})
+def test_nobody_can_send_without_tls(queue: str) -> None:
+    assert not allowed_callers(queue, "sqs:SendMessage", {"aws:SecureTransport": "false"})
 
 
 @pytest.mark.parametrize("queue", QUEUES)
 @pytest.mark.parametrize("action", ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"])
-def test_for_everything_else_iam_decides(queue: str, action: str) -> None:
-    assert able(queue, action, OVER_TLS) == WITH_ALL_OF_IAM
+def test_iam_decides_about_all_other_actions(queue: str, action: str) -> None:
+    assert allowed_callers(queue, action, OVER_TLS) == WITH_FULL_ACCESS
 
 
 @pytest.mark.parametrize(
     ("key", "writer"),
     [
         ("/evidence/2026/11/25/x/0001.json", "the worker"),
-        ("/acts/2026/11/25/x.json", "an operator who acts"),
-        ("/backups/2026/11/25/x.json", "an operator who acts"),
+        ("/acts/2026/11/25/x.json", "OperatorActs"),
+        ("/backups/2026/11/25/x.json", "OperatorActs"),
     ],
 )
-def test_nobody_but_who_must_writes_records_and_each_once(key: str, writer: str) -> None:
+def test_only_one_role_can_write_each_kind_of_record_and_each_key_once(key: str, writer: str) -> None:
     once = OVER_TLS | {"s3:if-none-match": "*"}
 
-    assert able("Evidence", "s3:PutObject", once, key) == {writer}
-    assert not able("Evidence", "s3:PutObject", OVER_TLS, key)
-    assert not able("Evidence", "s3:DeleteObject", OVER_TLS, key)
-    assert able("Evidence", "s3:GetObject", OVER_TLS, key) == WITH_ALL_OF_IAM
+    assert allowed_callers("Evidence", "s3:PutObject", once, key) == {writer}
+    assert not allowed_callers("Evidence", "s3:PutObject", OVER_TLS, key)
+    assert not allowed_callers("Evidence", "s3:DeleteObject", OVER_TLS, key)
+    assert allowed_callers("Evidence", "s3:GetObject", OVER_TLS, key) == WITH_FULL_ACCESS
 
 
-def test_those_who_must_send_are_there_in_every_installation() -> None:
+def test_the_sending_roles_exist_in_every_installation() -> None:
     for role in ("AttachPoliciesRole", "OperatorActs", "OperatorReads", "OperatorsSee"):
         assert "Condition" not in RESOURCES[role]
 
 
 @pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
-def test_where_no_operator_is_named_this_accounts_iam_says_who_takes_the_roles(role: str) -> None:
+def test_without_an_operator_principal_iam_decides_who_assumes_the_operator_roles(role: str) -> None:
     [statement] = RESOURCES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    condition, one, everybody = statement["Principal"]["AWS"]["Fn::If"]
+    condition, named, account = statement["Principal"]["AWS"]["Fn::If"]
 
     conditions = load((ROOT / "infra" / "template.yaml").read_text())["Conditions"]
     assert conditions[condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "OperatorPrincipalArn"}, ""]}]}
-    assert one == {"Ref": "OperatorPrincipalArn"}
-    assert everybody == {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}
+    assert named == {"Ref": "OperatorPrincipalArn"}
+    assert account == {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}

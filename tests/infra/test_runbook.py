@@ -1,4 +1,4 @@
-"""Whatever points at the runbook points at a section that is there."""
+"""Every link to the runbook leads to one of its sections."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from handlers.core.evidence.checks import CheckedEvidence, Verdict
+from handlers.operate.outcome_tables import evidence_text
 from infra.deploy.build import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RUNBOOK = "handlers/operate/RUNBOOK.md"
-#: Alarms, `make status`, the tool's messages, and the documents.
-POINTING = [
+#: Files with links: alarms, `make status`, the tool's messages, documents.
+LINKING = [
     ROOT / "Makefile",
     *(path for folder in ("handlers", "infra", "schemas") for path in (ROOT / folder).rglob("*.py")),
     *(ROOT / "infra").glob("*.yaml"),
@@ -28,28 +30,38 @@ def anchors() -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def pointers() -> Iterator[tuple[str, str, str]]:
-    """Yield each mention: the file that it is in, the path, the anchor."""
-    for path in POINTING:
-        for where, anchor in re.findall(r"([\w/.:-]*RUNBOOK\.md|\${RunbookUrl})(?:#([\w-]+))?", path.read_text()):
-            yield path.relative_to(ROOT).as_posix(), where.replace("${RunbookUrl}", RUNBOOK), anchor
+def links() -> Iterator[tuple[str, str, str]]:
+    """Yield the file, the path and the anchor of each link."""
+    for path in LINKING:
+        for target, anchor in re.findall(r"([\w/.:-]*RUNBOOK\.md|\${RunbookUrl})(?:#([\w-]+))?", path.read_text()):
+            yield path.relative_to(ROOT).as_posix(), target.replace("${RunbookUrl}", RUNBOOK), anchor
 
 
-@pytest.mark.parametrize("file", sorted({file for file, _, _ in pointers()}))
+@pytest.mark.parametrize("file", sorted({file for file, _, _ in links()}))
 def test_each_link_leads_to_a_section_of_the_runbook(file: str) -> None:
-    for source, where, anchor in pointers():
+    for source, target, anchor in links():
         if source == file:
-            assert where.endswith(RUNBOOK)
-            assert not anchor or anchor in anchors(), f"{file} points at #{anchor}"
+            assert target.endswith(RUNBOOK)
+            assert not anchor or anchor in anchors(), f"{file} links to #{anchor}, which does not exist"
 
 
-def test_alarms_status_and_messages_do_point_at_it() -> None:
-    pointing = {(file, anchor) for file, _, anchor in pointers()}
+def test_alarms_status_and_messages_link_to_the_runbook() -> None:
+    linking = {(file, anchor) for file, _, anchor in links()}
 
     assert {
         ("infra/template.yaml", "dead-letters"),
         ("infra/template.yaml", "rows-replaced"),
         ("infra/deploy/health.py", "dead-letters"),
         ("infra/deploy/health.py", "undelivered"),
-    } <= pointing
-    assert [file for file, anchor in pointing if file.startswith("handlers/") and anchor]
+    } <= linking
+    assert [file for file, anchor in linking if file.startswith("handlers/") and anchor]
+
+
+def test_the_runbook_explains_each_verdict_as_the_tool_prints_it() -> None:
+    section = (ROOT / RUNBOOK).read_text().partition("\n## Evidence differs\n")[2].partition("\n## ")[0]
+    _, _, *rows = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
+    explained = {name for row in rows for name in row.split(", ")}
+    printed = [evidence_text(CheckedEvidence("key", each, wrong=False)).plain.partition("): ")[2] for each in Verdict]
+
+    assert {name for text in printed for name in explained if text.startswith(name)} == explained
+    assert [text for text in printed if not text.startswith(tuple(explained))] == []

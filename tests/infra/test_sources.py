@@ -1,4 +1,4 @@
-"""Which of our own files go into the zip: those of the commit, and what is refused."""
+"""The zip contains our files as they are in the commit; anything else is refused."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ FILES = {
     "uv.lock": b"version = 1\n",
     ".gitignore": b"*.pyc\nhandlers/private.py\n",
 }
-TAKEN = {
+IN_ZIP = {
     name: FILES[name] for name in FILES if name.endswith(".py") and name.split("/")[1] not in {"operate", "deploy.py"}
 }
-NOBODY = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 @pytest.fixture(autouse=True)
-def nobodys_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in NOBODY.items():
+def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in NO_SETTINGS.items():
         monkeypatch.setenv(name, value)
 
 
@@ -60,7 +60,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def git(root: Path, *arguments: str) -> str:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | NOBODY
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | NO_SETTINGS
     command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
     return subprocess.run(command, cwd=root, env=inherited, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own arguments
 
@@ -71,27 +71,27 @@ def commit(root: Path) -> None:
 
 
 def refusal(root: Path, *, allow_dirty: bool = False) -> str:
-    with pytest.raises(BuildError) as refused:
+    with pytest.raises(BuildError) as raised:
         sources(root, allow_dirty=allow_dirty)
-    return str(refused.value)
+    return str(raised.value)
 
 
 @pytest.mark.parametrize("allow_dirty", [False, True])
-def test_the_code_of_the_function_goes_in_and_nothing_else(tree: Path, *, allow_dirty: bool) -> None:
+def test_the_zip_gets_the_functions_code_and_nothing_else(tree: Path, *, allow_dirty: bool) -> None:
     write(tree / "handlers" / ".env", b"SECRET=1\n")
     write(tree / "handlers" / ".worker.py.swp", b"half a secret\n")
     write(tree / "handlers" / "worker.py~", b"an old secret\n")
     write(tree / "handlers" / "private.py", b"ignored = True\n")
     write(tree / "handlers" / "__pycache__" / "worker.pyc", b"compiled\n")
 
-    assert sources(tree, allow_dirty=allow_dirty) == TAKEN
+    assert sources(tree, allow_dirty=allow_dirty) == IN_ZIP
 
 
-def test_tracked_files_that_are_no_code_stay_out(tree: Path) -> None:
+def test_tracked_files_that_are_not_code_stay_out(tree: Path) -> None:
     write(tree / "handlers" / "notes.txt", b"x")
     commit(tree)
 
-    assert sources(tree, allow_dirty=False) == sources(tree, allow_dirty=True) == TAKEN
+    assert sources(tree, allow_dirty=False) == sources(tree, allow_dirty=True) == IN_ZIP
 
 
 def stage_a_new_file(tree: Path) -> None:
@@ -99,7 +99,7 @@ def stage_a_new_file(tree: Path) -> None:
     git(tree, "add", "--all")
 
 
-def mean_to_add_a_file(tree: Path) -> None:
+def add_an_intent_to_add(tree: Path) -> None:
     write(tree / "schemas" / "new.py", b"x")
     git(tree, "add", "--intent-to-add", "--all")
 
@@ -109,7 +109,7 @@ def stage_a_change(tree: Path) -> None:
     git(tree, "add", "--all")
 
 
-def stage_and_take_back_the_file(tree: Path) -> None:
+def stage_a_change_and_revert_the_file(tree: Path) -> None:
     stage_a_change(tree)
     write(tree / "handlers" / "worker.py", FILES["handlers/worker.py"])
 
@@ -148,25 +148,31 @@ DIRTY = {
         "handlers/worker.py (changed)",
     ),
     "a staged file": (stage_a_change, "handlers/worker.py (staged)"),
-    "a staged change that the file has no more": (stage_and_take_back_the_file, "handlers/worker.py (staged)"),
+    "a staged change that the file no longer has": (stage_a_change_and_revert_the_file, "handlers/worker.py (staged)"),
     "a new file that is staged": (stage_a_new_file, "schemas/new.py (staged)"),
-    "a file that is only meant to be added": (mean_to_add_a_file, "schemas/new.py (staged)"),
+    "a file that is added with --intent-to-add": (add_an_intent_to_add, "schemas/new.py (staged)"),
     "an untracked file": (lambda t: write(t / "schemas" / "new.py", b"x"), "schemas/new.py (untracked)"),
     "an untracked folder": (lambda t: write(t / "handlers" / "new" / "x.py", b"x"), "handlers/new/x.py (untracked)"),
-    "a name with blanks": (lambda t: write(t / "handlers" / "a b.py", b"x"), "handlers/a b.py (untracked)"),
-    "a name with a line end": (lambda t: write(t / "handlers" / "a\nb.py", b"x"), r"'handlers/a\nb.py' (untracked)"),
-    "a name with colours": (lambda t: write(t / "handlers" / "\x1b[1m.py", b"x"), r"'handlers/\x1b[1m.py' (untracked)"),
+    "a name with spaces": (lambda t: write(t / "handlers" / "a b.py", b"x"), "handlers/a b.py (untracked)"),
+    "a name with a newline": (lambda t: write(t / "handlers" / "a\nb.py", b"x"), r"'handlers/a\nb.py' (untracked)"),
+    "a name with an escape sequence": (
+        lambda t: write(t / "handlers" / "\x1b[1m.py", b"x"),
+        r"'handlers/\x1b[1m.py' (untracked)",
+    ),
     "a deleted file": (lambda t: (t / "handlers" / "worker.py").unlink(), "handlers/worker.py (missing"),
-    "a file that is deleted in the index": (
+    "a file that is deleted from the index": (
         lambda t: git(t, "rm", "--quiet", "handlers/worker.py"),
         "handlers/worker.py (staged)",
     ),
-    "a file that git is told not to look at": (
+    "a changed file that is assumed unchanged": (
         lambda t: hide("--assume-unchanged", t),
         "handlers/worker.py (changed)",
     ),
-    "a file that git is told to leave alone": (lambda t: hide("--skip-worktree", t), "handlers/worker.py (changed)"),
-    "the operator's tool": (lambda t: write(t / "handlers" / "operate" / "cli.py", b"x"), "operate/cli.py (changed)"),
+    "a changed file with skip-worktree": (lambda t: hide("--skip-worktree", t), "handlers/worker.py (changed)"),
+    "a change in the operator's tool": (
+        lambda t: write(t / "handlers" / "operate" / "cli.py", b"x"),
+        "operate/cli.py (changed)",
+    ),
     "changed dependencies": (lambda t: write(t / "pyproject.toml", b"x"), "pyproject.toml (changed)"),
     "a changed lock": (lambda t: write(t / "uv.lock", b"x"), "uv.lock (changed)"),
     "an unresolved conflict": (conflict, "handlers/worker.py (staged)"),
@@ -176,27 +182,27 @@ DIRTY = {
 
 
 @pytest.mark.parametrize(("make_dirty", "named"), DIRTY.values(), ids=DIRTY)
-def test_what_is_not_as_committed_is_refused_by_name_with_the_next_step(
+def test_an_uncommitted_change_is_refused_with_its_name_and_the_next_step(
     tree: Path, make_dirty: object, named: str
 ) -> None:
     assert callable(make_dirty)
     make_dirty(tree)
 
-    said = refusal(tree)
+    message = refusal(tree)
 
-    assert named in said
-    assert "commit them, or" in said
-    assert "--allow-dirty" in said
+    assert named in message
+    assert "commit them, or" in message
+    assert "--allow-dirty" in message
 
 
-def test_what_decides_nothing_about_the_zip_may_be_changed(tree: Path) -> None:
+def test_changes_that_do_not_affect_the_zip_are_allowed(tree: Path) -> None:
     write(tree / "infra" / "deploy.py", b"other\n")
     write(tree / "README.md", b"new\n")
 
-    assert sources(tree, allow_dirty=False) == TAKEN
+    assert sources(tree, allow_dirty=False) == IN_ZIP
 
 
-def test_a_dirty_tree_gives_its_own_files_where_that_is_asked_for(tree: Path) -> None:
+def test_a_dirty_tree_is_built_from_its_files_with_allow_dirty(tree: Path) -> None:
     write(tree / "handlers" / "worker.py", b"changed = True\n")
     write(tree / "handlers" / "a\n b.py", b"new = True\n")
     write(tree / "handlers" / "private.py", b"ignored = True\n")
@@ -215,7 +221,7 @@ def test_a_dirty_tree_gives_its_own_files_where_that_is_asked_for(tree: Path) ->
 
 @pytest.mark.parametrize("name", ["handlers/link.py", "handlers/folder", "schemas/data.json"])
 @pytest.mark.parametrize("allow_dirty", [False, True])
-def test_a_tracked_link_is_refused_whatever_it_points_to(tree: Path, name: str, *, allow_dirty: bool) -> None:
+def test_a_tracked_symbolic_link_is_refused(tree: Path, name: str, *, allow_dirty: bool) -> None:
     target = {"handlers/link.py": "worker.py", "handlers/folder": "../infra", "schemas/data.json": "/etc/passwd"}
     (tree / name).symlink_to(target[name])
     commit(tree)
@@ -224,7 +230,9 @@ def test_a_tracked_link_is_refused_whatever_it_points_to(tree: Path, name: str, 
 
 
 @pytest.mark.parametrize("replace", [replace_by_a_link, replace_the_folder_by_a_link])
-def test_a_tracked_file_that_became_a_link_is_refused_in_a_dirty_tree_too(tree: Path, replace: object) -> None:
+def test_a_tracked_file_replaced_by_a_symbolic_link_is_refused_even_with_allow_dirty(
+    tree: Path, replace: object
+) -> None:
     assert callable(replace)
     replace(tree)
 
@@ -240,29 +248,29 @@ def test_a_submodule_is_refused(tree: Path, *, allow_dirty: bool) -> None:
     assert "handlers/other is a submodule" in refusal(tree, allow_dirty=allow_dirty)
 
 
-def test_line_ends_that_checking_out_changed_do_not_change_the_zip(tree: Path) -> None:
+def test_converted_line_endings_do_not_change_the_zip(tree: Path) -> None:
     git(tree, "config", "core.autocrlf", "true")
     for name in FILES:
         (tree / name).unlink()
     git(tree, "checkout", "--", ".")
     assert (tree / "handlers" / "worker.py").read_bytes() == b"one = 1\r\n"
 
-    assert sources(tree, allow_dirty=False) == TAKEN
+    assert sources(tree, allow_dirty=False) == IN_ZIP
 
 
-def test_a_replaced_object_does_not_change_the_zip(tree: Path) -> None:
+def test_a_replaced_git_object_does_not_change_the_zip(tree: Path) -> None:
     write(tree / "other", b"replaced = True\n")
     other = git(tree, "hash-object", "-w", "other").strip()
     (tree / "other").unlink()
     git(tree, "replace", git(tree, "rev-parse", "HEAD:handlers/worker.py").strip(), other)
 
-    assert sources(tree, allow_dirty=False) == TAKEN
+    assert sources(tree, allow_dirty=False) == IN_ZIP
 
 
-def test_a_hooks_repository_and_index_are_not_taken_for_ours(
+def test_gits_variables_of_another_repository_are_ignored(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Git names them in the environment of every hook, also of one in another repository."""
+    """Git sets them in the environment of every hook, including the hooks of another repository."""
     other = tmp_path / "other"
     other.mkdir()
     git(other, "init", "--quiet")
@@ -272,20 +280,22 @@ def test_a_hooks_repository_and_index_are_not_taken_for_ours(
     monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(other / ".git" / "objects"))
     monkeypatch.setenv("GIT_PREFIX", "handlers/")
 
-    assert sources(tree, allow_dirty=False) == sources(tree, allow_dirty=True) == TAKEN
+    assert sources(tree, allow_dirty=False) == sources(tree, allow_dirty=True) == IN_ZIP
 
 
-def test_a_worktree_and_a_folder_of_a_larger_repository_are_as_good_as_a_clone(tree: Path, tmp_path: Path) -> None:
+def test_a_worktree_and_a_folder_of_a_larger_repository_give_the_same_files_as_a_clone(
+    tree: Path, tmp_path: Path
+) -> None:
     git(tree, "worktree", "add", "--quiet", str(tmp_path / "worktree"))
     larger = tmp_path / "larger"
     for name, content in FILES.items():
         write(larger / "joinguard" / name, content)
     git(larger, "init", "--quiet")
     commit(larger)
-    write(larger / "elsewhere.py", b"of no concern\n")
+    write(larger / "elsewhere.py", b"unrelated\n")
 
-    assert sources(tmp_path / "worktree", allow_dirty=False) == TAKEN
-    assert sources(larger / "joinguard", allow_dirty=False) == TAKEN
+    assert sources(tmp_path / "worktree", allow_dirty=False) == IN_ZIP
+    assert sources(larger / "joinguard", allow_dirty=False) == IN_ZIP
 
 
 def inside_another_repository(root: Path) -> None:
@@ -293,54 +303,56 @@ def inside_another_repository(root: Path) -> None:
     write(root.parent / ".gitignore", b"*\n")
 
 
-@pytest.mark.parametrize("prepare", [lambda _root: None, inside_another_repository], ids=["none", "somebody else's"])
-def test_a_tree_that_git_does_not_track_is_built_only_where_that_is_asked_for(archive: Path, prepare: object) -> None:
+@pytest.mark.parametrize(
+    "prepare", [lambda _root: None, inside_another_repository], ids=["no repository", "another repository"]
+)
+def test_an_untracked_tree_is_built_only_with_allow_dirty(archive: Path, prepare: object) -> None:
     assert callable(prepare)
     prepare(archive)
     (archive / "handlers" / "folder").symlink_to(archive / "infra")
     write(archive / "handlers" / ".env", b"SECRET=1\n")
 
-    said = refusal(archive)
+    message = refusal(archive)
 
-    assert "git does not track" in said
-    assert "build in a clone, or" in said
-    assert "--allow-dirty" in said
-    assert sources(archive, allow_dirty=True) == TAKEN
+    assert "git does not track" in message
+    assert "build in a clone, or" in message
+    assert "--allow-dirty" in message
+    assert sources(archive, allow_dirty=True) == IN_ZIP
 
 
-def test_before_the_first_commit_everything_is_still_to_be_committed(archive: Path) -> None:
+def test_before_the_first_commit_every_file_counts_as_uncommitted(archive: Path) -> None:
     git(archive, "init", "--quiet")
     git(archive, "add", "--all")
 
     assert "handlers/worker.py (staged)" in refusal(archive)
-    assert sources(archive, allow_dirty=True) == TAKEN
+    assert sources(archive, allow_dirty=True) == IN_ZIP
 
 
-def test_without_git_only_a_dirty_build_is_made(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_a_tree_is_built_only_with_allow_dirty(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
 
     assert "git is not installed" in refusal(tree)
-    assert sources(tree, allow_dirty=True) == TAKEN
+    assert sources(tree, allow_dirty=True) == IN_ZIP
 
 
 @pytest.mark.parametrize("allow_dirty", [False, True])
-def test_a_repository_that_git_does_not_trust_is_refused_in_gits_own_words(
+def test_a_repository_that_git_does_not_trust_is_refused_with_gits_message(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, allow_dirty: bool
 ) -> None:
-    """As in a container that runs as root over a user's checkout; what it ignores cannot be known."""
-    # The variable is git's own switch for its tests of this.
-    distrustful = f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {shutil.which("git")} "$@"\n'
-    write(tmp_path / "bin" / "git", distrustful.encode())
+    """This happens in a container that runs as root on a user's checkout: git cannot list the ignored files."""
+    # Git has this variable for its own tests.
+    distrusting = f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {shutil.which("git")} "$@"\n'
+    write(tmp_path / "bin" / "git", distrusting.encode())
     (tmp_path / "bin" / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
 
-    said = refusal(tree, allow_dirty=allow_dirty)
+    message = refusal(tree, allow_dirty=allow_dirty)
 
-    assert "safe.directory" in said
+    assert "safe.directory" in message
 
 
-def test_a_commit_gives_the_same_zip_in_every_checkout_and_a_dirty_tree_none(tmp_path: Path) -> None:
-    """The command itself, on a checkout of its own."""
+def test_a_commit_gives_the_same_zip_in_every_checkout_and_a_dirty_tree_gives_none(tmp_path: Path) -> None:
+    """Run the command itself in a new checkout."""
     checkout = tmp_path / "another checkout"
     for name in ("handlers", "schemas", "infra"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))

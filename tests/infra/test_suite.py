@@ -1,4 +1,4 @@
-"""The tests themselves: neither a slow machine nor an odd environment decides, and a failure can be read."""
+"""The tests themselves: their results depend on neither the machine nor the environment, and failures are readable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDERS = ("tests", "infra/local")
-#: Measures time, and is no test.
+#: Measurements, not tests.
 BENCH = ROOT / "tests" / "bench"
 
 A_TEST = """
@@ -24,13 +24,13 @@ import os, urllib.request
 import pytest
 
 @pytest.fixture
-def fat():
+def large():
     return "x" * 45_000
 
-def test_says_what_failed(fat):
-    assert fat == ""
+def test_reports_its_failure(large):
+    assert large == ""
 
-def test_sees_nothing_of_the_user():
+def test_sees_no_settings_of_the_user():
     assert not [n for n in os.environ if n.startswith("AWS_") and n not in {
         "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED"}]
     assert not {"NO_COLOR", "COLUMNS", "PYTHONWARNINGS", "FAULTS", "MAKEFLAGS"} & set(os.environ)
@@ -38,8 +38,8 @@ def test_sees_nothing_of_the_user():
 """
 
 
-def bounds(path: Path) -> Iterator[str]:
-    """Yield the lines of a file that wait for a number of seconds of their own."""
+def literal_timeouts(path: Path) -> Iterator[str]:
+    """Yield the lines of a file that pass a literal timeout."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
             for keyword in node.keywords:
@@ -47,17 +47,16 @@ def bounds(path: Path) -> Iterator[str]:
                     yield f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
-def test_nothing_is_waited_for_with_a_bound_of_its_own() -> None:
-    """There is one bound, which only a hang reaches."""
+def test_every_wait_has_the_one_timeout_that_only_a_hang_reaches() -> None:
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if BENCH not in path.parents]
 
-    assert [line for path in paths for line in bounds(path)] == []
+    assert [line for path in paths for line in literal_timeouts(path)] == []
     assert HANGS_AFTER >= 300
 
 
-def test_a_test_sees_nothing_of_its_users_environment_and_its_failure_can_be_read(tmp_path: Path) -> None:
+def test_a_test_sees_no_settings_of_the_user_and_its_failure_is_readable(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(A_TEST)
-    odd = {
+    settings = {
         "AWS_PROFILE": "nobody",
         "AWS_ENDPOINT_URL": "http://elsewhere",
         "HTTP_PROXY": "http://127.0.0.1:9",
@@ -71,13 +70,13 @@ def test_a_test_sees_nothing_of_its_users_environment_and_its_failure_can_be_rea
     done = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.conftest", str(tmp_path)],
         cwd=ROOT,
-        env=os.environ | odd,
+        env=os.environ | settings,
         capture_output=True,
         text=True,
         check=False,
         timeout=HANGS_AFTER,
     )
 
-    assert "the repr of fixture fat takes 45002 characters" in done.stdout
+    assert "the repr of fixture large takes 45002 characters" in done.stdout
     assert "1 passed, 1 error" in done.stdout
     assert len(done.stdout) < 10_000

@@ -1,4 +1,4 @@
-"""What the template must always say, whatever else changes in it."""
+"""Properties that the template must keep."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def statements() -> list[tuple[str, dict[str, Any]]]:
-    """Return every statement of every role, its own and those of the policies attached to it, with the role's name."""
+    """Return each role's name with each statement of its inline and attached policies."""
     found = []
     for role, properties in of_type("AWS::IAM::Role").items():
         attached = [RESOURCES[arn["Ref"]]["Properties"] for arn in properties.get("ManagedPolicyArns", [])]
@@ -35,7 +35,7 @@ def statements() -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def test_a_message_in_work_stays_hidden_six_times_the_functions_time_out() -> None:
+def test_the_visibility_timeout_is_six_times_the_functions_timeout() -> None:
     """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
     for mapping in of_type("AWS::Lambda::EventSourceMapping").values():
         queue = RESOURCES[mapping["EventSourceArn"]["Fn::GetAtt"][0]]["Properties"]
@@ -44,15 +44,15 @@ def test_a_message_in_work_stays_hidden_six_times_the_functions_time_out() -> No
 
 
 def test_dead_letters_outlive_their_source() -> None:
-    """A message's age goes on counting in the dead letters."""
+    """SQS counts a message's age from when it was first sent, even in the dead-letter queue."""
     for queue in of_type("AWS::SQS::Queue").values():
         if "RedrivePolicy" in queue:
-            dead = RESOURCES[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]["Properties"]
-            assert dead["MessageRetentionPeriod"] == 14 * 24 * 3600 > queue["MessageRetentionPeriod"]
+            dead_letters = RESOURCES[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]["Properties"]
+            assert dead_letters["MessageRetentionPeriod"] == 14 * 24 * 3600 > queue["MessageRetentionPeriod"]
             assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
 
 
-def test_records_fail_alone_and_two_workers_at_most_run() -> None:
+def test_a_record_fails_alone_and_at_most_two_workers_run() -> None:
     for mapping in of_type("AWS::Lambda::EventSourceMapping").values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert mapping["ScalingConfig"]["MaximumConcurrency"] == 2
@@ -72,7 +72,7 @@ def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
     assert pattern["detail"]["errorCode"] == [{"exists": False}]
 
 
-def test_what_the_rule_cannot_deliver_is_tried_for_a_day_and_kept() -> None:
+def test_an_undeliverable_event_is_retried_for_a_day_and_then_kept() -> None:
     [rule] = of_type("AWS::Events::Rule").values()
     [target] = rule["Targets"]
 
@@ -102,7 +102,7 @@ def test_no_key_of_the_evidence_is_written_twice() -> None:
     assert once["Condition"] == {"Null": {"s3:if-none-match": "true"}}
 
 
-def test_what_is_read_from_and_written_to_s3_is_in_our_own_account() -> None:
+def test_roles_read_and_write_s3_only_in_our_own_account() -> None:
     for role, statement in statements():
         actions = _listed(statement["Action"])
         if any(action.startswith(("s3:Get", "s3:Put")) for action in actions):
@@ -110,7 +110,7 @@ def test_what_is_read_from_and_written_to_s3_is_in_our_own_account() -> None:
             assert statement["Condition"] == ours, (role, statement["Sid"])
 
 
-def test_what_holds_records_or_messages_survives_the_stack() -> None:
+def test_resources_with_records_or_messages_survive_the_stack() -> None:
     for name in (
         "DeadLetters",
         "DataKey",
@@ -125,16 +125,16 @@ def test_what_holds_records_or_messages_survives_the_stack() -> None:
         assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain", name
 
 
-def test_no_role_may_do_everything_or_touch_everything() -> None:
+def test_no_role_has_wildcard_actions_or_resources() -> None:
     for role, statement in statements():
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         assert not [action for action in actions if "*" in action], (role, statement["Sid"])
-        # ListRoots knows no resource (AWS's service authorization reference).
+        # ListRoots supports no resource (AWS's service authorization reference).
         assert statement["Resource"] != "*" or actions == ["organizations:ListRoots"], (role, statement["Sid"])
 
 
 def test_the_worker_may_attach_only_the_named_policies() -> None:
-    """Nine places for policies, padded with names that no policy can have."""
+    """The statement has room for nine policies; unused ones get a name that no policy can have."""
     [attach] = [s for _, s in statements() if s["Action"] == "organizations:AttachPolicy"]
     policies = [each for each in attach["Resource"] if isinstance(each["Fn::Sub"], list)]
 
@@ -161,7 +161,7 @@ def test_no_partition_region_or_account_is_written_down() -> None:
     assert not re.findall(r"\b[0-9]{12}\b", text)
 
 
-def test_the_function_is_told_exactly_what_its_settings_want() -> None:
+def test_the_functions_environment_matches_its_settings() -> None:
     for function in of_type("AWS::Lambda::Function").values():
         ours = {name for name in function["Environment"]["Variables"] if not name.startswith("POWERTOOLS_")}
         assert ours == {name.upper() for name in Settings.model_fields}
@@ -171,7 +171,7 @@ def test_the_function_is_told_exactly_what_its_settings_want() -> None:
     ("name", "action"),
     [("deny-cdn-purchase", "cloudfront:CreateDistribution"), ("deny-leave", "organizations:LeaveOrganization")],
 )
-def test_the_pre_defined_policies_deny_what_they_are_named_for(name: str, action: str) -> None:
+def test_the_predefined_policies_deny_what_their_names_say(name: str, action: str) -> None:
     text = (ROOT / "infra" / "policies" / f"{name}.json").read_text()
     [statement] = json.loads(text)["Statement"]
 
@@ -179,8 +179,8 @@ def test_the_pre_defined_policies_deny_what_they_are_named_for(name: str, action
     assert len(json.dumps(json.loads(text), separators=(",", ":"))) <= 10_240
 
 
-def test_no_join_request_can_be_taken_for_an_event_of_aws() -> None:
-    """Sweep and operators have source names of their own, which the rule does not match."""
+def test_the_rule_does_not_match_our_own_join_requests() -> None:
+    """The sweep and operators use sources of their own."""
     [rule] = of_type("AWS::Events::Rule").values()
 
     assert not set(JoinRequest.model_json_schema()["properties"]["source"]["enum"]) & set(
@@ -193,7 +193,7 @@ BUCKETS = of_type("AWS::S3::Bucket")
 
 
 @pytest.mark.parametrize("queue", ["DeadLetters", "Undelivered"])
-def test_every_queue_of_failures_has_an_alarm_on_its_first_message(queue: str) -> None:
+def test_both_queues_of_failed_messages_have_an_alarm_on_the_first_message(queue: str) -> None:
     watching = [
         alarm
         for alarm in ALARMS.values()
@@ -206,45 +206,43 @@ def test_every_queue_of_failures_has_an_alarm_on_its_first_message(queue: str) -
     assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Maximum", 1)
 
 
-def test_every_alarm_pages_and_says_what_to_do_and_where_to_read_on() -> None:
-    """The composite alarm alone sends, so each of the others has to be in its rule."""
+def test_every_alarm_pages_and_has_a_next_step_and_a_link_to_the_runbook() -> None:
+    """Only the composite alarm sends notifications, so its rule must contain every other alarm."""
     page = RESOURCES["Page"]["Properties"]
 
     assert set(re.findall(r'ALARM\("\${(\w+)}"\)', page["AlarmRule"]["Fn::Sub"])) == set(ALARMS)
     assert page["AlarmActions"] == [{"Ref": "Pages"}]
     for name, alarm in ALARMS.items():
         text = alarm["AlarmDescription"]["Fn::Sub"]
-        assert text.count(". ") >= 1, f"{name} says nothing to do"
-        assert re.search(r"\${RunbookUrl}#[a-z-]+$", text), f"{name} leads to no section of the runbook"
+        assert text.count(". ") >= 1, f"{name} has no next step"
+        assert re.search(r"\${RunbookUrl}#[a-z-]+$", text), f"{name} has no link to a section of the runbook"
         assert alarm["TreatMissingData"] == "notBreaching"
 
 
-def test_alarms_link_to_the_runbook_of_the_public_repository_unless_told_otherwise() -> None:
+def test_alarms_link_to_the_runbook_of_the_public_repository_by_default() -> None:
     default = TEMPLATE["Parameters"]["RunbookUrl"]["Default"]
 
     assert default == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Runbook"]
     assert (ROOT / default.partition("/blob/main/")[2]).is_file()
 
 
-def test_what_alarms_and_dashboard_look_at_is_what_the_function_counts() -> None:
+def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> None:
     code = (ROOT / "handlers" / "attach_policies.py").read_text()
-    looked_at = set(
-        re.findall(r'"Joinguard", ?"(\w+)"', RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
-    )
-    looked_at |= {
+    used = set(re.findall(r'"Joinguard", ?"(\w+)"', RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]))
+    used |= {
         each["MetricStat"]["Metric"]["MetricName"]
         for alarm in ALARMS.values()
         for each in alarm.get("Metrics", [])
         if "MetricStat" in each
     }
-    looked_at |= {alarm["MetricName"] for alarm in ALARMS.values() if alarm.get("Namespace") == "Joinguard"}
+    used |= {alarm["MetricName"] for alarm in ALARMS.values() if alarm.get("Namespace") == "Joinguard"}
 
     statuses = {"Enforced", "Ignored", "Retrying", "Failed"}
-    assert not {name for name in looked_at - statuses if f'"{name}"' not in code}
+    assert not {name for name in used - statuses if f'"{name}"' not in code}
 
 
 @pytest.mark.parametrize("name", ["EvidenceDiffers", "RowsReplaced"])
-def test_one_record_that_somebody_else_may_have_written_is_enough_for_a_page(name: str) -> None:
+def test_one_record_that_somebody_else_may_have_written_sets_off_an_alarm(name: str) -> None:
     alarm = ALARMS[name]
 
     assert (alarm["Namespace"], alarm["MetricName"]) == ("Joinguard", name)
@@ -256,7 +254,7 @@ def test_one_record_that_somebody_else_may_have_written_is_enough_for_a_page(nam
     assert name in [metric[1] for metric in widget["properties"]["metrics"]]
 
 
-def test_the_worker_reads_evidence_alone_and_replaces_rows_of_outcomes_alone() -> None:
+def test_the_worker_reads_only_evidence_and_replaces_only_rows_of_outcomes() -> None:
     worker = [statement for role, statement in statements() if role == "AttachPoliciesRole"]
     [reads] = [each for each in worker if "s3:GetObject" in _listed(each["Action"])]
     [puts] = [each for each in worker if "dynamodb:PutItem" in _listed(each["Action"])]
@@ -273,17 +271,17 @@ def test_the_dashboard_is_valid_json() -> None:
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
-def test_every_bucket_is_private_versioned_encrypted_and_reached_over_tls_only(bucket: str) -> None:
-    told = BUCKETS[bucket]
+def test_every_bucket_is_private_versioned_encrypted_and_requires_tls(bucket: str) -> None:
+    properties = BUCKETS[bucket]
     policies = [
         each["PolicyDocument"]["Statement"]
         for each in of_type("AWS::S3::BucketPolicy").values()
         if each["Bucket"] == {"Ref": bucket}
     ]
 
-    assert set(told["PublicAccessBlockConfiguration"].values()) == {True}
-    assert told["VersioningConfiguration"] == {"Status": "Enabled"}
-    assert told["BucketEncryption"]
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert properties["BucketEncryption"]
     [statements] = policies
     assert {
         "Sid": "OnlyOverTls",
@@ -295,19 +293,19 @@ def test_every_bucket_is_private_versioned_encrypted_and_reached_over_tls_only(b
     } in statements
 
 
-def test_every_queue_is_encrypted_and_reached_over_tls_only() -> None:
-    guarded = [
+def test_every_queue_is_encrypted_and_requires_tls() -> None:
+    with_tls = [
         queue["Ref"]
         for policy in of_type("AWS::SQS::QueuePolicy").values()
         for queue in policy["Queues"]
         if any(each["Sid"] == "OnlyOverTls" for each in policy["PolicyDocument"]["Statement"])
     ]
 
-    assert sorted(guarded) == sorted(of_type("AWS::SQS::Queue"))
+    assert sorted(with_tls) == sorted(of_type("AWS::SQS::Queue"))
     assert all(queue["SqsManagedSseEnabled"] is True for queue in of_type("AWS::SQS::Queue").values())
 
 
-def test_only_the_joins_queue_may_leave_dead_letters() -> None:
+def test_only_the_joins_queue_may_use_the_dead_letter_queue() -> None:
     allowed = RESOURCES["DeadLetters"]["Properties"]["RedriveAllowPolicy"]
 
     assert allowed["redrivePermission"] == "byQueue"
@@ -315,7 +313,7 @@ def test_only_the_joins_queue_may_leave_dead_letters() -> None:
     assert source["Fn::Sub"].endswith(f":{RESOURCES['Joins']['Properties']['QueueName']['Fn::Sub']}")
 
 
-def test_records_environment_and_log_are_under_a_customer_key_that_rotates() -> None:
+def test_records_environment_and_log_are_encrypted_under_a_rotated_customer_key() -> None:
     key = {"Fn::GetAtt": ["DataKey", "Arn"]}
 
     assert RESOURCES["DataKey"]["Properties"]["EnableKeyRotation"] is True
@@ -329,7 +327,7 @@ def test_records_environment_and_log_are_under_a_customer_key_that_rotates() -> 
     }
 
 
-def test_the_table_can_be_brought_back_and_is_not_deleted_by_accident() -> None:
+def test_the_table_has_point_in_time_recovery_and_deletion_protection() -> None:
     table = RESOURCES["Outcomes"]["Properties"]
 
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
@@ -338,17 +336,17 @@ def test_the_table_can_be_brought_back_and_is_not_deleted_by_accident() -> None:
     assert table["BillingMode"] == "PAY_PER_REQUEST"
 
 
-def test_small_evidence_moves_to_the_archive_too() -> None:
+def test_small_evidence_objects_move_to_the_archive_too() -> None:
     lifecycle = RESOURCES["Evidence"]["Properties"]["LifecycleConfiguration"]
 
     assert lifecycle["TransitionDefaultMinimumObjectSize"] == "varies_by_storage_class"
     [move] = [rule["Transitions"] for rule in lifecycle["Rules"] if "Transitions" in rule]
-    # Of the archives, only these two take objects below 128 KB by default.
+    # By default, only these two archive classes accept objects smaller than 128 KB.
     assert move[0]["StorageClass"] in {"GLACIER", "DEEP_ARCHIVE"}
 
 
-def test_backups_which_hold_account_ids_go_when_their_lock_is_over() -> None:
-    """A lock for as long is set by the tool; the default retention would be that of evidence, seven years."""
+def test_backups_are_deleted_when_their_lock_ends_because_they_contain_account_ids() -> None:
+    """The tool sets the lock, because the bucket's default retention is seven years."""
     [rule] = [
         rule
         for rule in RESOURCES["Evidence"]["Properties"]["LifecycleConfiguration"]["Rules"]
@@ -361,29 +359,29 @@ def test_backups_which_hold_account_ids_go_when_their_lock_is_over() -> None:
     assert TEMPLATE["Parameters"]["BackupDays"]["Default"] == 90
 
 
-def test_the_trail_logs_management_events_everywhere_and_is_made_only_when_asked_for() -> None:
-    history = RESOURCES["Trail"]
+def test_the_trail_logs_management_events_in_all_regions_and_is_off_by_default() -> None:
+    trail = RESOURCES["Trail"]
 
-    assert history["Condition"] == "CreatesTrail"
+    assert trail["Condition"] == "CreatesTrail"
     assert TEMPLATE["Parameters"]["CreateTrail"]["Default"] == "false"
-    told = history["Properties"]
-    assert told["TrailName"] == {"Fn::Sub": "eventsTrail${NameSuffix}"}
-    assert told["IsMultiRegionTrail"] is told["EnableLogFileValidation"] is told["IsLogging"] is True
-    assert told["EventSelectors"] == [{"ReadWriteType": "All", "IncludeManagementEvents": True}]
+    properties = trail["Properties"]
+    assert properties["TrailName"] == {"Fn::Sub": "eventsTrail${NameSuffix}"}
+    assert properties["IsMultiRegionTrail"] is properties["EnableLogFileValidation"] is properties["IsLogging"] is True
+    assert properties["EventSelectors"] == [{"ReadWriteType": "All", "IncludeManagementEvents": True}]
     assert BUCKETS["TrailLogs"]["BucketName"]["Fn::Sub"].startswith("aws-cloudtrail-logs-")
     assert BUCKETS["TrailLogs"]["ObjectLockEnabled"] is True
 
 
 @pytest.mark.parametrize(("resource", "name"), [("DenyCdnPurchase", "deny-cdn-purchase"), ("DenyLeave", "deny-leave")])
-def test_policies_that_the_stack_makes_say_what_the_files_say_and_have_no_targets(resource: str, name: str) -> None:
-    told = RESOURCES[resource]
+def test_the_stacks_policies_have_the_content_of_the_files_and_no_targets(resource: str, name: str) -> None:
+    policy = RESOURCES[resource]
 
-    assert told["Condition"] == "CreatesPolicies"
-    assert told["Properties"]["Content"] == json.loads((ROOT / "infra" / "policies" / f"{name}.json").read_text())
-    assert "TargetIds" not in told["Properties"]
+    assert policy["Condition"] == "CreatesPolicies"
+    assert policy["Properties"]["Content"] == json.loads((ROOT / "infra" / "policies" / f"{name}.json").read_text())
+    assert "TargetIds" not in policy["Properties"]
 
 
-def test_names_that_others_rely_on() -> None:
+def test_names_that_others_rely_on_do_not_change() -> None:
     assert RESOURCES["MemberAccountInitialization"]["Properties"]["Name"]["Fn::Sub"] == (
         "MemberAccountInitialization${NameSuffix}"
     )
@@ -394,7 +392,7 @@ def test_names_that_others_rely_on() -> None:
     assert TEMPLATE["Parameters"]["Architecture"]["Default"] == "arm64"
 
 
-def test_the_forwarder_forwards_what_the_rule_matches() -> None:
+def test_the_forwarder_forwards_the_events_that_the_rule_matches() -> None:
     forwarder = load((ROOT / "infra" / "forwarder.yaml").read_text())["Resources"]["Forwarder"]["Properties"]
     rule = RESOURCES["MemberAccountInitialization"]["Properties"]
 
@@ -402,7 +400,7 @@ def test_the_forwarder_forwards_what_the_rule_matches() -> None:
     assert forwarder["Targets"][0]["DeadLetterConfig"]
 
 
-def test_the_template_fits_into_one_request() -> None:
+def test_the_template_fits_in_one_request() -> None:
     """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
     assert len(without_comments(TEXT).encode()) <= 51_200
     assert len(dump(TEMPLATE).encode()) < 51_200
@@ -410,31 +408,33 @@ def test_the_template_fits_into_one_request() -> None:
 
 
 @pytest.mark.parametrize("name", ["template.yaml", "forwarder.yaml"])
-def test_every_resource_says_why_it_is_there(name: str) -> None:
-    """Also what `make destroy` says of what it keeps."""
+def test_every_resource_has_a_comment_with_its_purpose(name: str) -> None:
+    """`make destroy` prints the comments of the resources that it keeps."""
     text = (ROOT / "infra" / name).read_text()
     lines = text.splitlines()
-    bare = [each for each in load(text)["Resources"] if not lines[lines.index(f"  {each}:") - 1].startswith("  #")]
+    uncommented = [
+        each for each in load(text)["Resources"] if not lines[lines.index(f"  {each}:") - 1].startswith("  #")
+    ]
 
-    # One comment may stand above two resources that belong together.
-    assert set(bare) <= {"DenyLeave"}
+    # One comment covers two resources.
+    assert set(uncommented) <= {"DenyLeave"}
 
 
-def test_who_looks_changes_nothing_and_who_acts_leaves_a_trace() -> None:
-    reads, records_of_actions = (
+def test_operator_reads_changes_nothing_and_operator_acts_writes_audit_records() -> None:
+    reads, acts = (
         {action for name, each in statements() if name == role for action in _listed(each["Action"])}
         for role in ("OperatorReads", "OperatorActs")
     )
 
     assert not {each for each in reads if re.search("Send|Delete|Put|Start|Update|Attach|Detach", each)}
-    assert reads < records_of_actions
-    assert "s3:PutObject" in records_of_actions
-    assert not {each for each in records_of_actions if each.startswith("organizations:") and "Attach" in each}
-    # Browsing is what nearly each command begins with.
+    assert reads < acts
+    assert "s3:PutObject" in acts
+    assert not {each for each in acts if each.startswith("organizations:") and "Attach" in each}
+    # Almost every command begins with these calls.
     assert {"sqs:ReceiveMessage", "cloudformation:DescribeStacks"} <= reads
 
 
-def test_who_looks_does_not_see_backups_which_hold_account_ids() -> None:
+def test_operator_reads_cannot_read_backups_because_they_contain_account_ids() -> None:
     readable = {
         resource["Fn::Sub"]
         for role, each in statements()

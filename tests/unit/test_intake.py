@@ -166,7 +166,10 @@ INVALID = {
         with_detail(invited(), errorCode={"code": "x"}),
         "detail.errorCode: must be a non-empty string",
     ),
-    "an error code that is a number": (with_detail(invited(), errorCode=404), "detail.errorCode: must be a non-empty string"),
+    "an error code that is a number": (
+        with_detail(invited(), errorCode=404),
+        "detail.errorCode: must be a non-empty string",
+    ),
     "no event id": (with_detail(invited(), eventID=None), "detail.eventID"),
     "another service's record": (with_detail(invited(), eventSource="iam.amazonaws.com"), "detail.eventSource"),
     "another source": (invited() | {"source": "aws.iam"}, "source: must be one of aws.organizations"),

@@ -71,7 +71,10 @@ def test_a_bare_record_that_is_not_a_join_is_recognized() -> None:
 
 SNS = {"Token": "x", "TopicArn": "arn:aws:sns:us-east-1:111111111111:joins", "SubscribeURL": "https://x"}
 NOT_EVENTS = {
-    "a log file with three records": ({"Records": [RECORD] * 3}, "is a CloudTrail log file with 3 records; send the records"),
+    "a log file with three records": (
+        {"Records": [RECORD] * 3},
+        "is a CloudTrail log file with 3 records; send the records",
+    ),
     "a log file without records": ({"Records": []}, "is a CloudTrail log file with 0 records"),
     "the output of lookup-events with two events": (
         {"Events": [looked_up(RECORD)] * 2},

@@ -1,4 +1,4 @@
-"""The operator's tool, killed at any call, and with every kind of failure: no letter is lost, and again finishes it."""
+"""The operator's tool while calls fail and its process is killed: no message is lost, and a second run finishes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from infra.local.standin import StandIn
     from tests.e2e.conftest import Done
 
-LETTERS: Final = 12
-#: The stand-in has one server, which knows at once what it has; nobody takes the joins, so nothing is waited for.
+MESSAGES: Final = 12
+#: The stand-in has one server, so short polls are complete. No worker handles the joins, so do not wait for results.
 REDRIVE: Final = (
     *("--stack", STACK, "--poll", "0", "redrive", "--all", "--rate", "0", "--breaker", "1000", "--wait", "0s"),
     *("--confirm", "--reason", "x"),
@@ -42,31 +42,31 @@ REDRIVE: Final = (
 
 
 @dataclass(repr=False)
-class Fire:
-    """The tool before a chaotic AWS; nobody takes the joins off their queue."""
+class Tool:
+    """The tool, with faults in its calls to AWS, and without a worker."""
 
     aws: StandIn
     at: Installation
     chaos: Chaos
-    #: Of the letters that SQS has handed out since they were put there; the answer may have been lost.
+    #: The receipt handles that SQS returned since `fill`, including those in answers that were lost.
     receipts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sqs = self.aws.client("sqs")
         self.watch = Watch(self.aws, self.at)
-        self.chaos.on_response = self._hear
+        self.chaos.on_response = self._record
 
-    def _hear(self, name: str, asked: bytes, answered: bytes) -> None:
+    def _record(self, name: str, request: bytes, answer: bytes) -> None:
         if name == "SQS.ReceiveMessage":
-            assert json.loads(asked)["VisibilityTimeout"] == 900
-            self.receipts += [each["ReceiptHandle"] for each in json.loads(answered).get("Messages", [])]
+            assert json.loads(request)["VisibilityTimeout"] == 900
+            self.receipts += [each["ReceiptHandle"] for each in json.loads(answer).get("Messages", [])]
 
     def fill(self) -> Counter[str]:
-        """Begin afresh; return the bodies of the dead letters, each as often as it is there."""
+        """Empty all queues and send new dead letters; return the number of each body."""
         self.watch.clear()
         self.receipts.clear()
         event = handshake_accepted(self.at.account_ids[0], self.at.organization_id, self.at.management_account_id)
-        odd = [event | {"odd": "\u2603", "n": number} for number in range(LETTERS)]
+        odd = [event | {"odd": "\u2603", "n": number} for number in range(MESSAGES)]
         bodies = [f"{json.dumps(each, ensure_ascii=False)}\t" for each in odd]
         attributes: Any = {"ERROR_CODE": {"DataType": "String", "StringValue": "INVALID_EVENT"}}
         for body in bodies:
@@ -76,18 +76,18 @@ class Fire:
         return Counter(bodies)
 
     def break_at(self, operation: str, *breaks: Break | None) -> None:
-        """Break the next calls of an operation so; None lets one through."""
-        told = list(breaks)
+        """Break the next calls of an operation in this order; None lets a call succeed."""
+        left = list(breaks)
         self.chaos.calls.clear()
-        self.chaos.plan = lambda _number, name: told.pop(0) if name == operation and told else None
+        self.chaos.plan = lambda _number, name: left.pop(0) if name == operation and left else None
 
     def redrive(self) -> Done:
         """Redrive everything in this process."""
         done = CliRunner().invoke(cli, REDRIVE, env=self._credentials(), prog_name="joinguard", catch_exceptions=False)
         return subprocess.CompletedProcess(REDRIVE, done.exit_code, done.stdout, done.stderr)
 
-    def started(self) -> subprocess.Popen[str]:
-        """Start redriving everything in a process of its own, which can be killed."""
+    def start(self) -> subprocess.Popen[str]:
+        """Start redriving everything in its own process, which can be killed."""
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "handlers.operate", *REDRIVE],
             cwd=ROOT,
@@ -108,7 +108,7 @@ class Fire:
         }
 
     def joins(self) -> Counter[str]:
-        """Take everything off the joins queue; return the bodies."""
+        """Receive and delete all messages of the joins queue; return the number of each body."""
         found = Counter[str]()
         while messages := self.sqs.receive_message(
             QueueUrl=self.at.queue_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
@@ -119,50 +119,51 @@ class Fire:
                 self.sqs.delete_message(QueueUrl=self.at.queue_url, ReceiptHandle=message["ReceiptHandle"])
         return found
 
-    def lying(self, which: str = "") -> int:
-        asked = self.sqs.get_queue_attributes(QueueUrl=self.at.dead_letter_queue_url, AttributeNames=["All"])
-        return int(asked["Attributes"][f"ApproximateNumberOfMessages{which}"])
+    def dead_letters(self, which: str = "") -> int:
+        """Return the number of dead letters that are visible, or with `NotVisible` in flight."""
+        found = self.sqs.get_queue_attributes(QueueUrl=self.at.dead_letter_queue_url, AttributeNames=["All"])
+        return int(found["Attributes"][f"ApproximateNumberOfMessages{which}"])
 
-    def let_time_pass(self) -> None:
-        """Let the time in flight of whatever was received be over."""
+    def expire_visibility(self) -> None:
+        """Make all received messages visible, as SQS does after the visibility timeout."""
         for receipt_handle in self.receipts:
-            # A letter that is gone, or was received again since, has no such receipt.
+            # The receipt is invalid if the message was deleted, or received again.
             with suppress(self.sqs.exceptions.ReceiptHandleIsInvalid):
                 self.sqs.change_message_visibility(
                     QueueUrl=self.at.dead_letter_queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=0
                 )
-        assert self.lying("NotVisible") == 0
+        assert self.dead_letters("NotVisible") == 0
 
     def audit_records(self) -> list[AuditRecord]:
         s3 = self.aws.client("s3")
         found = s3.list_objects_v2(Bucket=self.at.evidence_bucket, Prefix="acts/").get("Contents", [])
         bodies = [s3.get_object(Bucket=self.at.evidence_bucket, Key=each["Key"])["Body"].read() for each in found]
-        return sorted((AuditRecord.model_validate_json(body) for body in bodies), key=lambda act: act.recorded_at)
+        return sorted((AuditRecord.model_validate_json(body) for body in bodies), key=lambda each: each.recorded_at)
 
 
 @pytest.fixture(scope="module")
-def fire() -> Iterator[Fire]:
+def tool() -> Iterator[Tool]:
     with running() as aws, running_chaos(aws.endpoint, aws.endpoint) as chaos:
         at = install(aws, package=build_local(), log=lambda _: None)
         functions = aws.client("lambda")
         [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-        yield Fire(aws, at, chaos)
+        yield Tool(aws, at, chaos)
 
 
-def test_the_path_is_the_one_that_is_broken_here(fire: Fire) -> None:
-    bodies = fire.fill()
-    fire.break_at("none")
+def test_a_redrive_makes_the_calls_that_these_tests_break(tool: Tool) -> None:
+    bodies = tool.fill()
+    tool.break_at("none")
 
-    done = fire.redrive()
+    done = tool.redrive()
 
     assert done.returncode == 0, done.stderr
-    looking = ("Form.", "KMS.", "SQS.Get", "SQS.Receive", "Organizations.", "DynamoDB.")
-    acting = [name for name in fire.chaos.calls if not name.startswith(looking)]
-    sending = ["SQS.SendMessageBatch", "SQS.DeleteMessageBatch"]
-    assert acting == ["S3.PUT", *sending, *sending, "S3.PUT"]
-    assert fire.joins() == bodies
-    assert fire.lying() == 0
+    reading = ("Form.", "KMS.", "SQS.Get", "SQS.Receive", "Organizations.", "DynamoDB.")
+    changes = [name for name in tool.chaos.calls if not name.startswith(reading)]
+    batch = ["SQS.SendMessageBatch", "SQS.DeleteMessageBatch"]
+    assert changes == ["S3.PUT", *batch, *batch, "S3.PUT"]
+    assert tool.joins() == bodies
+    assert tool.dead_letters() == 0
 
 
 @pytest.mark.parametrize(
@@ -177,28 +178,28 @@ def test_the_path_is_the_one_that_is_broken_here(fire: Fire) -> None:
         ("S3.PUT", 2, Break.KILL_BEFORE),
     ],
 )
-def test_a_process_that_is_killed_loses_nothing_and_again_finishes_it(
-    fire: Fire, operation: str, number: int, what: Break
+def test_a_killed_process_loses_nothing_and_a_second_run_finishes(
+    tool: Tool, operation: str, number: int, what: Break
 ) -> None:
-    bodies = fire.fill()
-    fire.break_at(operation, *[None] * (number - 1), what)
+    bodies = tool.fill()
+    tool.break_at(operation, *[None] * (number - 1), what)
 
-    with fire.started() as killed:
-        _, told = killed.communicate(timeout=HANGS_AFTER)
-    assert killed.returncode == -signal.SIGKILL, told
-    sent = fire.joins()
-    lying = fire.lying() + fire.lying("NotVisible")
-    fire.let_time_pass()
-    fire.break_at("none")
-    again = fire.redrive()
+    with tool.start() as killed:
+        _, stderr = killed.communicate(timeout=HANGS_AFTER)
+    assert killed.returncode == -signal.SIGKILL, stderr
+    sent = tool.joins()
+    left = tool.dead_letters() + tool.dead_letters("NotVisible")
+    tool.expire_visibility()
+    tool.break_at("none")
+    second = tool.redrive()
 
-    assert again.returncode == 0, again.stderr
-    assert LETTERS <= sum(sent.values()) + lying <= LETTERS + 10, "no more than a batch is in both queues"
+    assert second.returncode == 0, second.stderr
+    assert MESSAGES <= sum(sent.values()) + left <= MESSAGES + 10, "no more than a batch is in both queues"
     assert max(sent.values(), default=1) == 1
-    together = sent + fire.joins()
-    assert set(together) == set(bodies)
-    assert max(together.values()) <= 2
-    assert fire.lying() == fire.lying("NotVisible") == 0
+    total = sent + tool.joins()
+    assert set(total) == set(bodies)
+    assert max(total.values()) <= 2
+    assert tool.dead_letters() == tool.dead_letters("NotVisible") == 0
 
 
 @pytest.mark.parametrize(
@@ -214,68 +215,70 @@ def test_a_process_that_is_killed_loses_nothing_and_again_finishes_it(
         ("S3.PUT", Break.SERVER_ERROR),
     ],
 )
-def test_a_call_that_fails_once_is_made_again(fire: Fire, operation: str, what: Break) -> None:
-    bodies = fire.fill()
-    fire.break_at(operation, what)
+def test_a_call_that_fails_once_is_retried(tool: Tool, operation: str, what: Break) -> None:
+    bodies = tool.fill()
+    tool.break_at(operation, what)
 
-    done = fire.redrive()
+    done = tool.redrive()
 
-    # The stand-in refuses to delete again what it has deleted; AWS does not.
-    twice = (operation, what) == ("SQS.DeleteMessageBatch", Break.CUT_AFTER)
-    assert done.returncode == (1 if twice else 0), done.stderr
-    assert ("10 of them not deleted" in done.stderr) is twice
-    sent = fire.joins()
+    # The stand-in rejects a second deletion of a message; AWS accepts it.
+    deleted_twice = (operation, what) == ("SQS.DeleteMessageBatch", Break.CUT_AFTER)
+    assert done.returncode == (1 if deleted_twice else 0), done.stderr
+    assert ("10 of them not deleted" in done.stderr) is deleted_twice
+    sent = tool.joins()
     assert set(sent) == set(bodies)
-    # A batch whose answer was lost is sent again; the event id makes the second a no-op.
-    again = operation == "SQS.SendMessageBatch" and what in {Break.CUT_AFTER, Break.GARBAGE}
-    assert sum(sent.values()) == LETTERS + (10 if again else 0)
-    assert fire.lying() == fire.lying("NotVisible") == 0
+    # A batch is sent again if the answer was lost. The event id makes the second message a no-op.
+    sent_twice = operation == "SQS.SendMessageBatch" and what in {Break.CUT_AFTER, Break.GARBAGE}
+    assert sum(sent.values()) == MESSAGES + (10 if sent_twice else 0)
+    assert tool.dead_letters() == tool.dead_letters("NotVisible") == 0
 
 
-def test_letters_whose_answer_was_lost_are_told_and_come_again(fire: Fire) -> None:
-    """SQS has handed them out, so they are hidden until their time in hand is over."""
-    bodies = fire.fill()
-    fire.break_at("SQS.ReceiveMessage", Break.CUT_AFTER)
+def test_messages_in_a_lost_answer_are_counted_and_are_visible_again_later(tool: Tool) -> None:
+    """They are in flight until their visibility timeout ends."""
+    bodies = tool.fill()
+    tool.break_at("SQS.ReceiveMessage", Break.CUT_AFTER)
 
-    first = fire.redrive()
-    fire.let_time_pass()
-    second = fire.redrive()
+    first = tool.redrive()
+    tool.expire_visibility()
+    second = tool.redrive()
 
     assert "10 more are in flight elsewhere" in first.stderr
     assert (first.returncode, second.returncode) == (1, 0)
-    assert fire.joins() == bodies
+    assert tool.joins() == bodies
 
 
-def test_two_operators_at_once_send_each_letter_once(fire: Fire) -> None:
-    """What one has in hand, the other does not see."""
-    bodies = fire.fill()
-    fire.break_at("none")
+def test_two_operators_at_once_send_each_message_once(tool: Tool) -> None:
+    """Messages in flight for one are hidden from the other."""
+    bodies = tool.fill()
+    tool.break_at("none")
 
-    with fire.started() as first, fire.started() as second:
-        talks = [process.communicate(timeout=HANGS_AFTER)[1] for process in (first, second)]
+    with tool.start() as first, tool.start() as second:
+        errors = [process.communicate(timeout=HANGS_AFTER)[1] for process in (first, second)]
 
-    assert fire.joins() == bodies
-    assert fire.lying() == fire.lying("NotVisible") == 0
-    sent = [int(found) for talk in talks for found in re.findall(r"([0-9]+) sent and deleted", talk)]
-    assert sum(sent) == LETTERS
+    assert tool.joins() == bodies
+    assert tool.dead_letters() == tool.dead_letters("NotVisible") == 0
+    sent = [int(found) for stderr in errors for found in re.findall(r"([0-9]+) sent and deleted", stderr)]
+    assert sum(sent) == MESSAGES
 
 
 @pytest.mark.parametrize(
     ("operation", "sent"),
     [("S3.PUT", 0), ("SQS.ReceiveMessage", 0), ("SQS.SendMessageBatch", 0), ("SQS.DeleteMessageBatch", 10)],
 )
-def test_a_refusal_stops_it_in_one_clear_line_with_everything_given_back(fire: Fire, operation: str, sent: int) -> None:
-    fire.fill()
-    fire.break_at(operation, *[Break.DENIED] * 20)
-    before = len(fire.audit_records())
+def test_a_denied_call_ends_the_command_with_one_clear_line_and_releases_everything(
+    tool: Tool, operation: str, sent: int
+) -> None:
+    tool.fill()
+    tool.break_at(operation, *[Break.DENIED] * 20)
+    before = len(tool.audit_records())
 
-    done = fire.redrive()
+    done = tool.redrive()
 
     assert done.returncode == 1
     assert "AccessDenied" in done.stderr
     assert "Traceback" not in done.stderr
-    assert sum(fire.joins().values()) == sent
-    assert fire.lying() == LETTERS, "given back at once"
-    phases = [(act.phase, act.ended) for act in fire.audit_records()[before:]]
-    acted = operation in {"SQS.SendMessageBatch", "SQS.DeleteMessageBatch"}
-    assert phases == ([("intended", None), ("done", "interrupted")] if acted else [])
+    assert sum(tool.joins().values()) == sent
+    assert tool.dead_letters() == MESSAGES, "released at once"
+    phases = [(each.phase, each.ended) for each in tool.audit_records()[before:]]
+    began = operation in {"SQS.SendMessageBatch", "SQS.DeleteMessageBatch"}
+    assert phases == ([("intended", None), ("done", "interrupted")] if began else [])
