@@ -478,7 +478,7 @@ MOST_POLICIES = 1 + int(re.findall(r"\{0,(\d+)\}", PARAMETERS["PolicyIds"]["Allo
 #: A pattern with a group for each figure, and the figures in the code or the template. At least one document must match
 #: each pattern, and every match must have these figures.
 FIGURES: dict[str, tuple[float, ...]] = {
-    r"hidden for (\w+) s to (\w+) min": (LONGEST[0], LONGEST[-1] / 60),
+    r"hidden for (\w+) s to (\w+) min": (LONGEST[0] / 2, LONGEST[-1] / 60),
     r"pauses that double from ([\d.]+) s to ([\d.]+) s": (pauses()[0], max(pauses())),
     r"for (\w+) minutes after the join": (named("RECENT") / timedelta(minutes=1),),
     r"retries exhausted \((\w+) receives\)": (RECEIVES,),
