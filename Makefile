@@ -40,14 +40,15 @@ local: $(LOCAL) ## Run the whole pipeline on loopback and print its endpoints as
 build: setup ## Build the function's zip from the commit, reproducibly
 	@$(RUN) -m infra.deploy build $(ARGS)
 
-.PHONY: deploy forwarder delegation-policy status logs destroy
+.PHONY: deploy forwarder revert-drift delegation-policy status logs destroy
 deploy: setup ## Check the account, show the changes, ask for confirmation, deploy
 forwarder: setup ## Forward join events to a stage in another Region or account
+revert-drift: setup ## Restore what was changed by hand, as the deployed template has it
 delegation-policy: setup ## Print the resource policy for running Joinguard in a member account
 status: setup ## Check the installation
 logs: setup ## Print the worker's log
 destroy: setup ## Delete the installation; only with ARGS='--confirm --reason "…"'
-deploy forwarder delegation-policy status logs destroy:
+deploy forwarder revert-drift delegation-policy status logs destroy:
 	@$(RUN) -m infra.deploy $@ --stage "$$STAGE" $(ARGS)
 
 ##@ Operation (STACK=joinguard; runbook: handlers/operate/RUNBOOK.md)

@@ -14,12 +14,15 @@ import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from infra.deploy import installing
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
-from infra.deploy.health import checks
-from infra.deploy.preflight import read_account
+from infra.deploy.drift import plan_restore
+from infra.deploy.health import check_subscribers, checks
+from infra.deploy.preflight import read_account, warnings
 from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError, Plan, discard, execute, outputs, waiter_config
 from infra.deploy.stages import Target, load_stage
@@ -31,6 +34,7 @@ stderr = Console(stderr=True, soft_wrap=True)
 # A pipe has no width of its own.
 stdout = Console(width=None if sys.stdout.isatty() else 120)
 
+_STATES = {"ok": "green", "unknown": "yellow", "wrong": "red"}
 _COLOURS = {"Add": "green", "Modify": "yellow", "Remove": "red"}
 
 
@@ -105,6 +109,8 @@ def deploy(target: Target, template: Path, *, yes: bool, allow_dirty: bool) -> N
     stage = target.stage
     with stderr.status("checking the account and the organization"):
         account = installing.check(target)
+    for each in warnings(target, account):
+        stderr.print(f"[yellow]warning: {escape(each)}")
     stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
     with stderr.status("building the zip"):
         package = installing.build_for(stage, allow_dirty=allow_dirty)
@@ -116,6 +122,9 @@ def deploy(target: Target, template: Path, *, yes: bool, allow_dirty: bool) -> N
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)
     stdout.print(table)
+    subscribers = check_subscribers(target)
+    if not subscribers.well:
+        stderr.print(f"[yellow]warning: {escape(subscribers.found)}; {escape(subscribers.next_step)}")
     stderr.print(f"next: invite or create an account; check the installation with `make status STAGE={stage.name}`")
 
 
@@ -129,6 +138,18 @@ def forwarder(target: Target, target_bus: str | None, *, yes: bool) -> None:
         region, planned = installing.plan_forwarder(target, target_bus)
     _confirm_and_execute(target, region, planned, yes=yes)
     stderr.print(f"next: `make deploy STAGE={target.stage.name}`")
+
+
+@cli.command("revert-drift")
+@staged
+@without_asking
+def revert_drift(target: Target, *, yes: bool) -> None:
+    """Restore resources that were changed or deleted by hand, as the deployed template has them."""
+    stage = target.stage
+    with stderr.status("comparing the resources with the template"):
+        planned = plan_restore(target.client("cloudformation"), stage.stack, poll_seconds=target.poll_seconds)
+    _confirm_and_execute(target, stage.region, planned, yes=yes)
+    stderr.print(f"next: `make status STAGE={stage.name}`")
 
 
 @cli.command("delegation-policy")
@@ -153,14 +174,14 @@ def status(target: Target, *, as_json: bool) -> None:
     """Check the installation; exit with status 1 if something needs an operator."""
     found = checks(target)
     if as_json:
-        click.echo(json.dumps([vars(check) for check in found]))
+        click.echo(json.dumps([check.fields() for check in found]))
     else:
         table = Table("check", "result", "next step", title=f"Joinguard, stage {target.stage.name}")
         for check in found:
-            colour = "green" if check.well else "red"
-            table.add_row(check.what, f"[{colour}]{check.found}", "" if check.well else check.next_step)
+            found_text = Text(check.found, style=_STATES[check.state])
+            table.add_row(Text(check.what), found_text, Text("" if check.well else check.next_step))
         stdout.print(table)
-    sys.exit(0 if all(check.well for check in found) else 1)
+    sys.exit(max(check.exit_status for check in found))
 
 
 @cli.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.deploy.stack import DeployError
+from infra.deploy.trail import read_trails
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_organizations import OrganizationsClient
 
     from infra.deploy.stages import Stage, Target
+    from infra.deploy.trail import Trails
 
 #: Organizations is a global service and sends its events in one Region per partition.
 EVENT_REGIONS: Final = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-northwest-1"}
@@ -88,6 +90,25 @@ def problems(target: Target, account: Account) -> Iterator[str]:
         )
     yield from _policy_problems(target.client("organizations"), account, policy_ids)
     yield from _delivery_problems(target, account)
+    yield from _trail_problems(target, account)
+
+
+def warnings(target: Target, account: Account) -> Iterator[str]:
+    """Yield what may keep the installation from working but cannot be read with these credentials."""
+    management = account.management_account_id
+    if not account.is_management:
+        yield (
+            f"it is not known whether a CloudTrail trail logs management events in account {management}; without one, "
+            "no join event arrives. Check it there (aws cloudtrail describe-trails, get-trail-status)"
+        )
+    elif target.stage.parameters.get("CreateTrail") != "true":
+        try:
+            _read_trails(target, account)
+        except (BotoCoreError, ClientError) as error:
+            yield (
+                f"it is not known whether a CloudTrail trail logs management events: {error}. Without one, no join "
+                "event arrives; check it, or set CreateTrail"
+            )
 
 
 def _policy_problems(organizations: OrganizationsClient, account: Account, policy_ids: list[str]) -> Iterator[str]:
@@ -147,3 +168,24 @@ def _has_forwarder(events: EventBridgeClient, stage: Stage) -> bool:
     except events.exceptions.ResourceNotFoundException:
         return False
     return True
+
+
+def _trail_problems(target: Target, account: Account) -> Iterator[str]:
+    """Yield a problem if no trail logs management events and the stage creates none."""
+    if not account.is_management or target.stage.parameters.get("CreateTrail") == "true":
+        return
+    try:
+        trails = _read_trails(target, account)
+    except (BotoCoreError, ClientError):
+        # A warning, because nothing shows that there is no trail.
+        return
+    if trails and not trails.working:
+        yield (
+            f"join events reach EventBridge only if a CloudTrail trail logs management events: {trails.found}. Correct "
+            'the trail, or set CreateTrail to "true" in the stage'
+        )
+
+
+def _read_trails(target: Target, account: Account) -> Trails | None:
+    region = EVENT_REGIONS.get(account.partition)
+    return read_trails(lambda home: target.client("cloudtrail", region=home), region) if region else None

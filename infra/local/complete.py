@@ -42,6 +42,7 @@ NOT_CHECKED: Final = (
         "which accounts and policies the worker's role may use: the stand-in checks every Organizations call against "
         "one invented ARN, which is added to the role's statements; the actions are enforced"
     ),
+    "which event source mapping and rules an operator may read: the stand-in checks other actions and ARNs",
     "whose permissions an operator may simulate in IAM: the stand-in does not check the resource",
     "SQS batch calls: the stand-in checks actions of its own, which are added to the roles",
     "throttling, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",

@@ -14,7 +14,8 @@ def adapt_role_policy(document: Any, account_id: str) -> Any:
     """Return a role's policy with the permissions that the stand-in checks.
 
     The stand-in checks every Organizations call against one invented ARN and iam:SimulatePrincipalPolicy without a
-    resource. For SQS batch calls it checks actions of its own (sqs:SendMessageBatch).
+    resource. For SQS batch calls it checks actions of its own (sqs:SendMessageBatch), for GetEventSourceMapping it
+    checks lambda:ListEventSourceMappings, and it reads rules under ARNs of its own.
     """
     invented_arn = f"arn:aws:organizations::{account_id}:organization/*"
     changed = copy.deepcopy(document)
@@ -23,6 +24,10 @@ def adapt_role_policy(document: Any, account_id: str) -> Any:
         if all(action.startswith("organizations:") for action in actions) and invented_arn not in resources:
             statement["Resource"] = [*resources, invented_arn]
         if actions == ["iam:SimulatePrincipalPolicy"]:
+            statement["Resource"] = "*"
+        if "lambda:GetEventSourceMapping" in actions and "lambda:ListEventSourceMappings" not in actions:
+            statement["Action"] = [*actions, "lambda:ListEventSourceMappings"]
+        if "events:DescribeRule" in actions:
             statement["Resource"] = "*"
         _add_batch_actions(statement)
     return changed

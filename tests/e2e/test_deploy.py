@@ -13,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -29,7 +29,7 @@ from infra.local.standin import StandIn, running
 from infra.local.waiting import HANGS_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from tests.e2e.conftest import Done
 
@@ -64,10 +64,10 @@ class Console:
             timeout=HANGS_AFTER,
         )
 
-    def run(self, command: str, *arguments: str, answer: str = "") -> Done:
-        """Run the command behind a target, in this process."""
-        words = [command, *arguments]
-        done = CliRunner().invoke(cli, words, input=answer, env=self._environment(), catch_exceptions=False)
+    def run(self, command: str, *arguments: str, answer: str = "", keys: Mapping[str, str] | None = None) -> Done:
+        """Run the command behind a target, in this process, by default as the root user."""
+        words, environment = [command, *arguments], self._environment() | dict(keys or {})
+        done = CliRunner().invoke(cli, words, input=answer, env=environment, catch_exceptions=False)
         return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
     def _environment(self) -> dict[str, str]:
@@ -78,8 +78,8 @@ class Console:
             "COLUMNS": "200",
         }
 
-    def deploy(self, stage: str, *arguments: str, answer: str = "") -> Done:
-        return self.run("deploy", "--stage", stage, *self.options(), *arguments, answer=answer)
+    def deploy(self, stage: str, *arguments: str, answer: str = "", keys: Mapping[str, str] | None = None) -> Done:
+        return self.run("deploy", "--stage", stage, *self.options(), *arguments, answer=answer, keys=keys)
 
     def options(self) -> list[str]:
         """Return options that deploy the stand-in's template from the working tree and poll every second."""
@@ -95,6 +95,9 @@ class Console:
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     with running() as aws:
+        aws.client("s3").create_bucket(Bucket="trail")
+        aws.client("cloudtrail").create_trail(Name="all", S3BucketName="trail", IsMultiRegionTrail=True)
+        aws.client("cloudtrail").start_logging(Name="all")
         yield Console(aws, tmp_path_factory.mktemp("stages"), create_policy(aws, "deny-x", DENY))
 
 
@@ -102,8 +105,9 @@ def test_an_installation_is_deployed_checked_and_destroyed(console: Console) -> 
     stage = console.stage()
 
     missing = console.make("status", stage)
-    assert (missing.returncode, missing.stdout) == (2, "")
-    assert "run `make deploy STAGE=rehearsal`" in missing.stderr
+    assert missing.returncode == 2
+    assert "there is no stack joinguard-rehearsal in us-east-1" in missing.stdout
+    assert "run `make deploy STAGE=rehearsal`" in missing.stdout
 
     yes = shlex.join(["--yes", *console.options()])
     first = console.make("deploy", stage, yes)
@@ -111,6 +115,7 @@ def test_an_installation_is_deployed_checked_and_destroyed(console: Console) -> 
     assert "CREATE of stack joinguard-rehearsal" in first.stdout
     assert "DeadLetterQueueUrl" in first.stdout
     assert "next: " in first.stderr
+    assert "warning: nobody gets the page: 0 confirmed; set AlarmEmail" in first.stderr
 
     second = console.make("deploy", stage, yes)
     assert second.returncode == 0, second.stderr
@@ -123,7 +128,8 @@ def test_an_installation_is_deployed_checked_and_destroyed(console: Console) -> 
     assert checks["stack"]["found"] == "CREATE_COMPLETE"
     assert checks["mapping"]["well"]
     assert checks["dead letters"]["found"] == "0"
-    assert status.returncode == 0
+    assert checks["policy of queue Joins"]["found"].startswith("the policy"), "it was adapted"
+    assert status.returncode == 2
 
     at = outputs(console.aws.client("cloudformation"), "joinguard-rehearsal")
     console.aws.client("sqs").send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="x")
@@ -249,3 +255,69 @@ def test_an_unknown_stage_is_refused_with_the_known_stages(console: Console) -> 
 
     assert done.returncode == 1
     assert "there is no stage 'nowhere'; use one of prod, test" in done.stderr
+
+
+@dataclass(frozen=True)
+class Trail:
+    """What is wrong with the only trail, and the words for it."""
+
+    change: Callable[[Any], object]
+    undo: Callable[[Any], object]
+    words: str
+
+
+def recreate(cloudtrail: Any) -> None:
+    cloudtrail.create_trail(Name="all", S3BucketName="trail", IsMultiRegionTrail=True)
+    cloudtrail.start_logging(Name="all")
+
+
+def select(cloudtrail: Any, *, management: bool) -> None:
+    selector = {"ReadWriteType": "All", "IncludeManagementEvents": management}
+    cloudtrail.put_event_selectors(TrailName="all", EventSelectors=[selector])
+
+
+TRAILS = {
+    "there is none": Trail(lambda c: c.delete_trail(Name="all"), recreate, "there is no trail"),
+    "it does not log": Trail(
+        lambda c: c.stop_logging(Name="all"), lambda c: c.start_logging(Name="all"), "trail all is not logging"
+    ),
+    "it logs no management events": Trail(
+        lambda c: select(c, management=False), lambda c: select(c, management=True), "does not log write management"
+    ),
+}
+
+
+@pytest.mark.parametrize("trail", TRAILS.values(), ids=TRAILS)
+def test_without_a_trail_that_logs_management_events_nothing_is_deployed(console: Console, trail: Trail) -> None:
+    trail.change(console.aws.client("cloudtrail"))
+    try:
+        refused = console.deploy(console.stage("silent"), "--yes")
+        # This refusal has another reason, so that nothing is deployed.
+        creating = console.deploy(console.stage("silent", CreateTrail="true", PolicyIds="p-doesnotexist"), "--yes")
+    finally:
+        trail.undo(console.aws.client("cloudtrail"))
+
+    assert refused.returncode == 1
+    assert trail.words in refused.stderr
+    assert 'set CreateTrail to "true" in the stage' in refused.stderr
+    assert "joinguard-silent" not in console.stacks()
+    assert "CloudTrail" not in creating.stderr
+
+
+def test_a_trail_that_may_not_be_read_is_a_warning(console: Console) -> None:
+    stage = console.stage("unreadable")
+    iam = console.aws.client("iam")
+    iam.create_user(UserName="deployer")
+    statements = [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "cloudtrail:*", "Resource": "*"},
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_user_policy(UserName="deployer", PolicyName="x", PolicyDocument=document)
+    key = iam.create_access_key(UserName="deployer")["AccessKey"]
+    keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+    declined = console.deploy(stage, answer="n\n", keys=keys)
+
+    assert "warning: it is not known whether a CloudTrail trail logs management events" in declined.stderr
+    assert "the change set was deleted" in declined.stderr

@@ -51,8 +51,11 @@ def test_alarms_status_and_messages_link_to_the_runbook() -> None:
     assert {
         ("infra/template.yaml", "dead-letters"),
         ("infra/template.yaml", "rows-replaced"),
-        ("infra/deploy/health.py", "dead-letters"),
-        ("infra/deploy/health.py", "undelivered"),
+        ("infra/deploy/health/__init__.py", "dead-letters"),
+        ("infra/deploy/health/__init__.py", "undelivered"),
+        ("infra/deploy/health/check.py", "differs-from-the-template"),
+        ("infra/deploy/health/delivery.py", "no-trail"),
+        ("infra/deploy/health/records.py", "key-at-risk"),
     } <= linking
     assert [file for file, anchor in linking if file.startswith("handlers/") and anchor]
 

@@ -1,0 +1,48 @@
+"""Plan how to restore what somebody changed by hand.
+
+A change set compares the new template with the last one, so it does not see such changes, except in this mode.
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import WaiterError
+
+from infra.deploy.stack import DeployError, Plan, waiter_config
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+
+def plan_restore(cloudformation: CloudFormationClient, stack: str, *, poll_seconds: int = 5) -> Plan | None:
+    """Create a change set that brings resources in line with the deployed template; None if none differs.
+
+    Raises DeployError with CloudFormation's reason if CloudFormation cannot create it.
+    """
+    parameters = cloudformation.describe_stacks(StackName=stack)["Stacks"][0].get("Parameters", [])
+    change_set = cloudformation.create_change_set(
+        StackName=stack,
+        ChangeSetName=f"joinguard-{uuid.uuid4()}",
+        ChangeSetType="UPDATE",
+        UsePreviousTemplate=True,
+        Parameters=[{"ParameterKey": each["ParameterKey"], "UsePreviousValue": True} for each in parameters],
+        Capabilities=["CAPABILITY_IAM"],
+        DeploymentMode="REVERT_DRIFT",
+    )["Id"]
+    try:
+        cloudformation.get_waiter("change_set_create_complete").wait(
+            StackName=stack, ChangeSetName=change_set, WaiterConfig=waiter_config(poll_seconds)
+        )
+    except WaiterError as error:
+        reason = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change_set).get("StatusReason", "")
+        cloudformation.delete_change_set(StackName=stack, ChangeSetName=change_set)
+        if "didn't contain changes" in reason or "No updates" in reason:
+            return None
+        raise DeployError(f"CloudFormation cannot compare stack {stack} with its resources: {reason}") from error
+    pages = cloudformation.get_paginator("describe_change_set").paginate(StackName=stack, ChangeSetName=change_set)
+    changes = [each["ResourceChange"] for page in pages for each in page["Changes"]]
+    listed = tuple((c["Action"], c["LogicalResourceId"], c["ResourceType"], c.get("Replacement", "")) for c in changes)
+    return Plan(stack, "UPDATE", change_set, listed)

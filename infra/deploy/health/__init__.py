@@ -1,0 +1,171 @@
+"""Check an installation along the path of an event, and compare each part with the template that was deployed.
+
+Each part is checked on its own, so one that is missing or may not be read does not hide the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from infra.deploy.health import delivery, page, records, stacks, worker
+from infra.deploy.health.check import Check, attempt
+from infra.deploy.health.deployed import read_contents, read_stack
+from infra.deploy.preflight import EVENT_REGIONS
+from infra.deploy.stack import outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from infra.deploy.health.deployed import Deployed
+    from infra.deploy.stages import Target
+
+__all__ = ["Check", "check_subscribers", "checks"]
+
+#: A check with its name and the resources that it is about.
+Planned = tuple[str, tuple[str, ...], "Callable[[], Iterable[Check]]"]
+DEAD_LETTERS = "handlers/operate/RUNBOOK.md#dead-letters"
+UNDELIVERED = "handlers/operate/RUNBOOK.md#undelivered"
+MANAGEMENT = "ManagementAccountId"
+UNFORWARDED = "handlers/operate/RUNBOOK.md#unforwarded"
+
+
+def checks(target: Target) -> list[Check]:
+    """Return the results of all checks, in the order in which an event passes the parts."""
+    found: list[Check] = []
+    stack = _stack(target, target.stage.stack, target.stage.region, "stack", found)
+    found += attempt("trail", lambda: _trail(target, stack))
+    if stack is None or not stack.template["Resources"]:
+        return found
+    found += _forwarder(target, stack)
+    found += _run(stack, [*_event_path(target, stack), *_records(target, stack), *_page(target, stack)])
+    return found
+
+
+def check_subscribers(target: Target) -> Check:
+    """Count the confirmed subscribers of the page in a stack that was just deployed."""
+    topic = outputs(target.client("cloudformation"), target.stage.stack)["Topic"]
+
+    def read() -> Iterator[Check]:
+        yield page.subscribers(target.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"])
+
+    return attempt("subscribers", read)[0]
+
+
+def _stack(target: Target, name: str, region: str, what: str, found: list[Check]) -> Deployed | None:
+    """Read a stack and add a check of its state; return None if there is none or it cannot be read."""
+    cloudformation = target.client("cloudformation", region=region)
+    # The last element is the most complete.
+    read: list[Deployed] = []
+
+    def state() -> Iterator[Check]:
+        try:
+            read.append(read_stack(cloudformation, name))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ValidationError":
+                raise
+            command = "forwarder" if what == "forwarder" else "deploy"
+            step = f"run `make {command} STAGE={target.stage.name}`"
+            yield Check(what, f"there is no stack {name} in {region}", "wrong", step)
+        else:
+            yield stacks.state_of(read[-1], target.stage.name, what)
+
+    def contents() -> Iterable[Check]:
+        read.append(read_contents(cloudformation, read[-1]))
+        return ()
+
+    found += attempt(what, state)
+    # A stack in this state has no template and no resources yet.
+    if read and read[-1].status != "REVIEW_IN_PROGRESS":
+        found += attempt(f"template of stack {name}", contents)
+    return read[-1] if read else None
+
+
+def _run(stack: Deployed, planned: Iterable[Planned]) -> Iterator[Check]:
+    """Run the checks; in a stack that is not complete, only those whose resources exist."""
+    whole = stacks.is_whole(stack)
+    if not whole:
+        yield stacks.resources(stack)
+    for what, resources, check in planned:
+        if whole or all(name in stack.ids for name in resources):
+            yield from attempt(what, check)
+
+
+def _trail(target: Target, stack: Deployed | None) -> Iterator[Check]:
+    if stack and MANAGEMENT in stack.parameters:
+        account, partition, management = stack.account, stack.partition, stack.parameters[MANAGEMENT]
+    else:
+        identity = target.client("sts").get_caller_identity()
+        account, partition = identity["Account"], identity["Arn"].split(":")[1]
+        management = target.client("organizations").describe_organization()["Organization"]["MasterAccountId"]
+    yield from delivery.trail(target.client, account=account, management_account=management, partition=partition)
+
+
+def _forwarder(target: Target, stack: Deployed) -> list[Check]:
+    """Check the forwarder's stack if the events do not exist in the stack's own account and Region."""
+    region, management = EVENT_REGIONS.get(stack.partition), stack.parameters[MANAGEMENT]
+    if stack.account != management:
+        found = f"cannot be read from account {stack.account}: it is in account {management}"
+        step = f"run `make status STAGE={target.stage.name}` with credentials of account {management}"
+        return [Check("forwarder", found, "unknown", step, needs_operator=False)]
+    if region in {None, stack.region}:
+        return []
+    found_checks: list[Check] = []
+    forwarder = _stack(target, f"{target.stage.stack}-forwarder", str(region), "forwarder", found_checks)
+    if forwarder and forwarder.template["Resources"]:
+        found_checks += _run(forwarder, _forwarding(target, forwarder))
+    return found_checks
+
+
+def _forwarding(target: Target, stack: Deployed) -> Iterator[Planned]:
+    def client(service: str) -> Any:
+        return target.client(service, region=stack.region)
+
+    for name in stack.of_type("AWS::Events::Rule"):
+        yield _planned("forwarder's rule", delivery.rule, client("events"), stack, name, "forwarder's rule")
+        yield _planned("forwarder's target", delivery.target, client("events"), stack, name, "forwarder's target")
+    for name in stack.of_type("AWS::SQS::Queue"):
+        yield _planned("unforwarded", _queue, client("sqs"), stack, name, "unforwarded", UNFORWARDED)
+    for name in stack.of_type("AWS::SQS::QueuePolicy"):
+        yield _planned(f"queue policy {name}", delivery.queue_policy, client("sqs"), stack, name)
+    yield "forwarder's alarms", (), lambda: page.alarms(client("cloudwatch"), stack, "forwarder's alarms")
+
+
+def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
+    events, sqs, lambda_client = (target.client(each) for each in ("events", "sqs", "lambda"))
+    for name in stack.of_type("AWS::Events::EventBusPolicy"):
+        yield _planned("bus policy", delivery.bus_policy, events, stack, name)
+    yield _planned("rule", delivery.rule, events, stack, "MemberAccountInitialization")
+    yield _planned("target", delivery.target, events, stack, "MemberAccountInitialization")
+    yield _planned("joins waiting", _queue, sqs, stack, "Joins", "joins waiting", "")
+    yield _planned("dead letters", _queue, sqs, stack, "DeadLetters", "dead letters", DEAD_LETTERS)
+    yield _planned("undelivered", _queue, sqs, stack, "Undelivered", "undelivered", UNDELIVERED)
+    for name in stack.of_type("AWS::SQS::QueuePolicy"):
+        yield _planned(f"queue policy {name}", delivery.queue_policy, sqs, stack, name)
+    yield _planned("mapping", worker.mapping, lambda_client, stack, "AttachPoliciesMapping")
+    yield _planned("function", worker.function, lambda_client, stack, "AttachPolicies")
+
+
+def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
+    dynamodb, s3, kms = (target.client(each) for each in ("dynamodb", "s3", "kms"))
+    for name in stack.of_type("AWS::DynamoDB::Table"):
+        yield _planned(f"table {name}", records.table, dynamodb, stack, name)
+    yield _planned("bucket Evidence", records.bucket, s3, stack, "Evidence")
+    yield _planned("policy of bucket Evidence", records.bucket_policy, s3, stack, "EvidencePolicy")
+    for name in stack.of_type("AWS::KMS::Key"):
+        yield _planned(f"key {name}", records.key, kms, stack, name)
+
+
+def _page(target: Target, stack: Deployed) -> Iterator[Planned]:
+    for name in stack.of_type("AWS::SNS::Topic"):
+        yield _planned("topic", page.topic, target.client("sns"), stack, name)
+    yield "alarms", (), lambda: page.alarms(target.client("cloudwatch"), stack)
+
+
+def _queue(sqs: Any, stack: Deployed, name: str, what: str, needs_operator: str) -> Iterator[Check]:
+    return delivery.queue(sqs, stack, name, what, needs_operator=needs_operator)
+
+
+def _planned(what: str, check: Callable[..., Iterable[Check]], client: Any, stack: Deployed, *rest: str) -> Planned:
+    return what, rest[:1], lambda: check(client, stack, *rest)

@@ -1,0 +1,704 @@
+"""`make status` against the embedded AWS: each part of the path is broken once, and status says which.
+
+The template is the real one, without the two alarms that the stand-in's CloudFormation rejects. The stand-in ignores
+three properties, which `installed` sets by API. The function's code is empty, because nothing runs it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+import pytest
+from botocore.exceptions import WaiterError
+from botocore.session import get_session
+from click.testing import CliRunner
+
+from infra.deploy.__main__ import cli
+from infra.deploy.build import ROOT
+from infra.deploy.health import checks
+from infra.deploy.stages import Stage, Target
+from infra.deploy.template import load
+from infra.local.complete import for_stand_in
+from infra.local.installation import create_policy
+from infra.local.stand_in_policies import adapt_role_policy
+from infra.local.standin import StandIn, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infra.deploy.health import Check
+
+DENY: Final = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "x:Y", "Resource": "*"}]}
+STAGE: Final = Stage(name="truth", region="us-east-1")
+FAR: Final = Stage(name="far", region="eu-central-1")
+#: A template that is valid and small.
+TOPIC: Final = json.dumps({"Resources": {"Pages": {"Type": "AWS::SNS::Topic"}}})
+RULE: Final = "MemberAccountInitialization-truth"
+
+
+@dataclass(repr=False)
+class Installed:
+    """An installed stage and clients of the management account."""
+
+    aws: StandIn
+    policy_id: str
+    organization: dict[str, str]
+    ids: dict[str, str] = field(default_factory=dict)
+    clients: dict[str, Any] = field(default_factory=dict)
+    #: What faults changed, as it was before.
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:
+        if service not in self.clients:
+            self.clients[service] = self.session().client(service)  # type: ignore[call-overload]
+        return self.clients[service]
+
+    def session(self, **keys: str) -> boto3.Session:
+        """Return a session whose requests claim TLS, since the stand-in has none and its queues require it."""
+        core = get_session()
+        core.register("before-sign", claim_tls)
+        core.set_config_variable("region", "us-east-1")
+        own = {"aws_access_key_id": self.aws.access_key_id, "aws_secret_access_key": self.aws.secret_access_key}
+        return boto3.Session(botocore_session=core, **(keys or own))
+
+    def deploy(self, stage: Stage, *, code_region: str = "") -> None:
+        """Create a stage's stack from the working tree's template; it fails if its code is in another Region."""
+        parameters = {
+            "OrganizationId": self.organization["Id"],
+            "ManagementAccountId": self.organization["MasterAccountId"],
+            "PolicyIds": self.policy_id,
+            "CodeBucket": f"code-{code_region or stage.region}",
+            "CodeKey": "empty.zip",
+            "NameSuffix": stage.suffix,
+        }
+        cloudformation = self.session().client("cloudformation", region_name=stage.region)
+        cloudformation.create_stack(
+            StackName=stage.stack,
+            TemplateBody=for_stand_in((ROOT / "infra" / "template.yaml").read_text()),
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=stage.stack, WaiterConfig={"Delay": 1})
+
+    def checks(self, stage: Stage = STAGE, keys: dict[str, str] | None = None) -> dict[str, Check]:
+        return {check.what: check for check in checks(Target(self.session(**keys or {}), stage, 1))}
+
+    def troubles(self) -> dict[str, str]:
+        """Return what is not well, with what was found."""
+        return {name: check.found for name, check in self.checks().items() if not check.well}
+
+
+def claim_tls(**event: Any) -> None:
+    event["request"].headers.add_header("X-Forwarded-Proto", "https")
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Installed]:
+    with running() as aws, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", aws.endpoint)
+        organization = aws.client("organizations").describe_organization()["Organization"]
+        found = Installed(aws, create_policy(aws, "deny-x", DENY), organization)
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            archive.writestr("empty.py", "")
+        for region in (STAGE.region, FAR.region):
+            s3 = found.session().client("s3", region_name=region)
+            where = {} if region == STAGE.region else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            s3.create_bucket(Bucket=f"code-{region}", **where)  # type: ignore[arg-type]
+            s3.put_object(Bucket=f"code-{region}", Key="empty.zip", Body=content.getvalue())
+        found.deploy(STAGE)
+        resources = found.client("cloudformation").describe_stack_resources(StackName=STAGE.stack)["StackResources"]
+        found.ids |= {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
+        complete(found)
+        yield found
+
+
+def complete(at: Installed) -> None:
+    """Set what the stand-in's CloudFormation ignores, subscribe, and create a trail that logs."""
+    key = at.client("kms").describe_key(KeyId=at.ids["DataKey"])["KeyMetadata"]
+    at.client("lambda").update_function_configuration(FunctionName=at.ids["AttachPolicies"], KMSKeyArn=key["Arn"])
+    at.client("sns").set_topic_attributes(
+        TopicArn=at.ids["Pages"], AttributeName="KmsMasterKeyId", AttributeValue=at.ids["DataKey"]
+    )
+    lock(at)
+    subscribe(at)
+    put_operators_policy(at, adapt_role_policy(operators_policy(at), at.aws.access_key_id))
+    at.client("s3").create_bucket(Bucket="trail")
+    at.client("cloudtrail").create_trail(Name="all", S3BucketName="trail", IsMultiRegionTrail=True)
+    at.client("cloudtrail").start_logging(Name="all")
+
+
+def operators_policy(at: Installed) -> Any:
+    iam, arn = at.client("iam"), at.ids["OperatorsSee"]
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+
+
+def put_operators_policy(at: Installed, document: Any) -> None:
+    """Make a document the policy's default version, and delete the one before, since there may be five."""
+    iam, arn = at.client("iam"), at.ids["OperatorsSee"]
+    before = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
+    iam.delete_policy_version(PolicyArn=arn, VersionId=before)
+
+
+def lock(at: Installed, days: int = 2557) -> None:
+    retention = {"Mode": "GOVERNANCE", "Days": days}
+    at.client("s3").put_object_lock_configuration(
+        Bucket=at.ids["Evidence"],
+        ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}},
+    )
+
+
+def subscribe(at: Installed) -> None:
+    queue = at.client("sqs").get_queue_attributes(QueueUrl=at.ids["Undelivered"], AttributeNames=["QueueArn"])
+    at.client("sns").subscribe(TopicArn=at.ids["Pages"], Protocol="sqs", Endpoint=queue["Attributes"]["QueueArn"])
+
+
+def unsubscribe(at: Installed) -> None:
+    for each in at.client("sns").list_subscriptions_by_topic(TopicArn=at.ids["Pages"])["Subscriptions"]:
+        at.client("sns").unsubscribe(SubscriptionArn=each["SubscriptionArn"])
+
+
+def test_an_untouched_installation_is_well_in_every_check(installed: Installed) -> None:
+    assert installed.troubles() == {}
+    assert set(installed.checks()) >= {
+        "stack",
+        "trail",
+        "rule",
+        "target",
+        "joins waiting",
+        "dead letters",
+        "undelivered",
+        "policy of queue Joins",
+        "policy of queue DeadLetters",
+        "policy of queue Undelivered",
+        "mapping",
+        "function",
+        "table Outcomes",
+        "table Pace",
+        "bucket Evidence",
+        "policy of bucket Evidence",
+        "key PseudonymKey",
+        "key DataKey",
+        "topic",
+        "subscribers",
+        "alarms",
+    }
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What somebody changed, what status reports, and how the test undoes it."""
+
+    change: Callable[[Installed], object]
+    undo: Callable[[Installed], object]
+    what: str
+    found: str
+    step: str = "RUNBOOK.md#differs-from-the-template"
+
+
+def keep(at: Installed, name: str, read: Callable[[], Any]) -> Any:
+    """Return what the first call read, before any change."""
+    if name not in at.kept:
+        at.kept[name] = read()
+    return at.kept[name]
+
+
+def change_target(at: Installed, **changes: Any) -> None:
+    [target] = keep(at, "targets", lambda: at.client("events").list_targets_by_rule(Rule=RULE)["Targets"])
+    at.client("events").put_targets(Rule=RULE, Targets=[target | changes])
+
+
+def remove_target(at: Installed) -> None:
+    change_target(at)
+    at.client("events").remove_targets(Rule=RULE, Ids=["joins"])
+
+
+def put_rule(at: Installed, **changes: Any) -> None:
+    rule = keep(at, "rule", lambda: at.client("events").describe_rule(Name=RULE))
+    kept = {name: rule[name] for name in ("Name", "EventPattern", "State", "Description")}
+    at.client("events").put_rule(**kept | changes)
+
+
+def changed_pattern(at: Installed) -> None:
+    rule = keep(at, "rule", lambda: at.client("events").describe_rule(Name=RULE))
+    pattern = json.loads(rule["EventPattern"])
+    pattern["detail"]["eventName"].remove("AcceptHandshake")
+    put_rule(at, EventPattern=json.dumps(pattern))
+
+
+def delete_rule(at: Installed) -> None:
+    put_rule(at)
+    remove_target(at)
+    at.client("events").delete_rule(Name=RULE)
+
+
+def restore_rule(at: Installed) -> None:
+    put_rule(at)
+    change_target(at)
+
+
+def queue_policy(at: Installed, queue: str, policy: str | None) -> None:
+    url, sqs = at.ids[queue], at.client("sqs")
+    kept = keep(at, queue, lambda: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"]))
+    value = kept["Attributes"]["Policy"] if policy is None else policy
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": value})
+
+
+def opened_policy(at: Installed) -> None:
+    queue_policy(at, "DeadLetters", None)
+    document = json.loads(at.kept["DeadLetters"]["Attributes"]["Policy"])
+    document["Statement"] = [each for each in document["Statement"] if each["Sid"] != "NobodyElseSends"]
+    queue_policy(at, "DeadLetters", json.dumps(document))
+
+
+def set_mapping(at: Installed, **changes: Any) -> None:
+    at.client("lambda").update_event_source_mapping(UUID=at.ids["AttachPoliciesMapping"], **changes)
+
+
+def configure(at: Installed, **changes: Any) -> None:
+    at.client("lambda").update_function_configuration(FunctionName=at.ids["AttachPolicies"], **changes)
+
+
+def environment(at: Installed, **changes: str | None) -> None:
+    name, client = at.ids["AttachPolicies"], at.client("lambda")
+    kept = keep(at, "environment", lambda: client.get_function_configuration(FunctionName=name))
+    variables = {**kept["Environment"]["Variables"], **changes}
+    configure(at, Environment={"Variables": {key: value for key, value in variables.items() if value is not None}})
+
+
+def alarm_ids(at: Installed) -> list[str]:
+    cloudformation = at.client("cloudformation")
+    resources = cloudformation.describe_stack_resources(StackName=STAGE.stack)["StackResources"]
+    return [each["PhysicalResourceId"] for each in resources if each["ResourceType"] == "AWS::CloudWatch::Alarm"]
+
+
+def kept_alarms(at: Installed) -> list[dict[str, Any]]:
+    names = alarm_ids(at)
+    found = keep(at, "alarms", lambda: at.client("cloudwatch").describe_alarms(AlarmNames=names)["MetricAlarms"])
+    return list(found)
+
+
+def put_alarms(at: Installed, **changes: Any) -> None:
+    accepted = at.client("cloudwatch").meta.service_model.operation_model("PutMetricAlarm").input_shape.members
+    for alarm in kept_alarms(at):
+        values = {name: value for name, value in alarm.items() if name in accepted and value not in ("", [], None)}
+        at.client("cloudwatch").put_metric_alarm(**values | changes)
+
+
+def delete_alarms(at: Installed, number: int | None = None) -> None:
+    kept_alarms(at)
+    at.client("cloudwatch").delete_alarms(AlarmNames=alarm_ids(at)[:number])
+
+
+def alarm_state(at: Installed, state: str) -> None:
+    at.client("cloudwatch").set_alarm_state(AlarmName=at.ids["WorkerFails"], StateValue=state, StateReason="test")
+
+
+def bucket_policy(at: Installed, sid: str | None) -> None:
+    s3, bucket = at.client("s3"), at.ids["Evidence"]
+    kept = keep(at, "bucket policy", lambda: s3.get_bucket_policy(Bucket=bucket)["Policy"])
+    document = json.loads(kept)
+    document["Statement"] = [each for each in document["Statement"] if each["Sid"] != sid]
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(document))
+
+
+def delete_bucket_policy(at: Installed) -> None:
+    bucket_policy(at, None)
+    at.client("s3").delete_bucket_policy(Bucket=at.ids["Evidence"])
+
+
+def enable_key(at: Installed, name: str) -> None:
+    at.client("kms").cancel_key_deletion(KeyId=at.ids[name])
+    at.client("kms").enable_key(KeyId=at.ids[name])
+
+
+def create_trail(at: Installed) -> None:
+    at.client("cloudtrail").create_trail(Name="all", S3BucketName="trail", IsMultiRegionTrail=True)
+    at.client("cloudtrail").start_logging(Name="all")
+
+
+def selectors(at: Installed, **changes: Any) -> None:
+    selector = {"ReadWriteType": "All", "IncludeManagementEvents": True} | changes
+    at.client("cloudtrail").put_event_selectors(TrailName="all", EventSelectors=[selector])
+
+
+def send_and_receive(at: Installed) -> None:
+    url = at.ids["Undelivered"]
+    queue_policy(at, "Undelivered", json.dumps({"Version": "2012-10-17", "Statement": []}))
+    at.client("sqs").send_message(QueueUrl=url, MessageBody="x")
+    queue_policy(at, "Undelivered", None)
+    assert at.client("sqs").receive_message(QueueUrl=url, VisibilityTimeout=600)["Messages"]
+
+
+TRAIL: Final = "RUNBOOK.md#no-trail"
+KEY: Final = "RUNBOOK.md#key-at-risk"
+FAULTS: Final[dict[str, Fault]] = {
+    "the rule's target is removed": Fault(remove_target, change_target, "target", "has no target joins"),
+    "the rule's target has another queue": Fault(
+        lambda at: change_target(at, Arn="arn:aws:sqs:us-east-1:111111111111:other"), change_target, "target", "Arn is"
+    ),
+    "the target has no dead-letter queue": Fault(
+        lambda at: change_target(at, DeadLetterConfig={}), change_target, "target", "DeadLetterConfig is"
+    ),
+    "the rule's pattern is changed": Fault(changed_pattern, put_rule, "rule", "the pattern was changed"),
+    "the rule is disabled": Fault(
+        lambda at: at.client("events").disable_rule(Name=RULE),
+        lambda at: at.client("events").enable_rule(Name=RULE),
+        "rule",
+        "DISABLED",
+    ),
+    "the rule is deleted": Fault(delete_rule, restore_rule, "rule", "does not exist (ResourceNotFoundException)"),
+    "the joins queue's policy is removed": Fault(
+        lambda at: queue_policy(at, "Joins", ""),
+        lambda at: queue_policy(at, "Joins", None),
+        "policy of queue Joins",
+        "there is no policy",
+    ),
+    "the dead letters' policy denies less": Fault(
+        opened_policy,
+        lambda at: queue_policy(at, "DeadLetters", None),
+        "policy of queue DeadLetters",
+        "lacks the statement NobodyElseSends",
+    ),
+    "an undelivered event is in flight": Fault(
+        send_and_receive,
+        lambda at: at.client("sqs").purge_queue(QueueUrl=at.ids["Undelivered"]),
+        "undelivered",
+        "1 (1 of them in flight)",
+        "RUNBOOK.md#undelivered",
+    ),
+    "the mapping is disabled": Fault(
+        lambda at: set_mapping(at, Enabled=False), lambda at: set_mapping(at, Enabled=True), "mapping", "Disabled"
+    ),
+    "the mapping has another batch size": Fault(
+        lambda at: set_mapping(at, BatchSize=1), lambda at: set_mapping(at, BatchSize=5), "mapping", "BatchSize is 1"
+    ),
+    "an environment variable is changed": Fault(
+        lambda at: environment(at, POLICY_IDS="p-other123"), environment, "function", "variable POLICY_IDS was changed"
+    ),
+    "an environment variable is removed": Fault(
+        lambda at: environment(at, POLICY_IDS=None), environment, "function", "variable POLICY_IDS is missing"
+    ),
+    "an environment variable is added": Fault(
+        lambda at: environment(at, AWS_ENDPOINT_URL="http://x"), environment, "function", "is not in the template"
+    ),
+    "the function's timeout is changed": Fault(
+        lambda at: configure(at, Timeout=3), lambda at: configure(at, Timeout=60), "function", "Timeout is 3, not 60"
+    ),
+    "the function's runtime is changed": Fault(
+        lambda at: configure(at, Runtime="python3.12"),
+        lambda at: configure(at, Runtime="python3.13"),
+        "function",
+        "Runtime is python3.12",
+    ),
+    "the bucket's retention is changed": Fault(
+        lambda at: lock(at, days=1), lock, "bucket Evidence", "mode GOVERNANCE, 1 days, not GOVERNANCE, 2557 days"
+    ),
+    "the bucket's policy lets anybody write": Fault(
+        lambda at: bucket_policy(at, "OnlyTheWorkerWritesEvidence"),
+        lambda at: bucket_policy(at, None),
+        "policy of bucket Evidence",
+        "lacks the statement OnlyTheWorkerWritesEvidence",
+    ),
+    "the bucket's policy is removed": Fault(
+        delete_bucket_policy, lambda at: bucket_policy(at, None), "policy of bucket Evidence", "there is no policy"
+    ),
+    "a key is about to be deleted": Fault(
+        lambda at: at.client("kms").schedule_key_deletion(KeyId=at.ids["PseudonymKey"], PendingWindowInDays=7),
+        lambda at: enable_key(at, "PseudonymKey"),
+        "key PseudonymKey",
+        "PendingDeletion, on",
+        KEY,
+    ),
+    "a key is disabled": Fault(
+        lambda at: at.client("kms").disable_key(KeyId=at.ids["PseudonymKey"]),
+        lambda at: at.client("kms").enable_key(KeyId=at.ids["PseudonymKey"]),
+        "key PseudonymKey",
+        "Disabled",
+        KEY,
+    ),
+    "there is no trail": Fault(
+        lambda at: at.client("cloudtrail").delete_trail(Name="all"), create_trail, "trail", "there is no trail", TRAIL
+    ),
+    "the trail does not log": Fault(
+        lambda at: at.client("cloudtrail").stop_logging(Name="all"),
+        lambda at: at.client("cloudtrail").start_logging(Name="all"),
+        "trail",
+        "trail all is not logging",
+        TRAIL,
+    ),
+    "the trail logs no management events": Fault(
+        lambda at: selectors(at, IncludeManagementEvents=False),
+        selectors,
+        "trail",
+        "trail all does not log write management events",
+        TRAIL,
+    ),
+    "the trail logs only read events": Fault(
+        lambda at: selectors(at, ReadWriteType="ReadOnly"),
+        selectors,
+        "trail",
+        "trail all does not log write management events",
+        TRAIL,
+    ),
+    "nobody is subscribed": Fault(
+        unsubscribe, subscribe, "subscribers", "nobody gets the page: 0 confirmed", "set AlarmEmail"
+    ),
+    "an alarm is on": Fault(
+        lambda at: alarm_state(at, "ALARM"), lambda at: alarm_state(at, "OK"), "alarms", "1 of", "follow the rows below"
+    ),
+    "an alarm is deleted": Fault(
+        lambda at: delete_alarms(at, 1), put_alarms, "alarms", ", 1 missing", "follow the rows below"
+    ),
+    "all alarms are deleted": Fault(delete_alarms, put_alarms, "alarms", "missing", "follow the rows below"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_status_reports_each_fault_and_its_next_step(installed: Installed, fault: Fault) -> None:
+    fault.change(installed)
+    try:
+        found = installed.checks()
+    finally:
+        fault.undo(installed)
+
+    check = found[fault.what]
+    assert fault.found in check.found
+    assert fault.step in check.next_step
+    assert (check.well, check.exit_status) == (False, 1)
+    assert len(found) >= len(installed.checks()), "the other checks go on"
+    assert installed.troubles() == {}, "the test has undone its change"
+
+
+def test_a_deleted_or_active_alarm_is_named(installed: Installed) -> None:
+    deleted, *_ = alarm_ids(installed)
+    delete_alarms(installed, 1)
+    alarm_state(installed, "ALARM")
+    try:
+        found = installed.troubles()
+    finally:
+        put_alarms(installed)
+        alarm_state(installed, "OK")
+
+    assert found.pop("alarms").endswith("1 missing")
+    assert found == {deleted: "was deleted", installed.ids["WorkerFails"]: "ALARM"}
+
+
+def test_an_alarm_of_another_stage_is_not_reported(installed: Installed) -> None:
+    name = f"{STAGE.stack}-two-WorkerFails"
+    put_alarm = installed.client("cloudwatch").put_metric_alarm
+    put_alarm(
+        AlarmName=name,
+        Namespace="x",
+        MetricName="x",
+        EvaluationPeriods=1,
+        Period=60,
+        Statistic="Sum",
+        Threshold=0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    installed.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="test")
+    try:
+        assert installed.troubles() == {}
+    finally:
+        installed.client("cloudwatch").delete_alarms(AlarmNames=[name])
+
+
+def test_a_changed_alarm_is_reported(installed: Installed) -> None:
+    put_alarms(installed, Threshold=1000)
+    try:
+        found = installed.troubles()
+    finally:
+        put_alarms(installed)
+
+    assert all(text.startswith("Threshold is 1000.0, not ") for name, text in found.items() if name != "alarms")
+    assert set(alarm_ids(installed)) == found.keys() - {"alarms"}
+
+
+def operator(installed: Installed, session: str = "night-shift") -> dict[str, str]:
+    """Return credentials of the role OperatorReads."""
+    arn = installed.client("iam").get_role(RoleName=installed.ids["OperatorReads"])["Role"]["Arn"]
+    found = installed.client("sts").assume_role(RoleArn=arn, RoleSessionName=session)["Credentials"]
+    return {
+        "aws_access_key_id": found["AccessKeyId"],
+        "aws_secret_access_key": found["SecretAccessKey"],
+        "aws_session_token": found["SessionToken"],
+    }
+
+
+def test_the_role_operator_reads_may_read_every_part(installed: Installed) -> None:
+    found = installed.checks(keys=operator(installed))
+
+    assert found == installed.checks()
+    assert {name for name, check in found.items() if not check.well} == set()
+
+
+#: Statements of the role for `make status`. The others are for the operators' tool, which has its own tests.
+FOR_STATUS: Final = {
+    "FindTheStack",
+    "CheckRules",
+    "CountJoins",
+    "CheckTheWorker",
+    "CheckTables",
+    "CheckTheBucket",
+    "CheckKeys",
+    "CountSubscribers",
+    "ListAlarmsAndTrails",
+    "CheckTrails",
+}
+
+
+def for_status() -> list[str]:
+    statements = load((ROOT / "infra" / "template.yaml").read_text())["Resources"]["OperatorsSee"]["Properties"]
+    listed = [each for each in statements["PolicyDocument"]["Statement"] if each["Sid"] in FOR_STATUS]
+    assert {each["Sid"] for each in listed} == FOR_STATUS
+    return [
+        action
+        for each in listed
+        for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
+    ]
+
+
+@pytest.mark.parametrize("action", for_status())
+def test_without_any_single_action_status_says_what_it_cannot_read_and_goes_on(
+    installed: Installed, action: str
+) -> None:
+    everything = installed.checks(keys=operator(installed))
+    document = operators_policy(installed)
+    less = json.loads(json.dumps(document))
+    removed = {action, "lambda:ListEventSourceMappings"} if action == "lambda:GetEventSourceMapping" else {action}
+    for statement in less["Statement"]:
+        actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+        statement["Action"] = [each for each in actions if each not in removed]
+    less["Statement"] = [each for each in less["Statement"] if each["Action"]]
+    put_operators_policy(installed, less)
+    try:
+        found = installed.checks(keys=operator(installed))
+    finally:
+        put_operators_policy(installed, document)
+
+    unread = {name: check for name, check in found.items() if check.state == "unknown"}
+    assert unread
+    for check in unread.values():
+        assert "is denied" in check.found
+        assert "OperatorReads" in check.next_step
+        assert check.exit_status == 1
+    if not action.startswith("cloudformation:"):
+        assert all(check == everything[name] for name, check in found.items() if name in everything and check.well)
+        assert len(found) > len(everything) // 2
+
+
+def test_without_a_stack_the_trail_is_still_checked(installed: Installed) -> None:
+    found = installed.checks(Stage(name="nowhere", region="us-east-1"))
+
+    assert found["stack"].found == "there is no stack joinguard-nowhere in us-east-1"
+    assert found["stack"].next_step == "run `make deploy STAGE=nowhere`"
+    assert found["trail"].well
+
+
+def test_a_planned_stack_is_reported_in_its_own_words(installed: Installed) -> None:
+    stage = Stage(name="planned", region="us-east-1")
+    cloudformation = installed.client("cloudformation")
+    cloudformation.create_change_set(
+        StackName=stage.stack, ChangeSetName="first", ChangeSetType="CREATE", TemplateBody=TOPIC
+    )
+    try:
+        found = installed.checks(stage)
+    finally:
+        cloudformation.delete_stack(StackName=stage.stack)
+
+    assert found["stack"].found.startswith("REVIEW_IN_PROGRESS: a first deployment was planned and never executed")
+    assert found["stack"].exit_status == 1
+    assert found["trail"].well
+
+
+def test_a_stack_whose_creation_failed_is_reported_in_its_own_words(installed: Installed) -> None:
+    stage = Stage(name="failed", region="us-east-1")
+    with pytest.raises(WaiterError):
+        installed.deploy(stage, code_region=FAR.region)
+
+    found = installed.checks(stage)
+
+    assert found["stack"].found.startswith("ROLLBACK_COMPLETE: the creation failed and was undone")
+    assert (
+        "aws cloudformation delete-stack --stack-name joinguard-failed --region us-east-1" in found["stack"].next_step
+    )
+    assert found["trail"].well
+
+
+def run(installed: Installed, *arguments: str) -> Any:
+    environment = {
+        "AWS_ENDPOINT_URL": installed.aws.endpoint,
+        "AWS_ACCESS_KEY_ID": installed.aws.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": installed.aws.secret_access_key,
+        "COLUMNS": "200",
+    }
+    return CliRunner().invoke(cli, ["status", *arguments], env=environment, catch_exceptions=False)
+
+
+def test_the_command_prints_every_check_and_exits_with_1(installed: Installed, tmp_path: Path) -> None:
+    """Over plain HTTP the queues' policies deny the reads, which is a fault like any other."""
+    stage = tmp_path / f"{STAGE.name}.yaml"
+    stage.write_text("region: us-east-1")
+
+    table, listed = run(installed, "--stage", str(stage)), run(installed, "--stage", str(stage), "--json")
+
+    assert (table.exit_code, listed.exit_code) == (1, 1)
+    rows = {row["what"]: row for row in json.loads(listed.stdout)}
+    assert rows["rule"] == {
+        "what": "rule",
+        "found": "ENABLED",
+        "well": True,
+        "next_step": "",
+        "state": "ok",
+        "needs_operator": False,
+    }
+    assert rows["dead letters"]["found"] == "cannot be read: GetQueueAttributes is denied"
+    assert (rows["dead letters"]["well"], rows["dead letters"]["state"]) == (False, "unknown")
+    for name in rows:
+        assert name in table.stdout
+
+
+def test_a_stage_in_another_region_needs_a_healthy_forwarder(installed: Installed) -> None:
+    installed.deploy(FAR)
+    missing = installed.checks(FAR)
+    assert missing["forwarder"].found == "there is no stack joinguard-far-forwarder in us-east-1"
+    assert missing["forwarder"].next_step == "run `make forwarder STAGE=far`"
+    assert "rule" in missing
+
+    cloudformation = installed.client("cloudformation")
+    cloudformation.create_stack(
+        StackName="joinguard-far-forwarder",
+        TemplateBody=(ROOT / "infra" / "forwarder.yaml").read_text(),
+        Parameters=[
+            {
+                "ParameterKey": "TargetBusArn",
+                "ParameterValue": "arn:aws:events:eu-central-1:111111111111:event-bus/default",
+            },
+            {"ParameterKey": "NameSuffix", "ParameterValue": "-far"},
+        ],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(
+        StackName="joinguard-far-forwarder", WaiterConfig={"Delay": 1}
+    )
+    names = {"forwarder", "forwarder's rule", "forwarder's target", "unforwarded", "policy of queue Unforwarded"}
+    well = installed.checks(FAR)
+    assert {name: well[name].found for name in names if not well[name].well} == {}
+
+    events, rule = installed.client("events"), "MemberAccountInitializationForwarder-far"
+    events.disable_rule(Name=rule)
+    [target] = events.list_targets_by_rule(Rule=rule)["Targets"]
+    events.remove_targets(Rule=rule, Ids=[target["Id"]])
+    broken = installed.checks(FAR)
+    assert broken["forwarder's rule"].found == "DISABLED"
+    assert broken["forwarder's target"].found == "the rule has no target main-stack"
+    assert broken["forwarder's rule"].exit_status == 1

@@ -1,0 +1,295 @@
+"""What `make status` concludes from what AWS returns, where the embedded AWS cannot show it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.session import get_session
+
+from infra.deploy.health import checks, delivery, page
+from infra.deploy.health.deployed import Deployed
+from infra.deploy.health.stacks import STATES
+from infra.deploy.preflight import Account, warnings
+from infra.deploy.stages import Stage, Target
+from infra.deploy.trail import read_trails
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import boto3
+
+MANAGEMENT = "111111111111"
+TEMPLATE: dict[str, Any] = {
+    "Resources": {
+        "Fails": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"AlarmDescription": "Do this.", "Threshold": 0}},
+        "Page": {
+            "Type": "AWS::CloudWatch::CompositeAlarm",
+            "Properties": {"AlarmRule": {"Fn::Sub": 'ALARM("${Fails}")'}, "AlarmActions": [{"Ref": "Pages"}]},
+        },
+        "Pages": {"Type": "AWS::SNS::Topic"},
+    }
+}
+IDS = {"Fails": "joinguard-Fails-X", "Page": "joinguard-page", "Pages": "arn:aws:sns:us-east-1:111111111111:pages"}
+
+
+class Answers:
+    """A client whose operations return prepared answers; an operation without one is denied."""
+
+    def __init__(self, **answers: Any) -> None:
+        self._answers = answers
+
+    def __getattr__(self, operation: str) -> Any:
+        def call(**_: object) -> Any:
+            answer = self._answers.get(operation, "AccessDenied")
+            if isinstance(answer, str):
+                raise ClientError({"Error": {"Code": answer, "Message": "x"}}, operation)
+            return answer
+
+        return call
+
+
+class Session:
+    """A session whose clients have prepared answers."""
+
+    def __init__(self, **clients: Answers) -> None:
+        self._clients = clients
+
+    def client(self, service: str, **_: object) -> Answers:
+        return self._clients.get(service, Answers())
+
+
+def stack_id(account: str = MANAGEMENT, region: str = "us-east-1") -> str:
+    return f"arn:aws:cloudformation:{region}:{account}:stack/joinguard/1"
+
+
+def deployed(**changes: Any) -> Deployed:
+    values = {
+        "name": "joinguard",
+        "stack_id": stack_id(),
+        "status": "CREATE_COMPLETE",
+        "reason": "",
+        "parameters": {"ManagementAccountId": MANAGEMENT},
+        "template": TEMPLATE,
+        "ids": IDS,
+    }
+    return Deployed(**values | changes)
+
+
+def cloudformation(status: str, existing: Mapping[str, str], account: str = MANAGEMENT) -> Answers:
+    parameters = [{"ParameterKey": "ManagementAccountId", "ParameterValue": MANAGEMENT}]
+    stack = {"StackId": stack_id(account), "StackStatus": status, "StackStatusReason": "why", "Parameters": parameters}
+    resources = [
+        {"LogicalResourceId": name, "PhysicalResourceId": each, "ResourceStatus": "CREATE_COMPLETE"}
+        for name, each in existing.items()
+    ]
+    return Answers(
+        describe_stacks={"Stacks": [stack]},
+        describe_stack_resources={"StackResources": resources},
+        get_template={"TemplateBody": TEMPLATE},
+    )
+
+
+def found_in(session: Session, *, region: str = "us-east-1") -> dict[str, Any]:
+    target = Target(cast("boto3.Session", session), Stage(name="prod", region=region))
+    return {check.what: check for check in checks(target)}
+
+
+def test_every_state_of_a_stack_has_its_own_words() -> None:
+    model = get_session().get_service_model("cloudformation")
+    assert set(model.shape_for("StackStatus").enum) == set(STATES)  # type: ignore[attr-defined]
+    texts = [state[1:] for name, state in STATES.items() if state[0] != "ok" and not name.endswith("IN_PROGRESS")]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("status", STATES)
+def test_no_state_of_a_stack_ends_in_a_traceback(status: str) -> None:
+    found = found_in(Session(cloudformation=cloudformation(status, {})))
+
+    state, meaning, _ = STATES[status]
+    assert status in found["stack"].found
+    assert meaning in found["stack"].found
+    assert (found["stack"].state, found["stack"].exit_status) == (state, int(state != "ok"))
+    if state != "ok":
+        assert "why" in found["stack"].found
+        assert found["stack"].next_step
+        assert not re.search("[{}]", found["stack"].next_step)
+    assert "trail" in found
+
+
+def test_in_a_stack_whose_creation_failed_only_what_exists_is_checked() -> None:
+    existing = {name: IDS[name] for name in ("Pages",)}
+    found = found_in(Session(cloudformation=cloudformation("ROLLBACK_FAILED", existing)))
+
+    assert found["resources"].found == "1 of 3 exist; the others are not checked"
+    assert "topic" in found
+    assert "rule" not in found
+
+
+def test_from_a_member_account_the_trail_and_the_forwarder_are_unknown_and_need_nobody() -> None:
+    found = found_in(Session(cloudformation=cloudformation("CREATE_COMPLETE", IDS, account="222222222222")))
+
+    for name in ("trail", "forwarder"):
+        assert (found[name].state, found[name].exit_status) == ("unknown", 0)
+        assert f"account {MANAGEMENT}" in found[name].found
+
+
+@pytest.mark.parametrize("code", [*("AccessDeniedException", "ThrottlingException"), "ResourceNotFoundException"])
+def test_an_error_of_one_service_hides_no_other_check(code: str) -> None:
+    session = Session(cloudformation=cloudformation("CREATE_COMPLETE", IDS), sns=Answers(get_topic_attributes=code))
+    found = found_in(session)
+
+    assert (
+        code in found["topic"].found or "GetTopicAttributes" in found["topic"].found or "denied" in found["topic"].found
+    )
+    assert found["topic"].exit_status == 1
+    assert "alarms" in found
+
+
+def alarms(*faults: str, **changes: Any) -> dict[str, Any]:
+    metric = {"AlarmName": IDS["Fails"], "StateValue": "OK", "Threshold": 0.0, "ActionsEnabled": True}
+    composite = {
+        "AlarmName": IDS["Page"],
+        "StateValue": "OK",
+        "AlarmRule": f'ALARM("{IDS["Fails"]}")',
+        "AlarmActions": [IDS["Pages"]],
+        "ActionsEnabled": True,
+    } | changes
+    answer = {
+        "MetricAlarms": [] if "metric" in faults else [metric],
+        "CompositeAlarms": [] if "composite" in faults else [composite],
+    }
+    return {check.what: check for check in page.alarms(Answers(describe_alarms=answer), deployed())}
+
+
+def test_the_page_is_compared_with_the_template() -> None:
+    """The stand-in's CloudFormation rejects composite alarms."""
+    assert [check.well for check in alarms().values()] == [True]
+    assert alarms(AlarmActions=[])["joinguard-page"].found.startswith("AlarmActions is []")
+    assert alarms(AlarmRule="FALSE")["joinguard-page"].found.startswith("AlarmRule is FALSE")
+    assert alarms(ActionsEnabled=False)["joinguard-page"].found == "its actions are disabled"
+    assert alarms("composite")["joinguard-page"].found == "was deleted"
+    assert alarms("composite")["alarms"].found == "0 of 2 in ALARM, 1 missing"
+    assert not alarms("metric", "composite")["alarms"].well
+    on = alarms(StateValue="ALARM")["alarms"]
+    assert (on.found, on.well) == ("1 of 2 in ALARM", False)
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "pending", "found"),
+    [
+        ("1", "0", "1 confirmed"),
+        ("2", "1", "2 confirmed, 1 not confirmed"),
+        ("0", "0", "nobody gets the page: 0 confirmed"),
+        ("0", "1", "nobody gets the page: 0 confirmed, 1 not confirmed"),
+    ],
+)
+def test_only_confirmed_subscriptions_count(confirmed: str, pending: str, found: str) -> None:
+    check = page.subscribers({"SubscriptionsConfirmed": confirmed, "SubscriptionsPending": pending})
+
+    assert (check.found, check.well) == (found, confirmed != "0")
+
+
+def advanced(*fields: dict[str, Any]) -> dict[str, Any]:
+    category = {"Field": "eventCategory", "Equals": ["Management"]}
+    return {"AdvancedEventSelectors": [{"FieldSelectors": [category, *fields]}]}
+
+
+@pytest.mark.parametrize(
+    ("selectors", "works"),
+    [
+        (advanced(), True),
+        (advanced({"Field": "readOnly", "Equals": ["false"]}), True),
+        (advanced({"Field": "readOnly", "Equals": ["true"]}), False),
+        (advanced({"Field": "eventSource", "NotEquals": ["kms.amazonaws.com"]}), True),
+        (advanced({"Field": "eventSource", "Equals": ["s3.amazonaws.com"]}), False),
+        (advanced({"Field": "eventName", "NotEquals": ["AcceptHandshake"]}), False),
+        ({"AdvancedEventSelectors": [{"FieldSelectors": [{"Field": "eventCategory", "Equals": ["Data"]}]}]}, False),
+        ({"EventSelectors": [{"ReadWriteType": "WriteOnly", "IncludeManagementEvents": True}]}, True),
+        ({"EventSelectors": [{"ExcludeManagementEventSources": ["kms.amazonaws.com"]}]}, True),
+        ({"EventSelectors": [{"ReadWriteType": "All", "IncludeManagementEvents": False}]}, False),
+        ({}, False),
+    ],
+)
+def test_a_trail_works_if_its_selectors_include_joins(selectors: dict[str, Any], works: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    trail = {"Name": "all", "TrailARN": "arn", "HomeRegion": "us-east-1"}
+    client = Answers(
+        describe_trails={"trailList": [trail]}, get_trail_status={"IsLogging": True}, get_event_selectors=selectors
+    )
+    trails = read_trails(lambda _: client, "us-east-1")
+
+    assert bool(trails.working) == works
+    assert bool(trails.problems) != works
+
+
+def test_a_trail_of_another_region_counts_only_if_it_covers_all_regions() -> None:
+    trails = [
+        {"Name": "there", "TrailARN": "arn", "HomeRegion": "eu-west-1", "IsMultiRegionTrail": False},
+        {"Name": "everywhere", "TrailARN": "arn", "HomeRegion": "eu-west-1", "IsMultiRegionTrail": True},
+    ]
+    client = Answers(
+        describe_trails={"trailList": trails}, get_trail_status={"IsLogging": True}, get_event_selectors=advanced()
+    )
+    asked: list[str] = []
+
+    def client_in(region: str) -> Any:
+        asked.append(region)
+        return client
+
+    found = read_trails(client_in, "us-east-1")
+
+    assert found.working == ("everywhere",)
+    assert asked == ["us-east-1", "eu-west-1"], "the home Region answers for its trail"
+
+
+def test_the_bus_policy_is_compared_by_our_statement_only() -> None:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::111111111111:root"},
+        "Action": "events:PutEvents",
+    }
+    resource = {"Type": "AWS::Events::EventBusPolicy", "Properties": {"StatementId": "ours", "Statement": statement}}
+    stack = deployed(template={"Resources": {"Bus": resource}}, ids={"Bus": "ours"})
+
+    def found(*statements: dict[str, Any]) -> str:
+        policy = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+        [check] = delivery.bus_policy(Answers(describe_event_bus={"Policy": policy}), stack, "Bus")
+        return check.found
+
+    others = statement | {"Sid": "theirs"}
+    assert found(others, statement | {"Sid": "ours"}) == "ours"
+    assert found(others) == "there is no policy"
+    assert found(statement | {"Sid": "ours", "Effect": "Deny"}) == "the policy's statement ours was changed"
+
+
+def account(account_id: str) -> Account:
+    return Account(
+        account_id=account_id,
+        partition="aws",
+        region="us-east-1",
+        organization_id="o-1234567890",
+        management_account_id=MANAGEMENT,
+        all_features=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("account_id", "parameters", "warning"),
+    [
+        ("222222222222", {}, f"in account {MANAGEMENT}"),
+        ("222222222222", {"CreateTrail": "true"}, f"in account {MANAGEMENT}"),
+        (MANAGEMENT, {}, "logs management events: An error occurred (AccessDenied)"),
+        (MANAGEMENT, {"CreateTrail": "true"}, None),
+    ],
+)
+def test_a_trail_that_cannot_be_read_is_a_warning(
+    account_id: str, parameters: dict[str, str], warning: str | None
+) -> None:
+    stage = Stage(name="prod", region="us-east-1", parameters=parameters)
+    found = [*warnings(Target(cast("boto3.Session", Session()), stage), account(account_id))]
+
+    assert len(found) == (warning is not None)
+    assert warning is None or warning in found[0]
