@@ -65,7 +65,7 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.IN_ITS_QUEUE: "it is in its queue",
     Reason.RESTORED_BEFORE: "it was restored before",
     Reason.ORGANIZATIONS_UNAVAILABLE: "Organizations does not answer: {0}",
-    Reason.PERMISSIONS_UNAVAILABLE: "whether the worker's role may attach, because IAM does not answer: {0}",
+    Reason.PERMISSIONS_UNAVAILABLE: "whether the worker's role may attach, since IAM's simulator gives no answer: {0}",
     Reason.ROLE_UNKNOWN: "whether the worker's role may attach, because the stack does not name the role; deploy",
     Reason.FIRST_MESSAGES: "waiting for the outcomes of the first {0}",
     Reason.JOINS_FIRST: "waiting: more than {0} joins are in the queue, and they go first",

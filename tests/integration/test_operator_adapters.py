@@ -114,6 +114,36 @@ def test_the_simulator_is_asked_about_every_resource_and_every_page(aws: None) -
         assert IamPermissions(iam, ROLE).denied("a:B", ["r1", "r2", "r3"]) == ["r2", "r3"]
 
 
+def simulated(*results: dict[str, Any]) -> list[str]:
+    iam = client("iam")
+    with Stubber(iam) as stub:
+        stub.add_response("simulate_principal_policy", {"EvaluationResults": list(results)})
+        return IamPermissions(iam, ROLE).denied("a:B", ["r1", "r2"])
+
+
+def several(decision: str, *, by_organizations: bool = True, **resources: str) -> dict[str, Any]:
+    """Return a result about several resources: the decision beside them is not about all of them."""
+    specific = [{"EvalResourceName": name, "EvalResourceDecision": each} for name, each in resources.items()]
+    return {
+        "EvalActionName": "a:B",
+        "EvalResourceName": "*",
+        "EvalDecision": decision,
+        "ResourceSpecificResults": specific,
+        "OrganizationsDecisionDetail": {"AllowedByOrganizations": by_organizations},
+    }
+
+
+def test_the_simulators_decision_on_each_resource_counts_not_the_one_on_all_of_them(aws: None) -> None:  # noqa: ARG001 - used for its effect
+    assert simulated(several("allowed", r1="allowed", r2="implicitDeny")) == ["r2"]
+    assert simulated(several("implicitDeny", r1="allowed", r2="allowed")) == []
+
+
+def test_a_denial_because_of_an_scp_is_unknown_since_the_simulator_ignores_its_conditions(aws: None) -> None:  # noqa: ARG001 - used for its effect
+    with pytest.raises(PermanentError, match=r"IAM\.DeniedByOrganizations"):
+        simulated(several("implicitDeny", by_organizations=False, r1="allowed", r2="implicitDeny"))
+    assert simulated(several("allowed", by_organizations=False, r1="allowed", r2="allowed")) == []
+
+
 @pytest.mark.parametrize(
     ("answer", "state"),
     [
