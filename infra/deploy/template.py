@@ -39,8 +39,8 @@ def dump(template: dict[str, Any]) -> str:
 
 
 def without_comments(text: str) -> str:
-    """Return a template without comment lines, which count towards CloudFormation's limit of 51,200 bytes.
+    """Return a template as compact JSON, since comments and white space count towards CloudFormation's 51,200 bytes.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
     """
-    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")) + "\n"
+    return dump(load(text))
