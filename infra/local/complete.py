@@ -37,7 +37,7 @@ NOT_CHECKED: Final = (
     "that the evidence bucket refuses writes without If-None-Match: the stand-in ignores that condition key",
     "encryption at rest, point-in-time recovery of the table, log retention: accepted and ignored",
     "the function's memory, architecture and Python version: it runs on this machine's interpreter",
-    "the composite alarm and the alarm on missing evidence: removed, the stand-in's CloudFormation rejects them",
+    "the composite alarm and alarms with metric math: removed, the stand-in's CloudFormation rejects them",
     (
         "which accounts and policies the worker's role may use: the stand-in checks every Organizations call against "
         "one invented ARN, which is added to the role's statements; the actions are enforced"
@@ -53,9 +53,8 @@ class IncompleteError(Exception):
     """A completed stack still differs from the template in a property that matters."""
 
 
-#: What makes the stand-in's CloudFormation reject a template.
+#: What makes the stand-in's CloudFormation reject a template, as metric math does.
 _UNKNOWN_TYPES: Final = frozenset({"AWS::CloudWatch::CompositeAlarm"})
-_ALARMS_WITH_METRIC_MATH: Final = frozenset({"NoEvidence"})
 
 
 def for_stand_in(template: str) -> str:
@@ -64,7 +63,8 @@ def for_stand_in(template: str) -> str:
     loaded["Resources"] = {
         name: each
         for name, each in loaded["Resources"].items()
-        if each["Type"] not in _UNKNOWN_TYPES and name not in _ALARMS_WITH_METRIC_MATH
+        # Alarms with metric math.
+        if each["Type"] not in _UNKNOWN_TYPES and "Metrics" not in each.get("Properties", {})
     }
     return dump(loaded)
 

@@ -123,9 +123,6 @@ def complete(at: Installed) -> None:
     """Set what the stand-in's CloudFormation ignores, subscribe, and create a trail that logs."""
     key = at.client("kms").describe_key(KeyId=at.ids["DataKey"])["KeyMetadata"]
     at.client("lambda").update_function_configuration(FunctionName=at.ids["AttachPolicies"], KMSKeyArn=key["Arn"])
-    at.client("sns").set_topic_attributes(
-        TopicArn=at.ids["Pages"], AttributeName="KmsMasterKeyId", AttributeValue=at.ids["DataKey"]
-    )
     lock(at)
     subscribe(at)
     put_operators_policy(at, adapt_role_policy(operators_policy(at), at.aws.access_key_id))
@@ -188,6 +185,8 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "key PseudonymKey",
         "key DataKey",
         "topic",
+        "rule KeysAtRisk",
+        "target of KeysAtRisk",
         "subscribers",
         "alarms",
     }
@@ -449,6 +448,12 @@ FAULTS: Final[dict[str, Fault]] = {
         "trail all does not log write management events",
         TRAIL,
     ),
+    "the rule that watches the keys is disabled": Fault(
+        lambda at: at.client("events").disable_rule(Name=at.ids["KeysAtRisk"].rpartition("/")[2]),
+        lambda at: at.client("events").enable_rule(Name=at.ids["KeysAtRisk"].rpartition("/")[2]),
+        "rule KeysAtRisk",
+        "DISABLED",
+    ),
     "nobody is subscribed": Fault(
         unsubscribe, subscribe, "subscribers", "nobody gets the page: 0 confirmed", "set AlarmEmail"
     ),
@@ -521,6 +526,34 @@ def test_a_changed_alarm_is_reported(installed: Installed) -> None:
 
     assert all(text.startswith("Threshold is 1000.0, not ") for name, text in found.items() if name != "alarms")
     assert set(alarm_ids(installed)) == found.keys() - {"alarms"}
+
+
+KMS_CALL: Final = {
+    "source": "aws.kms",
+    "detail-type": "AWS API Call via CloudTrail",
+    "detail": {"eventSource": "kms.amazonaws.com", "eventName": "DisableKey"},
+}
+
+
+@pytest.mark.parametrize("key", ["DataKey", "PseudonymKey"])
+def test_disabling_or_deleting_one_of_our_keys_matches_the_rule_that_pages(installed: Installed, key: str) -> None:
+    """Only AWS can send events of aws.kms, so EventBridge's own matching is asked. Callers name a key in two ways."""
+    events, rule = installed.client("events"), installed.ids["KeysAtRisk"].rpartition("/")[2]
+    pattern = events.describe_rule(Name=rule)["EventPattern"]
+    arn = installed.client("kms").describe_key(KeyId=installed.ids[key])["KeyMetadata"]["Arn"]
+
+    def pages(name: str, key_id: str, **more: str) -> bool:
+        detail = KMS_CALL["detail"] | {"eventName": name, "requestParameters": {"keyId": key_id}} | more  # type: ignore[operator]
+        envelope = {"id": "1", "account": "111111111111", "time": "2026-11-25T00:00:00Z", "region": "us-east-1"}
+        event = json.dumps(KMS_CALL | envelope | {"resources": [], "detail": detail})
+        return bool(events.test_event_pattern(EventPattern=pattern, Event=event)["Result"])
+
+    for key_id in (installed.ids[key], arn):
+        assert pages("DisableKey", key_id)
+        assert pages("ScheduleKeyDeletion", key_id)
+        assert not pages("EnableKey", key_id)
+        assert not pages("DisableKey", key_id, errorCode="AccessDenied")
+    assert not pages("DisableKey", "another-key")
 
 
 def operator(installed: Installed, session: str = "night-shift") -> dict[str, str]:

@@ -92,7 +92,7 @@ def test_a_record_fails_alone_and_at_most_two_workers_run() -> None:
 
 
 def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
-    [rule] = of_type("AWS::Events::Rule").values()
+    rule = RESOURCES["MemberAccountInitialization"]["Properties"]
     pattern = rule["EventPattern"]
 
     assert pattern["source"] == ["aws.organizations"]
@@ -106,7 +106,7 @@ def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
 
 
 def test_an_undeliverable_event_is_retried_for_a_day_and_then_kept() -> None:
-    [rule] = of_type("AWS::Events::Rule").values()
+    rule = RESOURCES["MemberAccountInitialization"]["Properties"]
     [target] = rule["Targets"]
 
     assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185}
@@ -213,7 +213,7 @@ def test_the_predefined_policies_deny_what_their_names_say(name: str, action: st
 
 def test_the_rule_does_not_match_our_own_join_requests() -> None:
     """The sweep and operators use sources of their own."""
-    [rule] = of_type("AWS::Events::Rule").values()
+    rule = RESOURCES["MemberAccountInitialization"]["Properties"]
 
     assert not set(JoinRequest.model_json_schema()["properties"]["source"]["enum"]) & set(
         rule["EventPattern"]["source"]
@@ -226,16 +226,46 @@ BUCKETS = of_type("AWS::S3::Bucket")
 
 @pytest.mark.parametrize("queue", ["DeadLetters", "Undelivered"])
 def test_both_queues_of_failed_messages_have_an_alarm_on_the_first_message(queue: str) -> None:
-    watching = [
-        alarm
-        for alarm in ALARMS.values()
-        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
-        and alarm["Dimensions"][0]["Value"] == {"Fn::GetAtt": [queue, "QueueName"]}
-    ]
+    """Both metrics are added up, because a message that an operator looks at is in flight."""
+    alarm = ALARMS[f"{queue}Wait"]
+    expression, *metrics = alarm["Metrics"]
 
-    [alarm] = watching
-    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
-    assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Maximum", 1)
+    assert (alarm["ComparisonOperator"], alarm["Threshold"], alarm["EvaluationPeriods"]) == (
+        "GreaterThanThreshold",
+        0,
+        1,
+    )
+    assert expression["Expression"] == "FILL(visible, 0) + FILL(in_flight, 0)"
+    for metric, name in zip(metrics, ("Visible", "NotVisible"), strict=True):
+        found = metric["MetricStat"]["Metric"]
+        assert found["MetricName"] == f"ApproximateNumberOfMessages{name}"
+        assert found["Dimensions"][0]["Value"] == {"Fn::GetAtt": [queue, "QueueName"]}
+        assert (metric["MetricStat"]["Period"], metric["MetricStat"]["Stat"]) == (60, "Maximum")
+    assert {each["Id"] for each in metrics if not each["ReturnData"]} == {"visible", "in_flight"}
+
+
+def test_a_failed_join_pages_although_the_queues_metrics_may_be_late() -> None:
+    """SQS publishes the metrics of a queue that was idle up to 15 minutes late, and the page must not end before."""
+    alarm = ALARMS["JoinsFail"]
+
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ("Joinguard", "Failed", 0)
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AttachPolicies"}}]
+    assert (alarm["Period"] * alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]) == (15 * 60, 1)
+
+
+def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
+    """A message to a topic whose key is disabled is lost."""
+    assert "KmsMasterKeyId" not in RESOURCES["Pages"]["Properties"]
+    rule = RESOURCES["KeysAtRisk"]["Properties"]
+    keys = of_type("AWS::KMS::Key")
+
+    watched = rule["EventPattern"]["detail"]["requestParameters"]["keyId"]
+    assert {each["Ref"] for each in watched if "Ref" in each} == set(keys)
+    assert {each["Fn::GetAtt"][0] for each in watched if "Fn::GetAtt" in each} == set(keys)
+    assert rule["Targets"][0]["Arn"] == {"Ref": "Pages"}
+    publishers = RESOURCES["PagesPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    [allowed] = [each for each in publishers if each["Principal"] == {"Service": "events.amazonaws.com"}]
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["KeysAtRisk", "Arn"]}}}
 
 
 def test_every_alarm_pages_and_has_a_next_step_and_a_link_to_the_runbook() -> None:
@@ -265,7 +295,7 @@ def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> 
         each["MetricStat"]["Metric"]["MetricName"]
         for alarm in ALARMS.values()
         for each in alarm.get("Metrics", [])
-        if "MetricStat" in each
+        if each.get("MetricStat", {}).get("Metric", {}).get("Namespace") == "Joinguard"
     }
     used |= {alarm["MetricName"] for alarm in ALARMS.values() if alarm.get("Namespace") == "Joinguard"}
 

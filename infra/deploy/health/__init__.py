@@ -27,6 +27,8 @@ __all__ = ["Check", "check_subscribers", "checks"]
 Planned = tuple[str, tuple[str, ...], "Callable[[], Iterable[Check]]"]
 DEAD_LETTERS = "handlers/operate/RUNBOOK.md#dead-letters"
 UNDELIVERED = "handlers/operate/RUNBOOK.md#undelivered"
+#: The rule that matches join events.
+JOINS = "MemberAccountInitialization"
 MANAGEMENT = "ManagementAccountId"
 UNFORWARDED = "handlers/operate/RUNBOOK.md#unforwarded"
 
@@ -136,8 +138,8 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
     events, sqs, lambda_client = (target.client(each) for each in ("events", "sqs", "lambda"))
     for name in stack.of_type("AWS::Events::EventBusPolicy"):
         yield _planned("bus policy", delivery.bus_policy, events, stack, name)
-    yield _planned("rule", delivery.rule, events, stack, "MemberAccountInitialization")
-    yield _planned("target", delivery.target, events, stack, "MemberAccountInitialization")
+    yield _planned("rule", delivery.rule, events, stack, JOINS)
+    yield _planned("target", delivery.target, events, stack, JOINS)
     yield _planned("joins waiting", _queue, sqs, stack, "Joins", "joins waiting", "")
     yield _planned("dead letters", _queue, sqs, stack, "DeadLetters", "dead letters", DEAD_LETTERS)
     yield _planned("undelivered", _queue, sqs, stack, "Undelivered", "undelivered", UNDELIVERED)
@@ -160,6 +162,13 @@ def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
 def _page(target: Target, stack: Deployed) -> Iterator[Planned]:
     for name in stack.of_type("AWS::SNS::Topic"):
         yield _planned("topic", page.topic, target.client("sns"), stack, name)
+    for name in stack.of_type("AWS::Events::Rule"):
+        # The other rules page.
+        if name != JOINS:
+            yield _planned(f"rule {name}", delivery.rule, target.client("events"), stack, name, f"rule {name}")
+            yield _planned(
+                f"target of {name}", delivery.target, target.client("events"), stack, name, f"target of {name}"
+            )
     yield "alarms", (), lambda: page.alarms(target.client("cloudwatch"), stack)
 
 

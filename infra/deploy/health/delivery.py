@@ -37,7 +37,7 @@ def trail(client: Callable[..., Any], *, account: str, management_account: str, 
 
 def rule(events: Any, stack: Deployed, name: str, what: str = "rule") -> Iterator[Check]:
     """Check a rule's state and pattern."""
-    declared = stack.declaration(name)["Properties"]
+    declared = stack.properties(name)
     actual = events.describe_rule(Name=stack.short_id(name))
     differences = []
     if actual["State"] != "ENABLED":

@@ -24,6 +24,7 @@ _COMPARED: Final = (
     "Metrics",
     "Period",
     "EvaluationPeriods",
+    "DatapointsToAlarm",
     "ComparisonOperator",
     "Threshold",
     "TreatMissingData",
