@@ -15,7 +15,7 @@ def adapt_role_policy(document: Any, account_id: str) -> Any:
 
     The stand-in checks every Organizations call against one invented ARN and iam:SimulatePrincipalPolicy without a
     resource. For SQS batch calls it checks actions of its own (sqs:SendMessageBatch), for GetEventSourceMapping it
-    checks lambda:ListEventSourceMappings, and it reads rules under ARNs of its own.
+    checks lambda:ListEventSourceMappings, and it checks rules and log groups under ARNs of its own.
     """
     invented_arn = f"arn:aws:organizations::{account_id}:organization/*"
     changed = copy.deepcopy(document)
@@ -29,6 +29,9 @@ def adapt_role_policy(document: Any, account_id: str) -> Any:
             statement["Action"] = [*actions, "lambda:ListEventSourceMappings"]
         if "events:DescribeRule" in actions:
             statement["Resource"] = "*"
+        if actions == ["logs:FilterLogEvents"]:
+            without_streams = [each.removesuffix(":*") for each in resources]
+            statement["Resource"] = list(dict.fromkeys([*resources, *without_streams]))
         _add_batch_actions(statement)
     return changed
 

@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -667,14 +668,25 @@ def test_a_stack_whose_creation_failed_is_reported_in_its_own_words(installed: I
     assert found["trail"].well
 
 
-def run(installed: Installed, *arguments: str) -> Any:
-    environment = {
-        "AWS_ENDPOINT_URL": installed.aws.endpoint,
-        "AWS_ACCESS_KEY_ID": installed.aws.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": installed.aws.secret_access_key,
-        "COLUMNS": "200",
-    }
-    return CliRunner().invoke(cli, ["status", *arguments], env=environment, catch_exceptions=False)
+def run(installed: Installed, *arguments: str, keys: dict[str, str] | None = None) -> Any:
+    own = {"aws_access_key_id": installed.aws.access_key_id, "aws_secret_access_key": installed.aws.secret_access_key}
+    environment = {name.upper(): value for name, value in (keys or own).items()}
+    environment |= {"AWS_ENDPOINT_URL": installed.aws.endpoint, "COLUMNS": "200"}
+    return CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
+
+
+def test_the_role_operator_reads_may_read_the_log(installed: Installed, tmp_path: Path) -> None:
+    stage, group = tmp_path / f"{STAGE.name}.yaml", installed.ids["AttachPoliciesLogs"]
+    stage.write_text("region: us-east-1")
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    installed.client("logs").create_log_stream(logGroupName=group, logStreamName="x")
+    installed.client("logs").put_log_events(
+        logGroupName=group, logStreamName="x", logEvents=[{"timestamp": now, "message": "a line"}]
+    )
+    keys = operator(installed)
+
+    found = run(installed, "logs", "--stage", str(stage), keys=keys)
+    assert (found.stdout, found.stderr) == ("a line\n", "")
 
 
 def test_the_command_prints_every_check_and_exits_with_1(installed: Installed, tmp_path: Path) -> None:
@@ -682,7 +694,7 @@ def test_the_command_prints_every_check_and_exits_with_1(installed: Installed, t
     stage = tmp_path / f"{STAGE.name}.yaml"
     stage.write_text("region: us-east-1")
 
-    table, listed = run(installed, "--stage", str(stage)), run(installed, "--stage", str(stage), "--json")
+    table, listed = (run(installed, "status", "--stage", str(stage), *more) for more in ([], ["--json"]))
 
     assert (table.exit_code, listed.exit_code) == (1, 1)
     rows = {row["what"]: row for row in json.loads(listed.stdout)}

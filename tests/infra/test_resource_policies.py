@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from infra.deploy.build import ROOT
+from infra.deploy.health.deployed import Deployed
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
@@ -192,12 +193,27 @@ def test_the_sending_roles_exist_in_every_installation() -> None:
         assert "Condition" not in RESOURCES[role]
 
 
-@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
-def test_without_an_operator_principal_iam_decides_who_assumes_the_operator_roles(role: str) -> None:
+def principal_of(role: str, **parameters: str) -> str:
+    """Return who may assume a role with these parameters, by default with none."""
     [statement] = RESOURCES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    condition, named, account = statement["Principal"]["AWS"]["Fn::If"]
+    stack = Deployed(
+        name="joinguard",
+        stack_id="arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1",
+        status="CREATE_COMPLETE",
+        reason="",
+        parameters={"OperatorPrincipalArn": "", "ReaderPrincipalArn": ""} | parameters,
+        template=load((ROOT / "infra" / "template.yaml").read_text()),
+    )
+    return str(stack.resolve(statement["Principal"]["AWS"]))
 
-    conditions = load((ROOT / "infra" / "template.yaml").read_text())["Conditions"]
-    assert conditions[condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "OperatorPrincipalArn"}, ""]}]}
-    assert named == {"Ref": "OperatorPrincipalArn"}
-    assert account == {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}
+
+@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
+def test_without_a_principal_iam_decides_who_assumes_the_operator_roles(role: str) -> None:
+    assert principal_of(role) == "arn:aws:iam::111111111111:root"
+
+
+def test_one_principal_may_read_and_another_one_may_act() -> None:
+    assert principal_of("OperatorReads", OperatorPrincipalArn="acts", ReaderPrincipalArn="reads") == "reads"
+    assert principal_of("OperatorActs", OperatorPrincipalArn="acts", ReaderPrincipalArn="reads") == "acts"
+    assert principal_of("OperatorReads", OperatorPrincipalArn="acts") == "acts"
+    assert principal_of("OperatorActs", ReaderPrincipalArn="reads") == "arn:aws:iam::111111111111:root"

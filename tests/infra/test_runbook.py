@@ -10,6 +10,7 @@ import pytest
 from handlers.core.evidence.checks import CheckedEvidence, Verdict
 from handlers.operate.outcome_tables import evidence_text
 from infra.deploy.build import ROOT
+from infra.deploy.template import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,32 @@ def test_alarms_status_and_messages_link_to_the_runbook() -> None:
         ("infra/deploy/health/records.py", "key-at-risk"),
     } <= linking
     assert [file for file, anchor in linking if file.startswith("handlers/") and anchor]
+
+
+#: What the runbook says that only an administrator may do.
+BY_ADMINISTRATORS = ("LookupEvents", "Enable", "Detach", "Start", "Cancel", "Update")
+
+
+def operators_actions() -> set[str]:
+    """Return what both operator roles may do."""
+    policy = load((ROOT / "infra" / "template.yaml").read_text())["Resources"]["OperatorsSee"]["Properties"]
+    listed = [each["Action"] for each in policy["PolicyDocument"]["Statement"]]
+    return {action for each in listed for action in ([each] if isinstance(each, str) else each)}
+
+
+COMMANDS = sorted(set(re.findall(r"^\$ aws ([a-z0-9]+) ([a-z-]+)", (ROOT / RUNBOOK).read_text(), re.MULTILINE)))
+
+
+@pytest.mark.parametrize(("service", "command"), COMMANDS, ids=" ".join)
+def test_the_operator_roles_may_run_each_command_that_only_reads(service: str, command: str) -> None:
+    operation = "".join(word.capitalize() for word in command.split("-"))
+
+    assert (f"{service}:{operation}" in operators_actions()) != operation.startswith(BY_ADMINISTRATORS)
+
+
+def test_the_operator_roles_may_read_the_dashboard_and_the_log() -> None:
+    """A dashboard shows metrics, and its search expressions need GetMetricData, too."""
+    assert {"cloudwatch:GetDashboard", "cloudwatch:GetMetricData", "logs:FilterLogEvents"} <= operators_actions()
 
 
 def test_the_runbook_explains_each_verdict_as_the_tool_prints_it() -> None:

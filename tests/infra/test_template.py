@@ -24,7 +24,17 @@ RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 
 #: Actions that support no resource according to AWS's service authorization reference. DescribeAlarms supports alarms,
 #: but returns composite alarms only if the resource is "*" (DescribeAlarms in CloudWatch's API reference).
-WITHOUT_RESOURCES = {"cloudtrail:DescribeTrails", "cloudwatch:DescribeAlarms", "organizations:ListRoots"}
+WITHOUT_RESOURCES = {
+    "cloudtrail:DescribeTrails",
+    "cloudwatch:DescribeAlarms",
+    "cloudwatch:GetMetricData",
+    "lambda:GetAccountSettings",
+    "lambda:ListEventSourceMappings",
+    "organizations:DescribeOrganization",
+    "organizations:ListAccounts",
+    "organizations:ListPolicies",
+    "organizations:ListRoots",
+}
 
 
 def of_type(kind: str) -> dict[str, dict[str, Any]]:
