@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from botocore.session import get_session
 
 from infra.deploy.health import checks, delivery, page
+from infra.deploy.health.check import attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.health.stacks import STATES
 from infra.deploy.preflight import Account, warnings
@@ -263,6 +264,25 @@ def test_the_bus_policy_is_compared_by_our_statement_only() -> None:
     assert found(others, statement | {"Sid": "ours"}) == "ours"
     assert found(others) == "there is no policy"
     assert found(statement | {"Sid": "ours", "Effect": "Deny"}) == "the policy's statement ours was changed"
+
+
+def test_a_condition_that_cannot_be_evaluated_hides_no_check() -> None:
+    """A template of another version may use functions that this version does not know."""
+    conditions = {"Unknown": {"Fn::Contains": [["a"], "a"]}, "Never": {"Fn::Equals": ["a", "b"]}}
+    resources = {
+        "Always": {"Type": "AWS::SNS::Topic"},
+        "Perhaps": {"Type": "AWS::SNS::Topic", "Condition": "Unknown"},
+        "No": {"Type": "AWS::SNS::Topic", "Condition": "Never"},
+        "Odd": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": {"Fn::Base64": "x"}}},
+    }
+    stack = deployed(template={"Conditions": conditions, "Resources": resources}, ids={"Always": "a", "Odd": "o"})
+
+    assert stack.declared() == ["Always", "Perhaps", "Odd"]
+    attributes = {"SubscriptionsConfirmed": "1"}
+    [checked] = attempt(
+        "topic", lambda: [*page.topic(Answers(get_topic_attributes={"Attributes": attributes}), stack, "Odd")]
+    )
+    assert (checked.found, checked.state) == ("cannot be compared: the template uses Fn::Base64", "unknown")
 
 
 def account(account_id: str) -> Account:

@@ -71,9 +71,14 @@ class Deployed:
         return self.stack_id.split(":")[4]
 
     def declared(self) -> list[str]:
-        """Return the resources of the template whose condition is true."""
-        resources = self.template["Resources"].items()
-        return [name for name, each in resources if "Condition" not in each or self._condition(each["Condition"])]
+        """Return the resources of the template whose condition is true or cannot be evaluated here."""
+        return [name for name, each in self.template["Resources"].items() if self._applies(each.get("Condition"))]
+
+    def _applies(self, condition: str | None) -> bool:
+        try:
+            return condition is None or self._condition(condition)
+        except (MissingError, UnresolvedError):
+            return True
 
     def of_type(self, kind: str) -> list[str]:
         """Return the declared resources of a type."""

@@ -76,7 +76,8 @@ def _scalar(value: Any) -> Any:
         try:
             return str(float(value))
         except ValueError:
-            return value
+            # White space, because YAML folds long texts.
+            return " ".join(value.split())
     return value
 
 
