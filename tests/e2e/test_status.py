@@ -402,6 +402,14 @@ FAULTS: Final[dict[str, Fault]] = {
     "the bucket's retention is changed": Fault(
         lambda at: lock(at, days=1), lock, "bucket Evidence", "mode GOVERNANCE, 1 days, not GOVERNANCE, 2557 days"
     ),
+    "the bucket no longer locks new objects": Fault(
+        lambda at: at.client("s3").put_object_lock_configuration(
+            Bucket=at.ids["Evidence"], ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+        ),
+        lock,
+        "bucket Evidence",
+        "it does not lock new objects",
+    ),
     "the bucket's policy lets anybody write": Fault(
         lambda at: bucket_policy(at, "OnlyTheWorkerWritesEvidence"),
         lambda at: bucket_policy(at, None),
