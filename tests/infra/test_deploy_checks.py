@@ -168,3 +168,10 @@ def test_a_bucket_of_somebody_else_is_not_used(tmp_path: Path) -> None:
 
     with pytest.raises(DeployError, match=r"cannot use bucket joinguard-code-111111111111-us-east-1 .*permissions"):
         installing.plan_main(target(session, **DEFAULT), HERE, tmp_path / "no.zip")
+
+
+def test_every_kept_resource_has_a_reason() -> None:
+    kept = installing.kept()
+
+    assert {"Evidence", "Outcomes", "DeadLetters"} <= {name for name, _, _ in kept}
+    assert [name for name, _, why in kept if not why] == []
