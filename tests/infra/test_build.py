@@ -157,18 +157,37 @@ def no_interpreters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
 
 
-@pytest.mark.usefixtures("no_interpreters")
-def test_without_the_runtimes_interpreter_the_zip_has_only_sources_and_the_command_says_so() -> None:
-    built = CliRunner().invoke(cli, ["build", "--python-version", "3.12", "--architecture", "arm64", "--allow-dirty"])
-
+def build_by_command(version: str, architecture: str) -> tuple[str, list[str]]:
+    """Run the command; check what it prints, and return its notice and the names in the zip."""
+    arguments = ["--python-version", version, "--architecture", architecture, "--allow-dirty"]
+    built = CliRunner().invoke(cli, ["build", *arguments])
     assert built.exit_code == 0, built.exception
     name, size, _, _, digest = built.stdout.split()
-    zipped = ROOT / name
-    assert (name, digest) == ("build/joinguard-py3.12-arm64.zip", sha256(zipped.read_bytes()).hexdigest())
-    assert int(size.replace(",", "")) == zipped.stat().st_size
-    assert "To include them, put python3.12 on PATH" in " ".join(built.stderr.split())
-    assert not [each for each in zipfile.ZipFile(zipped).namelist() if each.endswith(".pyc")]
-    zipped.unlink()
+    path = ROOT / name
+    assert (name, digest) == (
+        f"build/joinguard-py{version}-{architecture}.zip",
+        sha256(path.read_bytes()).hexdigest(),
+    )
+    assert int(size.replace(",", "")) == path.stat().st_size
+    return " ".join(built.stderr.split()), zipfile.ZipFile(path).namelist()
+
+
+@pytest.mark.usefixtures("no_interpreters")
+def test_without_the_runtimes_interpreter_the_zip_has_only_sources_and_the_command_says_so() -> None:
+    notice, names = build_by_command("3.12", "arm64")
+
+    assert "To include them, put python3.12 on PATH" in notice
+    assert not [each for each in names if each.endswith(".pyc")]
+
+
+def test_with_the_runtimes_interpreter_the_command_has_nothing_to_say() -> None:
+    notice, names = build_by_command(HERE, MACHINE)
+
+    assert notice == ""
+    assert "handlers/attach_policies.py" in names
+    assert [
+        each for each in names if each.startswith("handlers/__pycache__/attach_policies.") and each.endswith(".pyc")
+    ]
 
 
 def test_a_package_that_cannot_be_compiled_is_an_error_with_the_compilers_message(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from handlers.attach_policies import lambda_handler, logger
+from handlers.attach_policies import lambda_handler, logger, metrics
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.bootstrap import enforcer
 from infra.local.events import handshake_accepted
@@ -88,6 +88,7 @@ def log() -> Iterator[io.StringIO]:
     [handler] = logger.handlers
     assert isinstance(handler, logging.StreamHandler)
     before = handler.setStream(text)
+    metrics.clear_metrics()
     yield text
     handler.setStream(before)
 
@@ -132,5 +133,5 @@ def test_the_handler_enforces_joins_refuses_others_and_returns_what_is_to_be_ret
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [line["message_id"] for line in lines] == ["message-2", "message-3", "message-1"]
     assert {line["function_request_id"] for line in lines} == {"request-1"}
-    metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (metrics["Enforced"], metrics["Failed"], metrics["Retrying"]) == ([1.0], [1.0], [1.0])
+    measured = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (measured["Enforced"], measured["Failed"], measured["Retrying"]) == ([1.0], [1.0], [1.0])
