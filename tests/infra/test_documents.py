@@ -28,6 +28,7 @@ from infra.deploy.build import ROOT
 from infra.deploy.installing import TEMPLATE
 from infra.deploy.preflight import EVENT_REGIONS
 from infra.deploy.template import load
+from infra.local.client import cli as local
 from infra.local.organizations import Rules
 from schemas.contracts import CONTRACTS
 from schemas.dead_letter import CARRIED, ORDER
@@ -107,7 +108,7 @@ FOREIGN = {
 #: Values that the reader fills in.
 PLACEHOLDERS = {"ACCOUNT", "ARN", "CODE", "EVENT_ID", "FILE", "ID", "KEY", "NAME", "POLICY", "ROOT", "INC"}
 FOREIGN_OPTIONS = {"--hypothesis-profile", "--scenarios"}
-NUMBERS = {"two": 2, "three": 3, "five": 5, "six": 6, "nine": 9, "ten": 10, "half an hour": 1800}
+NUMBERS = {"two": 2, "three": 3, "five": 5, "six": 6, "nine": 9, "ten": 10, "eleven": 11, "half an hour": 1800}
 
 
 def where(path: Path) -> str:
@@ -302,7 +303,13 @@ def test_each_command_in_the_documents_is_valid(
             pytestconfig.getoption(option)
         return
     assert program == "make" or name in operator.commands
-    command = {**deployer.commands, **operator.commands, "dlq": operator.commands["list"], "bench": bench}[name]
+    command = {
+        **local.commands,
+        **deployer.commands,
+        **operator.commands,
+        "dlq": operator.commands["list"],
+        "bench": bench,
+    }[name]
 
     with command.make_context(name, words) as context:
         assert not context.args
@@ -478,7 +485,7 @@ MOST_POLICIES = 1 + int(re.findall(r"\{0,(\d+)\}", PARAMETERS["PolicyIds"]["Allo
 #: A pattern with a group for each figure, and the figures in the code or the template. At least one document must match
 #: each pattern, and every match must have these figures.
 FIGURES: dict[str, tuple[float, ...]] = {
-    r"hidden for (\w+) s to (\w+) min": (LONGEST[0], LONGEST[-1] / 60),
+    r"hidden for (\w+) s to (\w+) min": (LONGEST[0] / 2, LONGEST[-1] / 60),
     r"pauses that double from ([\d.]+) s to ([\d.]+) s": (pauses()[0], max(pauses())),
     r"for (\w+) minutes after the join": (named("RECENT") / timedelta(minutes=1),),
     r"retries exhausted \((\w+) receives\)": (RECEIVES,),
