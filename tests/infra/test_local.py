@@ -48,9 +48,11 @@ def test_a_stand_in_tries_another_port_and_its_end_is_an_error(tmp_path: Path) -
 
     with running(python=program) as aws:
         port = urlsplit(aws.endpoint).port
+        aws.check()
         os.killpg(aws.process.pid, signal.SIGKILL)
+        aws.process.wait()
         with pytest.raises(StandInError, match=r"exited with status -9; its log is in build/stand-in.log"):
-            aws.wait()
+            aws.check()
 
     assert LOG.read_text().endswith(f"Running on http://127.0.0.1:{port}\n")
 
