@@ -12,7 +12,7 @@ from handlers.core.redrive.summary import KEYS
 from handlers.operate import output
 from tests.fake_queues import dead_letter
 from tests.fakes import NOON
-from tests.operator_cli import CHANGE_EVENT_ID, operator_cli
+from tests.operator_cli import CHANGE_EVENT_ID, CONFIRM, operator_cli
 
 
 @pytest.mark.parametrize("by", KEYS)
@@ -88,6 +88,25 @@ def test_list_counts_the_messages_in_flight_elsewhere() -> None:
 
     assert "1 more are in flight elsewhere" in result.output
     assert tool.queues.in_flight_ids == {"received by another process"}
+
+
+@pytest.mark.parametrize("command", [["list"], ["redrive"], ["drop", "--older-than", "1s"]])
+def test_messages_that_arrive_meanwhile_are_left_out_and_counted(command: list[str]) -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2, late=True))
+
+    result = tool.run(*command)
+
+    assert "1 more arrived meanwhile" in result.output
+    assert "m-1" in result.output
+    assert "m-2" not in result.output
+    assert tool.queues.in_flight_ids == set()
+
+
+def test_a_pipe_gets_lines_of_progress() -> None:
+    """rich draws its status on a terminal only."""
+    assert "receiving both queues" in operator_cli(dead_letter(1)).run("list").stderr
+    tool = operator_cli(*(dead_letter(number) for number in range(1, 21)))
+    assert "dropping: 10 of 20" in tool.run("drop", "--older-than", "1s", *CONFIRM).stderr
 
 
 def test_list_prints_each_group_with_its_next_step() -> None:

@@ -36,7 +36,10 @@ class DeadLetterQueues(Protocol):
     """Both queues of failed messages, and the joins queue, as operators use them."""
 
     def receive_all(self) -> Iterable[Sequence[DeadLetter]]:
-        """Receive every message of both queues, in batches. They stay invisible to others until they are released."""
+        """Receive every message that both queues hold, in batches. They stay invisible to others until released.
+
+        Messages that are sent while it runs may be among them; they are `late`.
+        """
 
     def release(self, messages: Sequence[Receipt]) -> None:
         """Make messages visible again."""
