@@ -2,12 +2,11 @@
 
 PYTHON ?= python3
 STAGE ?= prod
-STACK ?= joinguard
 # Recipes get these values from the environment, not in the text of a command, so that no value can inject a
 # command or be split into words. $(value) keeps make from expanding a $(shell ...) in them. Only ARGS is split and
 # expanded by the shell.
-$(foreach each,PYTHON STAGE STACK FAULTS,$(eval override $(each) := $$(value $(each))))
-export PYTHON STAGE STACK FAULTS
+$(foreach each,PYTHON STAGE FAULTS,$(eval override $(each) := $$(value $(each))))
+export PYTHON STAGE FAULTS
 override RUN := .venv/bin/python
 override LOCAL := .venv/.made .venv-aws/.made
 # These settings of the user's shell would hide the project's packages or turn other packages' warnings into errors.
@@ -50,7 +49,7 @@ destroy: setup ## Delete the installation; only with ARGS='--confirm --reason "â
 deploy forwarder delegation-policy status logs destroy:
 	@$(RUN) -m infra.deploy $@ --stage "$$STAGE" $(ARGS)
 
-##@ Operation (STACK=joinguard; runbook: handlers/operate/RUNBOOK.md)
+##@ Operation (STAGE=prod, as above; runbook: handlers/operate/RUNBOOK.md)
 
 .PHONY: dlq show redrive drop restore edit outcome outcomes enforce
 dlq: .venv/.made ## List the dead letters with their reasons
@@ -63,7 +62,7 @@ enforce: .venv/.made ## Request the policies of an account whose event is missin
 outcome: .venv/.made ## Show the state of one account (ARGS=ACCOUNT)
 outcomes: .venv/.made ## List all events that are failing
 dlq show redrive drop restore edit outcome outcomes enforce:
-	@$(RUN) -m handlers.operate --stack "$$STACK" $(@:dlq=list) $(ARGS)
+	@$(RUN) -m infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
 
 ##@ Development
 

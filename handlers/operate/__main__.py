@@ -6,6 +6,7 @@ Data goes to stdout, everything else to stderr. Exit status 0: done; 1: somethin
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any
 
@@ -73,8 +74,8 @@ for command in (list_messages, show, redrive, drop, restore, edit, outcome, outc
     cli.add_command(command)
 
 
-def main() -> None:
-    """Run the console script `joinguard`, or `python -m handlers.operate`."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the console script `joinguard`, or `python -m handlers.operate`; the arguments are those of the process."""
     # SIGTERM and a closed terminal interrupt the command, which then releases its messages.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
@@ -84,7 +85,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    cli(prog_name="joinguard")
+    cli(arguments, prog_name="joinguard")
 
 
 if __name__ == "__main__":
