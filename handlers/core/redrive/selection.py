@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Problems, Reason
 
 #: The shortest unambiguous part of an id.
 _SHORT: Final = 8
@@ -62,7 +62,7 @@ class Plan:
 
     chosen: tuple[DeadLetter, ...]
     #: Messages that are selected and left out.
-    left_out: tuple[tuple[DeadLetter, Explanation], ...] = ()
+    left_out: tuple[tuple[DeadLetter, Problems], ...] = ()
     #: Message and event ids of the filter that no message has.
     missing: tuple[str, ...] = ()
     #: The approximate number of messages that other processes have in flight.
@@ -92,20 +92,23 @@ def make_plan(  # noqa: PLR0913 - the options of a redrive
     *,
     now: datetime,
     max_redrives: int,
-    would_fail: Callable[[DeadLetter], Explanation | None],
+    would_fail: Callable[[DeadLetter], Problems],
     force: bool,
 ) -> Plan:
     """Choose the selected messages, oldest first; leave out those that would fail again, unless forced."""
     selected, missing = select(dead_letters, wanted, now)
     chosen: list[DeadLetter] = []
-    left_out: list[tuple[DeadLetter, Explanation]] = []
+    left_out: list[tuple[DeadLetter, Problems]] = []
     for each in selected:
         if wanted.limit is not None and len(chosen) >= wanted.limit:
             break
-        over_limit = Explanation(Reason.OVER_REDRIVE_LIMIT, (each.redrives,)) if each.redrives >= max_redrives else None
-        problem = each.cannot_redrive or (None if force else over_limit or would_fail(each))
-        if problem:
-            left_out.append((each, problem))
+        problems: Problems = (each.cannot_redrive,) if each.cannot_redrive else ()
+        if not force:
+            over_limit = each.redrives >= max_redrives
+            problems += (Explanation(Reason.OVER_REDRIVE_LIMIT, (each.redrives,)),) if over_limit else ()
+            problems += would_fail(each)
+        if problems:
+            left_out.append((each, problems))
         else:
             chosen.append(each)
     return Plan(tuple(chosen), tuple(left_out), missing)

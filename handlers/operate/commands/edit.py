@@ -10,9 +10,10 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.dead_letter import DeadLetter, edited
+from handlers.core.redrive.explanations import Problems
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.selection import Plan
-from handlers.operate.advice import sentence
+from handlers.operate.advice import sentences
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
@@ -49,8 +50,8 @@ def edit(  # noqa: PLR0913 - the options of the command
         print_difference(original.body, changed.body)
         plan = _plan(context, original, changed, force=force)
         print_unknown(plan.unknown)
-        for _, problem in plan.left_out:
-            stderr.print(f"it would fail again: {sentence(problem)}", style="yellow")
+        for _, problems in plan.left_out:
+            stderr.print(f"it would fail again: {sentences(problems)}", style="yellow")
         if changed.body != original.body and not (plan.chosen and approval.reason):
             stderr.print(f"`{kept.command(changed.body)}` continues from here")
         if plan.chosen and approval.reason:
@@ -69,10 +70,11 @@ def edit(  # noqa: PLR0913 - the options of the command
 
 
 def _plan(context: Context, original: DeadLetter, changed: DeadLetter, *, force: bool) -> Plan:
-    problem = changed.cannot_redrive or (None if force else context.preflight.would_fail(changed))
+    problems: Problems = (changed.cannot_redrive,) if changed.cannot_redrive else ()
+    problems += () if force else context.preflight.would_fail(changed)
     return Plan(
-        (changed,) if changed.body != original.body and not problem else (),
-        ((changed, problem),) if problem else (),
+        (changed,) if changed.body != original.body and not problems else (),
+        ((changed, problems),) if problems else (),
         unknown=tuple(context.preflight.unknown),
     )
 

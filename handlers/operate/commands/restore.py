@@ -9,7 +9,7 @@ import click
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.backup import BackupError, read_backup
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Problems, Reason
 from handlers.core.redrive.selection import Plan
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
@@ -67,13 +67,13 @@ def _plan(context: Context, key: str) -> Plan:
         present = Counter(each.fingerprint for each in receive_all(in_flight, "receiving both queues"))
     restored = context.history.restored_since({each.message_id for each in backed_up}, key)
     chosen: list[DeadLetter] = []
-    left_out: list[tuple[DeadLetter, Explanation]] = []
+    left_out: list[tuple[DeadLetter, Problems]] = []
     for each in backed_up:
         if present[each.fingerprint]:
             present[each.fingerprint] -= 1
-            left_out.append((each, Explanation(Reason.IN_ITS_QUEUE)))
+            left_out.append((each, (Explanation(Reason.IN_ITS_QUEUE),)))
         elif each.message_id in restored:
-            left_out.append((each, Explanation(Reason.RESTORED_BEFORE)))
+            left_out.append((each, (Explanation(Reason.RESTORED_BEFORE),)))
         else:
             chosen.append(each)
     return Plan(tuple(chosen), tuple(left_out), elsewhere=in_flight.elsewhere)

@@ -47,8 +47,8 @@ class _Details:
     dead_letter: DeadLetter
     row: Outcome | UnreadableRow | None
     evidence: Sequence[CheckedEvidence]
-    #: Why it would fail again.
-    problem: str | None
+    #: Every reason why it would fail again.
+    problems: Sequence[str]
     unknown: Sequence[str]
     history: Sequence[PastAction]
     #: The names of the message in audit records.
@@ -69,13 +69,13 @@ class _Details:
 def _details(context: Context, dead_letter: DeadLetter) -> _Details:
     key = dead_letter.outcome_key
     row = context.outcomes.of_events([key]).get(key) if key else None
-    problem = context.preflight.would_fail(dead_letter)
+    problems = context.preflight.would_fail(dead_letter)
     names = dead_letter.names(context.pseudonyms.digest)
     return _Details(
         dead_letter,
         row,
         context.evidence_checker.of(row) if isinstance(row, Outcome) else [],
-        sentence(problem) if problem else None,
+        [sentence(each) for each in problems],
         [sentence(each) for each in context.preflight.unknown],
         context.history.of(names, dead_letter.first_seen.date()),
         names,
@@ -93,8 +93,9 @@ def _fields(details: _Details) -> dict[str, Any]:
         "code": shown.code,
         "why": why(shown.why),
         "next_step": details.next_step,
-        "ready_to_redrive": details.problem is None,
-        "problem": details.problem,
+        "ready_to_redrive": not details.problems,
+        "problem": "; ".join(details.problems) or None,
+        "problems": details.problems,
         "unknown": details.unknown,
         "first_seen": shown.first_seen.isoformat(),
         "sent_at": shown.sent_at.isoformat(),
@@ -130,7 +131,7 @@ def _lines(details: _Details, now: datetime) -> dict[str, Any]:
         "code": shown.code,
         "why": why(shown.why),
         "next step": details.next_step,
-        "ready to redrive": f"no: {details.problem}" if details.problem else "yes",
+        "ready to redrive": f"no: {'; '.join(details.problems)}" if details.problems else "yes",
         "unknown": details.unknown,
         "first seen": _ago(shown.first_seen, now),
         "sent here": _ago(shown.sent_at, now),
