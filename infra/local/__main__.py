@@ -1,4 +1,4 @@
-"""`make local`: run the whole pipeline on loopback until SIGINT, SIGTERM or SIGHUP."""
+"""`make local`: run the whole pipeline on loopback until a signal, or until the terminal is closed."""
 
 import os
 import signal
@@ -14,6 +14,7 @@ from infra.local.environment import isolate_from_user
 from infra.local.installation import Installation, build_local, install
 from infra.local.organizations import Organizations, Rules, serving
 from infra.local.standin import StandInError, running
+from infra.local.terminal import TerminalWatch
 
 #: Errors of starting and running the embedded AWS; each message says what to do.
 START_ERRORS: Final = (BuildError, DeployError, IncompleteError, StandInError, TimeoutError)
@@ -54,7 +55,10 @@ def main() -> int:
                 log(f"  - {each}")
             log("ready; send join events to queue_url; stop with Ctrl-C")
             print(installation.line(), flush=True)  # noqa: T201 - the command's output
-            aws.wait()
+            terminal = TerminalWatch()
+            while not terminal.is_closed():
+                aws.check()
+            return 0
     except (*START_ERRORS, ValueError) as error:
         log(f"error: {error}")
     return 1

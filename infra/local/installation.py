@@ -166,3 +166,18 @@ def create_policy(aws: StandIn, name: str, document: Mapping[str, object]) -> st
         Content=json.dumps(document, separators=(",", ":")),
     )
     return str(policy["Policy"]["PolicySummary"]["Id"])
+
+
+def operator_session(aws: StandIn) -> dict[str, str]:
+    """Return the environment of a session of the role OperatorActs."""
+    resource = aws.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId="OperatorActs")
+    name = resource["StackResourceDetail"]["PhysicalResourceId"]
+    role = aws.client("iam").get_role(RoleName=name)["Role"]["Arn"]
+    session = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="demo")["Credentials"]
+    return {
+        "AWS_ENDPOINT_URL": aws.endpoint,
+        "AWS_DEFAULT_REGION": aws.region,
+        "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": session["SessionToken"],
+    }

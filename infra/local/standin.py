@@ -67,10 +67,11 @@ class StandIn:
         )
         return {"endpoint_url": self.endpoint, "config": config}
 
-    def wait(self) -> None:
-        """Wait while it runs; raise StandInError when it has exited."""
-        status = self.process.wait()
-        raise StandInError(f"the AWS stand-in exited with status {status}; {_keep(self.log)}")
+    def check(self) -> None:
+        """Raise StandInError if it has exited."""
+        status = self.process.poll()
+        if status is not None:
+            raise StandInError(f"the AWS stand-in exited with status {status}; {_keep(self.log)}")
 
 
 @contextmanager

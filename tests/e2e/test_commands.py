@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -116,6 +117,30 @@ def test_local_prints_one_line_stays_up_and_stops_cleanly() -> None:
     assert {int(each["ApproximateNumberOfMessages"]) for each in counts} == {0}
     assert (status, stdout) == (0, "")
     address = urlsplit(at.endpoint)
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((address.hostname, address.port)):
+        pass
+
+
+def test_local_stops_when_its_terminal_is_closed() -> None:
+    """As in a terminal window that runs `make local` itself: only make gets SIGHUP, and waits for us."""
+    terminal, ours = pty.openpty()
+    leader = subprocess.Popen(
+        ["/bin/sh", "-c", 'trap "" HUP; "$0" -m infra.local; exit 0', sys.executable],
+        cwd=ROOT,
+        stdin=ours,
+        stdout=subprocess.PIPE,
+        stderr=ours,
+        text=True,
+        start_new_session=True,
+    )
+    os.close(ours)
+    assert leader.stdout is not None
+    with leader:
+        at = json.loads(leader.stdout.readline())
+        os.close(terminal)
+        leader.wait(timeout=HANGS_AFTER)
+
+    address = urlsplit(at["endpoint"])
     with pytest.raises(ConnectionRefusedError), socket.create_connection((address.hostname, address.port)):
         pass
 

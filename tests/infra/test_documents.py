@@ -107,7 +107,7 @@ FOREIGN = {
 #: Values that the reader fills in.
 PLACEHOLDERS = {"ACCOUNT", "ARN", "CODE", "EVENT_ID", "FILE", "ID", "KEY", "NAME", "POLICY", "ROOT", "INC"}
 FOREIGN_OPTIONS = {"--hypothesis-profile", "--scenarios"}
-NUMBERS = {"two": 2, "three": 3, "five": 5, "six": 6, "nine": 9, "ten": 10, "half an hour": 1800}
+NUMBERS = {"two": 2, "three": 3, "five": 5, "six": 6, "nine": 9, "ten": 10, "eleven": 11, "half an hour": 1800}
 
 
 def where(path: Path) -> str:
