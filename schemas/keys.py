@@ -66,6 +66,11 @@ def backup_key(begun_at: date, action_id: str) -> str:
     return f"backups/{_day(begun_at)}/{action_id}.jsonl"
 
 
+def backup_action(key: str) -> str:
+    """Return the id of the action that made a backup."""
+    return key.rpartition("/")[2].removesuffix(".jsonl")
+
+
 def backup_day(key: str) -> date:
     """Return the day of a backup; the earliest possible day if the key names none."""
     found = _BACKUP.match(key)

@@ -7,7 +7,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handlers.aws.dynamodb_outcomes import OutcomesReader
+from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.organizations_reader import OrganizationsReaderApi
@@ -88,7 +88,7 @@ def _context(
         ),
         moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
         archive=S3Archive(client("s3"), outputs["EvidenceBucket"]),
-        outcomes=OutcomesReader(client("dynamodb"), outputs["OutcomesTable"]),
+        outcomes=DynamoOutcomes(client("dynamodb"), outputs["OutcomesTable"]),
         organizations=organizations,
         preflight=Preflight(
             organizations,

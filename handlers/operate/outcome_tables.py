@@ -19,6 +19,7 @@ _COLOURS: Final = {
     OutcomeStatus.FAILED: "red",
     OutcomeStatus.RETRYING: "yellow",
     OutcomeStatus.IGNORED: "dim",
+    OutcomeStatus.CLOSED: "dim",
 }
 _VERDICTS: Final = {
     Verdict.VALID: "valid",
@@ -55,6 +56,7 @@ def _row(each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
         f"{each.account_id}  {each.event_name} {each.event_id}",
         ", ".join(policies),
         plain(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
+        _closed(each),
         *(evidence if evidence is not None else [plain(each.evidence_key or "", "dim")]),
     )
     return [
@@ -62,6 +64,14 @@ def _row(each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
         lines(*times),
         details,
     ]
+
+
+def _closed(each: Outcome) -> str:
+    """Return who closed an outcome, when, and the audited action that says why; an empty string if it is not closed."""
+    if not each.closed:
+        return ""
+    by = f"{each.closed.actor_id} ({each.closed.actor.value})"
+    return f"closed {_minute(each.closed.closed_at)} by {by}; the reason is in the action {each.closed.act_id}"
 
 
 def _unreadable(row: UnreadableRow) -> list[Cell]:
@@ -77,7 +87,8 @@ def outcome_lines(outcome: Outcome | UnreadableRow) -> list[str]:
         for policy in outcome.policies
     ]
     attempts = count(outcome.attempts, "attempt")
-    return [f"{outcome.status} after {attempts}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *policies]
+    closed = [_closed(outcome)] if outcome.closed else []
+    return [f"{outcome.status} after {attempts}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *closed, *policies]
 
 
 def outcome_fields(found: Iterable[Outcome | UnreadableRow]) -> list[dict[str, Any]]:

@@ -376,8 +376,10 @@ def test_operator_acts_can_run_every_command(pipeline: Pipeline) -> None:
     dropped = operate(pipeline, "drop", "--account", account_id, "--confirm", "--reason", "x", **role)
     assert dropped.returncode == 0, dropped.stderr
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
+    assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.CLOSED
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "x", **role)
     assert restored.returncode == 0, restored.stderr
+    assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.FAILED
     done = operate(pipeline, "redrive", "--all", *WAIT, "--confirm", "--reason", "x", **role)
     assert done.returncode == 0, done.stderr
     assert "1 enforced" in done.stderr

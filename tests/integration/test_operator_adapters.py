@@ -8,7 +8,7 @@ import pytest
 from botocore.stub import Stubber
 
 from handlers.aws.dynamodb_ledger import DynamoLedger
-from handlers.aws.dynamodb_outcomes import OutcomesReader
+from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.sqs_moves import SqsMoves
@@ -176,7 +176,7 @@ def test_one_call_returns_the_outcomes_of_many_events(table: Any) -> None:
     for join in joins[:60]:
         ledger.begin(join, now=NOON, lease_until=NOON)
 
-    found = OutcomesReader(client("dynamodb"), table.name).of_events(
+    found = DynamoOutcomes(client("dynamodb"), table.name).of_events(
         [(join.account_id, join.event_id) for join in joins]
     )
 
@@ -198,7 +198,7 @@ def test_an_unreadable_row_is_returned_as_unreadable_and_hides_no_other(table: A
     for number, values in enumerate(malformed, 2):
         row: dict[str, Any] = {"event_id": f"event-{number}", "failing": "RETRYING", "updated_at": "\x1b[2J"}
         table.put_item(Item={"account_id": "222222222222"} | row | values)
-    reader = OutcomesReader(client("dynamodb"), table.name)
+    reader = DynamoOutcomes(client("dynamodb"), table.name)
     unreadable = {UnreadableRow("222222222222", f"event-{number}") for number in range(2, 6)}
 
     of_events = reader.of_events([("222222222222", f"event-{number}") for number in range(1, 7)])
@@ -216,7 +216,7 @@ def test_unprocessed_keys_are_requested_again(aws: None) -> None:  # noqa: ARG00
     with Stubber(dynamodb) as stub:
         stub.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": later})
         stub.add_response("batch_get_item", {"Responses": {"outcomes": []}}, {"RequestItems": later})
-        reader = OutcomesReader(dynamodb, "outcomes")
+        reader = DynamoOutcomes(dynamodb, "outcomes")
         assert reader.of_events([("222222222222", "event-1")]) == {}
 
         for _ in range(4):

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from handlers.core.errors import RetryableError, fault
+from schemas.outcome import Closed, Outcome, OutcomeStatus
 from tests.fake_queues import dead_letter
-from tests.fakes import NOON, Killed
+from tests.fakes import ACCOUNT, NOON, Killed
 from tests.operator_cli import CONFIRM, Lock, backup_key, operator_cli
 
 
@@ -35,6 +36,93 @@ def test_dropped_messages_are_restored_unchanged_to_their_own_queues() -> None:
     after = [(each.queue, each.body, each.attributes) for each in tool.queues.messages]
     assert sorted(after) == sorted((each.queue, each.body, each.attributes) for each in before)
     assert [record.action for record in tool.bucket.audit_records] == ["drop", "drop", "restore", "restore"]
+
+
+def test_dropping_closes_the_outcome_with_who_when_and_the_action_that_says_why() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2), dead_letter(3, body="{broken"), dead_letter(4))
+    for number in (1, 2):
+        tool.queues.add_failure(dead_letter(number))
+
+    dropped = tool.run("drop", "--id", "m-1", "--id", "m-3", "--id", "m-4", *CONFIRM)
+
+    assert "3 dropped; 1 outcome closed" in dropped.output, "one event is unreadable, and one has no outcome"
+    [intended, done] = tool.bucket.audit_records
+    assert done.results == {"dropped": 3, "closed": 1}
+    assert [each.event_id for each in tool.queues.failing(OutcomeStatus.FAILED)] == ["event-2"]
+    [closed] = tool.queues.failing(OutcomeStatus.CLOSED)
+    assert isinstance(closed, Outcome)
+    assert closed.closed == Closed(
+        actor=intended.actor, actor_id="AIDAEXAMPLE", act_id=intended.act_id, closed_at=tool.queues.clock.now()
+    )
+    shown = tool.run("outcome", ACCOUNT).output
+    assert "CLOSED" in shown
+    assert intended.act_id in "".join(shown.split())
+    assert "by AIDAEXAMPLE (prin-" in " ".join(shown.split())
+
+
+def test_an_outcome_stays_open_while_another_message_of_its_event_is_in_the_queues() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(1, message_id="twin"))
+    tool.queues.add_failure(dead_letter(1))
+
+    assert "1 dropped; 0 outcomes closed" in tool.run("drop", "--id", "m-1", *CONFIRM).output
+    assert tool.queues.failing(OutcomeStatus.FAILED)
+    assert "1 dropped; 1 outcome closed" in tool.run("drop", "--id", "twin", *CONFIRM).output
+    assert not tool.queues.failing(OutcomeStatus.FAILED)
+
+
+def test_dropping_all_messages_of_an_event_at_once_closes_its_outcome() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(1, message_id="twin"))
+    tool.queues.add_failure(dead_letter(1))
+
+    assert "2 dropped; 1 outcome closed" in tool.run("drop", "--event", "event-1", *CONFIRM).output
+
+
+@pytest.mark.parametrize("step", ["before closing", "before deleting", "after deleting"])
+def test_a_drop_that_was_interrupted_is_completed_by_another_one(step: str) -> None:
+    tool = operator_cli(*(dead_letter(number) for number in range(1, 31)))
+    for number in range(1, 31):
+        tool.queues.add_failure(dead_letter(number))
+    steps = 0
+
+    def interrupt(now: str) -> None:
+        nonlocal steps
+        steps += now == step
+        if steps == 2:
+            raise KeyboardInterrupt
+
+    tool.queues.on_step = interrupt
+    assert tool.run("drop", "--older-than", "1s", *CONFIRM).exit_code == 1
+    steps = -100
+    assert tool.run("drop", "--older-than", "1s", *CONFIRM).exit_code == 0
+
+    assert tool.queues.messages == []
+    assert tool.queues.failing(OutcomeStatus.FAILED) == []
+    assert len(tool.queues.failing(OutcomeStatus.CLOSED)) == 30
+
+
+def test_a_redriven_message_with_a_closed_outcome_is_decided_by_its_next_attempt() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(1, message_id="restored"))
+    tool.queues.add_failure(dead_letter(1))
+    tool.run("drop", "--event", "event-1", *CONFIRM)
+    tool.queues.messages = [dead_letter(1)]
+
+    assert "1 enforced" in tool.run("redrive", "--all", *CONFIRM).output
+
+
+def test_restoring_reopens_the_outcomes_that_the_drop_closed_and_no_others() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2), dead_letter(3))
+    for number in (1, 2):
+        tool.queues.add_failure(dead_letter(number))
+    key = backup_key(tool.run("drop", "--id", "m-1", "--id", "m-3", *CONFIRM))
+    tool.run("drop", "--id", "m-2", *CONFIRM)
+
+    assert tool.run("restore", key, *CONFIRM).exit_code == 0
+
+    [reopened] = tool.queues.failing(OutcomeStatus.FAILED)
+    assert isinstance(reopened, Outcome)
+    assert (reopened.event_id, reopened.closed) == ("event-1", None)
+    assert tool.bucket.audit_records[-1].results == {"restored": 2, "reopened": 1}
+    assert "1 enforced" in tool.run("redrive", "--event", "event-1", *CONFIRM).output
 
 
 def test_restore_edit_and_redrive_keep_the_trace_header() -> None:

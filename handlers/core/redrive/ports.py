@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter, Queue, Receipt
 from schemas.ids import AccountId, PolicyId
-from schemas.outcome import Outcome, OutcomeStatus
+from schemas.outcome import Closed, Outcome, OutcomeStatus
 
 T = TypeVar("T")
 
@@ -103,7 +104,13 @@ class EventOutcomes(Protocol):
 
 
 class Outcomes(EventOutcomes, Protocol):
-    """The outcomes, as they are now."""
+    """The outcomes, as they are now, and what closes and reopens one."""
+
+    def reopen(self, keys: Collection[OutcomeKey], act_id: str, now: datetime) -> Collection[OutcomeKey]:
+        """Make outcomes that an action closed FAILED again; return those that were reopened."""
+
+    def close(self, keys: Collection[OutcomeKey], closed: Closed) -> Collection[OutcomeKey]:
+        """Close the outcomes of events that are RETRYING or FAILED, unless an attempt is running; return the closed."""
 
     def of_account(self, account_id: AccountId | str) -> Iterable[Outcome | UnreadableRow]:
         """Return the outcomes of all events of an account; of `none`, of the events that name no account."""

@@ -31,7 +31,7 @@ def restore(context: Context, key: str, approval: Approval, *, force: bool) -> i
     """Send the messages of a backup to the queues that they were in, unchanged.
 
     KEY is the key that `drop` or `edit` printed. Messages that are in their queue, and messages that were restored
-    before, are left out.
+    before, are left out. The outcomes that `drop` closed are FAILED again.
     """
     plan = _plan(context, key)
     print_plan(plan, "restored", approval)
@@ -46,6 +46,9 @@ def restore(context: Context, key: str, approval: Approval, *, force: bool) -> i
             for batch in _batches(plan.chosen):
                 sent = context.patiently(partial(context.queues.send, batch[0].queue, batch))
                 audited.add("restored", [each.message_id for each in sent.accepted])
+                keys = {each.outcome_key for each in sent.accepted if each.outcome_key}
+                if reopened := context.reopen(key, keys):
+                    audited.results["reopened"] = audited.results.get("reopened", 0) + len(reopened)
                 for message_id, why in sent.refused.items():
                     audited.add(f"refused: {why}", [message_id])
                 advance(len(sent.accepted))
