@@ -60,7 +60,7 @@ restore: .venv/.made ## Restore a backup (ARGS=KEY)
 edit: .venv/.made ## Edit a dead letter's body and send it (ARGS=ID)
 enforce: .venv/.made ## Request the policies of an account whose event is missing (ARGS=ACCOUNT)
 outcome: .venv/.made ## Show the state of one account (ARGS=ACCOUNT)
-outcomes: .venv/.made ## List all events that are failing
+outcomes: .venv/.made ## List all events that are failing (ARGS="--status any --since 1d --csv")
 dlq show redrive drop restore edit outcome outcomes enforce:
 	@$(RUN) -m infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
 

@@ -157,6 +157,12 @@ class FakeQueues:
         ]
         return readable + self._unreadable_rows()
 
+    def scan(self, status: OutcomeStatus | None) -> list[Outcome | UnreadableRow]:
+        found: list[Outcome | UnreadableRow] = [
+            row[-1][1] for row in self.rows.values() if status in {None, row[-1][1].status}
+        ]
+        return found if status else found + self._unreadable_rows()
+
     def close(self, keys: Collection[Key], closed: Closed) -> list[Key]:
         self.on_step("before closing")
         now = self.clock.now()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from handlers.aws.dynamodb_rows import NOT_LEASED, lease_limits, plain, readable, serialize, stamp, value_of
 from handlers.aws.errors import service_errors
@@ -35,17 +35,29 @@ class DynamoOutcomes:
 
     def of_account(self, account_id: AccountId | str) -> Iterator[Outcome | UnreadableRow]:
         """Yield the outcomes of all events of an account; of `none`, of the events that name no account."""
-        yield from self._query(
-            KeyConditionExpression="account_id = :a", ExpressionAttributeValues={":a": _s(account_id)}
+        yield from self._rows(
+            "query", KeyConditionExpression="account_id = :a", ExpressionAttributeValues={":a": _s(account_id)}
         )
 
     def failing(self, status: OutcomeStatus) -> Iterator[Outcome | UnreadableRow]:
         """Yield all outcomes that are RETRYING or FAILED, the least recently updated first."""
-        yield from self._query(
+        yield from self._rows(
+            "query",
             IndexName="failing",
             KeyConditionExpression="failing = :s",
             ExpressionAttributeValues={":s": _s(status.value)},
         )
+
+    def scan(self, status: OutcomeStatus | None) -> Iterator[Outcome | UnreadableRow]:
+        """Yield all outcomes with a status, or with any; this reads the whole table."""
+        only: Any = {}
+        if status:
+            only = {
+                "FilterExpression": "#status = :status",
+                "ExpressionAttributeNames": {"#status": "status"},
+                "ExpressionAttributeValues": {":status": _s(status.value)},
+            }
+        yield from self._rows("scan", **only)
 
     def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome | UnreadableRow]:
         """Return the outcomes of up to 100 events, by account id and event id; events without one are left out.
@@ -113,8 +125,8 @@ class DynamoOutcomes:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             return [key for key, done in zip(keys, pool.map(update, keys), strict=True) if done]
 
-    def _query(self, **parameters: Any) -> Iterator[Outcome | UnreadableRow]:
-        pages = self._client.get_paginator("query").paginate(TableName=self._table, **parameters)
+    def _rows(self, operation: Literal["query", "scan"], **parameters: Any) -> Iterator[Outcome | UnreadableRow]:
+        pages: Any = self._client.get_paginator(operation).paginate(TableName=self._table, **parameters)
         with service_errors("DynamoDB"):
             for page in pages:
                 yield from map(_outcome, page["Items"])

@@ -110,6 +110,7 @@ COMMANDS: Final[tuple[tuple[str, ...], ...]] = (
     ("outcome", ACCOUNT),
     ("outcome", "{}"),
     ("outcomes",),
+    ("outcomes", "--csv"),
     ("outcomes", "--status", "{}"),
     ("enforce", ACCOUNT),
     ("enforce", "--event", "{}"),

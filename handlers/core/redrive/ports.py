@@ -115,6 +115,9 @@ class Outcomes(EventOutcomes, Protocol):
     def of_account(self, account_id: AccountId | str) -> Iterable[Outcome | UnreadableRow]:
         """Return the outcomes of all events of an account; of `none`, of the events that name no account."""
 
+    def scan(self, status: OutcomeStatus | None) -> Iterable[Outcome | UnreadableRow]:
+        """Return all outcomes with a status, or with any; this reads the whole table."""
+
     def failing(self, status: OutcomeStatus) -> Iterable[Outcome | UnreadableRow]:
         """Return all outcomes that are RETRYING or FAILED, the least recently updated first."""
 
