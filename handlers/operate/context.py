@@ -19,7 +19,7 @@ from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.ports import DeadLetterQueues, MoveTasks, OrganizationsReader, OutcomeKey, Outcomes
 from handlers.core.redrive.preflight import Preflight
-from handlers.core.redrive.selection import has_id
+from handlers.core.redrive.selection import identified
 from handlers.core.timing import patiently
 from handlers.operate.errors import OperateError
 from schemas.audit import Action, MessageDigest
@@ -82,12 +82,12 @@ class Context:
 
     def pick(self, dead_letters: Iterable[DeadLetter], id_: str) -> DeadLetter:
         """Return the one message with a message or event id; raise OperateError if there is none or more than one."""
-        found = [each for each in dead_letters if has_id(each, id_)]
+        found = identified(dead_letters, id_)
         if len(found) == 1:
             return found[0]
         if found:
             few = ", ".join(each.message_id for each in found[:4])
-            raise OperateError(f"{len(found)} messages have the id {id_} ({few}). Use a whole message id")
+            raise OperateError(f"{len(found)} messages have the event id {id_} ({few}). Use a message id")
         raise OperateError(f"no message has the id {id_}. `list` shows some ids of each group, `list --json` more")
 
     def digest(self, dead_letter: DeadLetter) -> MessageDigest:

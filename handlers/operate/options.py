@@ -92,7 +92,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--account", "accounts", multiple=True, type=AccountIdType(), help="Only this account.")
     @click.option("--policy", "policies", multiple=True, help="Only if the reason names this policy.")
     @click.option("--event", "events", multiple=True, help="Only this event, by its id or its name.")
-    @click.option("--id", "ids", multiple=True, help="Only this message or event id; eight characters are enough.")
+    @click.option("--id", "ids", multiple=True, help="Only this message or event id, or its beginning.")
     @click.option("--older-than", type=DurationType(), help="Only messages older than 15m, 6h, 3d, …")
     @click.option("--newer-than", type=DurationType(), help="Only messages newer than 15m, 6h, 3d, …")
     @wraps(command)

@@ -56,7 +56,8 @@ def _measurable(renderable: RenderableType) -> RenderableType:
 
 
 stderr: Final = CleanConsole(stderr=True, soft_wrap=True)
-stdout: Final = CleanConsole(width=None if sys.stdout.isatty() else 110)
+# Python has no stdout if its file descriptor is closed.
+stdout: Final = CleanConsole(width=None if sys.stdout is not None and sys.stdout.isatty() else 110)
 
 
 def print_json(value: Any) -> None:

@@ -76,3 +76,16 @@ def test_a_file_of_the_operator_is_printed_in_the_next_command_and_never_deleted
     assert f"--body {own}`" in plan.output
     assert tool.run("edit", "m-1", "--body", str(own), *CONFIRM).exit_code == 0
     assert own.exists()
+
+
+def test_an_unwritable_home_is_found_before_the_editor_opens(tmp_path: Path) -> None:
+    """Otherwise the edited body would be lost. A file in the place of the folder works for root too."""
+    (tmp_path / "file").touch()
+    tool = operator_cli(dead_letter(1))
+
+    result = tool.run("edit", "m-1", EDITOR=f"touch {tmp_path}/opened;", XDG_CONFIG_HOME=str(tmp_path / "file"))
+
+    assert "cannot keep the edited body" in str(result.exception)
+    assert "Set XDG_CONFIG_HOME" in str(result.exception)
+    assert not (tmp_path / "opened").exists()
+    assert tool.queues.in_flight_ids == set()

@@ -50,7 +50,9 @@ def test_the_beginning_of_an_id_identifies_a_message_if_it_is_unique() -> None:
         dead_letter(1, message_id="aaaaaaaa-1"), dead_letter(2, message_id="aaaaaaaa-2"), dead_letter(3)
     )
 
-    assert "2 messages have the id" in str(tool.run("show", "aaaaaaaa").exception)
+    assert "2 messages have an id that begins with aaaaaaaa" in str(tool.run("show", "aaaaaaaa").exception)
+    assert json.loads(tool.run("show", "aaaaaaaa-2", "--json").stdout)["message_id"] == "aaaaaaaa-2"
+    assert json.loads(tool.run("show", "m", "--json").stdout)["message_id"] == "m-3"
     assert "no message has the id bbbbbbbb" in str(tool.run("show", "bbbbbbbb").exception)
     assert tool.queues.in_flight_ids == set()
     shown = tool.run("show", "event-3", "--json")

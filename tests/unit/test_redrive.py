@@ -35,7 +35,7 @@ filters = st.builds(
     Filter,
     codes=st.sets(st.sampled_from(["AccessDeniedException", "INVALID_EVENT"])),
     accounts=st.sets(st.sampled_from(["222222222222", "333333333333"])),
-    ids=st.sets(st.sampled_from([f"m-{number}" for number in range(1, 20)])),
+    ids=st.sets(st.sampled_from([f"m-{number}" for number in range(100, 120)])),
     older_than=st.none() | st.timedeltas(timedelta(0), timedelta(days=10)),
     limit=st.none() | st.integers(1, 50),
 )

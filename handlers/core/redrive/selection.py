@@ -8,8 +8,12 @@ from typing import Final
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Problems, Reason
 
-#: The shortest unambiguous part of an id.
-_SHORT: Final = 8
+#: The number of ids that an error names.
+_NAMED: Final = 4
+
+
+class AmbiguousIdError(ValueError):
+    """The beginning of an id is that of several messages."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,26 @@ class Filter:
 
 
 def has_id(dead_letter: DeadLetter, id_: str) -> bool:
-    """Return whether a message or its event has an id, given the whole id or its first eight characters or more."""
-    return any(
-        id_ == known or (len(id_) >= _SHORT and known.startswith(id_))
-        for known in (dead_letter.message_id, dead_letter.event_id)
-        if known
-    )
+    """Return whether the id of a message or of its event is this one, or begins with it."""
+    return bool(id_) and any(known.startswith(id_) for known in (dead_letter.message_id, dead_letter.event_id))
+
+
+def identified(dead_letters: Iterable[DeadLetter], id_: str) -> list[DeadLetter]:
+    """Return the messages with a message or event id, given as a whole or by its beginning.
+
+    Raises AmbiguousIdError if the beginning is that of several messages, other than those of one event.
+    """
+    found = [each for each in dead_letters if has_id(each, id_)]
+    if exact := [each for each in found if id_ in {each.message_id, each.event_id}]:
+        return exact
+    of_one_event = len({each.event_id for each in found}) == 1 and found[0].event_id.startswith(id_)
+    if len(found) > 1 and not of_one_event:
+        few = ", ".join(each.message_id for each in found[:_NAMED])
+        more = ", …" if len(found) > _NAMED else ""
+        raise AmbiguousIdError(
+            f"{len(found):,} messages have an id that begins with {id_} ({few}{more}). Use more characters of the id"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -79,9 +97,16 @@ class Plan:
 def select(
     dead_letters: Iterable[DeadLetter], wanted: Filter, now: datetime
 ) -> tuple[list[DeadLetter], tuple[str, ...]]:
-    """Return the selected messages, oldest first, the limit aside; and the ids that no message has."""
+    """Return the selected messages, oldest first, the limit aside; and the ids that no message has.
+
+    Raises AmbiguousIdError if an id of the filter is the beginning of several.
+    """
     selected = sorted((each for each in dead_letters if wanted.matches(each, now)), key=lambda each: each.first_seen)
-    missing = [id_ for id_ in wanted.ids if not any(has_id(each, id_) for each in selected)]
+    having = {id_: identified(selected, id_) for id_ in wanted.ids}
+    if having:
+        chosen = {each.message_id for found in having.values() for each in found}
+        selected = [each for each in selected if each.message_id in chosen]
+    missing = [id_ for id_, found in having.items() if not found]
     missing += [name for name in wanted.events if not any(name in {each.event_id, each.origin} for each in selected)]
     return selected, tuple(missing)
 

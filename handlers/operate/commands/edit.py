@@ -46,6 +46,7 @@ def edit(  # noqa: PLR0913 - the options of the command
         original = context.pick(receive_all(in_flight, "receiving both queues"), id_)
         in_flight.release_all_but([original])
         kept = _KeptBody(id_, body)
+        kept.prepare()
         changed = _changed(original, kept)
         print_difference(original.body, changed.body)
         plan = _plan(context, original, changed, force=force)
@@ -118,6 +119,19 @@ class _KeptBody:
     #: The operator's file; None for $EDITOR.
     source: BinaryIO | None
 
+    def prepare(self) -> None:
+        """Make the folder before the editor opens, so that no edited body is lost; raise OperateError if it cannot."""
+        try:
+            self._folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._folder()):
+                pass
+        except OSError as error:
+            if self.source is None:
+                raise OperateError(
+                    f"cannot keep the edited body in {self._folder()}: {error.strerror}. Set XDG_CONFIG_HOME to a "
+                    "folder that you can write to, or use --body FILE"
+                ) from error
+
     def command(self, text: str) -> str:
         """Return the command that continues with the body, and keep the body."""
         return f"edit {self.id_} --body {self._keep(text)}"
@@ -130,9 +144,9 @@ class _KeptBody:
     def _keep(self, text: str) -> str:
         if self.source and Path(self.source.name).exists():
             return self.source.name
-        folder = self._folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".json", delete=False, encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=self._folder(), suffix=".json", delete=False, encoding="utf-8"
+        ) as file:
             file.write(text)
         return file.name
 

@@ -29,7 +29,7 @@ from schemas.outcome import Outcome
 def show(context: Context, id_: str, *, as_json: bool) -> None:
     """Show one message: body, attributes, outcome, evidence, history, whether it would fail again, the next step.
 
-    ID is the message id or its event's id; eight characters are enough.
+    ID is the message id or its event's id; the beginning is enough if no other id has it.
     """
     with context.in_flight() as in_flight:
         dead_letter = context.pick(receive_all(in_flight, "receiving both queues"), id_)
