@@ -14,6 +14,7 @@ from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.operate.advice import next_step, sentence, why
 from handlers.operate.context import Context
+from handlers.operate.differences import indented
 from handlers.operate.options import as_json, with_context
 from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, outcome_lines
 from handlers.operate.output import Command, print_json
@@ -142,7 +143,7 @@ def _lines(details: _Details, now: datetime) -> dict[str, Any]:
         "attributes": [f"{name} {value}" for name, value in details.attributes.items()],
         "outcome": outcome_lines(details.row) if details.row else None,
         "evidence": Text("\n").join(map(evidence_text, details.evidence)) if details.evidence else None,
-        "body": shown.body,
+        "body": indented(shown.body),
     }
 
 
