@@ -7,7 +7,7 @@ direction of reading. Every text that these consoles and commands print is clean
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -109,7 +109,18 @@ def cleaned(error: click.ClickException) -> click.ClickException:
 
 
 class Command(_Cleaned, click.Command):
-    """A command with clean errors."""
+    """A command with clean errors, and with examples in its help."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, each in one line, so that it can be copied."""
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Examples"):
+            for each in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{each}\n")
 
 
 class Group(_Cleaned, click.Group):

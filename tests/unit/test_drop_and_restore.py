@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,7 +12,10 @@ from handlers.core.errors import RetryableError, fault
 from schemas.outcome import Closed, Outcome, OutcomeStatus
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, NOON, Killed
-from tests.operator_cli import CONFIRM, Lock, backup_key, operator_cli
+from tests.operator_cli import CONFIRM, Lock, OperatorCli, backup_key, operator_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_dropped_messages_are_restored_unchanged_to_their_own_queues() -> None:
@@ -232,3 +237,53 @@ def test_an_object_that_is_not_a_backup_is_not_restored() -> None:
     tool.bucket.objects["acts/x.json"] = b'{"schema_version": "x"}'
 
     assert "is not a backup" in str(tool.run("restore", "acts/x.json").exception)
+
+
+def test_a_lost_key_is_found_among_the_backups() -> None:
+    tool = operator_cli(*(dead_letter(number) for number in range(1, 5)))
+    assert "no backups" in tool.run("backups").stderr
+    key = backup_key(tool.run("drop", "--id", "m-1", "--id", "m-2", "--confirm", "--reason", "INC-7"))
+    tool.queues.clock.sleep(86_400)
+    later = backup_key(tool.run("edit", "m-3", *CONFIRM, EDITOR="sed -i s/event-3/event-9/"))
+    tool.bucket.objects["backups/2026/01/01/unknown.jsonl"] = b""
+
+    result = tool.run("backups")
+
+    text = "".join(result.stdout.split())
+    assert text.index(later) < text.index(key) < text.index("unknown.jsonl")
+    assert "2messages" in text
+    assert "INC-7" in text
+    assert f"`restore {later}`" in result.stderr
+    found = json.loads(tool.run("backups", "--json", "--limit", "2").stdout)
+    assert [(each["key"], each["action"], each["messages"]) for each in found] == [(later, "edit", 1), (key, "drop", 2)]
+    assert "2 more; --limit 3 shows all" in tool.run("backups", "--limit", "1").stderr
+    assert tool.run("restore", key, *CONFIRM).exit_code == 0
+
+
+def test_actions_lists_what_operators_did_and_how_it_ended() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2))
+    assert "no actions" in tool.run("actions").stderr
+    tool.run("drop", "--id", "m-1", "--confirm", "--reason", "INC-7")
+    tool.queues.clock.sleep(3 * 86_400)
+    tool.queues.on_step = killed_before_deleting(tool)
+    with pytest.raises(Killed):
+        tool.run("redrive", "--all", "--confirm", "--reason", "INC-8")
+
+    found = json.loads(tool.run("actions", "--json").stdout)
+
+    assert [(each["action"], each["reason"], each["ended"], each["results"]) for each in found] == [
+        ("redrive", "INC-8", None, {}),
+        ("drop", "INC-7", "completed", {"dropped": 1, "closed": 0}),
+    ]
+    text = tool.run("actions").stdout
+    assert all(each in text for each in ("INC-7", "INC-8", "cut off", "completed", "AIDAEXAMPLE", "1 dropped"))
+    assert [each["reason"] for each in json.loads(tool.run("actions", "--since", "2d", "--json").stdout)] == ["INC-8"]
+
+
+def killed_before_deleting(tool: OperatorCli) -> Callable[[str], None]:
+    def kill(step: str) -> None:
+        if step == "before deleting":
+            tool.bucket.read_only = True
+            raise Killed
+
+    return kill

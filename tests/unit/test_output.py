@@ -118,6 +118,8 @@ COMMANDS: Final[tuple[tuple[str, ...], ...]] = (
     ("outcome", "{}"),
     ("outcomes",),
     ("outcomes", "--csv"),
+    ("actions",),
+    ("backups",),
     ("outcomes", "--status", "{}"),
     ("enforce", ACCOUNT),
     ("enforce", "--event", "{}"),

@@ -20,7 +20,13 @@ from handlers.operate.tables import count
 _BATCH = 10
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard drop --code WRONG_ORGANIZATION",
+        'joinguard drop --id 8f14e45f --confirm --reason "sent by hand as a test, INC-123"',
+    ),
+)
 @limited
 @filtered
 @confirmed

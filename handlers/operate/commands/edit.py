@@ -26,7 +26,13 @@ from handlers.operate.tables import print_difference
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard edit 8f14e45f",
+        'joinguard edit 8f14e45f --body event.json --confirm --reason "completed from CloudTrail, INC-123"',
+    ),
+)
 @click.argument("id_", metavar="ID")
 @click.option("--body", type=click.File("rb"), help="Read the new body from this file (- for stdin), not from $EDITOR.")
 @confirmed

@@ -20,7 +20,13 @@ from schemas.ids import AccountId
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard enforce 111122223333",
+        'joinguard enforce --event event.json --confirm --reason "its event was lost, INC-123"',
+    ),
+)
 @click.argument("account_id", metavar="[ACCOUNT]", required=False, type=AccountIdType())
 @click.option(
     "--event",

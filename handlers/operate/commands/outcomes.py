@@ -8,7 +8,7 @@ import click
 
 from handlers.core.ports import UnreadableRow
 from handlers.operate.context import Context
-from handlers.operate.options import DurationType, as_json, with_context
+from handlers.operate.options import DurationType, as_json, complete_code, with_context
 from handlers.operate.outcome_tables import outcome_fields, print_csv, print_groups, print_outcomes
 from handlers.operate.output import Command, print_json, stderr
 from schemas.outcome import FAILING, Outcome, OutcomeStatus
@@ -18,7 +18,13 @@ _ANY: Final = "any"
 _SHOWN: Final = 20
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard outcomes",
+        "joinguard outcomes --status any --since 1d --csv > outcomes.csv",
+    ),
+)
 @click.option(
     "--status",
     type=click.Choice([*OutcomeStatus, _ANY]),
@@ -26,7 +32,7 @@ _SHOWN: Final = 20
     show_default=True,
     help="Which outcomes. Other than FAILED and RETRYING, this reads the whole table.",
 )
-@click.option("--code", "codes", multiple=True, help="Only this code. Can be repeated.")
+@click.option("--code", "codes", multiple=True, shell_complete=complete_code, help="Only this code. Can be repeated.")
 @click.option("--since", type=DurationType(), help="Only outcomes that changed in the last 15m, 6h, 3d, …")
 @click.option(
     "--limit",

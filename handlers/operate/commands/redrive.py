@@ -22,7 +22,13 @@ from handlers.operate.progress import receive_all
 from handlers.operate.send_back import send_back
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard redrive",
+        'joinguard redrive --code AccessDeniedException --confirm --reason "role restored, INC-123"',
+    ),
+)
 @click.option("--all", "everything", is_flag=True, help="All messages; needed without a filter.")
 @limited
 @filtered

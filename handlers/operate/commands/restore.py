@@ -22,7 +22,13 @@ from handlers.operate.progress import progress, receive_all
 _BATCH = 10
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard restore backups/2026/11/25/0a1b2c.jsonl",
+        'joinguard restore backups/2026/11/25/0a1b2c.jsonl --confirm --reason "dropped by mistake, INC-123"',
+    ),
+)
 @click.argument("key")
 @confirmed
 @click.option("--force", is_flag=True, help="Restore although others have messages in flight, perhaps some of these.")

@@ -23,7 +23,13 @@ from handlers.operate.tables import duration, print_fields
 from schemas.outcome import Outcome
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard show 8f14e45f",
+        "joinguard show 8f14e45f --json",
+    ),
+)
 @click.argument("id_", metavar="ID")
 @as_json
 @with_context
