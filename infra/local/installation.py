@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from infra.local.standin import StandIn
 
 STACK: Final = "joinguard"
+#: What `make local` prints; the file exists as long as `make local` runs.
+STATE: Final = ROOT / "build" / "local.json"
 CODE_BUCKET: Final = "joinguard-code"
 ACCOUNTS: Final = 4
 #: The stack output of each field of an installation.
@@ -51,6 +53,8 @@ class Installation:
     account_ids: list[str]
     organization_id: str
     management_account_id: str
+    #: Where the function calls Organizations: another one than `endpoint` with FAULTS.
+    organizations_endpoint: str
 
     def line(self) -> str:
         """Return the installation as one line of JSON."""
@@ -114,6 +118,7 @@ def install(
         account_ids=account_ids,
         organization_id=organization["Id"],
         management_account_id=organization["MasterAccountId"],
+        organizations_endpoint=aws.organizations_endpoint,
         **{name: stack_outputs[output] for name, output in _OUTPUTS.items()},
     )
 

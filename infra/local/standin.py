@@ -42,6 +42,8 @@ class StandIn:
     region: str = REGION
     access_key_id: str = MANAGEMENT_ACCOUNT_ID
     secret_access_key: str = SECRET_ACCESS_KEY
+    #: Where the function calls Organizations.
+    organizations_endpoint: str = ""
 
     def client(self, service: str, **settings: str) -> Any:
         """Return a client of the stand-in that ignores AWS settings of the environment; settings are boto3's own."""
@@ -93,7 +95,8 @@ def running(organizations: str | None = None) -> Iterator[StandIn]:
             # Another process may have taken the port in the meantime; then try another port.
             if "already in use" not in _content(log):
                 raise StandInError(f"the AWS stand-in did not start (status {process.returncode}); {_keep(log)}")
-        yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log, process=process)
+        at = f"http://127.0.0.1:{port}"
+        yield StandIn(endpoint=at, log=log, process=process, organizations_endpoint=organizations or at)
 
 
 def _environment(port: int, scratch: str) -> dict[str, str]:
