@@ -34,7 +34,7 @@ def receive_all(in_flight: InFlight, what: str) -> Iterator[DeadLetter]:
     if in_flight.elsewhere:
         stderr.print(
             f"about {in_flight.elsewhere:,} more are in flight elsewhere (another operator, or a command that was "
-            "killed): visible again within 15 minutes",
+            "killed): visible again within 15 minutes; `actions` shows who began what",
             style="yellow",
         )
 

@@ -287,3 +287,14 @@ def killed_before_deleting(tool: OperatorCli) -> Callable[[str], None]:
             raise Killed
 
     return kill
+
+
+def test_a_closed_outcome_needs_no_evidence() -> None:
+    """An outcome whose retries were exhausted may have none; it was RETRYING before."""
+    tool = operator_cli(dead_letter(1))
+    tool.queues.add_failure(dead_letter(1))
+    assert tool.run("outcome", ACCOUNT).exit_code == 1, "a FAILED outcome has evidence"
+
+    tool.run("drop", "--id", "m-1", *CONFIRM)
+
+    assert tool.run("outcome", ACCOUNT).exit_code == 0

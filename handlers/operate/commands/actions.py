@@ -42,7 +42,9 @@ def _row(each: PastAction) -> Sequence[Cell]:
     intended, done = each.intended, each.done
     results = [f"{number:,} {name}" for name, number in done.results.items()] if done else []
     end = (
-        plain(done.ended or "", "green" if done.ended == "completed" else "yellow") if done else plain("cut off", "red")
+        plain(done.ended or "", "green" if done.ended == "completed" else "yellow")
+        if done
+        else plain("running, or cut off", "red")
     )
     return [
         lines(f"{intended.recorded_at:%Y-%m-%d %H:%M}Z", plain(intended.action, "bold")),
