@@ -89,3 +89,16 @@ def test_an_unwritable_home_is_found_before_the_editor_opens(tmp_path: Path) -> 
     assert "Set XDG_CONFIG_HOME" in str(result.exception)
     assert not (tmp_path / "opened").exists()
     assert tool.queues.in_flight_ids == set()
+
+
+def test_the_body_of_a_message_that_sqs_refuses_is_kept() -> None:
+    tool = operator_cli(dead_letter(), refused_ids=["m-1"])
+    plan = tool.run("edit", "m-1", **CHANGE_EVENT_ID)
+    kept = plan.output.partition("--body ")[2].partition("`")[0]
+
+    refused = tool.run("edit", "m-1", "--body", kept, *CONFIRM)
+
+    assert refused.exit_code == 1
+    assert "refused: InternalError" in refused.output
+    assert "event-9" in Path(kept).read_text()
+    assert tool.queues.messages == [dead_letter()]
