@@ -57,7 +57,7 @@ deploy forwarder delegation-policy status logs destroy:
 
 ##@ Operation (STAGE=prod, as above; runbook: handlers/operate/RUNBOOK.md)
 
-.PHONY: dlq show redrive drop restore edit outcome outcomes enforce actions backups
+.PHONY: dlq show redrive drop restore edit outcome outcomes enforce close actions backups
 dlq: .venv/.made ## List the dead letters with their reasons
 show: .venv/.made ## Show one dead letter in full (ARGS=ID)
 redrive: .venv/.made ## Redrive dead letters; this and the next four only with ARGS='… --confirm --reason "…"'
@@ -67,9 +67,10 @@ edit: .venv/.made ## Edit a dead letter's body and send it (ARGS=ID)
 enforce: .venv/.made ## Request the policies of an account whose event is missing (ARGS=ACCOUNT)
 outcome: .venv/.made ## Show the state of one account (ARGS=ACCOUNT)
 outcomes: .venv/.made ## List all events that are failing (ARGS="--status any --since 1d --csv")
+close: .venv/.made ## Close outcomes whose messages are gone (ARGS="--older-than 1d")
 actions: .venv/.made ## List what operators did, and why
 backups: .venv/.made ## List the keys of backups for restore
-dlq show redrive drop restore edit outcome outcomes enforce actions backups:
+dlq show redrive drop restore edit outcome outcomes enforce close actions backups:
 	@$(RUN) -m infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
 
 ##@ Development

@@ -20,6 +20,7 @@ from handlers.core.redrive.selection import AmbiguousIdError
 from handlers.operate.advice import next_step_after
 from handlers.operate.commands.actions import actions
 from handlers.operate.commands.backups import backups
+from handlers.operate.commands.close import close
 from handlers.operate.commands.drop import drop
 from handlers.operate.commands.edit import edit
 from handlers.operate.commands.enforce import enforce
@@ -80,7 +81,7 @@ def _open_context(stack: str, profile: str | None, region: str | None, poll: int
     return open_context(stack, profile, region, poll)
 
 
-for command in (list_messages, show, redrive, drop, restore, edit, outcome, outcomes, enforce, actions, backups):
+for command in (list_messages, show, redrive, drop, restore, edit, outcome, outcomes, enforce, close, actions, backups):
     cli.add_command(command)
 
 

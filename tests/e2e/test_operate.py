@@ -355,6 +355,7 @@ def test_operator_reads_can_read_and_do_nothing_else(pipeline: Pipeline) -> None
     assert operate(pipeline, "outcomes", "--status", "any", "--csv", **role).returncode == 0
     assert operate(pipeline, "actions", **role).returncode == 0
     assert operate(pipeline, "backups", **role).returncode == 0
+    assert operate(pipeline, "close", "--older-than", "1d", **role).returncode == 0
     assert operate(pipeline, "redrive", **role).returncode == 0, "a plan only reads"
     for command in (["redrive", "--all"], ["drop", "--limit", "1", "--account", account_id], ["enforce", account_id]):
         refused = operate(pipeline, *command, "--confirm", "--reason", "x", **role)

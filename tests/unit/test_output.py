@@ -119,6 +119,8 @@ COMMANDS: Final[tuple[tuple[str, ...], ...]] = (
     ("outcomes",),
     ("outcomes", "--csv"),
     ("actions",),
+    ("close", "--account", ACCOUNT),
+    ("close", "--code", "{}"),
     ("backups",),
     ("outcomes", "--status", "{}"),
     ("enforce", ACCOUNT),
