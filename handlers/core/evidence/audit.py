@@ -13,8 +13,8 @@ from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.ports import Clock
 from handlers.core.redaction import redact_words, safe_code
 from schemas.audit import Action, AuditRecord, Ended, MessageDigest
-from schemas.evidence import Pseudonym
 from schemas.keys import audit_key, backup_key
+from schemas.pseudonym import Pseudonym
 
 
 @dataclass(frozen=True)
