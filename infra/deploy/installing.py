@@ -116,8 +116,6 @@ def kept(template: Path = TEMPLATE) -> list[tuple[str, str, str]]:
 
 def _comment_above(lines: list[str], name: str) -> str:
     """Return the first sentence of the comment above a resource."""
-    if f"  {name}:" not in lines:
-        return ""
     end = lines.index(f"  {name}:")
     start = end
     while lines[start - 1].startswith("  #"):
