@@ -90,7 +90,7 @@ SOURCES = "\n".join(
 #: Targets whose names differ from the command's.
 TARGET_OF = {"list": "dlq"}
 #: Parameters that `make deploy` sets.
-SET_BY_DEPLOY = {"OrganizationId", "ManagementAccountId", "NameSuffix", "CodeBucket", "CodeKey"}
+SET_BY_DEPLOY = {"OrganizationId", "ManagementAccountId", "NameSuffix", "CodeBucket", "CodeKey", "CodeVersion"}
 #: Names of AWS, git, and the shell that our code does not need to contain.
 FOREIGN = {
     "AWS_PROFILE",

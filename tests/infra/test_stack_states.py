@@ -1,0 +1,140 @@
+"""Each status that CloudFormation knows has its own words and next step."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.session import get_session
+
+from infra.deploy.stack import MEANINGS, DeployError, Stack, cause_of_failure, discard, find, prepare
+from infra.deploy.stack import Plan as Planned
+from tests.stubs import stub
+
+if TYPE_CHECKING:
+    from tests.stubs import Stub
+
+_MODEL: Any = get_session().get_service_model("cloudformation")
+STATUSES: list[str] = _MODEL.shape_for("StackStatus").enum
+STACK_ID = "arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1"
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def described(status: str) -> dict[str, Any]:
+    return {"Stacks": [{"StackName": "joinguard", "StackId": STACK_ID, "CreationTime": NOON, "StackStatus": status}]}
+
+
+def missing(cloudformation: Stub, text: str = "Stack with id joinguard does not exist") -> None:
+    cloudformation.add_client_error("describe_stacks", "ValidationError", text)
+
+
+def test_every_status_of_cloudformation_has_a_meaning() -> None:
+    assert set(MEANINGS) == set(STATUSES)
+    assert len({meaning.words for meaning in MEANINGS.values()}) == len(MEANINGS)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_status_that_stops_a_deployment_has_a_next_step_with_the_stacks_name(status: str) -> None:
+    stack = Stack("joinguard-test", STACK_ID, status)
+    stops = stack.meaning.step in {"wait", "stop"}
+
+    assert bool(stack.next_step) == stops
+    assert "{stack}" not in stack.next_step
+    assert (stack.meaning.step == "wait") == (status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS")
+
+
+@pytest.mark.parametrize("status", [status for status in STATUSES if MEANINGS[status].step in {"wait", "stop"}])
+def test_a_deployment_stops_with_the_status_and_its_words_and_changes_nothing(status: str) -> None:
+    with stub("cloudformation") as cloudformation:
+        cloudformation.add_response("describe_stacks", described(status))
+        with pytest.raises(DeployError) as raised:
+            prepare(cloudformation.client, "joinguard", log=pytest.fail)
+
+    assert f"stack joinguard is {status}: {MEANINGS[status].words}; " in str(raised.value)
+    assert "redential" not in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [status for status in STATUSES if MEANINGS[status].step == "update"])
+def test_a_usable_stack_is_updated(status: str) -> None:
+    with stub("cloudformation") as cloudformation:
+        cloudformation.add_response("describe_stacks", described(status))
+
+        assert prepare(cloudformation.client, "joinguard", log=pytest.fail) == "UPDATE"
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"])
+def test_what_a_failed_creation_left_is_announced_deleted_and_created_anew(status: str) -> None:
+    """AWS accepts no change set for a stack in ROLLBACK_COMPLETE; the embedded AWS does."""
+    said: list[str] = []
+    with stub("cloudformation") as cloudformation:
+        cloudformation.add_response("describe_stacks", described(status))
+        cloudformation.add_response("delete_stack", {}, {"StackName": STACK_ID})
+        cloudformation.add_response("describe_stacks", described("DELETE_COMPLETE"), {"StackName": STACK_ID})
+
+        assert prepare(cloudformation.client, "joinguard", log=said.append, poll_seconds=1) == "CREATE"
+        cloudformation.assert_no_pending_responses()
+
+    [line] = said
+    assert status in line
+    assert STACK_ID in line
+
+
+def test_a_status_that_a_later_cloudformation_invents_stops_a_deployment() -> None:
+    assert Stack("joinguard", STACK_ID, "PAUSED").meaning.step == "stop"
+
+
+def test_only_a_missing_stack_counts_as_missing() -> None:
+    with stub("cloudformation") as cloudformation:
+        missing(cloudformation)
+        assert find(cloudformation.client, "joinguard") is None
+        missing(cloudformation, "1 validation error detected: Value '' at 'stackName'")
+        with pytest.raises(ClientError, match="validation error"):
+            find(cloudformation.client, "joinguard")
+        cloudformation.add_client_error("describe_stacks", "AccessDenied", "no")
+        with pytest.raises(ClientError, match="AccessDenied"):
+            find(cloudformation.client, "joinguard")
+
+
+def event(name: str, status: str, reason: str = "", *, minutes: int = 0) -> dict[str, Any]:
+    physical = STACK_ID if name == "joinguard" else name
+    return {
+        "StackId": STACK_ID,
+        "EventId": f"{name}-{minutes}",
+        "StackName": "joinguard",
+        "Timestamp": NOON,
+        "LogicalResourceId": name,
+        "PhysicalResourceId": physical,
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+    }
+
+
+def test_the_cause_is_the_first_failure_of_the_last_operation_only() -> None:
+    newest_first = [
+        event("joinguard", "UPDATE_ROLLBACK_COMPLETE"),
+        event("Cancelled", "CREATE_FAILED", "Resource creation cancelled"),
+        event("Rule", "CREATE_FAILED", "limit exceeded"),
+        event("Early", "UPDATE_FAILED", "Resource update cancelled"),
+        event("joinguard", "UPDATE_IN_PROGRESS"),
+        event("Old", "CREATE_FAILED", "last year"),
+        event("joinguard", "CREATE_IN_PROGRESS"),
+    ]
+    with stub("cloudformation") as cloudformation:
+        cloudformation.add_response("describe_stack_events", {"StackEvents": newest_first[:3], "NextToken": "more"})
+        cloudformation.add_response("describe_stack_events", {"StackEvents": newest_first[3:]})
+
+        assert cause_of_failure(cloudformation.client, "joinguard") == "Rule: limit exceeded"
+
+
+@pytest.mark.parametrize(("status", "deleted"), [("REVIEW_IN_PROGRESS", True), ("UPDATE_COMPLETE", False)])
+def test_a_declined_change_set_takes_only_an_empty_stack_with_it(status: str, *, deleted: bool) -> None:
+    with stub("cloudformation") as cloudformation:
+        cloudformation.add_response("delete_change_set", {})
+        cloudformation.add_response("describe_stacks", described(status))
+        if deleted:
+            cloudformation.add_response("delete_stack", {}, {"StackName": STACK_ID})
+
+        discard(cloudformation.client, Planned("joinguard", "IMPORT", "set", ()))
+        cloudformation.assert_no_pending_responses()
