@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -69,16 +70,21 @@ def read_installed(target: Target) -> Installed:
         raise DeployError(f"there is no stack {stage.stack} in {stage.region}, so there is nothing to delete")
     if stack.meaning.step == "wait":
         raise DeployError(f"{stack}; {stack.next_step}")
-    body = cloudformation.get_template(StackName=stack.stack_id, TemplateStage="Original")["TemplateBody"]
-    # botocore parses templates in JSON, but not those in YAML.
-    template = load(body) if isinstance(body, str) else body
+    # A stack that nobody created has no template and no resources.
+    template = {} if stack.status == "REVIEW_IN_PROGRESS" else _template(cloudformation, stack.stack_id)
     ids = {
         each["LogicalResourceId"]: each.get("PhysicalResourceId", "")
         for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.stack_id)
         for each in page["StackResourceSummaries"]
         if each["ResourceStatus"] != "DELETE_COMPLETE"
     }
-    return Installed(stack, template or {}, ids)
+    return Installed(stack, template, ids)
+
+
+def _template(cloudformation: CloudFormationClient, stack_id: str) -> dict[str, Any]:
+    body: Any = cloudformation.get_template(StackName=stack_id, TemplateStage="Original")["TemplateBody"]
+    # botocore parses templates in JSON, but not those in YAML.
+    return load(body) if isinstance(body, str) else dict(body)
 
 
 def fates(installed: Installed, template_with_comments: Path) -> list[Fate]:
@@ -150,13 +156,19 @@ def _code(target: Target, account_id: str) -> Iterator[Fate]:
 
 
 def waiting(target: Target, installed: Installed) -> dict[str, int]:
-    """Return how many messages each queue of the stack has: visible, in flight, and delayed together."""
+    """Return how many messages each queue of the stack has: visible, in flight, and delayed together.
+
+    Leaves out queues that do not exist any more.
+    """
     sqs = target.client("sqs")
     counts = {}
     for name, what in _WAITING_IN.items():
         if name in installed.ids:
-            found = sqs.get_queue_attributes(QueueUrl=installed.ids[name], AttributeNames=list(_COUNTS))["Attributes"]
-            counts[what] = sum(int(found.get(count, 0)) for count in _COUNTS)
+            try:
+                found = sqs.get_queue_attributes(QueueUrl=installed.ids[name], AttributeNames=list(_COUNTS))
+            except sqs.exceptions.QueueDoesNotExist:
+                continue
+            counts[what] = sum(int(found["Attributes"].get(count, 0)) for count in _COUNTS)
     return counts
 
 
@@ -184,7 +196,9 @@ def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, dr
     # The reference of a rule on another bus than the default one contains the bus.
     rule = installed.ids["MemberAccountInitialization"].rpartition("/")[2]
     rules, since = target.client("events"), datetime.now(UTC)
-    rules.disable_rule(Name=rule)
+    # Somebody may have deleted the rule.
+    with suppress(rules.exceptions.ResourceNotFoundException):
+        rules.disable_rule(Name=rule)
     if discard_joins:
         return
     deadline, empty = time.monotonic() + drain_seconds, 0
@@ -203,17 +217,11 @@ def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, dr
             time.sleep(target.poll_seconds)
 
 
-def enable_intake(target: Target, installed: Installed) -> None:
-    """Enable the rule again."""
-    if "MemberAccountInitialization" in installed.ids:
-        rule = installed.ids["MemberAccountInitialization"].rpartition("/")[2]
-        target.client("events").enable_rule(Name=rule)
-
-
 def record(target: Target, installed: Installed, reason: str, results: Mapping[str, Any]) -> str | None:
     """Write who deletes the stack and why to the worker's log group, which is kept; return the group's name.
 
-    Returns None if the stack has no log group. The line holds no ARN; CloudTrail resolves the id.
+    Returns None if the stack has no log group. The line holds no ARN; CloudTrail resolves the id. Raises DeployError
+    if the record cannot be written.
     """
     group = installed.ids.get("AttachPoliciesLogs")
     if not group:
@@ -229,9 +237,15 @@ def record(target: Target, installed: Installed, reason: str, results: Mapping[s
         "recorded_at": now.isoformat(),
         **results,
     }
-    logs.create_log_stream(logGroupName=group, logStreamName=stream)
     event = {"timestamp": int(now.timestamp() * 1000), "message": json.dumps(line)}
-    logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])
+    try:
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])
+    except ClientError as error:
+        raise DeployError(
+            f"cannot write the record to log group {group}: {error}. Use credentials that may call "
+            "logs:CreateLogStream and logs:PutLogEvents there, then try again"
+        ) from error
     return group
 
 

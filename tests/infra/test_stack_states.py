@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 from botocore.session import get_session
+from botocore.stub import ANY
 
-from infra.deploy.stack import MEANINGS, DeployError, Stack, cause_of_failure, discard, find, prepare
+from infra.deploy.installing import plan_main, protect
+from infra.deploy.stack import MEANINGS, DeployError, Stack, cause_of_failure, discard, execute, find, prepare
 from infra.deploy.stack import Plan as Planned
-from tests.stubs import stub
+from tests.stubs import stub, target
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infra.deploy.stack import Kind
     from tests.stubs import Stub
 
 _MODEL: Any = get_session().get_service_model("cloudformation")
@@ -138,3 +143,85 @@ def test_a_declined_change_set_takes_only_an_empty_stack_with_it(status: str, *,
 
         discard(cloudformation.client, Planned("joinguard", "IMPORT", "set", ()))
         cloudformation.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(("kind", "protection"), [("CREATE", "false"), ("UPDATE", "true")])
+def test_a_creation_leaves_the_table_deletable_so_that_a_failed_one_can_be_cleaned_up(
+    kind: Kind, protection: str, tmp_path: Path
+) -> None:
+    """The embedded AWS deletes a protected table in a rollback; AWS does not."""
+    template = tmp_path / "template.yaml"
+    template.write_text("Resources: {}")
+    cloudformation = stub("cloudformation")
+    expected = {
+        "StackName": "joinguard",
+        "ChangeSetName": ANY,
+        "ChangeSetType": kind,
+        "UsePreviousTemplate": False,
+        "TemplateBody": ANY,
+        "Capabilities": ["CAPABILITY_IAM"],
+        "Parameters": [{"ParameterKey": "DeletionProtection", "ParameterValue": protection}],
+    }
+    cloudformation.add_response("create_change_set", {"Id": "set"}, expected)
+    cloudformation.add_response("describe_change_set", {"Status": "CREATE_COMPLETE"})
+    cloudformation.add_response("describe_change_set", {"Changes": []})
+
+    planned = plan_main(target({"cloudformation": cloudformation}), {"DeletionProtection": "true"}, kind, template)
+
+    assert planned == Planned("joinguard", kind, "set", ())
+    cloudformation.assert_no_pending_responses()
+
+
+def test_the_table_is_protected_after_the_creation_and_nothing_else_changes() -> None:
+    cloudformation = stub("cloudformation")
+    stack = described("CREATE_COMPLETE")
+    stack["Stacks"][0]["Parameters"] = [
+        {"ParameterKey": "DeletionProtection", "ParameterValue": "false"},
+        {"ParameterKey": "CodeKey", "ParameterValue": "k"},
+    ]
+    cloudformation.add_response("describe_stacks", stack)
+    expected = {
+        "StackName": "joinguard",
+        "ChangeSetName": ANY,
+        "ChangeSetType": "UPDATE",
+        "UsePreviousTemplate": True,
+        "Capabilities": ["CAPABILITY_IAM"],
+        "Parameters": [
+            {"ParameterKey": "DeletionProtection", "ParameterValue": "true"},
+            {"ParameterKey": "CodeKey", "UsePreviousValue": True},
+        ],
+    }
+    cloudformation.add_response("create_change_set", {"Id": "set"}, expected)
+    cloudformation.add_response("describe_change_set", {"Status": "CREATE_COMPLETE"})
+    cloudformation.add_response("describe_change_set", {"Changes": []})
+    cloudformation.add_response("describe_stacks", described("CREATE_COMPLETE"))
+    cloudformation.add_response("execute_change_set", {})
+    cloudformation.add_response("describe_stacks", described("UPDATE_COMPLETE"))
+
+    protect(target({"cloudformation": cloudformation}), {})
+
+    cloudformation.assert_no_pending_responses()
+
+
+def test_a_temporary_stages_table_stays_unprotected() -> None:
+    protect(target({}), {"DeletionProtection": "false"})
+
+
+def test_a_failed_operation_names_the_cause_the_status_after_its_rollback_and_the_next_step() -> None:
+    """botocore's waiter for imports ends when the rollback begins."""
+    cloudformation = stub("cloudformation")
+    cloudformation.add_response("describe_stacks", described("REVIEW_IN_PROGRESS"))
+    cloudformation.add_response("execute_change_set", {})
+    cloudformation.add_response("describe_stacks", described("IMPORT_ROLLBACK_IN_PROGRESS"))
+    failed = [event("Evidence", "IMPORT_FAILED", "was not found"), event("joinguard", "IMPORT_IN_PROGRESS")]
+    cloudformation.add_response("describe_stack_events", {"StackEvents": failed})
+    cloudformation.add_response("describe_stacks", described("IMPORT_ROLLBACK_IN_PROGRESS"))
+    cloudformation.add_response("describe_stacks", described("IMPORT_ROLLBACK_FAILED"))
+
+    with cloudformation, pytest.raises(DeployError) as raised:
+        execute(cloudformation.client, Planned("joinguard", "IMPORT", "set", ()), poll_seconds=1)
+
+    text = str(raised.value)
+    assert text.startswith("import of stack joinguard failed: Evidence: was not found. Now stack joinguard is IMPORT_")
+    assert MEANINGS["IMPORT_ROLLBACK_FAILED"].words in text
+    assert "aws cloudformation delete-stack --stack-name joinguard" in text
