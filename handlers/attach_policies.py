@@ -68,7 +68,11 @@ def handle_in_time(context: "LambdaContext", app: Enforcer, budget: Budget, reco
             handle_record(app, budget, record)
     except TimeLimitError:
         logger.error("out of time", extra={"message_id": record.message_id})  # noqa: TRY400 - a traceback may hold account ids
+        _measure_retry(record)
         raise RetryableError(fault("OUT_OF_TIME", "the invocation ends soon; the record is tried again")) from None
+    except RetryableError:
+        _measure_retry(record)
+        raise
 
 
 def handle_record(app: Enforcer, budget: Budget, record: "SQSRecord") -> None:
@@ -134,6 +138,12 @@ def _report(handled: Handled, message_id: str) -> None:
         write = logger.error
     write("handled", extra={name: value for name, value in line.items() if value is not None})
     _measure(handled)
+
+
+def _measure_retry(record: "SQSRecord") -> None:
+    """Write how many times SQS has delivered a message that it has to deliver again."""
+    receives = int(record.attributes.approximate_receive_count)
+    metrics.add_metric(name="ReceivesOfRetriedMessages", unit=MetricUnit.Count, value=receives)
 
 
 def _measure(handled: Handled) -> None:

@@ -54,7 +54,7 @@ class Settings(BaseModel):
             problems = [_problem(dict(problem), environ) for problem in error.errors()]
             raise SettingsError(
                 f"{'; '.join(problems)}. The template sets these variables from the stack's parameters: "
-                "correct the parameter and deploy again. Until then SQS delivers each message up to five times, "
+                "correct the parameter and deploy again. Until then SQS delivers each message again, for two hours, "
                 "and then moves it to the dead letters"
             ) from error
 

@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.ids import EventId, PolicyId, Sha256
 from schemas.values import Moment, Text
 
-#: The maximum number of attempts without confirmed evidence. A message has fewer receives, redrives included, and one
-#: update expression (4 KB) has room for this number.
-_MAX_UNPROVEN: Final = 80
+#: The maximum number of attempts without confirmed evidence. A message has fewer receives, redrives included.
+_MAX_UNPROVEN: Final = 400
 #: An account carries up to ten policies of a type; settings that change between attempts add more.
 _MAX_POLICIES: Final = 40
 _MAX_ATTEMPTS: Final = 999_999

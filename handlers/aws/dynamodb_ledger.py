@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: The longest lease of a worker: Lambda ends an invocation after at most 15 minutes, and clocks may differ.
 MAX_LEASE: Final = timedelta(minutes=16)
+#: An update expression has at most 4 KB, which is enough to remove the values of this number of attempts.
+_MAX_REMOVED: Final = 40
 #: A row is replaced only if these fields still have the values that were read.
 _COMPARED: Final = ("status", "attempts", "updated_at", "lease_until", "source")
 _BEGIN: Final = (
@@ -168,7 +170,9 @@ class DynamoLedger:
         """Record the attempt's result and end its lease; return False after a later attempt has begun."""
         fields = _settled(settlement, now=now)
         values = {name: value for name, value in fields.items() if value is not None}
-        proven = {f"#attempt{number}": str(number) for number in settlement.proven}
+        # The latest attempts first, this one among them; what is left over does no harm and is removed next time.
+        removable = sorted(settlement.proven, reverse=True)[:_MAX_REMOVED]
+        proven = {f"#attempt{number}": str(number) for number in removable}
         assigned = [f"#{name} = :{name}" for name in values]
         removed = [f"#{name}" for name in fields if name not in values]
         removed += [f"{name}.{number}" for name in ("intents", "announced") for number in proven]

@@ -1,4 +1,4 @@
-"""`make local`: run the whole pipeline on loopback until SIGINT, SIGTERM or SIGHUP."""
+"""`make local`: run the whole pipeline on loopback until a signal, or until the terminal is closed."""
 
 import os
 import signal
@@ -11,9 +11,10 @@ from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError
 from infra.local.complete import NOT_CHECKED, IncompleteError
 from infra.local.environment import isolate_from_user
-from infra.local.installation import Installation, build_local, install
+from infra.local.installation import STATE, Installation, build_local, install
 from infra.local.organizations import Organizations, Rules, serving
 from infra.local.standin import StandInError, running
+from infra.local.terminal import TerminalWatch
 
 #: Errors of starting and running the embedded AWS; each message says what to do.
 START_ERRORS: Final = (BuildError, DeployError, IncompleteError, StandInError, TimeoutError)
@@ -54,9 +55,15 @@ def main() -> int:
                 log(f"  - {each}")
             log("ready; send join events to queue_url; stop with Ctrl-C")
             print(installation.line(), flush=True)  # noqa: T201 - the command's output
-            aws.wait()
+            STATE.write_text(installation.line())
+            terminal = TerminalWatch()
+            while not terminal.is_closed():
+                aws.check()
+            return 0
     except (*START_ERRORS, ValueError) as error:
         log(f"error: {error}")
+    finally:
+        STATE.unlink(missing_ok=True)
     return 1
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from infra.deploy.build import ROOT
 from infra.local.__main__ import START_ERRORS, exit_on_signals
 from infra.local.environment import isolate_from_user
 from infra.local.events import account_created, handshake_accepted
-from infra.local.installation import build_local, configure, create_policy, install
+from infra.local.installation import build_local, configure, create_policy, install, operator_session
 from infra.local.standin import running
 from infra.local.watch import Watch
 from schemas.outcome import AttachmentResult, OutcomeStatus
@@ -84,7 +91,7 @@ class Demo:
         self._take(Step("an account joins, a policy is missing", self._invited(last), failed))
 
         self.console.print(self._outcomes("Outcomes"))
-        dead_letters = self._dead_letters()
+        dead_letters = self._list_dead_letters()
         self._check(
             self.watch.attached(last) == set(self.at.policy_ids), "a missing policy kept others from being attached"
         )
@@ -116,31 +123,47 @@ class Demo:
         self.aws.client("organizations").delete_policy(PolicyId=extra)
         self.console.print("  somebody adds a third policy to the stack, and then deletes the policy")
 
-    def _dead_letters(self) -> list[dict[str, Any]]:
-        """Print the dead letters and check their codes."""
-        messages = self.watch.dead_letters()
-        table = Table("code", "reason", "attempts", "redrives", title="Dead letters")
-        names = ("ERROR_CODE", "ERROR_MESSAGE", "ATTEMPTS", "REDRIVES")
-        for message in messages:
-            table.add_row(*(_attribute(message, name) for name in names))
-        self.console.print(table)
-        codes = sorted(_attribute(message, "ERROR_CODE") for message in messages)
-        self._check(codes == ["INVALID_EVENT", "PolicyNotFoundException"], f"the dead letters' codes are {codes}")
-        return messages
+    def _list_dead_letters(self) -> dict[str, str]:
+        """Show the dead letters, check their codes; return the message id of each code."""
+        self._operate("list")
+        groups = json.loads(self._run("list", "--by", "code", "--json").stdout or "[]")
+        ids = {group["code"]: group["ids"][0] for group in groups}
+        self._check(set(ids) == {"INVALID_EVENT", "PolicyNotFoundException"}, f"the dead letters' codes are {[*ids]}")
+        return ids
 
-    def _fix_and_redrive(self, dead_letters: list[dict[str, Any]], complete: Event) -> None:
-        """Remove the deleted policy from the stack, complete the truncated message, redrive both."""
-        with self.console.status("fixing and redriving"):
+    def _fix_and_redrive(self, dead_letters: dict[str, str], complete: Event) -> None:
+        """Remove the deleted policy from the stack, complete the truncated message, redrive both: as an operator."""
+        with self.console.status("removing the policy from the stack"):
             configure(self.aws, self.at.policy_ids)
-            for message in dead_letters:
-                invalid = _attribute(message, "ERROR_CODE") == "INVALID_EVENT"
-                self.watch.redrive(message, body=json.dumps(complete) if invalid else None)
-            self.watch.until_quiet()
+        self.console.print("[bold]An operator corrects both causes:[/] the stack names its two policies again")
+        recorded = ("--confirm", "--reason", "the demo")
+        self._operate("redrive", "--code", "PolicyNotFoundException", *recorded)
+        with tempfile.TemporaryDirectory() as folder:
+            event = Path(folder) / "event.json"
+            event.write_text(json.dumps(complete))
+            self._operate("edit", dead_letters.get("INVALID_EVENT", ""), "--body", str(event), *recorded, quiet=True)
+        self.watch.until_quiet()
         self.steps = [
             replace(step, note="redriven") if step.expected is OutcomeStatus.FAILED else step for step in self.steps
         ]
-        self.console.print(
-            "  the policy is removed from the stack, the message is completed, both dead letters are redriven"
+
+    def _operate(self, *arguments: str, quiet: bool = False) -> None:
+        """Run the operators' tool and show its output, if quiet only the last line; check that it succeeds."""
+        self.console.print(Text(f"$ joinguard {shlex.join(arguments)}", "bold"))
+        done = self._run(*arguments)
+        output = f"{done.stdout}{done.stderr}".rstrip()
+        self.console.print(Text(output.rpartition("\n")[2] if quiet else output))
+        self._check(done.returncode == 0, f"joinguard {arguments[0]} exited with {done.returncode}")
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the operators' tool in a session of the role OperatorActs."""
+        return subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "handlers.operate", *arguments],
+            cwd=ROOT,
+            env=os.environ | operator_session(self.aws),
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def _check_everything(self) -> None:
@@ -177,10 +200,6 @@ class Demo:
 def _status(outcome: Outcome | None) -> OutcomeStatus:
     """Return the status of an outcome; an event that cannot be parsed has no row, only a dead letter."""
     return outcome.status if outcome else OutcomeStatus.FAILED
-
-
-def _attribute(message: dict[str, Any], name: str) -> str:
-    return str(message["MessageAttributes"][name]["StringValue"])
 
 
 def _policies(outcome: Outcome | None) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from infra.local.standin import StandIn
 
 STACK: Final = "joinguard"
+#: What `make local` prints; the file exists as long as `make local` runs.
+STATE: Final = ROOT / "build" / "local.json"
 CODE_BUCKET: Final = "joinguard-code"
 ACCOUNTS: Final = 4
 #: The stack output of each field of an installation.
@@ -52,6 +54,8 @@ class Installation:
     account_ids: list[str]
     organization_id: str
     management_account_id: str
+    #: Where the function calls Organizations: another one than `endpoint` with FAULTS.
+    organizations_endpoint: str
 
     def line(self) -> str:
         """Return the installation as one line of JSON."""
@@ -115,6 +119,7 @@ def install(
         account_ids=account_ids,
         organization_id=organization["Id"],
         management_account_id=organization["MasterAccountId"],
+        organizations_endpoint=aws.organizations_endpoint,
         **{name: stack_outputs[output] for name, output in _OUTPUTS.items()},
     )
 
@@ -173,3 +178,18 @@ def create_policy(aws: StandIn, name: str, document: Mapping[str, object]) -> st
         Content=json.dumps(document, separators=(",", ":")),
     )
     return str(policy["Policy"]["PolicySummary"]["Id"])
+
+
+def operator_session(aws: StandIn) -> dict[str, str]:
+    """Return the environment of a session of the role OperatorActs."""
+    resource = aws.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId="OperatorActs")
+    name = resource["StackResourceDetail"]["PhysicalResourceId"]
+    role = aws.client("iam").get_role(RoleName=name)["Role"]["Arn"]
+    session = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="demo")["Credentials"]
+    return {
+        "AWS_ENDPOINT_URL": aws.endpoint,
+        "AWS_DEFAULT_REGION": aws.region,
+        "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": session["SessionToken"],
+    }

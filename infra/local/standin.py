@@ -42,6 +42,8 @@ class StandIn:
     region: str = REGION
     access_key_id: str = MANAGEMENT_ACCOUNT_ID
     secret_access_key: str = SECRET_ACCESS_KEY
+    #: Where the function calls Organizations.
+    organizations_endpoint: str = ""
 
     def client(self, service: str, **settings: str) -> Any:
         """Return a client of the stand-in that ignores AWS settings of the environment; settings are boto3's own."""
@@ -67,10 +69,11 @@ class StandIn:
         )
         return {"endpoint_url": self.endpoint, "config": config}
 
-    def wait(self) -> None:
-        """Wait while it runs; raise StandInError when it has exited."""
-        status = self.process.wait()
-        raise StandInError(f"the AWS stand-in exited with status {status}; {_keep(self.log)}")
+    def check(self) -> None:
+        """Raise StandInError if it has exited."""
+        status = self.process.poll()
+        if status is not None:
+            raise StandInError(f"the AWS stand-in exited with status {status}; {_keep(self.log)}")
 
 
 @contextmanager
@@ -92,7 +95,8 @@ def running(organizations: str | None = None) -> Iterator[StandIn]:
             # Another process may have taken the port in the meantime; then try another port.
             if "already in use" not in _content(log):
                 raise StandInError(f"the AWS stand-in did not start (status {process.returncode}); {_keep(log)}")
-        yield StandIn(endpoint=f"http://127.0.0.1:{port}", log=log, process=process)
+        at = f"http://127.0.0.1:{port}"
+        yield StandIn(endpoint=at, log=log, process=process, organizations_endpoint=organizations or at)
 
 
 def _environment(port: int, scratch: str) -> dict[str, str]:

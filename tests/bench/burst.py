@@ -51,7 +51,7 @@ class Mapping:
     workers: int = 2
     timeout: float = 60
     visibility: float = 360
-    receives: int = 5
+    receives: int = 24
     #: Seconds from polling to the handler, and of a cold start.
     invoke_seconds: float = 0.02
     cold_seconds: float = 0.8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -15,12 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from infra.deploy.build import ROOT
+from infra.local.client import SAMPLES
 from infra.local.demo import run_on
 from infra.local.events import handshake_accepted
 from infra.local.installation import Installation, build_local
 from infra.local.organizations import Organizations, Rules, policies_of, serving
 from infra.local.standin import StandIn, running
-from infra.local.waiting import HANGS_AFTER
+from infra.local.waiting import HANGS_AFTER, until
 from infra.local.watch import Watch
 from schemas.outcome import OutcomeStatus
 from tests.relay import running_relay
@@ -43,6 +45,7 @@ KEYS = {
     "account_ids",
     "organization_id",
     "management_account_id",
+    "organizations_endpoint",
 }
 
 
@@ -116,6 +119,63 @@ def test_local_prints_one_line_stays_up_and_stops_cleanly() -> None:
     assert {int(each["ApproximateNumberOfMessages"]) for each in counts} == {0}
     assert (status, stdout) == (0, "")
     address = urlsplit(at.endpoint)
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((address.hostname, address.port)):
+        pass
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | HOSTILE | environment,
+    )
+
+
+def test_sample_events_reach_the_local_pipeline_and_its_settings_are_printed() -> None:
+    with local(os.environ) as (process, at):
+        # The line is printed before the file is written.
+        until(lambda: run("infra.local.client", "env").returncode == 0, "the state file")
+        exported = run("infra.local.client", "env").stdout
+        sent = [run("infra.local.client", "join", "--kind", kind, "--account", at.account_ids[1]) for kind in SAMPLES]
+        watch = Watch(StandIn(at.endpoint, ROOT, process), at)
+        watch.until_quiet()
+        codes = {each["MessageAttributes"]["ERROR_CODE"]["StringValue"] for each in watch.dead_letters()}
+        attached = watch.attached(at.account_ids[1])
+        end(process, signal.SIGTERM)
+
+    assert {each.returncode for each in sent} == {0}, sent
+    assert codes == {"INVALID_EVENT", "WRONG_ORGANIZATION"}
+    assert attached == set(at.policy_ids)
+    assert f"export AWS_ENDPOINT_URL={at.endpoint}\n" in exported
+    assert f"export AWS_ENDPOINT_URL_ORGANIZATIONS={at.endpoint}\n" in exported
+    late = run("infra.local.client", "join")
+    assert (late.returncode, late.stderr) == (1, "Error: make local is not running; start it in another terminal\n")
+
+
+def test_local_stops_when_its_terminal_is_closed() -> None:
+    """As in a terminal window that runs `make local` itself: only make gets SIGHUP, and waits for us."""
+    terminal, ours = pty.openpty()
+    leader = subprocess.Popen(
+        ["/bin/sh", "-c", 'trap "" HUP; "$0" -m infra.local; exit 0', sys.executable],
+        cwd=ROOT,
+        stdin=ours,
+        stdout=subprocess.PIPE,
+        # Nobody reads the terminal, which would fill up.
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    os.close(ours)
+    assert leader.stdout is not None
+    with leader:
+        at = json.loads(leader.stdout.readline())
+        os.close(terminal)
+        leader.wait(timeout=HANGS_AFTER)
+
+    address = urlsplit(at["endpoint"])
     with pytest.raises(ConnectionRefusedError), socket.create_connection((address.hostname, address.port)):
         pass
 

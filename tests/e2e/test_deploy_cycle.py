@@ -150,7 +150,7 @@ def test_a_change_set_that_nobody_executed_is_replaced(console: Console) -> None
 
 @pytest.fixture(scope="module")
 def installed(console: Console) -> str:
-    """Return the stage of an installation that tests of `destroy` use in this order: refuse, show, delete."""
+    """Return the stage of an installation that the tests of `destroy` share; the last of them deletes it."""
     stage = console.stage("ending")
     done = deploy(console, stage)
     assert done.returncode == 0, done.stderr
@@ -173,7 +173,7 @@ def test_destroy_refuses_while_joins_wait_and_changes_nothing(console: Console, 
     refused = destroy(console, installed)
 
     assert refused.returncode == 1
-    assert "1 joins, 1 dead letters, 0 undelivered events" in refused.stderr
+    assert "messages wait: 1 joins, 1 dead letters, 0 undelivered events" in refused.stderr
     assert "--discard-joins" in refused.stderr
     assert console.stacks()["joinguard-ending"] == "UPDATE_COMPLETE"
     assert rule_state(console, "joinguard-ending") == "ENABLED"
@@ -204,6 +204,8 @@ def test_destroy_keeps_the_protection_of_what_it_keeps_and_its_reason(console: C
         for each in console.aws.client("cloudformation").describe_stacks(StackName="joinguard-ending")["Stacks"]
     }
 
+    console.aws.client("sqs").send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="y")
+
     gone = destroy(console, installed, "--discard-joins")
 
     assert gone.returncode == 0, gone.stderr
@@ -224,7 +226,7 @@ def test_destroy_keeps_the_protection_of_what_it_keeps_and_its_reason(console: C
         ("destroy", "intended", "the rehearsal, part 1"),
         ("destroy", "done", "the rehearsal, part 1"),
     ]
-    assert lines[0]["waiting"]["dead letters"] == 1
+    assert lines[0]["waiting"]["dead letters"] >= 1
     skipped = {
         event["LogicalResourceId"]
         for event in events(console.aws.client("cloudformation"), stack_id)

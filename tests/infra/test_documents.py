@@ -28,6 +28,7 @@ from infra.deploy.build import ROOT
 from infra.deploy.installing import TEMPLATE
 from infra.deploy.preflight import EVENT_REGIONS
 from infra.deploy.template import load
+from infra.local.client import cli as local
 from infra.local.organizations import Rules
 from schemas.contracts import CONTRACTS
 from schemas.dead_letter import CARRIED, ORDER
@@ -107,7 +108,7 @@ FOREIGN = {
 #: Values that the reader fills in.
 PLACEHOLDERS = {"ACCOUNT", "ARN", "CODE", "EVENT_ID", "FILE", "ID", "KEY", "NAME", "POLICY", "ROOT", "INC"}
 FOREIGN_OPTIONS = {"--hypothesis-profile", "--scenarios"}
-NUMBERS = {"two": 2, "three": 3, "five": 5, "six": 6, "nine": 9, "ten": 10, "half an hour": 1800}
+NUMBERS = {"two": 2, "three": 3, "five": 5, "six": 6, "nine": 9, "ten": 10, "eleven": 11, "half an hour": 1800}
 
 
 def where(path: Path) -> str:
@@ -302,7 +303,13 @@ def test_each_command_in_the_documents_is_valid(
             pytestconfig.getoption(option)
         return
     assert program == "make" or name in operator.commands
-    command = {**deployer.commands, **operator.commands, "dlq": operator.commands["list"], "bench": bench}[name]
+    command = {
+        **local.commands,
+        **deployer.commands,
+        **operator.commands,
+        "dlq": operator.commands["list"],
+        "bench": bench,
+    }[name]
 
     with command.make_context(name, words) as context:
         assert not context.args

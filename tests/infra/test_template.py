@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
 
+from handlers.core.timing import MAX_BACKOFF, backoff
 from handlers.settings import Settings
 from infra.deploy.build import ROOT
 from infra.deploy.template import dump, load, without_comments
@@ -49,7 +52,32 @@ def test_dead_letters_outlive_their_source() -> None:
         if "RedrivePolicy" in queue:
             dead_letters = RESOURCES[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]["Properties"]
             assert dead_letters["MessageRetentionPeriod"] == 14 * 24 * 3600 > queue["MessageRetentionPeriod"]
-            assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
+
+
+def test_the_retries_of_a_message_last_at_least_two_hours() -> None:
+    """The least pauses that the worker's backoff can draw; the last receive needs no pause after it."""
+    receives = RESOURCES["Joins"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
+    pauses = [backoff(number, Shortest()) for number in range(1, receives)]
+
+    assert timedelta(hours=2) <= timedelta(seconds=sum(pauses)) <= timedelta(hours=3)
+    assert sum(pauses) + MAX_BACKOFF < RESOURCES["Joins"]["Properties"]["MessageRetentionPeriod"]
+
+
+class Shortest(Random):
+    """Draws the lower bound."""
+
+    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002 - the signature of the random generator
+        return a
+
+
+def test_an_alarm_counts_retries_itself_and_leaves_time_to_act() -> None:
+    """SQS's age metric leaves out messages that were received three times or more."""
+    alarm = ALARMS["JoinsRetried"]
+    receives = RESOURCES["Joins"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("Joinguard", "ReceivesOfRetriedMessages")
+    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Maximum", "GreaterThanThreshold")
+    assert 3 < alarm["Threshold"] < receives / 2
 
 
 def test_a_record_fails_alone_and_at_most_two_workers_run() -> None:

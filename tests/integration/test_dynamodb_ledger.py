@@ -165,6 +165,33 @@ def test_settling_keeps_only_the_intents_without_evidence(ledger: DynamoLedger, 
     )
 
 
+def test_settling_after_many_attempts_without_evidence_stays_within_the_limit_of_an_expression(
+    ledger: DynamoLedger, table: Any
+) -> None:
+    """As many attempts as four redrives of 24 receives; moto does not check the limit of 4 KB, DynamoDB does."""
+    attempts = 96
+    expressions: list[str] = []
+    for number in range(attempts):
+        begun = begin(ledger, now=NOON + number * (LEASE + SECOND))
+        ledger.intend(JOIN, begun.number, POLICIES, ambiguous=())
+        ledger.announce(JOIN, begun.number, begun.number, DIGEST, ambiguous=())
+    assert set(begun.interrupted) == set(range(1, attempts)), "every intent is kept until its evidence exists"
+    sdk = client("dynamodb")
+    sdk.meta.events.register(
+        "provide-client-params.dynamodb.UpdateItem", lambda params, **_: expressions.append(params["UpdateExpression"])
+    )
+
+    assert DynamoLedger(sdk, TABLE).settle(
+        JOIN, begun.number, settled(OutcomeStatus.RETRYING, *range(1, attempts + 1)), now=NOON
+    )
+
+    assert max(map(len, expressions)) < 4096
+    left = begin(ledger, now=NOON + (attempts + 1) * (LEASE + SECOND))
+    assert begun.number not in left.interrupted, "the latest attempts are removed first"
+    assert len(left.interrupted) < attempts
+    assert outcome(row(table)).status is OutcomeStatus.RETRYING
+
+
 def test_an_attempt_without_evidence_keeps_the_last_evidence_key(ledger: DynamoLedger, table: Any) -> None:
     begin(ledger)
     ledger.settle(JOIN, 1, settled(OutcomeStatus.RETRYING, 1, ambiguous=frozenset(POLICIES)), now=NOON)
@@ -266,7 +293,7 @@ MALFORMED: dict[str, dict[str, Any]] = {
     "intents of attempt 0": {"intents": {"0": ["p-aaaaaaaa"]}},
     "announcements of attempt -1": {"announced": {"-1": ["a" * 64]}},
     "too many policies in an intent": {"intents": {"1": [f"p-{number:08d}" for number in range(90)]}},
-    "too many intents": {"intents": {str(number): ["p-aaaaaaaa"] for number in range(1, 200)}},
+    "too many intents": {"intents": {str(number): ["p-aaaaaaaa"] for number in range(1, 500)}},
     "malformed announcements": {"announced": {"1": "not a list"}},
     "a malformed time": {"received_at": "yesterday"},
 }

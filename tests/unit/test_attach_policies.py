@@ -201,6 +201,23 @@ def test_a_hanging_call_is_ended_in_time_and_the_other_records_keep_their_result
     assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
 
 
+@pytest.mark.parametrize("error", [RetryableError(fault("Throttling", "slow down")), KeyError("unexpected")])
+def test_the_receives_of_a_record_to_retry_are_a_metric(error: Exception, output: Output) -> None:
+    world = World()
+    world.steps.fail("read", error)
+    context: Any = Context(60)
+    late = record(joined())
+    late["attributes"]["ApproximateReceiveCount"] = "7"
+
+    with pytest.raises(RetryableError):
+        handle_in_time(context, world.enforcer, Budget(world.clock, milliseconds=60_000, records=1), late)
+    handle(world, joined(event_id="event-2"))
+    metrics.flush_metrics()
+
+    [metric] = [each for line in output.lines() if (each := line.get("ReceivesOfRetriedMessages"))]
+    assert metric == [7.0], "only the record to retry is measured"
+
+
 def test_the_alarm_signal_is_off_after_the_record() -> None:
     context: Any = Context(MARGIN + 60)
     world = World()

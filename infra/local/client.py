@@ -1,0 +1,104 @@
+"""`make join` and `make local-env`: use the pipeline that `make local` keeps running."""
+
+import json
+import shlex
+from collections.abc import Callable
+from typing import Any, Final
+
+import boto3
+import click
+
+from infra.local.environment import isolate_from_user
+from infra.local.events import account_created, account_joined, handshake_accepted
+from infra.local.installation import STATE, Installation
+
+
+def _invited(account_id: str, at: Installation) -> str:
+    return json.dumps(handshake_accepted(account_id, at.organization_id, at.management_account_id))
+
+
+def _created(account_id: str, at: Installation) -> str:
+    return json.dumps(account_created(account_id, at.management_account_id))
+
+
+def _announced(account_id: str, at: Installation) -> str:
+    return json.dumps(account_joined(account_id, at.organization_id, at.management_account_id))
+
+
+def _no_join(account_id: str, at: Installation) -> str:
+    event = handshake_accepted(account_id, at.organization_id, at.management_account_id, action="APPROVE_ALL_FEATURES")
+    return json.dumps(event)
+
+
+def _truncated(account_id: str, at: Installation) -> str:
+    return _invited(account_id, at)[:700]
+
+
+def _of_another_organization(account_id: str, at: Installation) -> str:
+    return json.dumps(handshake_accepted(account_id, "o-anotherorganization", at.management_account_id))
+
+
+#: The sample messages by name.
+SAMPLES: Final[dict[str, Callable[[str, Installation], str]]] = {
+    "invited": _invited,
+    "created": _created,
+    "announced": _announced,
+    "no-join": _no_join,
+    "truncated": _truncated,
+    "another-organization": _of_another_organization,
+}
+
+
+def running_installation() -> Installation:
+    """Return the installation of `make local`; raise ClickException if it is not running."""
+    try:
+        return Installation(**json.loads(STATE.read_text()))
+    except FileNotFoundError:
+        raise click.ClickException("make local is not running; start it in another terminal") from None
+
+
+@click.group()
+def cli() -> None:
+    """Use the pipeline that `make local` keeps running."""
+    isolate_from_user()
+
+
+@cli.command()
+@click.option("--account", metavar="ID", default="", help="The account that joins. Default: the first sample account.")
+@click.option("--kind", type=click.Choice(list(SAMPLES)), default="invited", show_default=True, help="The event.")
+def join(account: str, kind: str) -> None:
+    """Send a sample event to the joins queue."""
+    at = running_installation()
+    account = account or at.account_ids[0]
+    client: Any = boto3.client("sqs", **_settings(at))  # type: ignore[call-overload]
+    client.send_message(QueueUrl=at.queue_url, MessageBody=SAMPLES[kind](account, at))
+    click.echo(f"sent: {kind}, account {account}. `make local-env` prints how to use joinguard and the AWS CLI here")
+
+
+@cli.command()
+def env() -> None:
+    """Print export lines, for eval "$(make -s local-env)": joinguard and the AWS CLI then use this pipeline."""
+    at = running_installation()
+    settings = _settings(at)
+    names = {
+        "AWS_ENDPOINT_URL": settings["endpoint_url"],
+        "AWS_DEFAULT_REGION": settings["region_name"],
+        "AWS_ACCESS_KEY_ID": settings["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": settings["aws_secret_access_key"],
+        "AWS_ENDPOINT_URL_ORGANIZATIONS": at.organizations_endpoint,
+    }
+    for name, value in names.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _settings(at: Installation) -> dict[str, str]:
+    return {
+        "endpoint_url": at.endpoint,
+        "region_name": at.region,
+        "aws_access_key_id": at.access_key_id,
+        "aws_secret_access_key": at.secret_access_key,
+    }
+
+
+if __name__ == "__main__":
+    cli(prog_name="python -m infra.local.client")
