@@ -22,7 +22,7 @@ from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.health import checks
 from infra.deploy.preflight import read_account
 from infra.deploy.sources import BuildError
-from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare
+from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
 from infra.deploy.stages import Target, load_stage
 from infra.deploy.template import load
 
@@ -125,39 +125,34 @@ def build_zip(architecture: Architecture, python_version: str, *, allow_dirty: b
 @without_asking
 @from_working_tree
 @click.option("--fresh", is_flag=True, help="Make new resources, instead of adopting what an earlier stack kept.")
+@click.option("--plan-only", is_flag=True, help="Print the id of the change set, and do not execute it.")
+@click.option("--apply", "change_set", metavar="PLAN", help="Execute a change set that --plan-only has made.")
 @click.option(
     "--template", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=installing.TEMPLATE, hidden=True
 )
-def deploy(target: Target, template: Path, *, yes: bool, allow_dirty: bool, fresh: bool) -> None:
+def deploy(target: Target, change_set: str | None, *, yes: bool, plan_only: bool, **options: Any) -> None:
     """Check the account, show the changes, ask for confirmation, deploy, and print the stack's outputs.
 
     If an earlier stack of this name was deleted, the new one adopts what it kept.
     """
     stage, cloudformation = target.stage, target.client("cloudformation")
-    with stderr.status("checking the account and the organization"):
-        account = installing.check(target, template)
-    stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
-    with stderr.status("building the zip"):
-        package = installing.build_for(stage, allow_dirty=allow_dirty)
-    stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
-    kind = prepare(cloudformation, stage.stack, log=stderr.print, poll_seconds=target.poll_seconds)
-    parameters = installing.parameters_for(target, account, package.path)
-    created = kind == "CREATE"
-    if created:
-        with stderr.status("looking for what an earlier stack kept"):
-            adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
-        if adoptions.ids:
-            stderr.print(f"adopting {len(adoptions.ids)} existing resources first, which changes none of them")
-            with stderr.status("creating the change set"):
-                adopting = installing.plan_adoption(target, adoptions, parameters, template)
-            _confirm_and_execute(target, stage.region, adopting, yes=yes)
-            kind = "UPDATE"
-    with stderr.status("creating the change set"):
-        planned = installing.plan_main(target, parameters, kind, template)
-    _confirm_and_execute(target, stage.region, planned, yes=yes)
-    if created:
-        with stderr.status("protecting the outcomes table"):
-            installing.protect(target, parameters)
+    if plan_only and change_set:
+        raise click.UsageError("--plan-only and --apply exclude each other; use one of them")
+    # Adopting resources takes a change set of its own.
+    remaining = True
+    while remaining:
+        planned = read_plan(cloudformation, stage.stack, change_set) if change_set else _plan(target, **options)
+        if plan_only:
+            _show(planned)
+            click.echo(planned.change_set if planned else "", nl=planned is not None)
+            return
+        _confirm_and_execute(target, stage.region, planned, yes=yes)
+        remaining = planned is not None and planned.kind == "IMPORT" and not change_set
+    if planned and planned.kind == "IMPORT":
+        stderr.print("the stack has adopted what exists; next: --plan-only again, for the rest of the template")
+        return
+    with stderr.status("protecting the stack and the outcomes table"):
+        installing.protect(target)
     table = Table("output", "value", title=f"Stack {stage.stack}")
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)
@@ -246,7 +241,7 @@ def destroy(target: Target, reason: str | None, *, confirm: bool, discard_joins:
 
     Stops the intake first, and refuses while joins wait.
     """
-    stage, cloudformation = target.stage, target.client("cloudformation")
+    stage = target.stage
     installed = destroying.read_installed(target)
     identity = target.client("sts").get_caller_identity()
     fates = destroying.fates(installed, installing.TEMPLATE)
@@ -284,7 +279,7 @@ def destroy(target: Target, reason: str | None, *, confirm: bool, discard_joins:
     with stderr.status("stopping the intake"):
         destroying.stop_intake(target, installed, discard_joins=discard_joins, drain_seconds=drain_seconds)
     with stderr.status(f"deleting {deleted} resources"):
-        destroying.delete_installed(cloudformation, installed, reason, target.poll_seconds)
+        destroying.delete_installed(target, installed, reason)
     destroying.record(target, installed, reason, {"phase": "done", "deleted": deleted})
     recorded = f" The record is in log group {group}." if group else ""
     stderr.print(
@@ -300,16 +295,48 @@ def _outputs(target: Target) -> dict[str, str]:
     return outputs(cloudformation, stage.stack)
 
 
+def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> Plan | None:
+    """Check the account, build the zip, and create the stack's next change set; return None if nothing would change."""
+    stage, cloudformation = target.stage, target.client("cloudformation")
+    with stderr.status("checking the account and the organization"):
+        account = installing.check(target, template)
+    stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
+    with stderr.status("building the zip"):
+        package = installing.build_for(stage, allow_dirty=allow_dirty)
+    stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
+    kind = prepare(cloudformation, stage.stack, log=stderr.print, poll_seconds=target.poll_seconds)
+    with stderr.status("creating the change set"):
+        parameters = installing.parameters_for(target, account, package.path)
+        if kind == "CREATE":
+            adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
+            if adoptions.ids:
+                stderr.print(f"adopting {len(adoptions.ids)} existing resources first, which changes none of them")
+                return installing.plan_adoption(target, adoptions, parameters, template)
+        return installing.plan_main(target, parameters, kind, template)
+
+
+def _show(planned: Plan | None) -> None:
+    """Print a plan's changes to stderr, so that stdout has only the id."""
+    if planned is None:
+        stderr.print("nothing to change")
+        return
+    stderr.print(_table(planned))
+
+
+def _table(planned: Plan) -> Table:
+    table = Table("change", "resource", "type", "replaced", title=f"{planned.kind} of stack {planned.stack}")
+    for action, name, kind, replaced in planned.changes:
+        table.add_row(f"[{_COLOURS.get(action, 'white')}]{action}", name, kind, replaced)
+    return table
+
+
 def _confirm_and_execute(target: Target, region: str, planned: Plan | None, *, yes: bool) -> None:
     """Show a plan, ask for confirmation, and execute it."""
     client = target.client("cloudformation", region=region)
     if planned is None:
         stderr.print("nothing to change")
         return
-    table = Table("change", "resource", "type", "replaced", title=f"{planned.kind} of stack {planned.stack}")
-    for action, name, kind, replaced in planned.changes:
-        table.add_row(f"[{_COLOURS.get(action, 'white')}]{action}", name, kind, replaced)
-    stdout.print(table)
+    stdout.print(_table(planned))
     if not yes and not click.confirm("Execute this change set?", err=True):
         discard(client, planned)
         raise DeployError("nothing was changed; the change set was deleted")

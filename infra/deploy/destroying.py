@@ -249,8 +249,14 @@ def record(target: Target, installed: Installed, reason: str, results: Mapping[s
     return group
 
 
-def delete_installed(cloudformation: CloudFormationClient, installed: Installed, reason: str, poll: int) -> None:
+def delete_installed(target: Target, installed: Installed, reason: str) -> None:
     """Delete the stack; the reason is in the token of its events and of CloudTrail's record."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", reason).strip("-")
     token = f"destroy-{int(time.time())}-{slug}"[:128].rstrip("-")
-    delete(cloudformation, installed.stack.stack_id, token=token, poll_seconds=poll)
+    delete(
+        target.client("cloudformation"),
+        installed.stack.stack_id,
+        token=token,
+        role_arn=target.stage.role_arn,
+        poll_seconds=target.poll_seconds,
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from botocore.exceptions import ClientError
+
 from infra.deploy.adopt import clashes
 from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload_code
@@ -27,7 +29,10 @@ def check(target: Target, template: Path = TEMPLATE) -> Account:
     account = read_account(target)
     found = list(problems(target, account))
     # Otherwise CloudFormation finds them one after the other, each by a failed deployment.
-    found += clashes(target, account, load(template.read_text()))
+    try:
+        found += clashes(target, account, load(template.read_text()))
+    except ClientError as error:
+        found.append(f"cannot find out whether our names are taken: {error}; use credentials with this permission")
     if found:
         raise DeployError("\n".join(["the installation would not work yet:", *(f"  - {each}" for each in found)]))
     return account
@@ -69,6 +74,8 @@ def plan_adoption(
             template=adoptions.template(whole),
             parameters=parameters,
             imports=adoptions.imports(whole),
+            tags=target.stage.tags,
+            role_arn=target.stage.role_arn,
         ),
         poll_seconds=target.poll_seconds,
     )
@@ -90,18 +97,23 @@ def plan_main(
             kind=kind,
             template=template.read_text(),
             parameters={**parameters, **changed},
+            tags=target.stage.tags,
+            role_arn=target.stage.role_arn,
         ),
         poll_seconds=target.poll_seconds,
     )
 
 
-def protect(target: Target, parameters: Mapping[str, str | None]) -> None:
-    """Turn on the outcomes table's deletion protection after a creation, unless the stage turns it off."""
-    if parameters.get("DeletionProtection") == "false":
+def protect(target: Target) -> None:
+    """Protect the stack if the stage says so, and the outcomes table unless the stage says otherwise."""
+    _protect_stack(target)
+    if target.stage.parameters.get("DeletionProtection") == "false":
         return
     cloudformation, stack = target.client("cloudformation"), target.stage.stack
     found = find(cloudformation, stack)
     kept: dict[str, str | None] = dict.fromkeys(found.parameters if found else ())
+    if found and found.parameters.get("DeletionProtection") == "true":
+        return
     planned = plan(
         cloudformation,
         Request(
@@ -109,11 +121,21 @@ def protect(target: Target, parameters: Mapping[str, str | None]) -> None:
             kind="UPDATE",
             template=None,
             parameters={**kept, "DeletionProtection": "true"},
+            tags=target.stage.tags,
+            role_arn=target.stage.role_arn,
         ),
         poll_seconds=target.poll_seconds,
     )
     if planned:
         execute(cloudformation, planned, poll_seconds=target.poll_seconds)
+
+
+def _protect_stack(target: Target) -> None:
+    """Turn on the stack's termination protection if the stage says so; turning it off is left to a person."""
+    cloudformation, name = target.client("cloudformation"), target.stage.stack
+    stack = find(cloudformation, name)
+    if target.stage.termination_protection and stack and not stack.protected:
+        cloudformation.update_termination_protection(StackName=name, EnableTerminationProtection=True)
 
 
 def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], None]) -> tuple[str, Plan | None]:
@@ -133,6 +155,8 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
             kind=prepare(cloudformation, stack, log=log, poll_seconds=target.poll_seconds),
             template=FORWARDER.read_text(),
             parameters={"TargetBusArn": target_bus or own_bus, "NameSuffix": stage.suffix},
+            tags=target.stage.tags,
+            role_arn=target.stage.role_arn,
         ),
         poll_seconds=target.poll_seconds,
     )

@@ -6,7 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from botocore.exceptions import ClientError, WaiterError
 
@@ -192,6 +192,8 @@ class Request:
     template: str | None
     parameters: Mapping[str, str | None]
     imports: tuple[ResourceToImportTypeDef, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    role_arn: str | None = None
 
 
 def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds: int = 5) -> Plan | None:
@@ -201,6 +203,7 @@ def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds
     """
     template = {"TemplateBody": without_comments(request.template)} if request.template else {}
     imports = {"ResourcesToImport": list(request.imports)} if request.imports else {}
+    role = {"RoleARN": request.role_arn} if request.role_arn else {}
     change_set = cloudformation.create_change_set(
         StackName=request.stack,
         ChangeSetName=f"joinguard-{uuid.uuid4()}",
@@ -208,6 +211,8 @@ def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds
         UsePreviousTemplate=not request.template,
         Parameters=[_parameter(name, value) for name, value in request.parameters.items()],
         Capabilities=["CAPABILITY_IAM"],
+        Tags=[{"Key": key, "Value": value} for key, value in request.tags.items()],
+        **role,  # type: ignore[arg-type]
         **imports,  # type: ignore[arg-type]
         **template,  # type: ignore[arg-type]
     )["Id"]
@@ -245,6 +250,33 @@ def _changes(cloudformation: CloudFormationClient, stack: str, change_set: str) 
     return tuple((c["Action"], c["LogicalResourceId"], c["ResourceType"], c.get("Replacement", "")) for c in changes)
 
 
+def read_plan(cloudformation: CloudFormationClient, stack: str, change_set: str) -> Plan:
+    """Return a change set that was made earlier; raise DeployError if it is not of this stack or cannot be executed."""
+    try:
+        found = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change_set)
+    except ClientError as error:
+        # A change set is deleted with its stack, and when another one of the stack is executed.
+        if error.response["Error"]["Code"] not in {"ChangeSetNotFound", "ChangeSetNotFoundException"} | {
+            "ValidationError"
+        }:
+            raise
+        raise DeployError(f"stack {stack} has no change set {change_set}; make a new one with --plan-only") from error
+    # An id finds the change sets of other stacks too.
+    if found["StackName"] != stack:
+        raise DeployError(f"change set {change_set} is of stack {found['StackName']}, not of {stack}; choose its stage")
+    if found.get("ExecutionStatus") != "AVAILABLE":
+        raise DeployError(
+            f"change set {change_set} cannot be executed: {found['Status']}, {found.get('ExecutionStatus')} "
+            f"{found.get('StatusReason', '')}; make a new one with --plan-only"
+        )
+    changes = _changes(cloudformation, stack, change_set)
+    there = find(cloudformation, stack)
+    kind: Kind = "UPDATE"
+    if there is None or there.status == "REVIEW_IN_PROGRESS":
+        kind = "IMPORT" if changes and all(action == "Import" for action, *_ in changes) else "CREATE"
+    return Plan(stack, kind, found["ChangeSetId"], changes)
+
+
 def execute(cloudformation: CloudFormationClient, plan: Plan, *, poll_seconds: int = 5) -> None:
     """Execute a plan and wait; raise DeployError naming the first resource that failed, why, and the next step."""
     # The id, because a stack that is deleted on failure is found by its id only.
@@ -279,13 +311,17 @@ def _settled(cloudformation: CloudFormationClient, stack: str, poll_seconds: int
 
 
 def delete(
-    cloudformation: CloudFormationClient, stack_id: str, *, token: str | None = None, poll_seconds: int = 5
+    cloudformation: CloudFormationClient,
+    stack_id: str,
+    *,
+    token: str | None = None,
+    role_arn: str | None = None,
+    poll_seconds: int = 5,
 ) -> None:
     """Delete a stack and wait; raise DeployError naming the first resource that could not be deleted."""
-    if token:
-        cloudformation.delete_stack(StackName=stack_id, ClientRequestToken=token)
-    else:
-        cloudformation.delete_stack(StackName=stack_id)
+    given = {"ClientRequestToken": token, "RoleARN": role_arn}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value}
+    cloudformation.delete_stack(StackName=stack_id, **options)
     try:
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=stack_id, WaiterConfig=waiter_config(poll_seconds)

@@ -240,3 +240,37 @@ def test_destroying_what_is_gone_says_so(console: Console) -> None:
 
     assert done.returncode == 1
     assert "there is no stack joinguard-never" in done.stderr
+
+
+def test_a_plan_is_made_in_one_job_and_applied_in_another(console: Console) -> None:
+    stage = console.stage("planned")
+    planned = console.run("deploy", "--stage", stage, *console.options(), "--plan-only")
+    assert planned.returncode == 0, planned.stderr
+    change_set = planned.stdout.strip()
+    assert change_set.startswith("arn:aws:cloudformation:")
+    assert "CREATE of stack joinguard-planned" in planned.stderr
+    assert console.stacks()["joinguard-planned"] == "REVIEW_IN_PROGRESS"
+
+    other = console.run("deploy", "--stage", console.stage("other"), "--apply", change_set, "--yes")
+    assert other.returncode == 1
+    assert "joinguard-planned" in other.stderr or "has no change set" in other.stderr
+
+    applied = console.run("deploy", "--stage", stage, "--pause", "1", "--apply", change_set, "--yes")
+    assert applied.returncode == 0, applied.stderr
+    assert console.stacks()["joinguard-planned"] == "UPDATE_COMPLETE"
+    assert "DeadLetterQueueUrl" in applied.stdout
+
+    twice = console.run("deploy", "--stage", stage, "--pause", "1", "--apply", change_set, "--yes")
+    assert twice.returncode == 1
+
+    complete(console.aws, "joinguard-planned")
+    nothing = console.run("deploy", "--stage", stage, *console.options(), "--plan-only")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "nothing to change" in nothing.stderr
+
+
+def test_planning_and_applying_at_once_is_refused(console: Console) -> None:
+    done = console.run("deploy", "--stage", console.stage("planned"), "--plan-only", "--apply", "arn:x")
+
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr

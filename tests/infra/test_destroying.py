@@ -223,8 +223,8 @@ def test_any_reason_fits_into_the_token_of_the_stacks_events(reason: str) -> Non
     )
     cloudformation.add_response("delete_stack", {}, {"StackName": STACK_ID, "ClientRequestToken": ANY})
     described(cloudformation, "DELETE_COMPLETE")
-    with cloudformation:
-        delete_installed(cloudformation.client, installed(), reason, 1)
+
+    delete_installed(target({"cloudformation": cloudformation}), installed(), reason)
 
     [token] = tokens
     assert len(token) <= 128
@@ -247,8 +247,8 @@ def test_a_deletion_that_fails_names_the_resource_the_reason_and_the_next_step()
     }
     cloudformation.add_response("describe_stack_events", {"StackEvents": [event]})
 
-    with cloudformation, pytest.raises(DeployError) as raised:
-        delete_installed(cloudformation.client, installed(), "x", 1)
+    with pytest.raises(DeployError) as raised:
+        delete_installed(target({"cloudformation": cloudformation}), installed(), "x")
 
     assert "AttachPoliciesRole: must detach all policies first" in str(raised.value)
     assert "run `make destroy` again" in str(raised.value)

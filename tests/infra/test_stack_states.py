@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,23 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.session import get_session
 from botocore.stub import ANY
+from pydantic import ValidationError
 
 from infra.deploy.installing import plan_main, protect
-from infra.deploy.stack import MEANINGS, DeployError, Stack, cause_of_failure, discard, execute, find, prepare
+from infra.deploy.preflight import EVENT_REGIONS
+from infra.deploy.stack import (
+    MEANINGS,
+    DeployError,
+    Stack,
+    cause_of_failure,
+    discard,
+    execute,
+    find,
+    prepare,
+    read_plan,
+)
 from infra.deploy.stack import Plan as Planned
+from infra.deploy.stages import Stage
 from tests.stubs import stub, target
 
 if TYPE_CHECKING:
@@ -160,6 +174,7 @@ def test_a_creation_leaves_the_table_deletable_so_that_a_failed_one_can_be_clean
         "UsePreviousTemplate": False,
         "TemplateBody": ANY,
         "Capabilities": ["CAPABILITY_IAM"],
+        "Tags": [],
         "Parameters": [{"ParameterKey": "DeletionProtection", "ParameterValue": protection}],
     }
     cloudformation.add_response("create_change_set", {"Id": "set"}, expected)
@@ -179,6 +194,8 @@ def test_the_table_is_protected_after_the_creation_and_nothing_else_changes() ->
         {"ParameterKey": "DeletionProtection", "ParameterValue": "false"},
         {"ParameterKey": "CodeKey", "ParameterValue": "k"},
     ]
+    # For the stack's own protection, and for the parameters.
+    cloudformation.add_response("describe_stacks", stack)
     cloudformation.add_response("describe_stacks", stack)
     expected = {
         "StackName": "joinguard",
@@ -186,6 +203,7 @@ def test_the_table_is_protected_after_the_creation_and_nothing_else_changes() ->
         "ChangeSetType": "UPDATE",
         "UsePreviousTemplate": True,
         "Capabilities": ["CAPABILITY_IAM"],
+        "Tags": [],
         "Parameters": [
             {"ParameterKey": "DeletionProtection", "ParameterValue": "true"},
             {"ParameterKey": "CodeKey", "UsePreviousValue": True},
@@ -198,13 +216,16 @@ def test_the_table_is_protected_after_the_creation_and_nothing_else_changes() ->
     cloudformation.add_response("execute_change_set", {})
     cloudformation.add_response("describe_stacks", described("UPDATE_COMPLETE"))
 
-    protect(target({"cloudformation": cloudformation}), {})
+    protect(target({"cloudformation": cloudformation}))
 
     cloudformation.assert_no_pending_responses()
 
 
 def test_a_temporary_stages_table_stays_unprotected() -> None:
-    protect(target({}), {"DeletionProtection": "false"})
+    cloudformation = stub("cloudformation")
+    cloudformation.add_response("describe_stacks", described("CREATE_COMPLETE"))
+
+    protect(target({"cloudformation": cloudformation}, DeletionProtection="false"))
 
 
 def test_a_failed_operation_names_the_cause_the_status_after_its_rollback_and_the_next_step() -> None:
@@ -225,3 +246,77 @@ def test_a_failed_operation_names_the_cause_the_status_after_its_rollback_and_th
     assert text.startswith("import of stack joinguard failed: Evidence: was not found. Now stack joinguard is IMPORT_")
     assert MEANINGS["IMPORT_ROLLBACK_FAILED"].words in text
     assert "aws cloudformation delete-stack --stack-name joinguard" in text
+
+
+def test_tags_and_the_role_of_a_stage_go_to_cloudformation_and_the_stack_is_protected() -> None:
+    cloudformation = stub("cloudformation")
+    role = "arn:aws:iam::111111111111:role/deployer"
+    stage = Stage(name="prod", region="us-east-1", tags={"team": "x"}, role_arn=role, termination_protection=True)
+    at = replace(target({"cloudformation": cloudformation}), stage=stage)
+    cloudformation.add_response("describe_stacks", described("CREATE_COMPLETE"))
+    protected = {"StackName": "joinguard", "EnableTerminationProtection": True}
+    cloudformation.add_response("update_termination_protection", {}, protected)
+    cloudformation.add_response("describe_stacks", described("CREATE_COMPLETE"))
+    expected = {
+        "StackName": "joinguard",
+        "ChangeSetName": ANY,
+        "ChangeSetType": "UPDATE",
+        "UsePreviousTemplate": True,
+        "Capabilities": ["CAPABILITY_IAM"],
+        "Tags": [{"Key": "team", "Value": "x"}],
+        "RoleARN": role,
+        "Parameters": ANY,
+    }
+    cloudformation.add_response("create_change_set", {"Id": "set"}, expected)
+    cloudformation.add_response("describe_change_set", {"Status": "FAILED"})
+    cloudformation.add_response(
+        "describe_change_set", {"StatusReason": "The submitted information didn't contain changes"}
+    )
+    cloudformation.add_response("delete_change_set", {})
+    cloudformation.add_response("describe_stacks", described("CREATE_COMPLETE"))
+
+    protect(at)
+
+    cloudformation.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("stack", "execution", "problem"),
+    [
+        ("joinguard-test", "AVAILABLE", "is of stack joinguard-test, not of joinguard"),
+        ("joinguard", "OBSOLETE", "cannot be executed: CREATE_COMPLETE, OBSOLETE"),
+    ],
+)
+def test_a_plan_of_another_stack_or_an_old_one_is_not_applied(stack: str, execution: str, problem: str) -> None:
+    cloudformation = stub("cloudformation")
+    found = {"StackName": stack, "Status": "CREATE_COMPLETE", "ExecutionStatus": execution}
+    cloudformation.add_response("describe_change_set", found)
+
+    with cloudformation, pytest.raises(DeployError, match=problem):
+        read_plan(cloudformation.client, "joinguard", "arn:x")
+
+
+def test_a_plan_that_is_gone_is_named() -> None:
+    cloudformation = stub("cloudformation")
+    cloudformation.add_client_error("describe_change_set", "ChangeSetNotFound")
+
+    with cloudformation, pytest.raises(DeployError, match="has no change set arn:x; make a new one with --plan-only"):
+        read_plan(cloudformation.client, "joinguard", "arn:x")
+
+
+@pytest.mark.parametrize(
+    ("region", "valid"),
+    [("eusc-de-east-1", True), ("us-gov-west-1", True), ("cn-northwest-1", True), ("Europe", False)],
+)
+def test_the_regions_of_every_partition_are_accepted(region: str, *, valid: bool) -> None:
+    if valid:
+        assert Stage(name="x", region=region).region == region
+    else:
+        with pytest.raises(ValidationError):
+            Stage(name="x", region=region)
+
+
+def test_organizations_events_have_a_region_in_every_partition_that_botocore_knows() -> None:
+    partitions = [name for name in get_session().get_available_partitions() if not name.startswith("aws-iso")]
+
+    assert set(EVENT_REGIONS) == set(partitions)
