@@ -1,61 +1,43 @@
-"""Clients of AWS with prepared answers, for what the embedded AWS lacks or does otherwise than AWS."""
+"""A session whose clients answer as botocore's Stubber is told, which checks requests and answers with AWS's models."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import boto3
-from botocore.config import Config
 from botocore.stub import Stubber
-
-from infra.deploy.preflight import Account
-from infra.deploy.stages import Stage, Target
-
-ACCOUNT_ID = "111111111111"
-ORGANIZATION_ID = "o-abcdefghij"
-ACCOUNT = Account(
-    account_id=ACCOUNT_ID,
-    partition="aws",
-    region="us-east-1",
-    organization_id=ORGANIZATION_ID,
-    management_account_id=ACCOUNT_ID,
-    all_features=True,
-)
-
-
-class Stub(Stubber):
-    """A client that has prepared answers and cannot reach AWS; add the answers in the order of the calls."""
-
-    client: Any
-
-
-def stub(service: str) -> Stub:
-    """Return a stub of a service."""
-    client: Any = boto3.client(  # type: ignore[call-overload]
-        service,
-        region_name="us-east-1",
-        aws_access_key_id="x",
-        aws_secret_access_key="x",  # noqa: S106 - nothing receives it
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    return Stub(client)
 
 
 class StubbedSession:
-    """A session whose clients have prepared answers; a call without one fails."""
+    """A boto3 session that makes no request."""
 
-    def __init__(self, stubs: dict[str, Stub]) -> None:
-        self._stubs = stubs
-        for each in stubs.values():
-            each.activate()
+    def __init__(self) -> None:
+        self._clients: dict[str, Any] = {}
+        self._stubs: dict[str, Stubber] = {}
 
-    def client(self, service: str, region_name: str | None = None) -> Any:
-        """Return the client of a service, the same in each Region."""
-        del region_name
-        return self._stubs[service].client
+    def client(self, service: str, *, region_name: str = "us-east-1") -> Any:
+        if service not in self._clients:
+            made: Any = boto3.client(  # type: ignore[call-overload]
+                service,
+                region_name=region_name,
+                aws_access_key_id="x",
+                aws_secret_access_key="x",  # noqa: S106 - no secret
+            )
+            self._clients[service], self._stubs[service] = made, Stubber(made)
+            self._stubs[service].activate()
+        return self._clients[service]
 
+    def answer(self, service: str, call: str, response: dict[str, Any], **request: Any) -> None:
+        """Set the response of the service's next call, and its request if one is given."""
+        self.client(service)
+        self._stubs[service].add_response(call, response, request or None)
 
-def target(stubs: dict[str, Stub], *, name: str = "prod", **parameters: str) -> Target:
-    """Return a target whose session has these stubs."""
-    stage = Stage(name=name, region="us-east-1", parameters=parameters)
-    return Target(cast("boto3.Session", StubbedSession(stubs)), stage, poll_seconds=1)
+    def fail(self, service: str, call: str, code: str, message: str = "no") -> None:
+        """Set the error of the service's next call."""
+        self.client(service)
+        self._stubs[service].add_client_error(call, code, message)
+
+    def assert_used(self) -> None:
+        """Assert that every answer was used."""
+        for each in self._stubs.values():
+            each.assert_no_pending_responses()

@@ -28,8 +28,6 @@ class DurationType(click.ParamType[timedelta]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Parse the value."""
-        if isinstance(value, timedelta):
-            return value
         found = _DURATION.fullmatch(str(value))
         if not found:
             self.fail(f"{value!r} is not a duration. Use a form such as 90s, 15m, 6h or 3d", param, ctx)

@@ -12,14 +12,10 @@ class _Loader(yaml.SafeLoader):
     """A safe YAML loader that writes out CloudFormation's short intrinsic functions (`!Ref` as `Ref`)."""
 
 
-def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+def _short_form(loader: _Loader, suffix: str, node: yaml.SequenceNode | yaml.ScalarNode) -> dict[str, Any]:
     name = suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}"
     if isinstance(node, yaml.SequenceNode):
         return {name: loader.construct_sequence(node, deep=True)}
-    if isinstance(node, yaml.MappingNode):
-        return {name: loader.construct_mapping(node, deep=True)}
-    if not isinstance(node, yaml.ScalarNode):
-        raise TypeError(node)
     text = loader.construct_scalar(node)
     return {name: str(text).split(".", 1) if suffix == "GetAtt" else text}
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Final
 
 from infra.deploy.build import ROOT
@@ -15,16 +16,16 @@ def rendered() -> dict[str, str]:
     return {f"{name}.json": json.dumps(schema, indent=2) + "\n" for name, schema in json_schemas().items()}
 
 
-def main() -> None:
-    """Write every schema and delete files that no model generates."""
-    FOLDER.mkdir(exist_ok=True)
+def write(folder: Path) -> int:
+    """Write every schema and delete files that no model generates; return the number of schemas."""
+    folder.mkdir(exist_ok=True)
     texts = rendered()
-    for stale in {path.name for path in FOLDER.glob("*.json")} - texts.keys():
-        (FOLDER / stale).unlink()
+    for stale in {path.name for path in folder.glob("*.json")} - texts.keys():
+        (folder / stale).unlink()
     for name, text in texts.items():
-        (FOLDER / name).write_text(text)
-    sys.stdout.write(f"{len(texts)} schemas in {FOLDER.relative_to(ROOT)}\n")
+        (folder / name).write_text(text)
+    return len(texts)
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(f"{write(FOLDER)} schemas in {FOLDER.relative_to(ROOT)}\n")

@@ -62,18 +62,18 @@ class Installation:
         return json.dumps(asdict(self))
 
 
-def build_local() -> Path:
+def build_local(folder: Path = ROOT / "build" / "local") -> Path:
     """Build the zip from the working tree for this machine's interpreter, which the stand-in uses too.
 
-    A zip from an earlier run is reused if its sources, lock file and builder are the same.
+    A zip from an earlier run is reused if its sources, lock file and builder are the same; others are deleted.
     """
     machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
     digest = _digest_of_sources()
-    target = ROOT / "build" / "local" / f"joinguard-py{PYTHON}-{machine}-{digest[:16]}.zip"
+    target = folder / f"joinguard-py{PYTHON}-{machine}-{digest[:16]}.zip"
     if not target.exists():
-        for outdated in target.parent.glob("*.zip"):
-            if outdated != target:
-                outdated.unlink(missing_ok=True)
+        # Another process may have built the target meanwhile.
+        for outdated in {*folder.glob("*.zip")} - {target}:
+            outdated.unlink(missing_ok=True)
         build(python_version=PYTHON, architecture=machine, target=target, allow_dirty=True)
     return target
 

@@ -77,19 +77,19 @@ class StandIn:
 
 
 @contextmanager
-def running(organizations: str | None = None) -> Iterator[StandIn]:
+def running(organizations: str | None = None, *, python: Path = _PYTHON) -> Iterator[StandIn]:
     """Run a stand-in within the block; afterwards, no process and no file remains.
 
     `organizations` is another endpoint for the function's calls to Organizations.
     """
-    if not _PYTHON.exists():
-        raise StandInError(f"{_PYTHON.relative_to(ROOT)} is missing; run `make setup`")
+    if not python.exists():
+        raise StandInError(f"{python} is missing; run `make setup`")
     endpoint = {"AWS_ENDPOINT_URL_ORGANIZATIONS": organizations} if organizations else {}
     with tempfile.TemporaryDirectory(prefix="joinguard-") as scratch, ExitStack() as started:
         log = Path(scratch) / "stand-in.log"
         while True:
             port = _free_port()
-            process = started.enter_context(_started(_environment(port, scratch) | endpoint, scratch, log))
+            process = started.enter_context(_started(python, _environment(port, scratch) | endpoint, log))
             if _listens(process, log):
                 break
             # Another process may have taken the port in the meantime; then try another port.
@@ -118,11 +118,11 @@ def _environment(port: int, scratch: str) -> dict[str, str]:
 
 
 @contextmanager
-def _started(environment: dict[str, str], scratch: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _started(python: Path, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603 - our own arguments
-            [_PYTHON, "-m", "ministack"],
-            cwd=scratch,
+            [python, "-m", "ministack"],
+            cwd=log.parent,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -9,10 +9,10 @@ HANGS_AFTER: Final = 900
 _PAUSE: Final = 0.05
 
 
-def until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], what: str, *, hangs_after: float = HANGS_AFTER) -> None:
     """Poll until the condition is true; raise TimeoutError naming what was waited for."""
-    deadline = time.monotonic() + HANGS_AFTER
+    deadline = time.monotonic() + hangs_after
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {HANGS_AFTER} s for {what}, which did not happen")
+            raise TimeoutError(f"waited {hangs_after} s for {what}, which did not happen")
         time.sleep(_PAUSE)

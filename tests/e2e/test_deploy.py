@@ -11,6 +11,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,10 @@ def test_an_installation_is_deployed_checked_and_destroyed(console: Console) -> 
     missing = console.make("status", stage)
     assert (missing.returncode, missing.stdout) == (2, "")
     assert "run `make deploy STAGE=rehearsal`" in missing.stderr
+    for command in ("logs", "destroy"):
+        refused = console.run(command, "--stage", stage)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "there is no stack joinguard-rehearsal in us-east-1; run `make deploy" in refused.stderr
 
     yes = shlex.join(["--yes", *console.options()])
     first = console.make("deploy", stage, yes)
@@ -132,7 +137,13 @@ def test_an_installation_is_deployed_checked_and_destroyed(console: Console) -> 
     assert unwell.returncode == 1, "a dead letter needs an operator"
     assert "RUNBOOK.md#dead-letters" in unwell.stdout
 
-    assert console.run("logs", "--stage", stage).returncode == 0
+    logs = console.aws.client("logs")
+    logs.create_log_stream(logGroupName=at["LogGroup"], logStreamName="x")
+    now = round(time.time() * 1000)
+    events = [{"timestamp": now, "message": "one\ntwo\n"}, {"timestamp": now, "message": "three"}]
+    logs.put_log_events(logGroupName=at["LogGroup"], logStreamName="x", logEvents=events)
+    assert console.run("logs", "--stage", stage).stdout == "one\ntwo\nthree\n"
+    assert console.run("logs", "--stage", stage, "--find", "t").stdout == "two\nthree\n"
 
     dry = console.make("destroy", stage)
     assert dry.returncode == 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.local.installation import configure
 from schemas.outcome import AttachmentResult, OutcomeStatus
 
 if TYPE_CHECKING:
@@ -115,6 +116,25 @@ def test_a_malformed_message_becomes_a_dead_letter_at_once_byte_for_byte(pipelin
     assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "INVALID_EVENT"
     assert dead_letter["MessageAttributes"]["ATTEMPTS"]["StringValue"] == "1"
     assert pipeline.relay.counted() == {}
+
+
+def test_a_truncated_event_has_a_dead_letter_and_neither_outcome_nor_evidence(pipeline: Pipeline) -> None:
+    event = pipeline.invited(pipeline.account())
+
+    pipeline.handle(json.dumps(event)[:-1])
+
+    assert pipeline.watch.dead_letter_count() == 1
+    assert pipeline.watch.outcome(event_id(event)) is None
+    assert pipeline.watch.evidence(event_id(event)) == []
+
+
+def test_a_deployment_without_changes_leaves_the_installation_as_it_is(pipeline: Pipeline) -> None:
+    outputs = configure(pipeline.aws, pipeline.at.policy_ids)
+
+    assert outputs["QueueUrl"] == pipeline.at.queue_url
+    event = pipeline.invited(pipeline.account())
+    pipeline.handle(event)
+    assert pipeline.outcome(event_id(event)).status is OutcomeStatus.ENFORCED
 
 
 def test_reading_dead_letters_leaves_them_visible(pipeline: Pipeline) -> None:

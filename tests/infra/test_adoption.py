@@ -27,10 +27,10 @@ from infra.deploy.adopt import (
 )
 from infra.deploy.build import ROOT
 from infra.deploy.template import load
-from tests.stubs import ACCOUNT, ACCOUNT_ID, stub, target
+from tests.prepared import ACCOUNT, ACCOUNT_ID, stub, target
 
 if TYPE_CHECKING:
-    from tests.stubs import Stub
+    from tests.prepared import Stub
 
 TEMPLATE = load((ROOT / "infra" / "template.yaml").read_text())
 FORWARDER = load((ROOT / "infra" / "forwarder.yaml").read_text())

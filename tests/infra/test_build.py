@@ -6,11 +6,15 @@ import platform
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from infra.deploy.__main__ import cli
 from infra.deploy.build import ROOT, Architecture, build
+from infra.deploy.sources import BuildError
 from infra.local.installation import build_local
 
 if TYPE_CHECKING:
@@ -144,3 +148,65 @@ def test_the_function_imports_nothing_of_the_operators_tool() -> None:
         "timing",
     }
     assert "schemas.audit" not in modules
+
+
+@pytest.fixture
+def no_interpreters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide all interpreters that uv could find outside this project's environment."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
+
+
+def build_by_command(version: str, architecture: str) -> tuple[str, list[str]]:
+    """Run the command; check what it prints, and return its notice and the names in the zip."""
+    arguments = ["--python-version", version, "--architecture", architecture, "--allow-dirty"]
+    built = CliRunner().invoke(cli, ["build", *arguments])
+    assert built.exit_code == 0, built.exception
+    name, size, _, _, digest = built.stdout.split()
+    path = ROOT / name
+    assert (name, digest) == (
+        f"build/joinguard-py{version}-{architecture}.zip",
+        sha256(path.read_bytes()).hexdigest(),
+    )
+    assert int(size.replace(",", "")) == path.stat().st_size
+    return " ".join(built.stderr.split()), zipfile.ZipFile(path).namelist()
+
+
+@pytest.mark.usefixtures("no_interpreters")
+def test_without_the_runtimes_interpreter_the_zip_has_only_sources_and_the_command_says_so() -> None:
+    notice, names = build_by_command("3.12", "arm64")
+
+    assert "To include them, put python3.12 on PATH" in notice
+    assert not [each for each in names if each.endswith(".pyc")]
+
+
+def test_with_the_runtimes_interpreter_the_command_has_nothing_to_say() -> None:
+    notice, names = build_by_command(HERE, MACHINE)
+
+    assert notice == ""
+    assert "handlers/attach_policies.py" in names
+    assert [
+        each for each in names if each.startswith("handlers/__pycache__/attach_policies.") and each.endswith(".pyc")
+    ]
+
+
+def test_a_package_that_cannot_be_compiled_is_an_error_with_the_compilers_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "compileall.py").write_text("raise SystemExit('No space left on device')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    with pytest.raises(BuildError, match="failed to compile the package: No space left on device"):
+        build(python_version=HERE, architecture=MACHINE, target=tmp_path / "x.zip", allow_dirty=True)
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_a_zip_of_other_sources_is_deleted_and_one_of_the_same_sources_is_reused(tmp_path: Path) -> None:
+    outdated = tmp_path / "joinguard-py3.11-x86_64-0000000000000000.zip"
+    outdated.write_bytes(b"old")
+
+    first = build_local(tmp_path)
+    assert list(tmp_path.iterdir()) == [first]
+    written = first.stat()
+    assert build_local(tmp_path) == first
+    assert first.stat().st_mtime_ns == written.st_mtime_ns

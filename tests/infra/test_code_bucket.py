@@ -17,12 +17,12 @@ from botocore.session import get_session
 from infra.deploy.build import ROOT
 from infra.deploy.code import Code, ensure_bucket, upload_code
 from infra.deploy.stack import DeployError
-from tests.stubs import ACCOUNT_ID, stub
+from tests.prepared import ACCOUNT_ID, stub
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.stubs import Stub
+    from tests.prepared import Stub
 
 BUCKET = "joinguard-code-111111111111-us-east-1"
 OURS = {"Bucket": BUCKET, "ExpectedBucketOwner": ACCOUNT_ID}

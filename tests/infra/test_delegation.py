@@ -13,7 +13,7 @@ import pytest
 from infra.deploy.delegation import MAX_LENGTH, difference, merge, read_policy, statements, text_of
 from infra.deploy.stack import DeployError
 from infra.deploy.stages import Stage
-from tests.stubs import ACCOUNT, ACCOUNT_ID, ORGANIZATION_ID, stub
+from tests.prepared import ACCOUNT, ACCOUNT_ID, ORGANIZATION_ID, stub
 
 MEMBER = "333333333333"
 OTHERS: dict[str, Any] = {"Sid": "Backups", "Effect": "Allow", "Principal": "*", "Action": "x:Y", "Resource": "*"}

@@ -27,10 +27,10 @@ from infra.deploy.destroying import (
 )
 from infra.deploy.stack import DeployError, Stack
 from infra.deploy.template import load, without_comments
-from tests.stubs import ACCOUNT_ID, stub, target
+from tests.prepared import ACCOUNT_ID, stub, target
 
 if TYPE_CHECKING:
-    from tests.stubs import Stub
+    from tests.prepared import Stub
 
 TEXT = (ROOT / "infra" / "template.yaml").read_text()
 STACK_ID = "arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1"

@@ -87,6 +87,18 @@ def test_the_zip_gets_the_functions_code_and_nothing_else(tree: Path, *, allow_d
     assert sources(tree, allow_dirty=allow_dirty) == IN_ZIP
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems store only names in UTF-8")
+@pytest.mark.parametrize("allow_dirty", [False, True])
+def test_a_name_that_is_not_utf_8_is_refused(tree: Path, *, allow_dirty: bool) -> None:
+    write(tree / "handlers" / os.fsdecode(b"caf\xe9.py"), b"x")
+    commit(tree)
+
+    message = refusal(tree, allow_dirty=allow_dirty)
+
+    assert r"handlers/caf\udce9.py' is not UTF-8" in message
+    assert message.endswith("rename it")
+
+
 def test_tracked_files_that_are_not_code_stay_out(tree: Path) -> None:
     write(tree / "handlers" / "notes.txt", b"x")
     commit(tree)

@@ -27,13 +27,13 @@ from infra.deploy.stack import (
 )
 from infra.deploy.stack import Plan as Planned
 from infra.deploy.stages import Stage
-from tests.stubs import stub, target
+from tests.prepared import stub, target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from infra.deploy.stack import Kind
-    from tests.stubs import Stub
+    from tests.prepared import Stub
 
 _MODEL: Any = get_session().get_service_model("cloudformation")
 STATUSES: list[str] = _MODEL.shape_for("StackStatus").enum

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from handlers.aws.dynamodb_pace import DynamoPace
 from tests.fakes import NOON
-from tests.integration.conftest import RESOURCES, client
+from tests.integration.conftest import RESOURCES, answers, client
 
 HALF = timedelta(seconds=0.5)
 
@@ -69,3 +69,20 @@ def test_an_unavailable_table_delays_nobody(dynamodb: Any, code: str) -> None:
         stub.add_client_error("update_item", code)
 
         assert DynamoPace(dynamodb, "pace", HALF).reserve(NOON) == NOON
+
+
+@pytest.mark.parametrize(("lost", "turn"), [(1, NOON + 2 * HALF), (3, NOON + 4 * HALF), (4, NOON)])
+def test_a_worker_that_others_are_faster_than_tries_again_but_not_forever(
+    dynamodb: Any, lost: int, turn: datetime
+) -> None:
+    """moto executes the refused requests, so each try leaves the row as another worker's reservation would."""
+    DynamoPace(dynamodb, "pace", HALF).reserve(NOON)
+    refused, requests = answers(400, b'{"__type": "ConditionalCheckFailedException"}'), itertools.count(1)
+
+    def lose(**request: object) -> Any:
+        return refused(**request) if next(requests) <= 2 * lost else None
+
+    dynamodb.meta.events.register_first("before-send", lose)
+
+    assert DynamoPace(dynamodb, "pace", HALF).reserve(NOON) == turn
+    assert next(requests) - 1 == min(2 * lost + 1, 8)

@@ -20,7 +20,7 @@ from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.tracker import OutcomeTracker
 from tests.fake_queues import dead_letter
 from tests.fakes import FakeClock
-from tests.integration.conftest import client
+from tests.integration.conftest import client, intercepted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -401,3 +401,12 @@ def test_an_interrupt_at_any_call_loses_nothing(queues: dict[str, str], killed_a
     assert 23 <= len(sent) + left <= 23 + 10, "no more than one batch is in both queues"
     # Messages received by the interrupted call stay in flight for a while; all others are released.
     assert in_flight <= 10
+
+
+def test_no_messages_are_sent_without_a_request(queues: dict[str, str]) -> None:
+    sqs, requests = intercepted("sqs", lambda **_: None)
+    urls: Any = {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}
+
+    sent = SqsDeadLetterQueues(sqs, urls, queues["joins"], poll=0).send("joins", [])
+
+    assert (sent.accepted, sent.refused, requests) == ([], {}, [])

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -238,3 +239,14 @@ def test_an_impossible_event_time_is_replaced_and_its_source_is_logged(output: O
     [evidence] = world.evidence()
     assert evidence.event_time_from == "queue"
     assert evidence.event_time == datetime.fromtimestamp(1795521600, UTC)
+
+
+def test_in_a_thread_that_python_sends_no_signals_a_record_is_handled_without_a_limit() -> None:
+    world = World()
+    context: Any = Context(MARGIN + 60)
+    budget = Budget(world.clock, milliseconds=60_000, records=1)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(handle_in_time, context, world.enforcer, budget, record(joined())).result()
+
+    assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED

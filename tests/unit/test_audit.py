@@ -8,11 +8,12 @@ from typing import Any
 
 import jsonschema
 
+from handlers.core.errors import RetryableError
 from schemas.audit import AuditRecord
 from schemas.contracts import json_schemas
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, FakePseudonyms, Steps, World, joined
-from tests.operator_cli import CONFIRM, OperatorCli, backup_key, operator_cli
+from tests.operator_cli import CONFIRM, FakeBucket, OperatorCli, backup_key, operator_cli
 
 
 def records(tool: OperatorCli) -> str:
@@ -116,3 +117,23 @@ def test_messages_that_older_records_report_as_restored_are_not_restored_again()
     tool.bucket.objects["acts/2026/11/24/a/done.json"] = json.dumps(done).encode()
 
     assert "it was restored before" in tool.run("restore", key).output
+
+
+class ReplacingBucket(FakeBucket):
+    """A bucket in which somebody puts another object under every key first."""
+
+    def record(self, key: str, body: bytes) -> str:
+        self.objects[key] = b"planted"
+        return super().record(key, body)
+
+
+def test_an_action_whose_record_cannot_be_written_is_not_performed() -> None:
+    tool = operator_cli(dead_letter(1))
+    tool.bucket = ReplacingBucket()
+
+    result = tool.run("redrive", "--all", *CONFIRM)
+
+    assert isinstance(result.exception, RetryableError)
+    assert "EVIDENCE_CONFLICT" in str(result.exception)
+    assert [key.rpartition("/")[2] for key in tool.bucket.objects] == ["intended.json"]
+    assert (tool.queues.joins, tool.queues.messages) == ([], [dead_letter(1)])

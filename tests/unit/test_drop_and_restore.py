@@ -144,3 +144,21 @@ def test_an_object_that_is_not_a_backup_is_not_restored() -> None:
     tool.bucket.objects["acts/x.json"] = b'{"schema_version": "x"}'
 
     assert "is not a backup" in str(tool.run("restore", "acts/x.json").exception)
+
+
+def test_a_message_that_sqs_refuses_is_not_restored_and_the_restore_can_be_repeated() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2))
+    key = backup_key(tool.run("drop", "--older-than", "1s", *CONFIRM))
+    tool.queues.refused_ids = ["m-2"]
+
+    first = tool.run("restore", key, *CONFIRM)
+
+    assert first.exit_code == 1
+    assert "1 restored" in first.output
+    assert {each.message_id: each.result for each in tool.bucket.audit_records[-1].letters} == {
+        "m-1": "restored",
+        "m-2": "refused: InternalError",
+    }
+    tool.queues.refused_ids = []
+    assert tool.run("restore", key, *CONFIRM).exit_code == 0
+    assert sorted(each.body for each in tool.queues.messages) == sorted(dead_letter(n).body for n in (1, 2))

@@ -76,3 +76,16 @@ def test_a_file_of_the_operator_is_printed_in_the_next_command_and_never_deleted
     assert f"--body {own}`" in plan.output
     assert tool.run("edit", "m-1", "--body", str(own), *CONFIRM).exit_code == 0
     assert own.exists()
+
+
+def test_the_body_of_a_message_that_sqs_refuses_is_kept() -> None:
+    tool = operator_cli(dead_letter(), refused_ids=["m-1"])
+    plan = tool.run("edit", "m-1", **CHANGE_EVENT_ID)
+    kept = plan.output.partition("--body ")[2].partition("`")[0]
+
+    refused = tool.run("edit", "m-1", "--body", kept, *CONFIRM)
+
+    assert refused.exit_code == 1
+    assert "refused: InternalError" in refused.output
+    assert "event-9" in Path(kept).read_text()
+    assert tool.queues.messages == [dead_letter()]

@@ -14,7 +14,7 @@ from handlers.core.evidence.checks import MAX_BYTES, MAX_OBJECTS
 from schemas.keys import key_beside
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, World, joined, message
-from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
+from tests.operator_cli import CONFIRM, FakeBucket, OperatorCli, operator_cli
 
 ANOTHER: Final = "333333333333"
 
@@ -235,3 +235,22 @@ def test_evidence_under_a_key_that_no_worker_writes_differs(name: str) -> None:
     tool.bucket.objects[f"{key.rpartition('/')[0]}/{name}"] = tool.bucket.objects[key]
 
     assert sorted(verdicts(tool, exit_code=1)) == [("differs", True), ("valid", False)]
+
+
+class Offline(FakeBucket):
+    """A bucket whose objects can be listed but not read, because the connection is lost."""
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        if limit and key:
+            raise RetryableError(fault("S3.ConnectionClosedError", "the connection was lost"), soon=True)
+        return super().read(key, limit=limit)
+
+
+def test_evidence_that_a_lost_connection_hides_is_not_reported_as_tampered() -> None:
+    tool, _ = enforced()
+    tool.bucket = Offline(objects=tool.bucket.objects)
+
+    result = tool.run("outcome", ACCOUNT)
+
+    assert isinstance(result.exception, RetryableError)
+    assert "unreadable" not in result.output

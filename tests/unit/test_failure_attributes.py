@@ -127,6 +127,19 @@ def test_foreign_values_under_our_names_are_kept_packed() -> None:
     assert packed(dead_letter) == foreign
 
 
+def test_five_attributes_with_our_names_are_foreign_if_first_seen_is_not_a_time() -> None:
+    """A message that looks like a dead letter of ours except for one value was never one."""
+    ours = failure_attributes(message(), fault("AccessDeniedException", "no"))
+    foreign = ours | {"FIRST_SEEN": attribute("String", "yesterday")}
+
+    dead_letter = failure_attributes(message(attributes=foreign), FAULT)
+
+    assert packed(failure_attributes(message(attributes=ours), FAULT)) == {}
+    # REDRIVES alone has our form, so it counts on.
+    assert packed(dead_letter) == {name: value for name, value in foreign.items() if name != "REDRIVES"}
+    assert dead_letter["FIRST_SEEN"]["StringValue"] == "2026-11-24T12:00:00Z"
+
+
 def test_eventbridges_reason_is_kept_when_its_message_fails_here() -> None:
     undelivered = {
         "ERROR_CODE": attribute("String", "NO_PERMISSIONS"),

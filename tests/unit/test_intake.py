@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -356,6 +357,29 @@ def test_an_extreme_body_is_rejected_with_a_short_message(body: str | bytes) -> 
         read_event(body)
 
     assert len(str(error.value)) <= 1000
+
+
+def test_a_body_is_rejected_if_the_callers_stack_leaves_no_room_to_read_it() -> None:
+    body = json.dumps(invited())
+
+    def read_below(frames: int) -> str:
+        """Read the body this many frames deeper; return the error."""
+        if frames:
+            return read_below(frames - 1)
+        try:
+            read_event(body)
+        except InvalidEventError as error:
+            return str(error)
+        return ""
+
+    found = set()
+    for frames in range(sys.getrecursionlimit()):
+        try:
+            found.add(read_below(frames))
+        except RecursionError:
+            break
+
+    assert found == {"", "body: is nested too deeply"}
 
 
 def test_a_record_with_too_many_values_is_rejected() -> None:

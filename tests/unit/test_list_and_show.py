@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from handlers.core.errors import PermanentError, fault
 from handlers.core.redrive.summary import KEYS
 from handlers.operate import output
+from infra.deploy.build import ROOT
+from infra.local.waiting import HANGS_AFTER, until
 from tests.fake_queues import dead_letter
 from tests.fakes import NOON
 from tests.operator_cli import CHANGE_EVENT_ID, operator_cli
@@ -136,3 +141,50 @@ def test_show_cuts_a_long_body_and_prints_all_of_it_with_json() -> None:
 
     assert "83,616 more characters; --json prints all" in " ".join(tool.run("show", "m-1").output.split())
     assert json.loads(tool.run("show", "m-1", "--json").stdout)["body"] == "x" * 100_000
+
+
+def test_a_group_names_its_first_ten_messages() -> None:
+    messages = [dead_letter(number) for number in range(1, 12)]
+
+    [group] = json.loads(operator_cli(*messages).run("list", "--json").stdout)
+
+    assert group["messages"] == 11
+    assert group["ids"] == [each.message_id for each in messages[:10]]
+
+
+RECEIVE_SLOWLY = """
+import itertools, sys
+from handlers.operate.progress import receive_all
+from tests.fake_queues import FakeQueues, dead_letter, new_in_flight
+
+calls = itertools.count()
+queues = FakeQueues([dead_letter(number) for number in range(1, 1011)])
+# Before the last ten messages, wait until the test has seen the number.
+queues.on_step = lambda _step: sys.stdin.readline() if next(calls) == 100 else None
+with new_in_flight(queues) as in_flight:
+    print(len(list(receive_all(in_flight, "receiving both queues"))))
+"""
+
+
+def test_a_terminal_shows_how_many_messages_are_received_so_far() -> None:
+    ours, theirs = os.openpty()
+    shown = bytearray()
+
+    def shows(text: bytes) -> bool:
+        shown.extend(os.read(ours, 4096))
+        return text in shown
+
+    with subprocess.Popen(  # noqa: S603 - our own code
+        [sys.executable, "-c", RECEIVE_SLOWLY],
+        cwd=ROOT,
+        env=os.environ | {"TERM": "xterm"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    ) as process:
+        until(lambda: shows(b"receiving both queues: 1,000 so far"), "the terminal to show the number")
+        stdout, _ = process.communicate(b"\n", timeout=HANGS_AFTER)
+    for end in (ours, theirs):
+        os.close(end)
+
+    assert (process.returncode, stdout) == (0, b"1010\n")

@@ -82,3 +82,33 @@ def test_the_plan_of_a_move_says_what_it_does_not_move() -> None:
     assert "Nothing was done" in plan.output
     tool.moves.states = [None]
     assert "Add --all, or remove --native" in tool.run("redrive", "--native").output
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["started", "followed"])
+@pytest.mark.parametrize(("status", "failure"), [("COMPLETED", None), ("FAILED", "no room")])
+def test_the_end_of_a_move_is_printed_as_json(status: str, failure: str | None, *, running: bool) -> None:
+    tool = operator_cli()
+    tool.moves.states = [running_move() if running else None, running_move(), ended_move(status)]
+
+    result = tool.run("redrive", "--all", "--native", "--json", *CONFIRM)
+
+    printed = json.loads(result.stdout)
+    ended = {name: printed[name] for name in ("done", "status", "moved", "failure")}
+    assert ended == {"done": True, "status": status, "moved": 7, "failure": failure}
+    assert (failure is None) == (f"{status}: 7 messages moved\n" in result.stderr)
+    assert result.exit_code == (1 if failure else 0)
+
+
+def test_a_move_of_messages_that_would_all_fail_again_needs_force() -> None:
+    tool = operator_cli(dead_letter())
+    tool.organizations.enabled = False
+    tool.moves.states = [None]
+
+    refused = tool.run("redrive", "--all", "--native", *CONFIRM)
+
+    assert "all of them would fail again: " in str(refused.exception)
+    assert "Add --force" in str(refused.exception)
+    assert (tool.moves.started, tool.bucket.objects) == ([], {})
+    tool.moves.states = [None, ended_move("COMPLETED")]
+    assert tool.run("redrive", "--all", "--native", "--force", *CONFIRM).exit_code == 0
+    assert tool.moves.started == [1]

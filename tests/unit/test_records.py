@@ -113,6 +113,24 @@ def test_an_object_under_the_evidence_key_is_reported_and_the_evidence_is_writte
     assert claims(world) == sorted(POLICIES)
 
 
+def test_a_join_is_tried_again_if_the_key_beside_the_evidences_key_is_taken_too() -> None:
+    event, other, world = joined(), World(), World()
+    for each in (other, world):
+        plant(each, b"x")
+    beside = other.handle(event).evidence_key
+    assert beside
+    world.archive.bodies[beside] = b"y"
+
+    handled = world.handle(event)
+
+    assert (handled.status, handled.fault and handled.fault.code) == (OutcomeStatus.RETRYING, "EVIDENCE_CONFLICT")
+    assert world.evidence() == []
+    assert world.ledger.outcome("event-1").intents, "the intent is lost"
+    del world.archive.bodies[beside]
+    assert deliver_again(world).status is OutcomeStatus.ENFORCED
+    assert claims(world) == sorted(POLICIES)
+
+
 def test_a_copy_of_another_runs_evidence_is_a_conflict() -> None:
     """It differs from our evidence in its time only."""
     other = World()

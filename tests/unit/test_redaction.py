@@ -265,3 +265,10 @@ def test_a_malformed_code_becomes_other(code: str) -> None:
 )
 def test_known_codes_are_not_changed(code: str) -> None:
     assert safe_code(code) == code
+
+
+@pytest.mark.parametrize("layers", range(1, 8))
+def test_escapes_are_decoded_through_four_layers_and_not_more(layers: int) -> None:
+    escaped = f"jane&{'amp;' * (layers - 1)}commat;example"
+
+    assert redact(f"about {escaped}") == ("about [e-mail]" if layers <= 4 else f"about {escaped}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.deploy.write_schemas import FOLDER, rendered
+from infra.deploy.write_schemas import FOLDER, rendered, write
 from infra.local.events import account_created, account_joined, handshake_accepted
 from schemas.contracts import json_schemas
 from schemas.intake import InvalidEventError
@@ -24,6 +25,18 @@ def test_the_files_match_the_models() -> None:
     files = {path.name: path.read_text() for path in FOLDER.glob("*.json")}
 
     assert files == rendered(), "schemas/json is stale: run `make schemas`"
+
+
+def test_writing_the_schemas_deletes_files_that_no_model_generates_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "json"
+    assert write(folder) == len(SCHEMAS)
+    (folder / "stale.json").write_text("{}")
+    (folder / "outcome.json").write_text("{}")
+    (folder / "README.md").write_text("x")
+
+    write(folder)
+
+    assert {path.name: path.read_text() for path in folder.iterdir()} == rendered() | {"README.md": "x"}
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)

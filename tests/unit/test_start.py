@@ -22,3 +22,12 @@ def test_help_and_usage_errors_import_no_sdk(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)  # noqa: S603 - our own code
 
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_works_with_stderr_closed() -> None:
+    """`sys.stderr` is then None."""
+    command = 'exec "$0" -m handlers.operate redrive --help 2>&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603, S607 - our own command, sh from PATH
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: joinguard redrive")

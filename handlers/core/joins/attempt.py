@@ -57,7 +57,7 @@ RECENT: Final = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What an attempt dependencies."""
+    """What an attempt depends on."""
 
     organizations: Organizations
     ledger: Ledger
