@@ -2,12 +2,11 @@
 
 PYTHON ?= python3
 STAGE ?= prod
-STACK ?= joinguard
 # Recipes get these values from the environment, not in the text of a command, so that no value can inject a
 # command or be split into words. $(value) keeps make from expanding a $(shell ...) in them. Only ARGS is split and
 # expanded by the shell.
-$(foreach each,PYTHON STAGE STACK FAULTS,$(eval override $(each) := $$(value $(each))))
-export PYTHON STAGE STACK FAULTS
+$(foreach each,PYTHON STAGE FAULTS,$(eval override $(each) := $$(value $(each))))
+export PYTHON STAGE FAULTS
 override RUN := .venv/bin/python
 override LOCAL := .venv/.made .venv-aws/.made
 # These settings of the user's shell would hide the project's packages or turn other packages' warnings into errors.
@@ -56,9 +55,9 @@ destroy: setup ## Delete the installation; only with ARGS='--confirm --reason "�
 deploy forwarder delegation-policy status logs destroy:
 	@$(RUN) -m infra.deploy $@ --stage "$$STAGE" $(ARGS)
 
-##@ Operation (STACK=joinguard; runbook: handlers/operate/RUNBOOK.md)
+##@ Operation (STAGE=prod, as above; runbook: handlers/operate/RUNBOOK.md)
 
-.PHONY: dlq show redrive drop restore edit outcome outcomes enforce
+.PHONY: dlq show redrive drop restore edit outcome outcomes enforce close actions backups
 dlq: .venv/.made ## List the dead letters with their reasons
 show: .venv/.made ## Show one dead letter in full (ARGS=ID)
 redrive: .venv/.made ## Redrive dead letters; this and the next four only with ARGS='… --confirm --reason "…"'
@@ -67,9 +66,12 @@ restore: .venv/.made ## Restore a backup (ARGS=KEY)
 edit: .venv/.made ## Edit a dead letter's body and send it (ARGS=ID)
 enforce: .venv/.made ## Request the policies of an account whose event is missing (ARGS=ACCOUNT)
 outcome: .venv/.made ## Show the state of one account (ARGS=ACCOUNT)
-outcomes: .venv/.made ## List all events that are failing
-dlq show redrive drop restore edit outcome outcomes enforce:
-	@$(RUN) -m handlers.operate --stack "$$STACK" $(@:dlq=list) $(ARGS)
+outcomes: .venv/.made ## List all events that are failing (ARGS="--status any --since 1d --csv")
+close: .venv/.made ## Close outcomes whose messages are gone (ARGS="--older-than 1d")
+actions: .venv/.made ## List what operators did, and why
+backups: .venv/.made ## List the keys of backups for restore
+dlq show redrive drop restore edit outcome outcomes enforce close actions backups:
+	@$(RUN) -m infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
 
 ##@ Development
 

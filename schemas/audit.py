@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.evidence import Pseudonym
-from schemas.ids import EventId, Sha256
+from schemas.ids import ActionId, EventId, Sha256
+from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
 
-Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move", "cancel"]
+Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move", "cancel", "close"]
 Ended = Literal["completed", "stopped", "interrupted"]
 
 
@@ -40,7 +40,7 @@ class AuditRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal["joinguard/act/1", "joinguard/act/2"] = "joinguard/act/2"
-    act_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")]
+    act_id: ActionId
     action: Action
     #: `intended` is written before the action; without it, nothing is done.
     phase: Literal["intended", "done"]

@@ -6,19 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.ids import EventId, OrganizationId, PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
+from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
-
-
-class Pseudonym(BaseModel):
-    """A pseudonym of an account or a principal: HMAC-SHA-256 with a secret that is derived from a KMS key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    #: The prefix is `acct-` for accounts and `prin-` for principals. In records of version 1 it is always `acct-`.
-    value: Annotated[str, Field(pattern=r"^(acct|prin)-[0-9a-f]{32}$")]
-    #: The id of the KMS key.
-    key_version: Text
-
 
 #: Codes whose messages are our own. Messages of others, which may hold a name, are not stored in evidence.
 OUR_CODES: Final = frozenset({"NOT_A_JOIN", "WRONG_ORGANIZATION", "MANAGEMENT_ACCOUNT", "INTERRUPTED"})

@@ -14,6 +14,8 @@ from schemas.ids import EventId
 
 #: The account in the key of an event that names none.
 NO_ACCOUNT: Final = "none"
+#: The prefix of the keys of all backups.
+BACKUPS: Final = "backups/"
 #: The number of characters of a SHA-256 that distinguish two objects of one attempt.
 _SHORT: Final = 16
 _BACKUP: Final = re.compile(r"backups/([0-9]{4})/([0-9]{2})/([0-9]{2})/")
@@ -63,7 +65,12 @@ def audit_prefix(day: date) -> str:
 
 def backup_key(begun_at: date, action_id: str) -> str:
     """Return the key of an action's backup."""
-    return f"backups/{_day(begun_at)}/{action_id}.jsonl"
+    return f"{BACKUPS}{_day(begun_at)}/{action_id}.jsonl"
+
+
+def backup_action(key: str) -> str:
+    """Return the id of the action that made a backup."""
+    return key.rpartition("/")[2].removesuffix(".jsonl")
 
 
 def backup_day(key: str) -> date:

@@ -5,7 +5,8 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.ids import EventId, PolicyId, Sha256
+from schemas.ids import ActionId, EventId, PolicyId, Sha256
+from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
 
 #: The maximum number of attempts without confirmed evidence. A message has fewer receives, redrives included.
@@ -29,10 +30,14 @@ class OutcomeStatus(StrEnum):
     FAILED = "FAILED"
     #: The event is not a join. Final.
     IGNORED = "IGNORED"
+    #: An operator dropped its message, so nothing will happen. If the event comes again, it is handled as new work.
+    CLOSED = "CLOSED"
 
 
 #: The statuses that do not change. A redelivery of such an event makes no call of Organizations.
-FINAL = frozenset({OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED})
+FINAL: Final = frozenset({OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED})
+#: The statuses that still need an attempt or an operator; the sparse index lists them.
+FAILING: Final = frozenset({OutcomeStatus.RETRYING, OutcomeStatus.FAILED})
 
 
 class AttachmentResult(StrEnum):
@@ -67,6 +72,16 @@ class PolicyOutcome(_Record):
     policy_id: PolicyId
     result: AttachmentResult
     fault: Fault | None = None
+
+
+class Closed(_Record):
+    """Who closed an outcome, when, and in which audited action, whose record holds the reason."""
+
+    actor: Pseudonym
+    #: The operator's unique id in IAM.
+    actor_id: Text
+    act_id: ActionId
+    closed_at: Moment
 
 
 class Outcome(_Record):
@@ -104,5 +119,7 @@ class Outcome(_Record):
     ] = {}
     #: The ambiguous policies: the call to attach them failed but may have taken effect. The next attempt checks them.
     unclear: Annotated[tuple[PolicyId, ...], Field(max_length=2 * _MAX_UNPROVEN * _MAX_POLICIES)] = ()
+    #: Present if it is CLOSED.
+    closed: Closed | None = None
     #: The end of the running attempt's lease. Absent if no attempt is running.
     lease_until: Moment | None = None

@@ -18,7 +18,7 @@ from handlers.core.redrive.ports import Sent
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.tracker import OutcomeTracker
 from handlers.core.timing import patiently
-from schemas.outcome import Fault, Outcome, OutcomeStatus
+from schemas.outcome import FAILING, Closed, Fault, Outcome, OutcomeStatus
 from tests.fakes import ACCOUNT, NOON, FakeClock, joined
 
 if TYPE_CHECKING:
@@ -157,6 +157,30 @@ class FakeQueues:
         ]
         return readable + self._unreadable_rows()
 
+    def scan(self, status: OutcomeStatus | None) -> list[Outcome | UnreadableRow]:
+        found: list[Outcome | UnreadableRow] = [
+            row[-1][1] for row in self.rows.values() if status in {None, row[-1][1].status}
+        ]
+        return found if status else found + self._unreadable_rows()
+
+    def close(self, keys: Collection[Key], closed: Closed) -> list[Key]:
+        self.on_step("before closing")
+        now = self.clock.now()
+        found = [key for key, row in self.of_events(keys).items() if _can_be_closed(row, now)]
+        for key in found:
+            row = self.rows[key][-1][1]
+            change = {"status": OutcomeStatus.CLOSED, "closed": closed, "lease_until": None, "updated_at": now}
+            self.rows[key].append((now, row.model_copy(update=change)))
+        return found
+
+    def reopen(self, keys: Collection[Key], act_id: str, now: datetime) -> list[Key]:
+        rows = {key: self.rows[key][-1][1] for key in keys if key in self.rows}
+        found = {key: row for key, row in rows.items() if row.closed and row.closed.act_id == act_id}
+        for key, row in found.items():
+            change = {"status": OutcomeStatus.FAILED, "closed": None, "updated_at": now}
+            self.rows[key].append((now, row.model_copy(update=change)))
+        return list(found)
+
     def _unreadable_rows(self, account_id: str | None = None) -> list[Outcome | UnreadableRow]:
         return [UnreadableRow(*key) for key in self.unreadable if account_id in {None, key[0]}]
 
@@ -172,6 +196,10 @@ class FakeQueues:
             attempts = row[-1][1].attempts + 1 if row else 1
             status = OutcomeStatus.FAILED if self.fails_again(each) else OutcomeStatus.ENFORCED
             row.append((self.clock.now() + self.handling_time, outcome(each.outcome_key, status, attempts)))
+
+
+def _can_be_closed(row: Outcome | UnreadableRow, now: datetime) -> bool:
+    return isinstance(row, Outcome) and row.status in FAILING and not (row.lease_until and row.lease_until >= now)
 
 
 def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) -> Outcome:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from handlers.aws.dynamodb_ledger import MAX_LEASE
+from handlers.aws.dynamodb_rows import MAX_LEASE
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.joins.attempt import Dependencies
@@ -23,8 +23,9 @@ from handlers.core.joins.ports import Attempt, Message, Pace, Settlement
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted
 from schemas.events import Join, NoJoin
-from schemas.evidence import Evidence, Pseudonym
+from schemas.evidence import Evidence
 from schemas.outcome import FINAL, AttachmentResult, Fault, Outcome, OutcomeStatus
+from schemas.pseudonym import Pseudonym
 
 T = TypeVar("T")
 

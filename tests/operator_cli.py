@@ -19,7 +19,7 @@ from handlers.core.redrive.preflight import Preflight
 from handlers.operate.__main__ import cli
 from handlers.operate.context import Caller, Context
 from schemas.audit import AuditRecord
-from schemas.evidence import Pseudonym
+from schemas.pseudonym import Pseudonym
 from tests.fake_queues import FakeQueues
 from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakePseudonyms, Steps
 

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.dynamodb_rows import plain, readable, replacement, row_of, serialize, stamp
+from handlers.aws.dynamodb_rows import (
+    MAX_LEASE,
+    NOT_LEASED,
+    lease_limits,
+    plain,
+    readable,
+    replacement,
+    row_of,
+    serialize,
+    stamp,
+)
 from handlers.aws.errors import error_code, service_errors
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.joins.ports import Attempt
 from schemas.events import Join
 from schemas.keys import NO_ACCOUNT
-from schemas.outcome import FINAL, Outcome, OutcomeStatus
+from schemas.outcome import FAILING, Outcome, OutcomeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -27,8 +36,6 @@ if TYPE_CHECKING:
     from schemas.events import NoJoin
     from schemas.ids import PolicyId, Sha256
 
-#: The longest lease of a worker: Lambda ends an invocation after at most 15 minutes, and clocks may differ.
-MAX_LEASE: Final = timedelta(minutes=16)
 #: An update expression has at most 4 KB, which is enough to remove the values of this number of attempts.
 _MAX_REMOVED: Final = 40
 #: A row is replaced only if these fields still have the values that were read.
@@ -41,7 +48,6 @@ _BEGIN: Final = (
     "event_name = :name, #source = :source"
 )
 _NOT_FINAL: Final = "attribute_not_exists(#status) OR #status IN (:retrying, :failed)"
-_NOT_LEASED: Final = "attribute_not_exists(lease_until) OR lease_until < :now OR lease_until > :horizon"
 
 
 class DynamoLedger:
@@ -58,8 +64,9 @@ class DynamoLedger:
         not final and   attempts = n     attempts = n     attempts = n and
         not leased                                        not final, or the same status
 
-    A row that is unreadable, or final for something else (another source, or an event that was not a join), does not
-    prevent an event from being handled: `begin` replaces it with a new row, which keeps what the next attempt needs.
+    A row that is unreadable, CLOSED, or final for something else (another source, or an event that was not a join) does
+    not prevent an event from being handled: `begin` replaces it with a new row, which keeps what the next attempt
+    needs.
     """
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
@@ -95,14 +102,13 @@ class DynamoLedger:
             ":one": 1,
             ":no_intents": {},
             ":no_evidence": {},
-            ":now": stamp(now),
-            ":horizon": stamp(now + MAX_LEASE),
+            **lease_limits(now),
             ":lease": stamp(lease_until),
             ":name": event.event_name,
             ":time": stamp(event.event_time),
             ":source": event.source,
         }
-        condition = f"({_NOT_FINAL}) AND ({_NOT_LEASED})"
+        condition = f"({_NOT_FINAL}) AND ({NOT_LEASED})"
         try:
             return self._update(event, _BEGIN, condition, values, names={"#source": "source"})
         except _InvalidRowError:
@@ -180,9 +186,15 @@ class DynamoLedger:
             self._update(
                 event,
                 f"SET {', '.join(assigned)} REMOVE {', '.join(removed)}",
-                # The same final status is not a conflict: botocore repeats a call that got no answer.
-                "attempts = :attempt AND #status IN (:retrying, :failed, :status)",
-                {":attempt": attempt, ":retrying": OutcomeStatus.RETRYING.value, ":failed": OutcomeStatus.FAILED.value}
+                # The same final status is not a conflict: botocore repeats a call that got no answer. An operator may
+                # have closed the outcome of an attempt that runs longer than its lease; what the attempt did counts.
+                "attempts = :attempt AND #status IN (:retrying, :failed, :was_closed, :status)",
+                {
+                    ":attempt": attempt,
+                    ":retrying": OutcomeStatus.RETRYING.value,
+                    ":failed": OutcomeStatus.FAILED.value,
+                    ":was_closed": OutcomeStatus.CLOSED.value,
+                }
                 | {f":{name}": value for name, value in values.items()},
                 names={f"#{name}": name for name in fields} | proven,
             )
@@ -292,13 +304,14 @@ def _settled(settlement: Settlement, *, now: datetime) -> dict[str, Any]:
     fault = settlement.fault
     fields: dict[str, Any] = {
         "status": settlement.status.value,
-        "failing": None if settlement.status in FINAL else settlement.status.value,
+        "failing": settlement.status.value if settlement.status in FAILING else None,
         "updated_at": stamp(now),
         "done_at": None if settlement.status is OutcomeStatus.RETRYING else stamp(now),
         "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in settlement.policies],
         "fault": fault.model_dump(mode="json", exclude_none=True) if fault else None,
         "unclear": sorted(settlement.ambiguous) or None,
         "lease_until": None,
+        "closed": None,
     }
     if settlement.evidence_key:
         fields |= {"evidence_key": settlement.evidence_key, "evidence_sha256": settlement.evidence_sha256}

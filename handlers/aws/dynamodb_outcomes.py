@@ -1,28 +1,33 @@
-"""DynamoDB: the outcomes, as operators read them."""
+"""DynamoDB: the outcomes, as operators read and close them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from handlers.aws.dynamodb_rows import plain, readable
+from handlers.aws.dynamodb_rows import NOT_LEASED, lease_limits, plain, readable, serialize, stamp, value_of
 from handlers.aws.errors import service_errors
 from handlers.core.errors import RetryableError, fault
 from handlers.core.ports import UnreadableRow
+from schemas.outcome import OutcomeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from datetime import datetime
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from schemas.ids import AccountId
-    from schemas.outcome import Outcome, OutcomeStatus
+    from schemas.outcome import Closed, Outcome
 
 #: The number of calls for one batch: DynamoDB may leave keys unprocessed.
 _TRIES: Final = 4
+#: Parallel writes.
+_PARALLEL: Final = 8
 
 
-class OutcomesReader:
-    """Read the outcomes."""
+class DynamoOutcomes:
+    """Read the outcomes, and close those of dropped messages."""
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
@@ -30,17 +35,29 @@ class OutcomesReader:
 
     def of_account(self, account_id: AccountId | str) -> Iterator[Outcome | UnreadableRow]:
         """Yield the outcomes of all events of an account; of `none`, of the events that name no account."""
-        yield from self._query(
-            KeyConditionExpression="account_id = :a", ExpressionAttributeValues={":a": _s(account_id)}
+        yield from self._rows(
+            "query", KeyConditionExpression="account_id = :a", ExpressionAttributeValues={":a": _s(account_id)}
         )
 
     def failing(self, status: OutcomeStatus) -> Iterator[Outcome | UnreadableRow]:
         """Yield all outcomes that are RETRYING or FAILED, the least recently updated first."""
-        yield from self._query(
+        yield from self._rows(
+            "query",
             IndexName="failing",
             KeyConditionExpression="failing = :s",
             ExpressionAttributeValues={":s": _s(status.value)},
         )
+
+    def scan(self, status: OutcomeStatus | None) -> Iterator[Outcome | UnreadableRow]:
+        """Yield all outcomes with a status, or with any; this reads the whole table."""
+        only: Any = {}
+        if status:
+            only = {
+                "FilterExpression": "#status = :status",
+                "ExpressionAttributeNames": {"#status": "status"},
+                "ExpressionAttributeValues": {":status": _s(status.value)},
+            }
+        yield from self._rows("scan", **only)
 
     def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome | UnreadableRow]:
         """Return the outcomes of up to 100 events, by account id and event id; events without one are left out.
@@ -62,8 +79,54 @@ class OutcomesReader:
             soon=True,
         )
 
-    def _query(self, **parameters: Any) -> Iterator[Outcome | UnreadableRow]:
-        pages = self._client.get_paginator("query").paginate(TableName=self._table, **parameters)
+    def close(self, keys: Collection[tuple[str, str]], closed: Closed) -> list[tuple[str, str]]:
+        """Close the outcomes of events that are RETRYING or FAILED, unless an attempt is running; return the closed.
+
+        Closing an outcome again in the same action, as after a lost answer, is no conflict.
+        """
+        values = {
+            ":status": OutcomeStatus.CLOSED.value,
+            ":retrying": OutcomeStatus.RETRYING.value,
+            ":failed": OutcomeStatus.FAILED.value,
+            ":closed": value_of(closed.model_dump()),
+            ":act": closed.act_id,
+            **lease_limits(closed.closed_at),
+        }
+        expression = "SET #status = :status, closed = :closed, updated_at = :now REMOVE failing, lease_until"
+        condition = f"#status IN (:retrying, :failed) AND ({NOT_LEASED}) OR closed.act_id = :act"
+        return self._update(keys, expression, condition, values)
+
+    def reopen(self, keys: Collection[tuple[str, str]], act_id: str, now: datetime) -> list[tuple[str, str]]:
+        """Make outcomes that an action closed FAILED again; return those that were reopened."""
+        expression = "SET #status = :failed, failing = :failed, updated_at = :now REMOVE closed"
+        values = {":failed": OutcomeStatus.FAILED.value, ":now": stamp(now), ":act": act_id}
+        return self._update(keys, expression, "closed.act_id = :act", values)
+
+    def _update(
+        self, keys: Collection[tuple[str, str]], expression: str, condition: str, values: Mapping[str, Any]
+    ) -> list[tuple[str, str]]:
+        """Update the rows that meet the condition; return their keys."""
+
+        def update(key: tuple[str, str]) -> bool:
+            with service_errors("DynamoDB"):
+                try:
+                    self._client.update_item(
+                        TableName=self._table,
+                        Key=_key(*key),
+                        UpdateExpression=expression,
+                        ConditionExpression=condition,
+                        ExpressionAttributeNames={"#status": "status"},
+                        ExpressionAttributeValues={name: serialize(value) for name, value in values.items()},
+                    )
+                except self._client.exceptions.ConditionalCheckFailedException:
+                    return False
+            return True
+
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return [key for key, done in zip(keys, pool.map(update, keys), strict=True) if done]
+
+    def _rows(self, operation: Literal["query", "scan"], **parameters: Any) -> Iterator[Outcome | UnreadableRow]:
+        pages: Any = self._client.get_paginator(operation).paginate(TableName=self._table, **parameters)
         with service_errors("DynamoDB"):
             for page in pages:
                 yield from map(_outcome, page["Items"])

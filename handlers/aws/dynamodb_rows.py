@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from pydantic import ValidationError
 
-from schemas.outcome import FINAL, Outcome
+from schemas.outcome import FAILING, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: The longest lease of a worker: Lambda ends an invocation after at most 15 minutes, and clocks may differ.
+MAX_LEASE: Final = timedelta(minutes=16)
+#: The condition that no attempt is running; it needs the values of `lease_limits`.
+NOT_LEASED: Final = "attribute_not_exists(lease_until) OR lease_until < :now OR lease_until > :horizon"
 serialize: Final = TypeSerializer().serialize
 _deserialize: Final = TypeDeserializer().deserialize
 #: The fields of an unreadable row that are worth keeping: the history, and what the next attempt needs for missing
@@ -48,9 +52,14 @@ def replacement(row: Mapping[str, Any], fresh: Outcome) -> Outcome:
 
 
 def row_of(known: Outcome) -> dict[str, Any]:
-    """Return an outcome as a row; a row that is not final also has `failing`, the key of the sparse index."""
-    row = {name: _value(value) for name, value in known.model_dump(exclude_none=True).items()}
-    return row if known.status in FINAL else row | {"failing": known.status.value}
+    """Return an outcome as a row; a row that is RETRYING or FAILED also has `failing`, the index's key."""
+    row = {name: value_of(value) for name, value in known.model_dump(exclude_none=True).items()}
+    return row | {"failing": known.status.value} if known.status in FAILING else row
+
+
+def lease_limits(now: datetime) -> dict[str, str]:
+    """Return the values of NOT_LEASED."""
+    return {":now": stamp(now), ":horizon": stamp(now + MAX_LEASE)}
 
 
 def stamp(moment: datetime) -> str:
@@ -59,14 +68,15 @@ def stamp(moment: datetime) -> str:
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-def _value(value: Any) -> Any:
+def value_of(value: Any) -> Any:
+    """Return a value of an outcome as a row holds it."""
     match value:
         case datetime():
             return stamp(value)
         case dict():
-            return {str(name): _value(each) for name, each in value.items()}
+            return {str(name): value_of(each) for name, each in value.items()}
         case tuple():
-            return [_value(each) for each in value]
+            return [value_of(each) for each in value]
         case str():
             return str(value)
         case _:

@@ -6,7 +6,7 @@ import hmac
 from typing import TYPE_CHECKING
 
 from handlers.aws.errors import service_errors
-from schemas.evidence import Pseudonym
+from schemas.pseudonym import Pseudonym
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient

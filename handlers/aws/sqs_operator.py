@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from handlers.aws.errors import cause_of, service_errors
@@ -32,6 +33,11 @@ _SYSTEM_ATTRIBUTES: Final = (
     "AWSTraceHeader",
     "DeadLetterQueueSourceArn",
 )
+#: The precision of the Date header of SQS's answers.
+_DATE_PRECISION: Final = timedelta(seconds=1)
+#: A receive of ten later messages can hide an earlier one. After so many of these without an earlier message, the pass
+#: ends.
+_MAX_LATE_RECEIVES: Final = 5
 #: Parallel calls: SQS answers in about 20 ms, and network latency is higher.
 _PARALLEL: Final = 8
 
@@ -48,34 +54,38 @@ class SqsDeadLetterQueues:
         self._all_urls: dict[str, str] = {"joins": joins_url} | {str(queue): url for queue, url in urls.items()}
 
     def receive_all(self) -> Iterator[list[DeadLetter]]:
-        """Receive every message of both queues, in batches.
+        """Receive every message that both queues held when the pass began, in batches.
 
         SQS shows a message only by delivering it, which raises its receive count. Neither queue has a redrive policy,
         so the count has no effect. A short poll asks a subset of SQS's servers and can be empty although there are
-        messages; a long poll asks all of them. The loop ends only after a long poll finds nothing new.
+        messages; a long poll asks all of them. The pass ends only after a long poll finds no message that was there
+        when it began. Messages that were sent later are yielded as `late`, and so the pass also ends while messages
+        keep arriving.
         """
         seen: set[str] = set()
-        retention = {queue: self._retention(url) for queue, url in self._urls.items()}
-        found = True
-        while found:
+        about = {queue: self._about(url) for queue, url in self._urls.items()}
+        late_receives = 0
+        while late_receives < _MAX_LATE_RECEIVES:
             for queue in self._urls:
-                yield from self._drain(queue, retention, seen)
-            late = self._receive(list(self._urls), retention, wait=self._poll)
-            found = not {each.message_id for each in late} <= seen
-            seen.update(each.message_id for each in late)
-            yield late
+                yield from self._drain(queue, about, seen)
+            last = self._receive(list(self._urls), about, wait=self._poll)
+            yield last
+            if _found_earlier(last, seen):
+                late_receives = 0
+            elif any(len([each for each in last if each.queue == queue]) == _BATCH for queue in self._urls):
+                late_receives += 1
+            else:
+                return
 
-    def _drain(self, queue: Queue, retention: Mapping[Queue, timedelta], seen: set[str]) -> Iterator[list[DeadLetter]]:
+    def _drain(self, queue: Queue, about: Mapping[Queue, _About], seen: set[str]) -> Iterator[list[DeadLetter]]:
         """Receive until an answer holds no new message, by parallel calls while the answers are full."""
         calls = 1
         while True:
-            batch = self._receive([queue] * calls, retention, wait=0)
-            if {each.message_id for each in batch} <= seen:
-                yield batch
-                return
-            seen.update(each.message_id for each in batch)
-            calls = _PARALLEL if len(batch) == calls * _BATCH else 1
+            batch = self._receive([queue] * calls, about, wait=0)
             yield batch
+            if not _found_earlier(batch, seen):
+                return
+            calls = _PARALLEL if len(batch) == calls * _BATCH else 1
 
     def release(self, messages: Sequence[Receipt]) -> None:
         """Make messages visible again."""
@@ -161,17 +171,20 @@ class SqsDeadLetterQueues:
     def _visible(self, url: str) -> int:
         return int(self._attribute(url, "ApproximateNumberOfMessages"))
 
-    def _retention(self, url: str) -> timedelta:
-        return timedelta(seconds=int(self._attribute(url, "MessageRetentionPeriod")))
+    def _about(self, url: str) -> _About:
+        answer = self._attributes(url, "MessageRetentionPeriod")
+        return _About(timedelta(seconds=int(answer["Attributes"]["MessageRetentionPeriod"])), _time_of(answer))
 
     def _attribute(self, url: str, name: Any) -> str:
-        with service_errors("SQS"):
-            answer: Any = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])
-        return str(answer["Attributes"][name])
+        return str(self._attributes(url, name)["Attributes"][name])
 
-    def _receive(self, queues: Sequence[Queue], retention: Mapping[Queue, timedelta], *, wait: int) -> list[DeadLetter]:
+    def _attributes(self, url: str, name: Any) -> Any:
+        with service_errors("SQS"):
+            return self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])
+
+    def _receive(self, queues: Sequence[Queue], about: Mapping[Queue, _About], *, wait: int) -> list[DeadLetter]:
         """Make one call for each queue in the list, in parallel; after an error, release what the others received."""
-        calls = [self._pool.submit(self._receive_once, queue, retention[queue], wait) for queue in queues]
+        calls = [self._pool.submit(self._receive_once, queue, about[queue], wait) for queue in queues]
         try:
             return [each for call in calls for each in call.result()]
         except BaseException:
@@ -180,7 +193,7 @@ class SqsDeadLetterQueues:
                     self.release([each.receipt for each in call.result()])
             raise
 
-    def _receive_once(self, queue: Queue, retention: timedelta, wait: int) -> list[DeadLetter]:
+    def _receive_once(self, queue: Queue, about: _About, wait: int) -> list[DeadLetter]:
         with service_errors("SQS"):
             answer = self._client.receive_message(
                 QueueUrl=self._urls[queue],
@@ -190,7 +203,32 @@ class SqsDeadLetterQueues:
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=list(_SYSTEM_ATTRIBUTES),
             )
-        return [_dead_letter(queue, retention, message) for message in answer.get("Messages", [])]
+        return [_dead_letter(queue, about, message) for message in answer.get("Messages", [])]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a pass needs to know about a queue."""
+
+    retention: timedelta
+    #: When the pass began, by SQS's own clock. None if a proxy removed the time from the answer; the pass then ends
+    #: when no new message arrives.
+    began_at: datetime | None
+
+
+def _time_of(answer: Any) -> datetime | None:
+    """Return the time of an answer by SQS's own clock, which SentTimestamp uses too."""
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _found_earlier(batch: Sequence[DeadLetter], seen: set[str]) -> bool:
+    """Return whether a batch holds a new message that was there when the pass began; add its messages to `seen`."""
+    found = any(each.message_id not in seen and not each.late for each in batch)
+    seen.update(each.message_id for each in batch)
+    return found
 
 
 def _batches(messages: Sequence[Receipt]) -> Iterator[tuple[Queue, list[Receipt]]]:
@@ -215,7 +253,7 @@ def _batches_by_size(messages: Sequence[DeadLetter]) -> Iterator[list[DeadLetter
         yield batch
 
 
-def _dead_letter(queue: Queue, retention: timedelta, message: Mapping[str, Any]) -> DeadLetter:
+def _dead_letter(queue: Queue, about: _About, message: Mapping[str, Any]) -> DeadLetter:
     system = message.get("Attributes", {})
     values = ("DataType", "StringValue", "BinaryValue")
     sent_at = datetime.fromtimestamp(int(system["SentTimestamp"]) / 1000, UTC)
@@ -230,7 +268,8 @@ def _dead_letter(queue: Queue, retention: timedelta, message: Mapping[str, Any])
         },
         sent_at=sent_at,
         receives=int(system["ApproximateReceiveCount"]),
-        deleted_at=sent_at + retention,
+        deleted_at=sent_at + about.retention,
+        late=about.began_at is not None and sent_at >= about.began_at + _DATE_PRECISION,
         trace_header=trace_header(system.get("AWSTraceHeader")),
         moved_by_sqs="DeadLetterQueueSourceArn" in system,
     )

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from schemas.evidence import Pseudonym
 from schemas.ids import AccountId, Sha256
+from schemas.pseudonym import Pseudonym
 
 
 class Clock(Protocol):

@@ -3,16 +3,24 @@
 Data goes to stdout, everything else to stderr. Exit status 0: done; 1: something failed or is left; 2: wrong use.
 """
 
+import errno
+import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from handlers.core.errors import JoinguardError
+from handlers.core.redrive.selection import AmbiguousIdError
 from handlers.operate.advice import next_step_after
+from handlers.operate.commands.actions import actions
+from handlers.operate.commands.backups import backups
+from handlers.operate.commands.close import close
 from handlers.operate.commands.drop import drop
 from handlers.operate.commands.edit import edit
 from handlers.operate.commands.enforce import enforce
@@ -24,7 +32,10 @@ from handlers.operate.commands.restore import restore
 from handlers.operate.commands.show import show
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
-from handlers.operate.output import Group, cleaned, stderr
+from handlers.operate.output import Group, clean, cleaned, stderr
+
+#: What writing to a full, closed or lost stdout ends with.
+_OUTPUT_ERRORS: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPIPE})
 
 
 class Commands(Group):
@@ -34,7 +45,7 @@ class Commands(Group):
         """Run a command; report its failure without a traceback."""
         try:
             return super().invoke(ctx)
-        except OperateError as error:
+        except (OperateError, AmbiguousIdError) as error:
             raise cleaned(click.ClickException(str(error))) from error
         except JoinguardError as error:
             message = f"{str(error).rstrip('.')}. {next_step_after(error.cause)}"
@@ -42,6 +53,7 @@ class Commands(Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="joinguard")
 @click.option("--stack", default="joinguard", show_default=True, help="The CloudFormation stack of the installation.")
 @click.option("--profile", help="A profile of your AWS configuration.")
 @click.option("--region", help="The Region of the stack.")
@@ -69,12 +81,12 @@ def _open_context(stack: str, profile: str | None, region: str | None, poll: int
     return open_context(stack, profile, region, poll)
 
 
-for command in (list_messages, show, redrive, drop, restore, edit, outcome, outcomes, enforce):
+for command in (list_messages, show, redrive, drop, restore, edit, outcome, outcomes, enforce, close, actions, backups):
     cli.add_command(command)
 
 
-def main() -> None:
-    """Run the console script `joinguard`, or `python -m handlers.operate`."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the console script `joinguard`, or `python -m handlers.operate`; the arguments are those of the process."""
     # SIGTERM and a closed terminal interrupt the command, which then releases its messages.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
@@ -84,7 +96,30 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    cli(prog_name="joinguard")
+    try:
+        _write_all(lambda: cli(arguments, prog_name="joinguard"))
+    except OSError as error:
+        # Python would write the rest again at its end, and report that as a traceback.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(f"Error: {_what(error)}")
+
+
+def _what(error: OSError) -> str:
+    if error.filename:
+        return clean(f"{error.filename}: {error.strerror}")
+    return f"cannot write to stdout: {error.strerror}" if error.errno in _OUTPUT_ERRORS else clean(str(error))
+
+
+def _write_all(run: Callable[[], None]) -> None:
+    """Run a command; raise OSError if stdout does not take all of its output."""
+    # Python has no stdout if its file descriptor is closed.
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    try:
+        run()
+    finally:
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 handlers/operate/RUNBOOK.md has a section for the code of each cause.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from handlers.core.errors import Cause
@@ -36,7 +36,7 @@ _AFTER: Final[Mapping[Cause, str]] = {
     Cause.CREDENTIALS_EXPIRED: "Your credentials have expired. Log in and run the command again",
     Cause.CREDENTIALS_INVALID: "Your credentials are not valid. Log in again",
     Cause.CREDENTIALS_MISSING: "Log in (aws sso login), or add --profile",
-    Cause.NOT_FOUND: "The object does not exist. `drop` and `edit` print the keys of their backups",
+    Cause.NOT_FOUND: "The object does not exist. `backups` lists the keys of backups",
     Cause.TOO_MANY_IN_FLIGHT: (
         "SQS allows about 120,000 messages in flight. Wait until others release theirs, or add --all --native"
     ),
@@ -45,7 +45,7 @@ _AFTER: Final[Mapping[Cause, str]] = {
 _DEFAULT_AFTER: Final = "Messages in flight become visible again within 15 minutes. Run the command again"
 
 #: The sentence for each reason; its fields are the values of the explanation.
-_SENTENCES: Final[Mapping[Reason, str]] = {
+_SENTENCES: Final[dict[Reason, str]] = {
     Reason.INVALID_EVENT: "its body is unreadable; see `show`, then `edit` or `drop`",
     Reason.WRONG_ORGANIZATION: "it is about another organization; drop it",
     Reason.MANAGEMENT_ACCOUNT: "it is about the management account, which SCPs do not affect; drop the message",
@@ -75,12 +75,26 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
 }
 
 
-def sentence(explanation: Explanation) -> str:
-    """Return an explanation in words."""
+#: The sentences where there is no message yet.
+_WITHOUT_MESSAGE: Final[dict[Reason, str]] = {
+    Reason.MANAGEMENT_ACCOUNT: "it is the management account, which SCPs do not affect",
+    Reason.ACCOUNT_NOT_FOUND: "the account is not a member; invite it",
+    Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}",
+}
+
+
+def sentence(explanation: Explanation, *, message: bool = True) -> str:
+    """Return an explanation in words; `message`: whether it is about a message, which can be dropped."""
     values = explanation.values
     if explanation.reason is Reason.ACCESS_DENIED:
         values = (", ".join(map(str, values)),)
-    return _SENTENCES[explanation.reason].format(*values)
+    words = _SENTENCES if message else _SENTENCES | _WITHOUT_MESSAGE
+    return words[explanation.reason].format(*values)
+
+
+def sentences(explanations: Iterable[Explanation], *, message: bool = True) -> str:
+    """Return several explanations in words, in one line."""
+    return "; ".join(sentence(each, message=message) for each in explanations)
 
 
 def why(text: str) -> str:

@@ -1,6 +1,6 @@
 """The context of a command: everything that it works with."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -17,12 +17,14 @@ from handlers.core.redaction import redact
 from handlers.core.redrive.backup import backup_line
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.in_flight import InFlight
-from handlers.core.redrive.ports import DeadLetterQueues, MoveTasks, OrganizationsReader, Outcomes
+from handlers.core.redrive.ports import DeadLetterQueues, MoveTasks, OrganizationsReader, OutcomeKey, Outcomes
 from handlers.core.redrive.preflight import Preflight
-from handlers.core.redrive.selection import has_id
+from handlers.core.redrive.selection import identified
 from handlers.core.timing import patiently
 from handlers.operate.errors import OperateError
 from schemas.audit import Action, MessageDigest
+from schemas.keys import backup_action
+from schemas.outcome import Closed
 
 T = TypeVar("T")
 
@@ -80,12 +82,12 @@ class Context:
 
     def pick(self, dead_letters: Iterable[DeadLetter], id_: str) -> DeadLetter:
         """Return the one message with a message or event id; raise OperateError if there is none or more than one."""
-        found = [each for each in dead_letters if has_id(each, id_)]
+        found = identified(dead_letters, id_)
         if len(found) == 1:
             return found[0]
         if found:
             few = ", ".join(each.message_id for each in found[:4])
-            raise OperateError(f"{len(found)} messages have the id {id_} ({few}). Use a whole message id")
+            raise OperateError(f"{len(found)} messages have the event id {id_} ({few}). Use a message id")
         raise OperateError(f"no message has the id {id_}. `list` shows some ids of each group, `list --json` more")
 
     def digest(self, dead_letter: DeadLetter) -> MessageDigest:
@@ -95,6 +97,21 @@ class Context:
     def begin(self, action: Action, reason: str, messages: Sequence[MessageDigest]) -> AuditedAction:
         """Write the record of an intended action."""
         return AuditedAction.begin(self.archive, self.clock, self._actor, action, reason, messages)
+
+    def close(self, audited: AuditedAction, keys: Collection[OutcomeKey]) -> Collection[OutcomeKey]:
+        """Close the outcomes of events whose messages an action drops; return those that were closed."""
+        closed = Closed(
+            actor=audited.intended.actor,
+            actor_id=audited.intended.actor_id,
+            act_id=audited.action_id,
+            closed_at=self.clock.now(),
+        )
+        return self.patiently(lambda: self.outcomes.close(keys, closed))
+
+    def reopen(self, backup_key: str, keys: Collection[OutcomeKey]) -> Collection[OutcomeKey]:
+        """Reopen the outcomes that the action with this backup closed; return those that were reopened."""
+        action = backup_action(backup_key)
+        return self.patiently(lambda: self.outcomes.reopen(keys, action, self.clock.now()))
 
     def back_up(self, audited: AuditedAction, dead_letters: Sequence[DeadLetter]) -> str:
         """Keep messages complete, account ids included, for as long as the stack sets; return the key."""

@@ -1,7 +1,8 @@
-"""Show what changed between two bodies, with limited CPU time and output: a body can be 1 MiB of anything."""
+"""Show a body, and what changed between two, with limited CPU time and output: a body can be 1 MiB of anything."""
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,8 @@ _MAX_MATCHED: Final = 400
 #: The limits of the output.
 _MAX_LINES: Final = 400
 _MAX_CHARACTERS: Final = 500
+#: A string, a bracket or another sign, or a number or name, of JSON.
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+')
 #: Lines around a change, and characters before one.
 _CONTEXT_LINES: Final = 2
 _CONTEXT_CHARACTERS: Final = 100
@@ -36,6 +39,30 @@ def differences(old: str, new: str) -> list[str]:
     ]
     more = [f" … {len(output) - _MAX_LINES:,} more lines"] if len(output) > _MAX_LINES else []
     return [_shortened(line) for line in output[:_MAX_LINES]] + more
+
+
+def indented(body: str) -> str:
+    """Return JSON with a line for each value, each value as it is spelled in the body; other texts unchanged."""
+    try:
+        value = json.loads(body) if len(body) <= _MAX_JSON else None
+    except (ValueError, RecursionError):
+        return body
+    if value is None or _is_deep(value):
+        return body
+    parts: list[str] = []
+    depth, before = 0, ""
+    for token in _TOKEN.findall(body):
+        closes, after_opening = token in {"]", "}"}, before in {"[", "{"}
+        depth -= closes
+        # An empty list or object stays on one line.
+        if before == "," or closes != after_opening:
+            parts.append("\n" + "  " * depth)
+        elif before == ":":
+            parts.append(" ")
+        parts.append(token)
+        depth += token in {"[", "{"}
+        before = token
+    return "".join(parts)
 
 
 def _lines(body: str) -> list[str]:

@@ -1,13 +1,15 @@
 """Find an installation by the name of its stack, and connect a context to it."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handlers.aws.dynamodb_outcomes import OutcomesReader
+from handlers.aws.dynamodb_outcomes import DynamoOutcomes
+from handlers.aws.errors import error_code
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.organizations_reader import OrganizationsReaderApi
@@ -30,13 +32,13 @@ def open_context(stack: str, profile: str | None, region: str | None, poll: int)
         session = boto3.Session(profile_name=profile, region_name=region)
         caller = session.client("sts").get_caller_identity()
     except (BotoCoreError, ClientError, ValueError) as error:
-        raise OperateError(f"cannot call AWS: {error}. Log in (aws sso login), or add --profile, --region") from error
+        raise OperateError(f"cannot call AWS: {_stripped(error)}. {_advice(error)}") from error
     try:
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
     except (BotoCoreError, ClientError) as error:
         raise OperateError(
-            f"cannot read stack {stack} in {session.region_name} of account {caller['Account']}: {error}. "
-            "Check account and Region, or add --profile, --region, --stack"
+            f"cannot read stack {stack} in {session.region_name} of account {caller['Account']}: {_stripped(error)}. "
+            f"{_advice(error)}"
         ) from error
     outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
@@ -47,6 +49,40 @@ def open_context(stack: str, profile: str | None, region: str | None, poll: int)
             f"stack {stack} ({found['StackStatus']}) has no {missing.args[0]}: it is not an installation of "
             "Joinguard, or not deployed yet. Add --stack or --region, or run `make deploy`"
         ) from missing
+
+
+def _stripped(error: Exception) -> str:
+    return str(error).rstrip(".")
+
+
+def _advice(error: Exception) -> str:
+    """Return the next step after a call failed before the installation was found."""
+    code = error_code(error)
+    return next((step for part, step in _ADVICE.items() if part in code), _DEFAULT_ADVICE)
+
+
+#: The next step, by a part of AWS's code or of the name of botocore's error.
+_ADVICE: Final[Mapping[str, str]] = {
+    "ProfileNotFound": "Add --profile with a profile of your AWS configuration (`aws configure list-profiles`)",
+    "ConfigParse": "Correct the file",
+    "PartialCredentials": "Set both the access key ID and the secret access key, or use --profile",
+    "NoCredentials": "Log in (aws sso login), or add --profile",
+    "SSO": "Log in again (aws sso login)",
+    "TokenRetrieval": "Log in again (aws sso login)",
+    "Expired": "Log in again (aws sso login)",
+    "InvalidClientTokenId": "The credentials are not valid. Log in again, or add --profile",
+    "SignatureDoesNotMatch": "The secret access key is not valid. Log in again, or add --profile",
+    "NoRegion": "Add --region",
+    "InvalidRegion": "Correct --region",
+    "Connect": "Check the network, the Region, and AWS_ENDPOINT_URL",
+    "Proxy": "Check the proxy in HTTPS_PROXY",
+    "SSLError": "Check the certificates in AWS_CA_BUNDLE",
+    "AccessDenied": "Use the stack's role OperatorReads to read and OperatorActs to act, or add --profile",
+    # CloudFormation's code for a stack that does not exist.
+    "ValidationError": "Add --stack, --region or --profile, or run `make deploy`",
+    "ValueError": "Correct AWS_ENDPOINT_URL",
+}
+_DEFAULT_ADVICE: Final = "Run the command again; if it fails again, look up this error"
 
 
 class _Clients:
@@ -88,7 +124,7 @@ def _context(
         ),
         moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
         archive=S3Archive(client("s3"), outputs["EvidenceBucket"]),
-        outcomes=OutcomesReader(client("dynamodb"), outputs["OutcomesTable"]),
+        outcomes=DynamoOutcomes(client("dynamodb"), outputs["OutcomesTable"]),
         organizations=organizations,
         preflight=Preflight(
             organizations,

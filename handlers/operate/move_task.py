@@ -8,7 +8,7 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.ports import MoveTask
-from handlers.operate.advice import sentence
+from handlers.operate.advice import sentences
 from handlers.operate.confirmation import Done, Intention, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
@@ -52,10 +52,10 @@ class Move:
                 f"{undelivered:,} undelivered messages stay: SQS moves only messages of a dead-letter queue of another "
                 "queue. `redrive` without --native redrives them too"
             )
-        problem = self.context.preflight.cannot_attach
+        problems = self.context.preflight.cannot_attach
         print_unknown(self.context.preflight.unknown)
-        if problem and not force:
-            raise OperateError(f"all of them would fail again: {sentence(problem)}. Add --force to move them anyway")
+        if problems and not force:
+            raise OperateError(f"all of them would fail again: {sentences(problems)}. Add --force to move them anyway")
 
         def start(audited: AuditedAction) -> Done:
             self.context.moves.start(per_second=per_second)

@@ -1,16 +1,20 @@
 """Outcomes and their evidence, for people and for other programs."""
 
+import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
+import click
 from rich.text import Text
 
 from handlers.core.evidence.checks import CheckedEvidence, Verdict
 from handlers.core.ports import UnreadableRow
-from handlers.operate.output import plain, stderr
+from handlers.operate.output import clean, plain, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
 from schemas.outcome import Outcome, OutcomeStatus
 
@@ -19,6 +23,7 @@ _COLOURS: Final = {
     OutcomeStatus.FAILED: "red",
     OutcomeStatus.RETRYING: "yellow",
     OutcomeStatus.IGNORED: "dim",
+    OutcomeStatus.CLOSED: "dim",
 }
 _VERDICTS: Final = {
     Verdict.VALID: "valid",
@@ -29,6 +34,13 @@ _VERDICTS: Final = {
     Verdict.UNREADABLE: "UNREADABLE: not evidence, or larger than evidence can be",
     Verdict.NOT_COMPARED: "not compared: the outcome holds the SHA-256 of its last evidence only",
 }
+#: The number of messages that a group shows.
+_MESSAGES: Final = 3
+#: The columns of CSV.
+_COLUMNS: Final = (
+    *("account_id", "event_id", "event_name", "source", "status", "attempts", "code", "message", "policies"),
+    *("event_time", "received_at", "updated_at", "done_at", "evidence_key", "closed_at", "actor_id", "act_id"),
+)
 _UNREADABLE: Final = "the row is unreadable: no worker wrote it"
 
 
@@ -48,6 +60,51 @@ def print_outcomes(
         stderr.print(f"{unreadable:,} of {len(found):,} rows are unreadable: no worker wrote them", style="red")
 
 
+def print_groups(found: Sequence[Outcome | UnreadableRow], title: str) -> None:
+    """Print the number of events for each status and code, the largest group first."""
+    if not found:
+        stderr.print(f"{title}: none")
+        return
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for each in found:
+        if isinstance(each, Outcome):
+            groups.setdefault((each.status, each.fault.code if each.fault else ""), []).append(each)
+    rows: list[Sequence[Cell]] = []
+    for (status, code), events in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        times = dict.fromkeys(_minute(each.updated_at) for each in (events[0], events[-1]))
+        messages = Counter(each.fault.message for each in events if each.fault)
+        texts = [f"{message} ({number:,})" for message, number in messages.most_common(_MESSAGES)]
+        more = f"and {len(messages) - _MESSAGES:,} other messages" if len(messages) > _MESSAGES else ""
+        named = plain(code or status, _COLOURS[OutcomeStatus(status)])
+        rows.append([f"{len(events):,}", status, lines(*times), lines(named, *texts, more)])
+    if unreadable := len(found) - sum(map(len, groups.values())):
+        rows.append([f"{unreadable:,}", plain("unreadable", "red"), "", _UNREADABLE])
+    print_table(f"{title}: {len(found):,}", ["events", "status", "updated", "code, message"], rows)
+
+
+def print_csv(found: Sequence[Outcome | UnreadableRow]) -> None:
+    """Print one line of CSV for each outcome."""
+    output = io.StringIO()
+    writer = csv.writer(output)
+    writer.writerow(_COLUMNS)
+    for each in found:
+        fields = asdict(each) | {"status": "unreadable"} if isinstance(each, UnreadableRow) else _csv_fields(each)
+        writer.writerow([_cell(fields.get(name, "")) for name in _COLUMNS])
+    click.echo(output.getvalue(), nl=False)
+
+
+def _csv_fields(each: Outcome) -> dict[str, Any]:
+    fields = each.model_dump(mode="json", exclude_none=True)
+    fields |= fields.get("fault", {}) | fields.get("closed", {})
+    return fields | {"policies": " ".join(f"{policy.policy_id}={policy.result}" for policy in each.policies)}
+
+
+def _cell(value: Any) -> str:
+    """Return a value for CSV; a text that a spreadsheet would take for a formula gets an apostrophe."""
+    text = clean(str(value)).replace("\n", " ")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
 def _row(each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
     policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
     times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
@@ -55,6 +112,7 @@ def _row(each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
         f"{each.account_id}  {each.event_name} {each.event_id}",
         ", ".join(policies),
         plain(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
+        _closed(each),
         *(evidence if evidence is not None else [plain(each.evidence_key or "", "dim")]),
     )
     return [
@@ -62,6 +120,14 @@ def _row(each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
         lines(*times),
         details,
     ]
+
+
+def _closed(each: Outcome) -> str:
+    """Return who closed an outcome, when, and the audited action that says why; an empty string if it is not closed."""
+    if not each.closed:
+        return ""
+    by = f"{each.closed.actor_id} ({each.closed.actor.value})"
+    return f"closed {_minute(each.closed.closed_at)} by {by}; the reason is in the action {each.closed.act_id}"
 
 
 def _unreadable(row: UnreadableRow) -> list[Cell]:
@@ -77,7 +143,8 @@ def outcome_lines(outcome: Outcome | UnreadableRow) -> list[str]:
         for policy in outcome.policies
     ]
     attempts = count(outcome.attempts, "attempt")
-    return [f"{outcome.status} after {attempts}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *policies]
+    closed = [_closed(outcome)] if outcome.closed else []
+    return [f"{outcome.status} after {attempts}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *closed, *policies]
 
 
 def outcome_fields(found: Iterable[Outcome | UnreadableRow]) -> list[dict[str, Any]]:

@@ -5,8 +5,10 @@ direction of reading. Every text that these consoles and commands print is clean
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -14,6 +16,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+#: The width of a table where there is no terminal.
+_PIPE_WIDTH: Final = 110
 _REPLACEMENT: Final = "\ufffd"
 
 
@@ -55,8 +59,22 @@ def _measurable(renderable: RenderableType) -> RenderableType:
     return renderable
 
 
+def _width() -> int | None:
+    """Return the width of stdout; None for a terminal, whose width rich measures.
+
+    A pipe such as `| head` mostly ends on the terminal that stderr is, and wider lines would be broken there.
+    """
+    # Python has no stdout if its file descriptor is closed.
+    if sys.stdout is not None and sys.stdout.isatty():
+        return None
+    for stream in (sys.stderr, sys.stdin):
+        with suppress(AttributeError, OSError, ValueError):
+            return os.get_terminal_size(stream.fileno()).columns or _PIPE_WIDTH
+    return _PIPE_WIDTH
+
+
 stderr: Final = CleanConsole(stderr=True, soft_wrap=True)
-stdout: Final = CleanConsole(width=None if sys.stdout.isatty() else 110)
+stdout: Final = CleanConsole(width=_width())
 
 
 def print_json(value: Any) -> None:
@@ -91,7 +109,18 @@ def cleaned(error: click.ClickException) -> click.ClickException:
 
 
 class Command(_Cleaned, click.Command):
-    """A command with clean errors."""
+    """A command with clean errors, and with examples in its help."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, each in one line, so that it can be copied."""
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Examples"):
+            for each in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{each}\n")
 
 
 class Group(_Cleaned, click.Group):

@@ -9,7 +9,7 @@ from rich.text import Text
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation
 from handlers.core.redrive.selection import Plan
-from handlers.operate.advice import sentence, why
+from handlers.operate.advice import sentence, sentences, why
 from handlers.operate.confirmation import NOTHING_TO_DO, Intention
 from handlers.operate.context import Context
 from handlers.operate.options import Approval
@@ -44,8 +44,8 @@ def _print_table(plan: Plan, done: str) -> None:
     groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
     for each in plan.chosen:
         groups.setdefault(("", each.code, each.why), []).append(each)
-    for each, problem in plan.left_out:
-        groups.setdefault((sentence(problem), each.code, each.why), []).append(each)
+    for each, problems in plan.left_out:
+        groups.setdefault((sentences(problems), each.code, each.why), []).append(each)
     largest_first = sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1])))
     for (problem_text, code, reason), found in largest_first:
         verdict = Text("left out", "yellow") if problem_text else Text(done, "green")
@@ -62,7 +62,13 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
     return {
         "chosen": [each.message_id for each in plan.chosen],
         "left_out": [
-            {"id": each.message_id, "code": each.code, "why": sentence(problem)} for each, problem in plan.left_out
+            {
+                "id": each.message_id,
+                "code": each.code,
+                "why": sentences(problems),
+                "problems": list(map(sentence, problems)),
+            }
+            for each, problems in plan.left_out
         ],
         "missing": plan.missing,
         "elsewhere": plan.elsewhere,

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Final
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,26 +13,59 @@ from handlers.core.redrive.in_flight import InFlight
 from handlers.operate.output import stderr
 
 _UPDATE_EVERY: Final = 500
+#: Seconds between two lines of progress where there is no terminal.
+_LINE_EVERY: Final = 10
 
 
 def receive_all(in_flight: InFlight, what: str) -> Iterator[DeadLetter]:
     """Receive and yield all messages; report how many there are, and how many other processes have in flight."""
+    lines = _Lines()
+    lines.print(what)
     with stderr.status(what) as status:
         for number, each in enumerate(in_flight.receive_all(), 1):
+            lines.print(f"{what}: {number:,} so far")
             if number % _UPDATE_EVERY == 0:
                 status.update(f"{what}: {number:,} so far")
             yield each
+    if in_flight.late:
+        stderr.print(
+            f"{in_flight.late:,} more arrived meanwhile and are left out; run the command again", style="yellow"
+        )
     if in_flight.elsewhere:
         stderr.print(
             f"about {in_flight.elsewhere:,} more are in flight elsewhere (another operator, or a command that was "
-            "killed): visible again within 15 minutes",
+            "killed): visible again within 15 minutes; `actions` shows who began what",
             style="yellow",
         )
+
+
+@dataclass
+class _Lines:
+    """Lines of progress for a stderr that is not a terminal, where rich draws nothing before the end."""
+
+    _printed_at: float | None = field(default=None, init=False)
+
+    def print(self, line: str) -> None:
+        """Print the first line at once, and later ones at intervals; on a terminal, print nothing."""
+        now = monotonic()
+        if not stderr.is_terminal and (self._printed_at is None or now - self._printed_at >= _LINE_EVERY):
+            self._printed_at = now
+            stderr.print(line)
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar; yields a function that advances it by a number of messages."""
+    lines = _Lines()
+    done = 0
+
+    def advance(messages: int) -> None:
+        nonlocal done
+        done += messages
+        bar.advance(task, messages)
+        if done < total:
+            lines.print(f"{what}: {done:,} of {total:,}")
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,7 +75,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     )
     with Progress(*columns, console=stderr) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda messages: bar.advance(task, messages)
+        yield advance
 
 
 @contextmanager

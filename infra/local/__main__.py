@@ -11,7 +11,7 @@ from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError
 from infra.local.complete import NOT_CHECKED, IncompleteError
 from infra.local.environment import isolate_from_user
-from infra.local.installation import STATE, Installation, build_local, install
+from infra.local.installation import RUNNING, Installation, build_local, install
 from infra.local.organizations import Organizations, Rules, serving
 from infra.local.standin import StandInError, running
 from infra.local.terminal import TerminalWatch
@@ -41,9 +41,12 @@ def log(text: str) -> None:
 def main() -> int:
     """Start the pipeline, print the line of JSON, and keep running; return exit status 1 after an error."""
     exit_on_signals()
+    # Before anything else, because a terminal that is already closed looks like a file.
+    terminal = TerminalWatch()
     # The only AWS setting of the user that counts.
     endpoint = os.environ.get("AWS_ENDPOINT_URL_ORGANIZATIONS")
     isolate_from_user()
+    state = RUNNING / f"{os.getpid()}.json"
     try:
         package = build_local()
         log(f"built {package.name}")
@@ -55,15 +58,15 @@ def main() -> int:
                 log(f"  - {each}")
             log("ready; send join events to queue_url; stop with Ctrl-C")
             print(installation.line(), flush=True)  # noqa: T201 - the command's output
-            STATE.write_text(installation.line())
-            terminal = TerminalWatch()
+            RUNNING.mkdir(parents=True, exist_ok=True)
+            state.write_text(installation.line())
             while not terminal.is_closed():
                 aws.check()
             return 0
     except (*START_ERRORS, ValueError) as error:
         log(f"error: {error}")
     finally:
-        STATE.unlink(missing_ok=True)
+        state.unlink(missing_ok=True)
     return 1
 
 

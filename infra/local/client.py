@@ -1,6 +1,7 @@
 """`make join` and `make local-env`: use the pipeline that `make local` keeps running."""
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,7 +11,7 @@ import click
 
 from infra.local.environment import isolate_from_user
 from infra.local.events import account_created, account_joined, handshake_accepted
-from infra.local.installation import STATE, Installation
+from infra.local.installation import RUNNING, Installation
 
 
 def _invited(account_id: str, at: Installation) -> str:
@@ -49,12 +50,23 @@ SAMPLES: Final[dict[str, Callable[[str, Installation], str]]] = {
 }
 
 
-def running_installation() -> Installation:
-    """Return the installation of `make local`; raise ClickException if it is not running."""
+def running_installation(pid: int | None) -> Installation:
+    """Return the installation of a running `make local`; raise ClickException if there is none, or more than one."""
+    running = {int(file.stem): file for file in RUNNING.glob("*.json") if _is_alive(int(file.stem))}
+    if pid is None and len(running) > 1:
+        raise click.ClickException(f"make local runs more than once. Add --pid with one of {sorted(running)}")
+    file = running.get(pid) if pid else next(iter(running.values()), None)
+    if file is None:
+        raise click.ClickException("make local is not running; start it in another terminal")
+    return Installation(**json.loads(file.read_text()))
+
+
+def _is_alive(pid: int) -> bool:
     try:
-        return Installation(**json.loads(STATE.read_text()))
-    except FileNotFoundError:
-        raise click.ClickException("make local is not running; start it in another terminal") from None
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @click.group()
@@ -63,12 +75,16 @@ def cli() -> None:
     isolate_from_user()
 
 
+of_process = click.option("--pid", type=int, help="The process id of make local, if more than one is running.")
+
+
 @cli.command()
+@of_process
 @click.option("--account", metavar="ID", default="", help="The account that joins. Default: the first sample account.")
 @click.option("--kind", type=click.Choice(list(SAMPLES)), default="invited", show_default=True, help="The event.")
-def join(account: str, kind: str) -> None:
+def join(pid: int | None, account: str, kind: str) -> None:
     """Send a sample event to the joins queue."""
-    at = running_installation()
+    at = running_installation(pid)
     account = account or at.account_ids[0]
     client: Any = boto3.client("sqs", **_settings(at))  # type: ignore[call-overload]
     client.send_message(QueueUrl=at.queue_url, MessageBody=SAMPLES[kind](account, at))
@@ -76,9 +92,10 @@ def join(account: str, kind: str) -> None:
 
 
 @cli.command()
-def env() -> None:
+@of_process
+def env(pid: int | None) -> None:
     """Print export lines, for eval "$(make -s local-env)": joinguard and the AWS CLI then use this pipeline."""
-    at = running_installation()
+    at = running_installation(pid)
     settings = _settings(at)
     names = {
         "AWS_ENDPOINT_URL": settings["endpoint_url"],

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from infra.local.standin import StandIn
 
 STACK: Final = "joinguard"
-#: What `make local` prints; the file exists as long as `make local` runs.
-STATE: Final = ROOT / "build" / "local.json"
+#: Each running `make local` has a file here with what it prints, named as its process id.
+RUNNING: Final = ROOT / "build" / "running"
 CODE_BUCKET: Final = "joinguard-code"
 ACCOUNTS: Final = 4
 #: The stack output of each field of an installation.

@@ -73,7 +73,7 @@ HOSTILE = {
     "LANG": "C",
     "COLUMNS": "40",
     "CI": "true",
-    "HOME": "/nowhere",
+    "HOME": "/dev/null",
 }
 
 
@@ -137,9 +137,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_sample_events_reach_the_local_pipeline_and_its_settings_are_printed() -> None:
     with local(os.environ) as (process, at):
         # The line is printed before the file is written.
-        until(lambda: run("infra.local.client", "env").returncode == 0, "the state file")
-        exported = run("infra.local.client", "env").stdout
-        sent = [run("infra.local.client", "join", "--kind", kind, "--account", at.account_ids[1]) for kind in SAMPLES]
+        pid = f"--pid={process.pid}"
+        until(lambda: run("infra.local.client", "env", pid).returncode == 0, "the file of the process")
+        exported = run("infra.local.client", "env", pid).stdout
+        account = f"--account={at.account_ids[1]}"
+        sent = [run("infra.local.client", "join", pid, account, f"--kind={kind}") for kind in SAMPLES]
         watch = Watch(StandIn(at.endpoint, ROOT, process), at)
         watch.until_quiet()
         codes = {each["MessageAttributes"]["ERROR_CODE"]["StringValue"] for each in watch.dead_letters()}
@@ -151,7 +153,7 @@ def test_sample_events_reach_the_local_pipeline_and_its_settings_are_printed() -
     assert attached == set(at.policy_ids)
     assert f"export AWS_ENDPOINT_URL={at.endpoint}\n" in exported
     assert f"export AWS_ENDPOINT_URL_ORGANIZATIONS={at.endpoint}\n" in exported
-    late = run("infra.local.client", "join")
+    late = run("infra.local.client", "join", pid)
     assert (late.returncode, late.stderr) == (1, "Error: make local is not running; start it in another terminal\n")
 
 

@@ -280,10 +280,14 @@ def test_an_operator_enforces_an_account_whose_event_is_missing(pipeline: Pipeli
     ("arguments", "environment", "expected"),
     [
         (["--stack", "nowhere", "list"], {}, "cannot read stack nowhere in us-east-1 of account 111111111111"),
-        (["--profile", "nobody", "list"], {}, "nobody"),
+        (["--stack", "nowhere", "list"], {}, "Add --stack, --region or --profile, or run `make deploy`"),
+        (["--profile", "nobody", "list"], {}, "(nobody) could not be found. Add --profile with a profile of your"),
+        (["list"], {"AWS_SECRET_ACCESS_KEY": ""}, "Set both the access key ID and the secret access key"),
         (["list"], {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}, "cannot call AWS"),
         (["list"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}, "cannot call AWS"),
-        (["list"], {"AWS_ENDPOINT_URL": "foo"}, "cannot call AWS"),
+        (["list"], {"AWS_ENDPOINT_URL": "foo"}, "cannot call AWS: Invalid endpoint: foo. Correct AWS_ENDPOINT_URL"),
+        (["--region", "b d", "list"], {}, "Correct --region"),
+        (["list"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Check the network, the Region, and AWS_ENDPOINT_URL"),
         (["list"], {"AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9"}, "Messages in flight become visible again"),
         (["redrive"], {"AWS_ENDPOINT_URL_ORGANIZATIONS": "http://127.0.0.1:9"}, "does not answer"),
         (["outcomes"], {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9"}, "DynamoDB"),
@@ -348,6 +352,10 @@ def test_operator_reads_can_read_and_do_nothing_else(pipeline: Pipeline) -> None
     assert "unknown" not in shown.stdout, "the role may use IAM's simulator"
     assert operate(pipeline, "outcome", account_id, **role).returncode == 0
     assert operate(pipeline, "outcomes", **role).returncode == 0
+    assert operate(pipeline, "outcomes", "--status", "any", "--csv", **role).returncode == 0
+    assert operate(pipeline, "actions", **role).returncode == 0
+    assert operate(pipeline, "backups", **role).returncode == 0
+    assert operate(pipeline, "close", "--older-than", "1d", **role).returncode == 0
     assert operate(pipeline, "redrive", **role).returncode == 0, "a plan only reads"
     for command in (["redrive", "--all"], ["drop", "--limit", "1", "--account", account_id], ["enforce", account_id]):
         refused = operate(pipeline, *command, "--confirm", "--reason", "x", **role)
@@ -376,8 +384,10 @@ def test_operator_acts_can_run_every_command(pipeline: Pipeline) -> None:
     dropped = operate(pipeline, "drop", "--account", account_id, "--confirm", "--reason", "x", **role)
     assert dropped.returncode == 0, dropped.stderr
     key = dropped.stderr.partition("`restore ")[2].partition("`")[0]
+    assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.CLOSED
     restored = operate(pipeline, "restore", key, "--confirm", "--reason", "x", **role)
     assert restored.returncode == 0, restored.stderr
+    assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.FAILED
     done = operate(pipeline, "redrive", "--all", *WAIT, "--confirm", "--reason", "x", **role)
     assert done.returncode == 0, done.stderr
     assert "1 enforced" in done.stderr

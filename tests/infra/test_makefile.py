@@ -84,7 +84,7 @@ def make(root: Path, *arguments: str, **environment: str) -> list[str]:
     record = root / "record"
     record.unlink(missing_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    for name in ("PYTHON", "STAGE", "STACK", "FAULTS", "ARGS"):
+    for name in ("PYTHON", "STAGE", "FAULTS", "ARGS"):
         inherited.pop(name, None)
     subprocess.run(  # noqa: S603 - our own command
         ["make", *arguments],  # noqa: S607 - make from PATH
@@ -98,7 +98,7 @@ def make(root: Path, *arguments: str, **environment: str) -> list[str]:
 
 @pytest.mark.parametrize("from_environment", [False, True], ids=["as an argument of make", "in the environment"])
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize(("target", "name"), [("status", "STAGE"), ("redrive", "STACK"), ("local", "FAULTS")])
+@pytest.mark.parametrize(("target", "name"), [("status", "STAGE"), ("redrive", "STAGE"), ("local", "FAULTS")])
 def test_a_value_reaches_the_command_unchanged_and_runs_nothing(
     checkout: Path, target: str, name: str, value: str, *, from_environment: bool
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_value_reaches_the_command_unchanged_and_runs_nothing(
         called
         == {
             "status": ["-m", "infra.deploy", "status", "--stage", value, "FAULTS="],
-            "redrive": ["-m", "handlers.operate", "--stack", value, "redrive", "FAULTS="],
+            "redrive": ["-m", "infra.deploy.operate", value, "redrive", "FAULTS="],
             "local": ["-m", "infra.local", f"FAULTS={value}"],
         }[target]
     )
@@ -153,9 +153,8 @@ def test_the_shell_splits_args_into_words(checkout: Path) -> None:
 
     assert called[:-1] == [
         "-m",
-        "handlers.operate",
-        "--stack",
-        "joinguard",
+        "infra.deploy.operate",
+        "prod",
         "redrive",
         "--code",
         "X",

@@ -64,6 +64,34 @@ def test_the_console_script_works_in_any_folder_like_the_module(tmp_path: Path) 
     assert script.stdout == module.stdout
 
 
+@pytest.mark.parametrize("arguments", ["--help", "list --help"])
+@pytest.mark.parametrize(
+    ("redirection", "message"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_stdout_that_takes_nothing_is_one_line_and_exit_status_1(
+    arguments: str, redirection: str, message: str, buffered: str
+) -> None:
+    done = subprocess.run(  # noqa: S602 - our own command; the shell redirects its output
+        f"{sys.executable} -m handlers.operate {arguments} {redirection}",
+        cwd=ROOT,
+        shell=True,
+        env=os.environ | {"PYTHONUNBUFFERED": buffered},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == f"Error: cannot write to stdout: {message}\n"
+
+
+def test_the_tool_prints_its_version(tmp_path: Path) -> None:
+    done = subprocess.run([JOINGUARD, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603 - our own command
+
+    assert done.stdout == f"joinguard, version {PYPROJECT['project']['version']}\n"
+
+
 def test_the_console_script_exits_with_2_after_a_usage_error(tmp_path: Path) -> None:
     done = subprocess.run([JOINGUARD, "liszt"], cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
 

@@ -457,8 +457,17 @@ def test_operator_reads_changes_nothing_and_operator_acts_writes_audit_records()
 
     assert not {each for each in reads if re.search("Send|Delete|Put|Start|Update|Attach|Detach", each)}
     assert reads < acts
+    assert {"dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:Scan"} <= reads
     assert "s3:PutObject" in acts
     assert not {each for each in acts if each.startswith("organizations:") and "Attach" in each}
+    # Closing an outcome is an update on a condition; operators cannot put or delete rows.
+    assert {each for each in acts - reads if each.startswith("dynamodb:")} == {"dynamodb:UpdateItem"}
+    [closes] = [
+        each
+        for name, each in statements()
+        if name == "OperatorActs" and "dynamodb:UpdateItem" in _listed(each["Action"])
+    ]
+    assert closes["Resource"] == {"Fn::GetAtt": ["Outcomes", "Arn"]}
     # Almost every command begins with these calls.
     assert {"sqs:ReceiveMessage", "cloudformation:DescribeStacks"} <= reads
 

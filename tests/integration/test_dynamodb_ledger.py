@@ -15,12 +15,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.aws.dynamodb_rows import outcome, stamp
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.joins.ports import Attempt, Settlement
 from schemas.events import Join, NoJoin
 from schemas.keys import NO_ACCOUNT
-from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.outcome import FAILING, FINAL, AttachmentResult, Closed, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.pseudonym import Pseudonym
 from tests.fakes import ACCOUNT, NOON, POLICIES
 from tests.integration.conftest import FAILURES, SECRETS, TABLE, Hook, client, intercepted
 
@@ -359,7 +361,7 @@ def test_a_row_with_values_of_wrong_types_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("final", sorted(FINAL))
-@pytest.mark.parametrize("late", sorted(OutcomeStatus))
+@pytest.mark.parametrize("late", sorted(FINAL | FAILING))
 def test_a_final_outcome_does_not_change_even_for_its_own_attempt(
     ledger: DynamoLedger,
     table: Any,
@@ -389,7 +391,7 @@ def test_an_attempt_begins_again_after_a_failure_because_operators_redrive(ledge
     assert (known.status, known.fault) == (OutcomeStatus.ENFORCED, None)
 
 
-@pytest.mark.parametrize("other", sorted(OutcomeStatus))
+@pytest.mark.parametrize("other", sorted(FINAL | FAILING))
 def test_a_worker_with_an_expired_lease_changes_nothing(
     ledger: DynamoLedger,
     table: Any,
@@ -413,7 +415,8 @@ def test_a_worker_with_an_expired_lease_changes_nothing(
 def test_the_index_lists_failed_and_retried_events_least_recently_updated_first(
     ledger: DynamoLedger, table: Any
 ) -> None:
-    for number, status in enumerate([*OutcomeStatus, *OutcomeStatus]):
+    statuses = [each for each in OutcomeStatus if each is not OutcomeStatus.CLOSED]
+    for number, status in enumerate([*statuses, *statuses]):
         event = JOIN.model_copy(update={"event_id": f"event-{number}"})
         begin(ledger, event)
         ledger.settle(event, 1, settled(status, 1), now=NOON - number * timedelta(milliseconds=250))
@@ -423,7 +426,7 @@ def test_the_index_lists_failed_and_retried_events_least_recently_updated_first(
         return [outcome(item).event_id for item in found]
 
     # The statuses come in the order ENFORCED, RETRYING, FAILED, IGNORED.
-    assert [failing(status) for status in OutcomeStatus] == [[], ["event-5", "event-1"], ["event-6", "event-2"], []]
+    assert [failing(status) for status in statuses] == [[], ["event-5", "event-1"], ["event-6", "event-2"], []]
     assert table.scan(IndexName="failing")["Count"] == 4
 
 
@@ -485,3 +488,111 @@ def test_every_other_error_of_the_table_is_transient(code: str) -> None:
             begin(DynamoLedger(dynamodb, TABLE))
 
     assert raised.value.fault.code == f"DynamoDB.{code}"
+
+
+KEY = (ACCOUNT, "event-1")
+ACTOR = Pseudonym(value="prin-" + "0" * 32, key_version="k")
+
+
+def closed(*, at: datetime = NOON + LEASE + SECOND, action: str = "act-1") -> Closed:
+    return Closed(actor=ACTOR, actor_id="AIDAEXAMPLE", act_id=action, closed_at=at)
+
+
+@pytest.fixture
+def outcomes(table: Any) -> DynamoOutcomes:  # noqa: ARG001 - used for its effect
+    return DynamoOutcomes(client("dynamodb"), TABLE)
+
+
+@pytest.mark.parametrize("status", sorted(FAILING))
+def test_an_operator_closes_an_outcome_that_then_leaves_the_index(
+    ledger: DynamoLedger, outcomes: DynamoOutcomes, table: Any, status: OutcomeStatus
+) -> None:
+    begin(ledger)
+    ledger.settle(JOIN, 1, settled(status, 1), now=NOON)
+    before = outcome(row(table))
+
+    assert outcomes.close([KEY], closed()) == [KEY]
+
+    change = {"status": OutcomeStatus.CLOSED, "closed": closed(), "updated_at": closed().closed_at}
+    assert outcome(row(table)) == before.model_copy(update=change)
+    assert list(outcomes.failing(status)) == []
+    assert outcomes.close([KEY], closed(action="another")) == []
+    assert outcomes.close([KEY], closed()) == [KEY], "the answer of the first call can be lost"
+
+
+@pytest.mark.parametrize("status", sorted(FINAL))
+def test_a_final_outcome_is_not_closed(
+    ledger: DynamoLedger, outcomes: DynamoOutcomes, table: Any, status: OutcomeStatus
+) -> None:
+    begin(ledger)
+    ledger.settle(JOIN, 1, settled(status, 1), now=NOON)
+    before = row(table)
+
+    assert outcomes.close([KEY], closed()) == []
+    assert row(table) == before
+
+
+def test_an_outcome_is_not_closed_while_an_attempt_runs(
+    ledger: DynamoLedger, outcomes: DynamoOutcomes, table: Any
+) -> None:
+    begin(ledger)
+    before = row(table)
+
+    assert outcomes.close([KEY], closed(at=NOON + LEASE)) == []
+    assert row(table) == before
+    assert outcomes.close([KEY], closed(at=NOON + LEASE + SECOND)) == [KEY]
+
+
+def test_closing_creates_no_row(outcomes: DynamoOutcomes, table: Any) -> None:
+    assert outcomes.close([KEY], closed()) == []
+    assert table.scan()["Items"] == []
+
+
+@pytest.mark.parametrize("last", sorted(FINAL | FAILING))
+def test_a_closed_outcome_is_new_work_when_its_event_comes_again(
+    ledger: DynamoLedger, outcomes: DynamoOutcomes, table: Any, last: OutcomeStatus
+) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES, ambiguous=())
+    ledger.settle(JOIN, 1, settled(OutcomeStatus.FAILED), now=NOON)
+    outcomes.close([KEY], closed())
+
+    begun = begin(ledger, now=NOON + 2 * LEASE)
+
+    assert begun == Attempt(2, {1: POLICIES}, frozenset(), NOON)
+    reopened = outcome(row(table))
+    assert (reopened.status, reopened.closed) == (OutcomeStatus.RETRYING, None)
+    assert [each.event_id for each in outcomes.failing(OutcomeStatus.RETRYING)] == ["event-1"]
+    assert ledger.settle(JOIN, 2, settled(last, 2), now=NOON)
+    assert outcome(row(table)).status is last
+
+
+def test_an_operator_reopens_only_what_the_action_closed(
+    ledger: DynamoLedger, outcomes: DynamoOutcomes, table: Any
+) -> None:
+    begin(ledger)
+    ledger.settle(JOIN, 1, settled(OutcomeStatus.FAILED, 1), now=NOON)
+    before = outcome(row(table))
+    later = NOON + 3 * LEASE
+    assert outcomes.reopen([KEY], "act-1", later) == []
+    outcomes.close([KEY], closed())
+
+    assert outcomes.reopen([KEY, (ACCOUNT, "no-such-event")], "act-2", later) == []
+    assert outcomes.reopen([KEY], "act-1", later) == [KEY]
+
+    assert outcome(row(table)) == before.model_copy(update={"updated_at": later})
+    assert [each.event_id for each in outcomes.failing(OutcomeStatus.FAILED)] == ["event-1"]
+    assert table.scan()["Count"] == 1
+
+
+def test_the_result_of_an_attempt_counts_although_its_outcome_was_closed_meanwhile(
+    ledger: DynamoLedger, outcomes: DynamoOutcomes, table: Any
+) -> None:
+    """It ran longer than its lease."""
+    begin(ledger)
+    outcomes.close([KEY], closed())
+
+    assert ledger.settle(JOIN, 1, settled(OutcomeStatus.ENFORCED, 1), now=NOON + 2 * LEASE)
+
+    known = outcome(row(table))
+    assert (known.status, known.closed) == (OutcomeStatus.ENFORCED, None)

@@ -1,4 +1,4 @@
-"""Compare the outcomes table with a model: workers begin, intend, announce and settle in any order, at any time."""
+"""Compare the outcomes table with a model: workers begin, intend, announce and settle, and operators close."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.aws.dynamodb_rows import outcome
 from handlers.core.errors import AttemptInProgressError, fault
 from handlers.core.joins.ports import Attempt, Settlement
 from schemas.events import Join
-from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.outcome import FAILING, FINAL, AttachmentResult, Closed, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.pseudonym import Pseudonym
 from tests.fakes import ACCOUNT, NOON, POLICIES
 from tests.integration.conftest import TABLE, client
 
 JOIN = Join(
     event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
 )
+ACTOR = Pseudonym(value="prin-" + "0" * 32, key_version="k")
 LEASE = timedelta(seconds=70)
 #: How many attempts a worker is behind the latest one; usually none.
 BACK = st.sampled_from([0, 0, 0, 1, 2])
@@ -30,7 +33,7 @@ WHY = fault("CODE", "why")
 SETTLEMENTS = st.builds(
     Settlement,
     # Weighted, so that most runs do not reach a final status at once.
-    status=st.sampled_from([*OutcomeStatus, OutcomeStatus.RETRYING, OutcomeStatus.RETRYING, OutcomeStatus.FAILED]),
+    status=st.sampled_from([*FINAL, *FAILING, OutcomeStatus.RETRYING, OutcomeStatus.RETRYING, OutcomeStatus.FAILED]),
     policies=st.sampled_from(
         [
             (),
@@ -94,9 +97,9 @@ class Workers(RuleBasedStateMachine):
 
         assert begun == Attempt(before.attempts + 1, before.intents, frozenset(before.unclear), NOON, before.announced)
         change: dict[str, Any] = {"attempts": before.attempts + 1, "updated_at": self.now, "lease_until": until}
-        if before.status in FINAL:
-            # An IGNORED event says nothing about this join. Its unsettled intents remain.
-            change |= {"status": OutcomeStatus.RETRYING, "policies": (), "fault": None, "done_at": None}
+        if before.status not in FAILING:
+            # An IGNORED event says nothing about this join, and a CLOSED one is new work. Unsettled intents remain.
+            change |= {"status": OutcomeStatus.RETRYING, "policies": (), "fault": None, "done_at": None, "closed": None}
             change |= {"evidence_key": None, "evidence_sha256": None}
         self.row = before.model_copy(update=change)
 
@@ -148,7 +151,23 @@ class Workers(RuleBasedStateMachine):
                 "intents": {n: each for n, each in self.known.intents.items() if n not in settlement.proven},
                 "announced": {n: each for n, each in self.known.announced.items() if n not in settlement.proven},
                 "lease_until": None,
+                "closed": None,
             }
+            self.row = self.known.model_copy(update=change)
+
+    @rule(action=st.sampled_from(["act-1", "act-2"]))
+    def an_operator_closes(self, action: str) -> None:
+        closed = Closed(actor=ACTOR, actor_id="AIDAEXAMPLE", act_id=action, closed_at=self.now)
+        key = (JOIN.account_id, JOIN.event_id)
+
+        done = DynamoOutcomes(client("dynamodb"), TABLE).close([key], closed)
+
+        leased = self.row and self.row.lease_until and self.row.lease_until >= self.now
+        failing = self.row and self.row.status in FAILING and not leased
+        again = self.row and self.row.closed and self.row.closed.act_id == action
+        assert done == ([key] if failing or again else [])
+        if done:
+            change = {"status": OutcomeStatus.CLOSED, "closed": closed, "lease_until": None, "updated_at": self.now}
             self.row = self.known.model_copy(update=change)
 
     @invariant()
@@ -156,7 +175,7 @@ class Workers(RuleBasedStateMachine):
         items = self.table.scan()["Items"]
         assert [outcome(item) for item in items] == ([self.row] if self.row else [])
         if self.row:
-            assert items[0].get("failing") == (None if self.row.status in FINAL else self.row.status.value)
+            assert items[0].get("failing") == (self.row.status.value if self.row.status in FAILING else None)
 
 
 def test_the_table_matches_the_model_in_every_order_of_calls(table: Any) -> None:

@@ -9,7 +9,7 @@ from botocore.stub import Stubber
 
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.core.errors import RetryableError
-from schemas.evidence import Pseudonym
+from schemas.pseudonym import Pseudonym
 from tests.integration.conftest import FAILURES, SECRETS, Hook, client, intercepted
 
 ORGANIZATION = "o-exampleorgid"

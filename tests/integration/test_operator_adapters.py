@@ -8,7 +8,8 @@ import pytest
 from botocore.stub import Stubber
 
 from handlers.aws.dynamodb_ledger import DynamoLedger
-from handlers.aws.dynamodb_outcomes import OutcomesReader
+from handlers.aws.dynamodb_outcomes import DynamoOutcomes
+from handlers.aws.dynamodb_rows import row_of
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.sqs_moves import SqsMoves
@@ -17,6 +18,7 @@ from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.ports import Account, MoveTask
 from schemas.events import Join
 from schemas.outcome import Outcome, OutcomeStatus
+from tests.fake_queues import outcome
 from tests.fakes import NOON
 from tests.integration.conftest import client
 
@@ -176,7 +178,7 @@ def test_one_call_returns_the_outcomes_of_many_events(table: Any) -> None:
     for join in joins[:60]:
         ledger.begin(join, now=NOON, lease_until=NOON)
 
-    found = OutcomesReader(client("dynamodb"), table.name).of_events(
+    found = DynamoOutcomes(client("dynamodb"), table.name).of_events(
         [(join.account_id, join.event_id) for join in joins]
     )
 
@@ -198,7 +200,7 @@ def test_an_unreadable_row_is_returned_as_unreadable_and_hides_no_other(table: A
     for number, values in enumerate(malformed, 2):
         row: dict[str, Any] = {"event_id": f"event-{number}", "failing": "RETRYING", "updated_at": "\x1b[2J"}
         table.put_item(Item={"account_id": "222222222222"} | row | values)
-    reader = OutcomesReader(client("dynamodb"), table.name)
+    reader = DynamoOutcomes(client("dynamodb"), table.name)
     unreadable = {UnreadableRow("222222222222", f"event-{number}") for number in range(2, 6)}
 
     of_events = reader.of_events([("222222222222", f"event-{number}") for number in range(1, 7)])
@@ -209,6 +211,23 @@ def test_an_unreadable_row_is_returned_as_unreadable_and_hides_no_other(table: A
         assert [each.event_id for each in rows if isinstance(each, Outcome)] == ["event-1"]
 
 
+@pytest.mark.parametrize("status", [None, *OutcomeStatus])
+def test_a_scan_returns_the_outcomes_of_all_pages_with_a_status_or_any(
+    table: Any, status: OutcomeStatus | None
+) -> None:
+    for number, each in enumerate(OutcomeStatus):
+        known = outcome(("222222222222", f"event-{number}"), each, fault={"code": "C", "message": "x" * 1000})
+        # More than the one megabyte of a page.
+        for copy in range(160):
+            row = row_of(known.model_copy(update={"event_id": f"event-{number}-{copy}", "source": "x" * 1000}))
+            table.put_item(Item=row)
+
+    found = list(DynamoOutcomes(client("dynamodb"), table.name).scan(status))
+
+    assert all(isinstance(each, Outcome) and status in {None, each.status} for each in found)
+    assert len({each.event_id for each in found}) == len(found) == (800 if status is None else 160)
+
+
 def test_unprocessed_keys_are_requested_again(aws: None) -> None:  # noqa: ARG001 - used for its effect
     """Use Stubber. Without a second request, an unprocessed key would look like an event that was never begun."""
     dynamodb = client("dynamodb")
@@ -216,7 +235,7 @@ def test_unprocessed_keys_are_requested_again(aws: None) -> None:  # noqa: ARG00
     with Stubber(dynamodb) as stub:
         stub.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": later})
         stub.add_response("batch_get_item", {"Responses": {"outcomes": []}}, {"RequestItems": later})
-        reader = OutcomesReader(dynamodb, "outcomes")
+        reader = DynamoOutcomes(dynamodb, "outcomes")
         assert reader.of_events([("222222222222", "event-1")]) == {}
 
         for _ in range(4):

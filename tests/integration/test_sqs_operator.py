@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -253,6 +254,83 @@ def test_a_message_that_sqs_moved_has_the_code_of_exhausted_retries(queues: dict
         codes = {each.message_id: each.code for each in received(dead_letter_queues)}
 
     assert codes == {"m": "ALL_IS_WELL", "n": "RETRIES_EXHAUSTED"}
+
+
+def test_a_pass_ends_while_messages_keep_arriving(queues: dict[str, str]) -> None:
+    fill(queues, 25)
+    sqs, sender = client("sqs"), client("sqs")
+    until = monotonic() + 20
+
+    def arrive(**_: object) -> None:
+        if monotonic() < until:
+            sender.send_message(QueueUrl=queues["dead"], MessageBody="late")
+            sleep(0.05)
+
+    sqs.meta.events.register("before-call.sqs.ReceiveMessage", arrive)
+    urls: Any = {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}
+    dead_letter_queues = SqsDeadLetterQueues(sqs, urls, queues["joins"], poll=1)
+    with InFlight(dead_letter_queues, FakeClock(), once) as in_flight:
+        found = list(in_flight.receive_all())
+
+        assert monotonic() < until, "the pass ends only when no message arrives"
+        assert len([each for each in found if each.body != "late"]) == 25
+        assert in_flight.late
+        assert dead_letter_queues.in_flight() == len(found), "later messages are released"
+
+
+def answer_at(date: str, **answer: Any) -> dict[str, Any]:
+    return answer | {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
+
+
+def message_sent_at(number: int, sent_at: datetime) -> dict[str, Any]:
+    system = {"SentTimestamp": str(round(sent_at.timestamp() * 1000)), "ApproximateReceiveCount": "1"}
+    return {"MessageId": f"m-{number}", "ReceiptHandle": "r", "Body": "b", "Attributes": system}
+
+
+def test_messages_sent_after_the_first_answer_of_sqs_are_late_and_hide_no_earlier_ones(queues: dict[str, str]) -> None:
+    """Use Stubber, because moto's clock and its order of messages cannot be set."""
+    sqs = client("sqs")
+    dead_letter_queues = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=1)
+    began = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
+    within, after = began + timedelta(seconds=0.999), began + timedelta(seconds=1)
+    many = [message_sent_at(number, after) for number in range(10)]
+    answers: list[list[dict[str, Any]]] = [
+        [message_sent_at(11, within), message_sent_at(12, after)],
+        [message_sent_at(13, after)],
+        # Ten later messages can hide an earlier one.
+        many,
+        [],
+        [message_sent_at(14, within)],
+        [],
+        many[:9],
+    ]
+    with Stubber(sqs) as stub:
+        sqs.meta.events.unregister("after-call.sqs.ReceiveMessage")
+        attributes = {"MessageRetentionPeriod": "1209600"}
+        stub.add_response("get_queue_attributes", answer_at("Mon, 03 Feb 2020 04:05:06 GMT", Attributes=attributes))
+        for messages in answers:
+            stub.add_response("receive_message", {"Messages": messages})
+
+        found = received(dead_letter_queues)
+
+        stub.assert_no_pending_responses()
+    assert {each.message_id for each in found if not each.late} == {"m-11", "m-14"}
+
+
+def test_a_pass_ends_even_if_every_receive_is_full_of_later_messages(queues: dict[str, str]) -> None:
+    """Use Stubber, because moto's clock and its order of messages cannot be set."""
+    sqs = client("sqs")
+    dead_letter_queues = SqsDeadLetterQueues(sqs, {"dead letters": queues["dead"]}, queues["joins"], poll=1)
+    after = datetime(2020, 2, 3, 4, 5, 7, tzinfo=UTC)
+    with Stubber(sqs) as stub:
+        sqs.meta.events.unregister("after-call.sqs.ReceiveMessage")
+        attributes = {"MessageRetentionPeriod": "1209600"}
+        stub.add_response("get_queue_attributes", answer_at("Mon, 03 Feb 2020 04:05:06 GMT", Attributes=attributes))
+        for call in range(10):
+            full = [message_sent_at(call * 10 + number, after) for number in range(10)]
+            stub.add_response("receive_message", {"Messages": full})
+
+        assert all(each.late for each in received(dead_letter_queues))
 
 
 def test_many_messages_are_received_by_concurrent_calls(queues: dict[str, str]) -> None:

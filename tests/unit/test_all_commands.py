@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
+from handlers.aws.errors import CAUSES
 from handlers.core.errors import RetryableError
 from handlers.operate.__main__ import cli
 from tests.fake_queues import dead_letter
@@ -24,6 +28,35 @@ def test_every_command_has_help_and_a_json_option(name: str) -> None:
     assert command.help
     assert all(option.help for option in command.params if isinstance(option, click.Option))
     assert any(option.name == "as_json" for option in command.params)
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_every_command_has_valid_examples_in_its_help(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The commands read this file.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "event.json").touch()
+    command = cli.commands[name]
+    examples = (
+        CliRunner().invoke(command, ["--help"], terminal_width=60).output.partition("Examples:\n")[2].splitlines()
+    )
+
+    assert examples
+    for each in examples:
+        program, named, *words = shlex.split(each.partition(" > ")[0])
+        assert (program, named) == ("joinguard", name)
+        with command.make_context(name, words) as context:
+            assert not context.args
+
+
+@pytest.mark.parametrize("name", ["list", "redrive", "drop", "outcomes"])
+def test_every_code_of_a_dead_letter_is_completed(name: str) -> None:
+    completion = ShellComplete(cli, {}, "joinguard", "_JOINGUARD_COMPLETE")
+
+    assert {each.value for each in completion.get_completions([name, "--code"], "")} == set(CAUSES)
+    found = completion.get_completions([name, "--code"], "Pol")
+    assert [each.value for each in found] == ["PolicyNotFoundException", "PolicyTypeNotEnabledException"]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from handlers.operate.differences import differences
+from handlers.operate.differences import differences, indented
 from tests.fake_queues import dead_letter
 
 
@@ -57,3 +59,32 @@ def test_a_long_difference_is_cut_with_the_number_of_lines_left() -> None:
 
 def test_bodies_nested_too_deep_to_parse_are_compared_as_text() -> None:
     assert differences("[" * 5000, "[" * 5000 + "]")[-1].endswith("[]")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(JSON, st.sampled_from([None, 0, 4]), st.booleans())
+def test_json_is_indented_as_python_indents_it(value: object, indent: int | None, escaped: bool) -> None:  # noqa: FBT001 - hypothesis passes it
+    body = json.dumps(value, indent=indent, ensure_ascii=escaped)
+
+    assert indented(body) == json.dumps(value, indent=2, ensure_ascii=escaped)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ('{"a":1.10,"a":"\\u2603"}', '{\n  "a": 1.10,\n  "a": "\\u2603"\n}'),
+        ("{broken", "{broken"),
+        ("", ""),
+        ("null", "null"),
+        ("[" * 60 + "]" * 60, "[" * 60 + "]" * 60),
+        ("[" * 60_000, "[" * 60_000),
+        (f"[{'1,' * 50_000}1]", f"[{'1,' * 50_000}1]"),
+    ],
+)
+def test_values_are_indented_as_they_are_spelled_and_other_texts_stay(body: str, shown: str) -> None:
+    assert indented(body) == shown

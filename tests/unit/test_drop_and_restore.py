@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from handlers.core.errors import RetryableError, fault
+from schemas.outcome import Closed, Outcome, OutcomeStatus
 from tests.fake_queues import dead_letter
-from tests.fakes import NOON, Killed
-from tests.operator_cli import CONFIRM, Lock, backup_key, operator_cli
+from tests.fakes import ACCOUNT, NOON, Killed
+from tests.operator_cli import CONFIRM, Lock, OperatorCli, backup_key, operator_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_dropped_messages_are_restored_unchanged_to_their_own_queues() -> None:
@@ -35,6 +41,93 @@ def test_dropped_messages_are_restored_unchanged_to_their_own_queues() -> None:
     after = [(each.queue, each.body, each.attributes) for each in tool.queues.messages]
     assert sorted(after) == sorted((each.queue, each.body, each.attributes) for each in before)
     assert [record.action for record in tool.bucket.audit_records] == ["drop", "drop", "restore", "restore"]
+
+
+def test_dropping_closes_the_outcome_with_who_when_and_the_action_that_says_why() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2), dead_letter(3, body="{broken"), dead_letter(4))
+    for number in (1, 2):
+        tool.queues.add_failure(dead_letter(number))
+
+    dropped = tool.run("drop", "--id", "m-1", "--id", "m-3", "--id", "m-4", *CONFIRM)
+
+    assert "3 dropped; 1 outcome closed" in dropped.output, "one event is unreadable, and one has no outcome"
+    [intended, done] = tool.bucket.audit_records
+    assert done.results == {"dropped": 3, "closed": 1}
+    assert [each.event_id for each in tool.queues.failing(OutcomeStatus.FAILED)] == ["event-2"]
+    [closed] = tool.queues.failing(OutcomeStatus.CLOSED)
+    assert isinstance(closed, Outcome)
+    assert closed.closed == Closed(
+        actor=intended.actor, actor_id="AIDAEXAMPLE", act_id=intended.act_id, closed_at=tool.queues.clock.now()
+    )
+    shown = tool.run("outcome", ACCOUNT).output
+    assert "CLOSED" in shown
+    assert intended.act_id in "".join(shown.split())
+    assert "by AIDAEXAMPLE (prin-" in " ".join(shown.split())
+
+
+def test_an_outcome_stays_open_while_another_message_of_its_event_is_in_the_queues() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(1, message_id="twin"))
+    tool.queues.add_failure(dead_letter(1))
+
+    assert "1 dropped; 0 outcomes closed" in tool.run("drop", "--id", "m-1", *CONFIRM).output
+    assert tool.queues.failing(OutcomeStatus.FAILED)
+    assert "1 dropped; 1 outcome closed" in tool.run("drop", "--id", "twin", *CONFIRM).output
+    assert not tool.queues.failing(OutcomeStatus.FAILED)
+
+
+def test_dropping_all_messages_of_an_event_at_once_closes_its_outcome() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(1, message_id="twin"))
+    tool.queues.add_failure(dead_letter(1))
+
+    assert "2 dropped; 1 outcome closed" in tool.run("drop", "--event", "event-1", *CONFIRM).output
+
+
+@pytest.mark.parametrize("step", ["before closing", "before deleting", "after deleting"])
+def test_a_drop_that_was_interrupted_is_completed_by_another_one(step: str) -> None:
+    tool = operator_cli(*(dead_letter(number) for number in range(1, 31)))
+    for number in range(1, 31):
+        tool.queues.add_failure(dead_letter(number))
+    steps = 0
+
+    def interrupt(now: str) -> None:
+        nonlocal steps
+        steps += now == step
+        if steps == 2:
+            raise KeyboardInterrupt
+
+    tool.queues.on_step = interrupt
+    assert tool.run("drop", "--older-than", "1s", *CONFIRM).exit_code == 1
+    steps = -100
+    assert tool.run("drop", "--older-than", "1s", *CONFIRM).exit_code == 0
+
+    assert tool.queues.messages == []
+    assert tool.queues.failing(OutcomeStatus.FAILED) == []
+    assert len(tool.queues.failing(OutcomeStatus.CLOSED)) == 30
+
+
+def test_a_redriven_message_with_a_closed_outcome_is_decided_by_its_next_attempt() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(1, message_id="restored"))
+    tool.queues.add_failure(dead_letter(1))
+    tool.run("drop", "--event", "event-1", *CONFIRM)
+    tool.queues.messages = [dead_letter(1)]
+
+    assert "1 enforced" in tool.run("redrive", "--all", *CONFIRM).output
+
+
+def test_restoring_reopens_the_outcomes_that_the_drop_closed_and_no_others() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2), dead_letter(3))
+    for number in (1, 2):
+        tool.queues.add_failure(dead_letter(number))
+    key = backup_key(tool.run("drop", "--id", "m-1", "--id", "m-3", *CONFIRM))
+    tool.run("drop", "--id", "m-2", *CONFIRM)
+
+    assert tool.run("restore", key, *CONFIRM).exit_code == 0
+
+    [reopened] = tool.queues.failing(OutcomeStatus.FAILED)
+    assert isinstance(reopened, Outcome)
+    assert (reopened.event_id, reopened.closed) == ("event-1", None)
+    assert tool.bucket.audit_records[-1].results == {"restored": 2, "reopened": 1}
+    assert "1 enforced" in tool.run("redrive", "--event", "event-1", *CONFIRM).output
 
 
 def test_restore_edit_and_redrive_keep_the_trace_header() -> None:
@@ -144,6 +237,67 @@ def test_an_object_that_is_not_a_backup_is_not_restored() -> None:
     tool.bucket.objects["acts/x.json"] = b'{"schema_version": "x"}'
 
     assert "is not a backup" in str(tool.run("restore", "acts/x.json").exception)
+
+
+def test_a_lost_key_is_found_among_the_backups() -> None:
+    tool = operator_cli(*(dead_letter(number) for number in range(1, 5)))
+    assert "no backups" in tool.run("backups").stderr
+    key = backup_key(tool.run("drop", "--id", "m-1", "--id", "m-2", "--confirm", "--reason", "INC-7"))
+    tool.queues.clock.sleep(86_400)
+    later = backup_key(tool.run("edit", "m-3", *CONFIRM, EDITOR="sed -i s/event-3/event-9/"))
+    tool.bucket.objects["backups/2026/01/01/unknown.jsonl"] = b""
+
+    result = tool.run("backups")
+
+    text = "".join(result.stdout.split())
+    assert text.index(later) < text.index(key) < text.index("unknown.jsonl")
+    assert "2messages" in text
+    assert "INC-7" in text
+    assert f"`restore {later}`" in result.stderr
+    found = json.loads(tool.run("backups", "--json", "--limit", "2").stdout)
+    assert [(each["key"], each["action"], each["messages"]) for each in found] == [(later, "edit", 1), (key, "drop", 2)]
+    assert "2 more; --limit 3 shows all" in tool.run("backups", "--limit", "1").stderr
+    assert tool.run("restore", key, *CONFIRM).exit_code == 0
+
+
+def test_actions_lists_what_operators_did_and_how_it_ended() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2))
+    assert "no actions" in tool.run("actions").stderr
+    tool.run("drop", "--id", "m-1", "--confirm", "--reason", "INC-7")
+    tool.queues.clock.sleep(3 * 86_400)
+    tool.queues.on_step = killed_before_deleting(tool)
+    with pytest.raises(Killed):
+        tool.run("redrive", "--all", "--confirm", "--reason", "INC-8")
+
+    found = json.loads(tool.run("actions", "--json").stdout)
+
+    assert [(each["action"], each["reason"], each["ended"], each["results"]) for each in found] == [
+        ("redrive", "INC-8", None, {}),
+        ("drop", "INC-7", "completed", {"dropped": 1, "closed": 0}),
+    ]
+    text = tool.run("actions").stdout
+    assert all(each in text for each in ("INC-7", "INC-8", "cut off", "completed", "AIDAEXAMPLE", "1 dropped"))
+    assert [each["reason"] for each in json.loads(tool.run("actions", "--since", "2d", "--json").stdout)] == ["INC-8"]
+
+
+def killed_before_deleting(tool: OperatorCli) -> Callable[[str], None]:
+    def kill(step: str) -> None:
+        if step == "before deleting":
+            tool.bucket.read_only = True
+            raise Killed
+
+    return kill
+
+
+def test_a_closed_outcome_needs_no_evidence() -> None:
+    """An outcome whose retries were exhausted may have none; it was RETRYING before."""
+    tool = operator_cli(dead_letter(1))
+    tool.queues.add_failure(dead_letter(1))
+    assert tool.run("outcome", ACCOUNT).exit_code == 1, "a FAILED outcome has evidence"
+
+    tool.run("drop", "--id", "m-1", *CONFIRM)
+
+    assert tool.run("outcome", ACCOUNT).exit_code == 0
 
 
 def test_a_message_that_sqs_refuses_is_not_restored_and_the_restore_can_be_repeated() -> None:

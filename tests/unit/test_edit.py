@@ -78,6 +78,19 @@ def test_a_file_of_the_operator_is_printed_in_the_next_command_and_never_deleted
     assert own.exists()
 
 
+def test_an_unwritable_home_is_found_before_the_editor_opens(tmp_path: Path) -> None:
+    """Otherwise the edited body would be lost. A file in the place of the folder works for root too."""
+    (tmp_path / "file").touch()
+    tool = operator_cli(dead_letter(1))
+
+    result = tool.run("edit", "m-1", EDITOR=f"touch {tmp_path}/opened;", XDG_CONFIG_HOME=str(tmp_path / "file"))
+
+    assert "cannot keep the edited body" in str(result.exception)
+    assert "Set XDG_CONFIG_HOME" in str(result.exception)
+    assert not (tmp_path / "opened").exists()
+    assert tool.queues.in_flight_ids == set()
+
+
 def test_the_body_of_a_message_that_sqs_refuses_is_kept() -> None:
     tool = operator_cli(dead_letter(), refused_ids=["m-1"])
     plan = tool.run("edit", "m-1", **CHANGE_EVENT_ID)

@@ -19,7 +19,7 @@ from infra.local.events import account_created, account_joined
 from schemas.events import JoinRequest
 from schemas.intake import MAX_BODY_BYTES
 from tests.fake_queues import dead_letter
-from tests.fakes import ACCOUNT, MANAGEMENT, ORGANIZATION, joined
+from tests.fakes import ACCOUNT, MANAGEMENT, ORGANIZATION, POLICIES, joined
 from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
 
 RECORD: Final[dict[str, Any]] = joined()["detail"]
@@ -57,6 +57,18 @@ EVENTS: Final[dict[str, Any]] = {
 def enforce_event(tool: OperatorCli, path: Path, event: object, *arguments: str) -> Result:
     path.write_text(event if isinstance(event, str) else json.dumps(event, indent=1))
     return tool.run("enforce", "--event", str(path), *arguments)
+
+
+@pytest.mark.parametrize("state", [None, "SUSPENDED"])
+def test_enforce_names_every_reason_and_no_message_to_drop(state: str | None) -> None:
+    tool = operator_cli()
+    tool.organizations.state, tool.organizations.policies = state, ()
+
+    output = tool.run("enforce", ACCOUNT).output
+
+    assert all(f"policy {each} does not exist" in output for each in POLICIES)
+    assert "the account is" in output
+    assert "drop" not in output
 
 
 @pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)

@@ -64,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
         "handlers.operate.installation",
         "handlers.operate.errors",
         *KERNEL,
+        *DECISIONS,
     },
     "handlers.operate": {
         "handlers.operate",

@@ -17,7 +17,7 @@ from infra.deploy.build import ROOT
 from infra.local.waiting import HANGS_AFTER, until
 from tests.fake_queues import dead_letter
 from tests.fakes import NOON
-from tests.operator_cli import CHANGE_EVENT_ID, operator_cli
+from tests.operator_cli import CHANGE_EVENT_ID, CONFIRM, operator_cli
 
 
 @pytest.mark.parametrize("by", KEYS)
@@ -55,7 +55,9 @@ def test_the_beginning_of_an_id_identifies_a_message_if_it_is_unique() -> None:
         dead_letter(1, message_id="aaaaaaaa-1"), dead_letter(2, message_id="aaaaaaaa-2"), dead_letter(3)
     )
 
-    assert "2 messages have the id" in str(tool.run("show", "aaaaaaaa").exception)
+    assert "2 messages have an id that begins with aaaaaaaa" in str(tool.run("show", "aaaaaaaa").exception)
+    assert json.loads(tool.run("show", "aaaaaaaa-2", "--json").stdout)["message_id"] == "aaaaaaaa-2"
+    assert json.loads(tool.run("show", "m", "--json").stdout)["message_id"] == "m-3"
     assert "no message has the id bbbbbbbb" in str(tool.run("show", "bbbbbbbb").exception)
     assert tool.queues.in_flight_ids == set()
     shown = tool.run("show", "event-3", "--json")
@@ -93,6 +95,25 @@ def test_list_counts_the_messages_in_flight_elsewhere() -> None:
 
     assert "1 more are in flight elsewhere" in result.output
     assert tool.queues.in_flight_ids == {"received by another process"}
+
+
+@pytest.mark.parametrize("command", [["list"], ["redrive"], ["drop", "--older-than", "1s"]])
+def test_messages_that_arrive_meanwhile_are_left_out_and_counted(command: list[str]) -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2, late=True))
+
+    result = tool.run(*command)
+
+    assert "1 more arrived meanwhile" in result.output
+    assert "m-1" in result.output
+    assert "m-2" not in result.output
+    assert tool.queues.in_flight_ids == set()
+
+
+def test_a_pipe_gets_lines_of_progress() -> None:
+    """rich draws its status on a terminal only."""
+    assert "receiving both queues" in operator_cli(dead_letter(1)).run("list").stderr
+    tool = operator_cli(*(dead_letter(number) for number in range(1, 21)))
+    assert "dropping: 10 of 20" in tool.run("drop", "--older-than", "1s", *CONFIRM).stderr
 
 
 def test_list_prints_each_group_with_its_next_step() -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 import unicodedata
 from dataclasses import replace
 from typing import Final
@@ -110,6 +117,11 @@ COMMANDS: Final[tuple[tuple[str, ...], ...]] = (
     ("outcome", ACCOUNT),
     ("outcome", "{}"),
     ("outcomes",),
+    ("outcomes", "--csv"),
+    ("actions",),
+    ("close", "--account", ACCOUNT),
+    ("close", "--code", "{}"),
+    ("backups",),
     ("outcomes", "--status", "{}"),
     ("enforce", ACCOUNT),
     ("enforce", "--event", "{}"),
@@ -188,3 +200,20 @@ def test_error_messages_are_printed_without_control_characters(error: type[Excep
 def test_rich_interprets_markup() -> None:
     """Without this, the tests of markup above could not fail."""
     assert markup("[bold]x[/bold]").plain == "x"
+
+
+def test_a_pipe_is_as_wide_as_the_terminal_of_stderr() -> None:
+    """`show | head` on a terminal of 80 columns would otherwise break each line."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    program = "from handlers.operate.output import stdout; print(stdout.width)"
+
+    def width(stderr: int) -> str:
+        return subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-c", program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, check=True
+        ).stdout.decode()
+
+    assert width(theirs) == "80\n"
+    assert width(subprocess.DEVNULL) == "110\n"
+    os.close(ours)
+    os.close(theirs)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
-from handlers.core.redrive.explanations import Explanation
+from handlers.core.redrive.explanations import Problems, Reason
 from handlers.core.redrive.preflight import MAX_ACCOUNTS, Preflight
-from handlers.operate.advice import sentence
+from handlers.operate.advice import sentence, sentences
 from schemas.events import JoinRequest
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON, POLICIES, joined
 from tests.operator_cli import REQUIREMENTS, FakeOrganization, FakePermissions, preflight
 
 
-def text(explanation: Explanation | None) -> str | None:
-    return sentence(explanation) if explanation else None
+def text(explanations: Problems) -> str | None:
+    return sentences(explanations) or None
 
 
 def other_policies(number: int) -> list[str]:
@@ -37,17 +38,72 @@ def other_policies(number: int) -> list[str]:
         ({"attached": other_policies(8)}, None),
         ({"attached": other_policies(9)}, "carries 9 policies and has no room for 2 more"),
         ({"attached": [*other_policies(8), *POLICIES]}, None),
+        # Nothing is missing, so nothing has to be attached.
+        ({"attached": [*other_policies(20), *POLICIES]}, None),
+        ({"attached": [*other_policies(20), *POLICIES], "state": "SUSPENDED"}, None),
     ],
 )
 def test_each_cause_is_found(organization: dict[str, Any], problem: str | None) -> None:
-    explanation = preflight(FakeOrganization(**organization)).would_fail(dead_letter())
+    found = text(preflight(FakeOrganization(**organization)).would_fail(dead_letter()))
 
-    assert text(explanation) is None if problem is None else problem in str(text(explanation))
+    assert found is None if problem is None else problem in str(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "reasons"),
+    [
+        ("PolicyNotFoundException", f"{POLICIES[1]}: We can't find", ["policy 1", "policy 0", "account"]),
+        ("PolicyNotFoundException", "We can't find a policy", ["policy 0", "policy 1", "account"]),
+        ("TargetNotFoundException", "no such account", ["account", "policy 0", "policy 1"]),
+        ("AccessDeniedException", f"{POLICIES[1]}: no", ["policy 0", "policy 1", "account"]),
+    ],
+)
+def test_every_reason_is_found_and_the_messages_own_comes_first(code: str, message: str, reasons: list[str]) -> None:
+    checks = preflight(FakeOrganization(policies=(), state=None))
+
+    found = checks.would_fail(dead_letter(code=code, error_message=message))
+
+    names: dict[tuple[Reason, tuple[str | int, ...]], str] = {(Reason.ACCOUNT_NOT_FOUND, ()): "account"}
+    names |= {(Reason.POLICY_NOT_FOUND, (each,)): f"policy {number}" for number, each in enumerate(POLICIES)}
+    assert [names[each.reason, each.values] for each in found] == reasons
+
+
+def test_every_reason_about_one_account_is_found() -> None:
+    checks = preflight(
+        FakeOrganization(enabled=False, state="SUSPENDED", attached=other_policies(9)),
+        FakePermissions(refused=[f"arn:policy/{POLICIES[0]}"]),
+    )
+
+    assert [each.reason for each in checks.of_account(ACCOUNT)] == [
+        Reason.POLICY_TYPE_DISABLED,
+        Reason.ACCOUNT_NOT_ACTIVE,
+        Reason.TOO_MANY_POLICIES,
+        Reason.ACCESS_DENIED,
+    ]
+
+
+def test_a_policy_that_is_attached_needs_no_permission() -> None:
+    permissions = FakePermissions(refused=[f"arn:policy/{POLICIES[0]}"])
+
+    assert not preflight(FakeOrganization(attached=POLICIES[:1]), permissions).of_account(ACCOUNT)
+    assert preflight(FakeOrganization(attached=POLICIES[1:]), permissions).of_account(ACCOUNT)
+
+
+def test_an_error_keeps_the_reasons_that_were_found_before() -> None:
+    @dataclass
+    class Throttled(FakeOrganization):
+        def attached_policies(self, account_id: str) -> frozenset[str]:
+            raise RetryableError(fault("TooManyRequestsException", account_id))
+
+    checks = preflight(Throttled(state="SUSPENDED", policies=POLICIES[:1]))
+
+    assert [each.reason for each in checks.of_account(ACCOUNT)] == [Reason.POLICY_NOT_FOUND, Reason.ACCOUNT_NOT_ACTIVE]
+    assert checks.unknown
 
 
 def test_the_maximum_number_of_policies_is_a_setting() -> None:
-    assert preflight(FakeOrganization(attached=other_policies(4)), max_policies=5).would_fail(dead_letter()) is not None
-    assert preflight(FakeOrganization(attached=other_policies(4)), max_policies=6).would_fail(dead_letter()) is None
+    assert preflight(FakeOrganization(attached=other_policies(4)), max_policies=5).would_fail(dead_letter())
+    assert not preflight(FakeOrganization(attached=other_policies(4)), max_policies=6).would_fail(dead_letter())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +127,7 @@ def test_the_role_must_be_allowed_to_attach_each_policy_to_the_account(refused: 
 def test_an_error_of_organizations_is_reported_once_and_holds_no_message_back(error: JoinguardError) -> None:
     checks = preflight(FakeOrganization(error=error))
 
-    assert [checks.would_fail(dead_letter(number, account=f"{number:012d}")) for number in range(3)] == [None] * 3
+    assert [checks.would_fail(dead_letter(number, account=f"{number:012d}")) for number in range(3)] == [()] * 3
     [unknown] = checks.unknown
     assert f"Organizations does not answer: {error.fault.code}" in sentence(unknown)
 
@@ -80,7 +136,7 @@ def test_an_error_of_organizations_is_reported_once_and_holds_no_message_back(er
 def test_unknown_permissions_are_reported_and_hold_no_message_back(permissions: FakePermissions | None) -> None:
     checks = Preflight(FakeOrganization(), permissions, REQUIREMENTS, 10)
 
-    assert checks.would_fail(dead_letter()) is None
+    assert not checks.would_fail(dead_letter())
     [unknown] = checks.unknown
     assert "whether the worker's role may attach" in sentence(unknown)
 
@@ -101,7 +157,7 @@ def test_messages_that_can_never_succeed_are_found_without_a_call() -> None:
     assert "management account" in str(text(checks.would_fail(dead_letter(account=MANAGEMENT))))
     assert "another organization" in str(text(checks.would_fail(dead_letter(body=request.model_dump_json()))))
     not_a_join = json.dumps(joined(action="APPROVE_ALL_FEATURES"))
-    assert checks.would_fail(dead_letter(body=not_a_join)) is None
+    assert not checks.would_fail(dead_letter(body=not_a_join))
     assert not organization.calls
 
 

@@ -13,8 +13,8 @@ from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.ports import Clock
 from handlers.core.redaction import redact_words, safe_code
 from schemas.audit import Action, AuditRecord, Ended, MessageDigest
-from schemas.evidence import Pseudonym
 from schemas.keys import audit_key, backup_key
+from schemas.pseudonym import Pseudonym
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class AuditedAction:
         key = audit_key(self.intended.recorded_at, self.action_id, record.phase)
         body = record.model_dump_json(exclude_none=True).encode()
         if self.archive.record(key, body) != sha256(body).hexdigest():
-            raise RetryableError(fault("EVIDENCE_CONFLICT", f"{key} holds another object"))
+            raise RetryableError(fault("EVIDENCE_CONFLICT", "the key of this audit record holds another object"))
 
 
 def _recorded(result: str) -> str:

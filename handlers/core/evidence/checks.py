@@ -12,10 +12,11 @@ from handlers.core.errors import Cause, RetryableError
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.references import event_reference
 from handlers.core.ports import Pseudonyms
-from schemas.evidence import Evidence, Pseudonym
+from schemas.evidence import Evidence
 from schemas.ids import Sha256
 from schemas.keys import NO_ACCOUNT, event_prefix, evidence_key, key_beside, own_key
 from schemas.outcome import Outcome, OutcomeStatus
+from schemas.pseudonym import Pseudonym
 
 #: The size limit of an evidence object; a larger object is not evidence.
 MAX_BYTES: Final = 262_144
@@ -58,6 +59,10 @@ class CheckedEvidence:
     evidence: Evidence | None = None
 
 
+#: The statuses whose outcomes may have no evidence.
+_WITHOUT_EVIDENCE: Final = frozenset({OutcomeStatus.RETRYING, OutcomeStatus.CLOSED})
+
+
 @dataclass(frozen=True)
 class EvidenceChecker:
     """Compare evidence with outcomes."""
@@ -78,7 +83,7 @@ class EvidenceChecker:
         named = outcome.evidence_key or ""
         own = {named} if named.startswith(prefixes) else set()
         found = [self._check(comparison, key) for key in sorted({*listed[:MAX_OBJECTS], *own})]
-        if not own and (named or outcome.status is not OutcomeStatus.RETRYING):
+        if not own and (named or outcome.status not in _WITHOUT_EVIDENCE):
             found.append(CheckedEvidence(named, Verdict.MISSING, wrong=True, named=bool(named)))
         if len(listed) > MAX_OBJECTS:
             found.append(CheckedEvidence(prefixes[0], Verdict.UNREADABLE, wrong=True))

@@ -7,10 +7,11 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from handlers.core.errors import Cause, RetryableError
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.ports import Clock
 from schemas.audit import AuditRecord, MessageDigest
-from schemas.keys import audit_prefix, backup_day, done_key
+from schemas.keys import BACKUPS, audit_key, audit_prefix, backup_action, backup_day, done_key
 
 #: The size limit of an audit record: SQS allows about 120,000 messages in flight.
 _MAX_BYTES: Final = 64 * 1024 * 1024
@@ -36,6 +37,15 @@ class PastAction:
 
 
 @dataclass(frozen=True)
+class Backup:
+    """A backup, and the action that made it."""
+
+    key: str
+    #: None if the action's record is missing or not one.
+    made_by: AuditRecord | None
+
+
+@dataclass(frozen=True)
 class History:
     """The audit records in the archive."""
 
@@ -45,6 +55,23 @@ class History:
     def of(self, names: Collection[str], since: date) -> list[PastAction]:
         """Return the actions since a day on messages with one of these event ids or body digests, oldest first."""
         return [each for each in self._since(since) if each.concerns(names)]
+
+    def all_since(self, since: date) -> list[PastAction]:
+        """Return all actions since a day, oldest first."""
+        return list(self._since(since))
+
+    def backup_keys(self) -> list[str]:
+        """Return the keys of all backups, the latest day first."""
+        return self.archive.under(BACKUPS)[::-1]
+
+    def backup(self, key: str) -> Backup:
+        """Return a backup with the action that made it."""
+        try:
+            return Backup(key, self._read(audit_key(backup_day(key), backup_action(key), "intended")))
+        except RetryableError as error:
+            if error.cause is not Cause.NOT_FOUND:
+                raise
+            return Backup(key, None)
 
     def restored_since(self, message_ids: Collection[str], backup_key: str) -> set[str]:
         """Return which of these messages were restored since their backup was made."""

@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Protocol
 
 from handlers.core.ports import Pseudonyms
-from schemas.evidence import Pseudonym
 from schemas.ids import Sha256
+from schemas.pseudonym import Pseudonym
 
 
 class EvidenceWriter(Protocol):

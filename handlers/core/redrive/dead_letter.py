@@ -56,6 +56,8 @@ class DeadLetter:
     trace_header: str | None = None
     #: Whether SQS itself moved it here after its last receive.
     moved_by_sqs: bool = False
+    #: Whether it was sent after the pass that received it had begun.
+    late: bool = field(default=False, compare=False)
     #: The cause behind its code.
     cause: Cause = field(default=Cause.OTHER, compare=False)
 

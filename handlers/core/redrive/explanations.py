@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TypeAlias
 
 
 class Reason(Enum):
@@ -43,3 +44,7 @@ class Explanation:
 
     reason: Reason
     values: tuple[str | int, ...] = ()
+
+
+#: Every reason why a message is left out; none if it is not.
+Problems: TypeAlias = tuple[Explanation, ...]

@@ -1,6 +1,6 @@
 """Messages in flight: whatever happens, they become visible again unless they were deleted."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,6 +33,8 @@ class InFlight:
     patiently: CallPatiently
     #: The approximate number of messages that other processes had in flight when all were received.
     elsewhere: int = field(default=0, init=False)
+    #: The number of messages that arrived while all were received, and were released again.
+    late: int = field(default=0, init=False)
     _receipts: dict[str, Receipt] = field(default_factory=dict, init=False)
     _since: datetime | None = field(default=None, init=False)
 
@@ -52,14 +54,18 @@ class InFlight:
             self.queues.release(list(self._receipts.values()))
 
     def receive_all(self) -> Iterator[DeadLetter]:
-        """Receive every message of both queues and yield each once."""
+        """Receive every message that both queues held at the beginning, yield each once, release those sent later."""
+        late: set[str] = set()
         for batch in self.queues.receive_all():
-            fresh = {each.message_id: each for each in batch if each.message_id not in self._receipts}
+            fresh = {each.message_id: each for each in batch if each.message_id not in self._receipts and not each.late}
+            late |= {each.message_id for each in batch if each.late}
             # SQS may deliver a message twice; only the later receipt is valid.
             self._receipts |= {each.message_id: each.receipt for each in batch}
             self._since = self._since or self.clock.now()
             yield from fresh.values()
         self.elsewhere = max(0, self.queues.in_flight() - len(self._receipts))
+        self.late = len(late)
+        self._release(late)
 
     def has(self, dead_letter: DeadLetter) -> bool:
         """Return whether a message is in flight."""
@@ -86,8 +92,10 @@ class InFlight:
 
     def release_all_but(self, dead_letters: Iterable[DeadLetter]) -> None:
         """Release all other messages."""
-        kept = {each.message_id for each in dead_letters}
-        released = [receipt for message_id, receipt in self._receipts.items() if message_id not in kept]
+        self._release(self._receipts.keys() - {each.message_id for each in dead_letters})
+
+    def _release(self, message_ids: Collection[str]) -> None:
+        released = [receipt for message_id, receipt in self._receipts.items() if message_id in message_ids]
         if released:
             self.patiently(lambda: self.queues.release(released))
         for each in released:

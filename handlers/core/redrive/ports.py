@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter, Queue, Receipt
 from schemas.ids import AccountId, PolicyId
-from schemas.outcome import Outcome, OutcomeStatus
+from schemas.outcome import Closed, Outcome, OutcomeStatus
 
 T = TypeVar("T")
 
@@ -36,7 +37,10 @@ class DeadLetterQueues(Protocol):
     """Both queues of failed messages, and the joins queue, as operators use them."""
 
     def receive_all(self) -> Iterable[Sequence[DeadLetter]]:
-        """Receive every message of both queues, in batches. They stay invisible to others until they are released."""
+        """Receive every message that both queues hold, in batches. They stay invisible to others until released.
+
+        Messages that are sent while it runs may be among them; they are `late`.
+        """
 
     def release(self, messages: Sequence[Receipt]) -> None:
         """Make messages visible again."""
@@ -100,10 +104,19 @@ class EventOutcomes(Protocol):
 
 
 class Outcomes(EventOutcomes, Protocol):
-    """The outcomes, as they are now."""
+    """The outcomes, as they are now, and what closes and reopens one."""
+
+    def reopen(self, keys: Collection[OutcomeKey], act_id: str, now: datetime) -> Collection[OutcomeKey]:
+        """Make outcomes that an action closed FAILED again; return those that were reopened."""
+
+    def close(self, keys: Collection[OutcomeKey], closed: Closed) -> Collection[OutcomeKey]:
+        """Close the outcomes of events that are RETRYING or FAILED, unless an attempt is running; return the closed."""
 
     def of_account(self, account_id: AccountId | str) -> Iterable[Outcome | UnreadableRow]:
         """Return the outcomes of all events of an account; of `none`, of the events that name no account."""
+
+    def scan(self, status: OutcomeStatus | None) -> Iterable[Outcome | UnreadableRow]:
+        """Return all outcomes with a status, or with any; this reads the whole table."""
 
     def failing(self, status: OutcomeStatus) -> Iterable[Outcome | UnreadableRow]:
         """Return all outcomes that are RETRYING or FAILED, the least recently updated first."""

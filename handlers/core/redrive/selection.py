@@ -6,10 +6,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Problems, Reason
 
-#: The shortest unambiguous part of an id.
-_SHORT: Final = 8
+#: The number of ids that an error names.
+_NAMED: Final = 4
+
+
+class AmbiguousIdError(ValueError):
+    """The beginning of an id is that of several messages."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,26 @@ class Filter:
 
 
 def has_id(dead_letter: DeadLetter, id_: str) -> bool:
-    """Return whether a message or its event has an id, given the whole id or its first eight characters or more."""
-    return any(
-        id_ == known or (len(id_) >= _SHORT and known.startswith(id_))
-        for known in (dead_letter.message_id, dead_letter.event_id)
-        if known
-    )
+    """Return whether the id of a message or of its event is this one, or begins with it."""
+    return bool(id_) and any(known.startswith(id_) for known in (dead_letter.message_id, dead_letter.event_id))
+
+
+def identified(dead_letters: Iterable[DeadLetter], id_: str) -> list[DeadLetter]:
+    """Return the messages with a message or event id, given as a whole or by its beginning.
+
+    Raises AmbiguousIdError if the beginning is that of several messages, other than those of one event.
+    """
+    found = [each for each in dead_letters if has_id(each, id_)]
+    if exact := [each for each in found if id_ in {each.message_id, each.event_id}]:
+        return exact
+    of_one_event = len({each.event_id for each in found}) == 1 and found[0].event_id.startswith(id_)
+    if len(found) > 1 and not of_one_event:
+        few = ", ".join(each.message_id for each in found[:_NAMED])
+        more = ", …" if len(found) > _NAMED else ""
+        raise AmbiguousIdError(
+            f"{len(found):,} messages have an id that begins with {id_} ({few}{more}). Use more characters of the id"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,7 @@ class Plan:
 
     chosen: tuple[DeadLetter, ...]
     #: Messages that are selected and left out.
-    left_out: tuple[tuple[DeadLetter, Explanation], ...] = ()
+    left_out: tuple[tuple[DeadLetter, Problems], ...] = ()
     #: Message and event ids of the filter that no message has.
     missing: tuple[str, ...] = ()
     #: The approximate number of messages that other processes have in flight.
@@ -79,9 +97,16 @@ class Plan:
 def select(
     dead_letters: Iterable[DeadLetter], wanted: Filter, now: datetime
 ) -> tuple[list[DeadLetter], tuple[str, ...]]:
-    """Return the selected messages, oldest first, the limit aside; and the ids that no message has."""
+    """Return the selected messages, oldest first, the limit aside; and the ids that no message has.
+
+    Raises AmbiguousIdError if an id of the filter is the beginning of several.
+    """
     selected = sorted((each for each in dead_letters if wanted.matches(each, now)), key=lambda each: each.first_seen)
-    missing = [id_ for id_ in wanted.ids if not any(has_id(each, id_) for each in selected)]
+    having = {id_: identified(selected, id_) for id_ in wanted.ids}
+    if having:
+        chosen = {each.message_id for found in having.values() for each in found}
+        selected = [each for each in selected if each.message_id in chosen]
+    missing = [id_ for id_, found in having.items() if not found]
     missing += [name for name in wanted.events if not any(name in {each.event_id, each.origin} for each in selected)]
     return selected, tuple(missing)
 
@@ -92,20 +117,23 @@ def make_plan(  # noqa: PLR0913 - the options of a redrive
     *,
     now: datetime,
     max_redrives: int,
-    would_fail: Callable[[DeadLetter], Explanation | None],
+    would_fail: Callable[[DeadLetter], Problems],
     force: bool,
 ) -> Plan:
     """Choose the selected messages, oldest first; leave out those that would fail again, unless forced."""
     selected, missing = select(dead_letters, wanted, now)
     chosen: list[DeadLetter] = []
-    left_out: list[tuple[DeadLetter, Explanation]] = []
+    left_out: list[tuple[DeadLetter, Problems]] = []
     for each in selected:
         if wanted.limit is not None and len(chosen) >= wanted.limit:
             break
-        over_limit = Explanation(Reason.OVER_REDRIVE_LIMIT, (each.redrives,)) if each.redrives >= max_redrives else None
-        problem = each.cannot_redrive or (None if force else over_limit or would_fail(each))
-        if problem:
-            left_out.append((each, problem))
+        problems: Problems = (each.cannot_redrive,) if each.cannot_redrive else ()
+        if not force:
+            over_limit = each.redrives >= max_redrives
+            problems += (Explanation(Reason.OVER_REDRIVE_LIMIT, (each.redrives,)),) if over_limit else ()
+            problems += would_fail(each)
+        if problems:
+            left_out.append((each, problems))
         else:
             chosen.append(each)
     return Plan(tuple(chosen), tuple(left_out), missing)

@@ -1,8 +1,13 @@
 """`drop`."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
 import click
 
 from handlers.core.evidence.audit import AuditedAction
+from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.ports import OutcomeKey
 from handlers.core.redrive.selection import Filter, Plan, select
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
@@ -10,21 +15,34 @@ from handlers.operate.options import Approval, confirmed, filtered, limited, wit
 from handlers.operate.output import Command, stderr
 from handlers.operate.plans import intention, print_plan
 from handlers.operate.progress import progress, receive_all
+from handlers.operate.tables import count
 
 _BATCH = 10
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard drop --code WRONG_ORGANIZATION",
+        'joinguard drop --id 8f14e45f --confirm --reason "sent by hand as a test, INC-123"',
+    ),
+)
 @limited
 @filtered
 @confirmed
 @with_context
 def drop(context: Context, wanted: Filter, approval: Approval) -> int:
-    """Delete messages, after a backup of their bodies and attributes. Needs a filter."""
+    """Delete messages, after a backup of their bodies and attributes, and close their outcomes. Needs a filter.
+
+    An outcome stays open if another message of its event is in the queues, or if an attempt is running. If the event
+    comes again, or its message is restored and redriven, the closed outcome is handled as new work.
+    """
     if wanted.is_empty:
         raise click.UsageError("drop needs a filter. Add --id or another one")
     with context.in_flight() as in_flight:
-        selected, missing = select(receive_all(in_flight, "receiving both queues"), wanted, context.clock.now())
+        events = Counter[OutcomeKey]()
+        received = _counted(receive_all(in_flight, "receiving both queues"), events)
+        selected, missing = select(received, wanted, context.clock.now())
         chosen = selected[: wanted.limit]
         in_flight.release_all_but(chosen)
         plan = Plan(tuple(chosen), missing=missing, elsewhere=in_flight.elsewhere)
@@ -35,10 +53,32 @@ def drop(context: Context, wanted: Filter, approval: Approval) -> int:
             with progress("dropping", len(chosen)) as advance:
                 for begin in range(0, len(chosen), _BATCH):
                     in_flight.extend_visibility()
-                    deleted = in_flight.delete(chosen[begin : begin + _BATCH])
+                    batch = [each for each in chosen[begin : begin + _BATCH] if in_flight.has(each)]
+                    # First, so that running the command again repairs what an interrupt left.
+                    closed = context.close(audited, _last_of_their_events(batch, events))
+                    deleted = in_flight.delete(batch)
                     audited.add("dropped", deleted)
+                    audited.results["closed"] = audited.results.get("closed", 0) + len(closed)
                     advance(len(deleted))
-            number = len(audited.result_of)
-            return Done(f"{number:,} dropped", complete=number == len(chosen) and not plan.is_partial)
+            number = audited.results.get("dropped", 0)
+            return Done(
+                f"{number:,} dropped; {count(audited.results.get('closed', 0), 'outcome')} closed",
+                complete=number == len(chosen) and not plan.is_partial,
+            )
 
         return carry_out(context, intention(context, "drop", plan), approval, delete)
+
+
+def _counted(dead_letters: Iterable[DeadLetter], events: Counter[OutcomeKey]) -> Iterator[DeadLetter]:
+    """Yield messages, and count the messages of each event."""
+    for each in dead_letters:
+        if each.outcome_key:
+            events[each.outcome_key] += 1
+        yield each
+
+
+def _last_of_their_events(batch: Sequence[DeadLetter], events: Counter[OutcomeKey]) -> list[OutcomeKey]:
+    """Return the events that have no other message once these are deleted."""
+    keys = [each.outcome_key for each in batch if each.outcome_key]
+    events.subtract(keys)
+    return [key for key in dict.fromkeys(keys) if not events[key]]

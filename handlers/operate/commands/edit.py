@@ -10,9 +10,10 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.dead_letter import DeadLetter, edited
+from handlers.core.redrive.explanations import Problems
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.selection import Plan
-from handlers.operate.advice import sentence
+from handlers.operate.advice import sentences
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
@@ -25,7 +26,13 @@ from handlers.operate.tables import print_difference
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard edit 8f14e45f",
+        'joinguard edit 8f14e45f --body event.json --confirm --reason "completed from CloudTrail, INC-123"',
+    ),
+)
 @click.argument("id_", metavar="ID")
 @click.option("--body", type=click.File("rb"), help="Read the new body from this file (- for stdin), not from $EDITOR.")
 @confirmed
@@ -45,12 +52,13 @@ def edit(  # noqa: PLR0913 - the options of the command
         original = context.pick(receive_all(in_flight, "receiving both queues"), id_)
         in_flight.release_all_but([original])
         kept = _KeptBody(id_, body)
+        kept.prepare()
         changed = _changed(original, kept)
         print_difference(original.body, changed.body)
         plan = _plan(context, original, changed, force=force)
         print_unknown(plan.unknown)
-        for _, problem in plan.left_out:
-            stderr.print(f"it would fail again: {sentence(problem)}", style="yellow")
+        for _, problems in plan.left_out:
+            stderr.print(f"it would fail again: {sentences(problems)}", style="yellow")
         if changed.body != original.body and not (plan.chosen and approval.reason):
             stderr.print(f"`{kept.command(changed.body)}` continues from here")
         if plan.chosen and approval.reason:
@@ -69,10 +77,11 @@ def edit(  # noqa: PLR0913 - the options of the command
 
 
 def _plan(context: Context, original: DeadLetter, changed: DeadLetter, *, force: bool) -> Plan:
-    problem = changed.cannot_redrive or (None if force else context.preflight.would_fail(changed))
+    problems: Problems = (changed.cannot_redrive,) if changed.cannot_redrive else ()
+    problems += () if force else context.preflight.would_fail(changed)
     return Plan(
-        (changed,) if changed.body != original.body and not problem else (),
-        ((changed, problem),) if problem else (),
+        (changed,) if changed.body != original.body and not problems else (),
+        ((changed, problems),) if problems else (),
         unknown=tuple(context.preflight.unknown),
     )
 
@@ -116,6 +125,19 @@ class _KeptBody:
     #: The operator's file; None for $EDITOR.
     source: BinaryIO | None
 
+    def prepare(self) -> None:
+        """Make the folder before the editor opens, so that no edited body is lost; raise OperateError if it cannot."""
+        try:
+            self._folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._folder()):
+                pass
+        except OSError as error:
+            if self.source is None:
+                raise OperateError(
+                    f"cannot keep the edited body in {self._folder()}: {error.strerror}. Set XDG_CONFIG_HOME to a "
+                    "folder that you can write to, or use --body FILE"
+                ) from error
+
     def command(self, text: str) -> str:
         """Return the command that continues with the body, and keep the body."""
         return f"edit {self.id_} --body {self._keep(text)}"
@@ -128,9 +150,9 @@ class _KeptBody:
     def _keep(self, text: str) -> str:
         if self.source and Path(self.source.name).exists():
             return self.source.name
-        folder = self._folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".json", delete=False, encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=self._folder(), suffix=".json", delete=False, encoding="utf-8"
+        ) as file:
             file.write(text)
         return file.name
 

@@ -7,7 +7,7 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.references import event_reference
-from handlers.operate.advice import sentence
+from handlers.operate.advice import sentence, sentences
 from handlers.operate.confirmation import Done, Intention, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
@@ -20,7 +20,13 @@ from schemas.ids import AccountId
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard enforce 111122223333",
+        'joinguard enforce --event event.json --confirm --reason "its event was lost, INC-123"',
+    ),
+)
 @click.argument("account_id", metavar="[ACCOUNT]", required=False, type=AccountIdType())
 @click.option(
     "--event",
@@ -37,10 +43,10 @@ def enforce(
     if (account_id is None) == (event is None):
         raise click.UsageError("give either an account id, or --event FILE with the event of its join")
     account_id = account_id or _account_of(context, event)
-    problem = context.preflight.of_account(account_id)
+    problems = context.preflight.of_account(account_id)
     print_unknown(context.preflight.unknown)
-    if problem:
-        stderr.print(f"it would fail: {sentence(problem)}", style="yellow")
+    if problems:
+        stderr.print(f"it would fail: {sentences(problems, message=False)}", style="yellow")
     stderr.print(f"this sends a join request for {account_id} to the joins queue")
     request = _request(context, account_id, approval)
 
@@ -53,13 +59,13 @@ def enforce(
             fields={"event_id": request.event_id},
         )
 
-    blocked = problem and not force
+    blocked = bool(problems) and not force
     intention = Intention(
         "enforce",
         lambda: [_digest(context, request)],
         {
             "account": account_id,
-            "would_fail": sentence(problem) if problem else None,
+            "would_fail": sentences(problems, message=False) or None,
             "unknown": [sentence(each) for each in context.preflight.unknown],
         },
         obstacle="Nothing was done. Add --force to send the request anyway" if blocked else None,

@@ -20,7 +20,14 @@ from handlers.operate.tables import Cell, count, duration, lines, print_table
 _NAMED: Final = 3
 
 
-@click.command("list", cls=Command)
+@click.command(
+    "list",
+    cls=Command,
+    examples=(
+        "joinguard list",
+        "joinguard list --by account --newer-than 6h --json",
+    ),
+)
 @click.option("--by", type=click.Choice(list(KEYS)), default="reason", show_default=True, help="What to group by.")
 @filtered
 @as_json

@@ -19,7 +19,10 @@ _RUNBOOK: Final = "handlers/operate/RUNBOOK.md#evidence-differs"
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=("joinguard outcome 111122223333",),
+)
 @click.argument("account_id", metavar="ACCOUNT", type=AccountIdType())
 @as_json
 @with_context

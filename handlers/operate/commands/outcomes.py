@@ -1,28 +1,94 @@
 """`outcomes`."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
 import click
 
+from handlers.core.ports import UnreadableRow
 from handlers.operate.context import Context
-from handlers.operate.options import as_json, with_context
-from handlers.operate.outcome_tables import outcome_fields, print_outcomes
-from handlers.operate.output import Command, print_json
-from schemas.outcome import OutcomeStatus
+from handlers.operate.options import DurationType, as_json, complete_code, with_context
+from handlers.operate.outcome_tables import outcome_fields, print_csv, print_groups, print_outcomes
+from handlers.operate.output import Command, print_json, stderr
+from schemas.outcome import FAILING, Outcome, OutcomeStatus
+
+_ANY: Final = "any"
+#: The number of events that are shown one by one to people.
+_SHOWN: Final = 20
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard outcomes",
+        "joinguard outcomes --status any --since 1d --csv > outcomes.csv",
+    ),
+)
 @click.option(
     "--status",
-    type=click.Choice([OutcomeStatus.FAILED, OutcomeStatus.RETRYING]),
-    default=OutcomeStatus.FAILED,
+    type=click.Choice([*OutcomeStatus, _ANY]),
+    default=OutcomeStatus.FAILED.value,
     show_default=True,
-    help="Which outcomes.",
+    help="Which outcomes. Other than FAILED and RETRYING, this reads the whole table.",
 )
+@click.option("--code", "codes", multiple=True, shell_complete=complete_code, help="Only this code. Can be repeated.")
+@click.option("--since", type=DurationType(), help="Only outcomes that changed in the last 15m, 6h, 3d, …")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help=f"At most this number of events. Default: {_SHOWN} in the table, all with --csv and --json.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV to stdout.")
 @as_json
 @with_context
-def outcomes(context: Context, status: OutcomeStatus, *, as_json: bool) -> None:
-    """Show all events that failed or are being retried, the least recently updated first."""
-    found = list(context.outcomes.failing(status))
+def outcomes(  # noqa: PLR0913 - the options of the command
+    context: Context,
+    *,
+    status: str,
+    codes: Sequence[str],
+    since: timedelta | None,
+    limit: int | None,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """Show outcomes, by default those of all events that failed: in groups, then the least recently updated events."""
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other. Remove one")
+    begin = context.clock.now() - since if since else None
+    found = sorted(_wanted(_read(context, status), codes, begin), key=_updated_at)
     if as_json:
-        print_json(outcome_fields(found))
+        print_json(outcome_fields(found[:limit]))
+    elif as_csv:
+        print_csv(found[:limit])
     else:
-        print_outcomes(found, f"Events that are {status.value}", {})
+        title = "Events" if status == _ANY else f"Events that are {status}"
+        print_groups(found, title)
+        shown = found[: limit or _SHOWN]
+        if shown:
+            print_outcomes(shown, "One by one, the least recently updated first", {})
+        if left := len(found) - len(shown):
+            stderr.print(f"{left:,} more; --limit {len(found)} shows all, --csv and --json print all")
+
+
+def _read(context: Context, status: str) -> Iterable[Outcome | UnreadableRow]:
+    if status == _ANY:
+        return context.outcomes.scan(None)
+    wanted = OutcomeStatus(status)
+    return context.outcomes.failing(wanted) if wanted in FAILING else context.outcomes.scan(wanted)
+
+
+def _wanted(
+    found: Iterable[Outcome | UnreadableRow], codes: Sequence[str], begin: datetime | None
+) -> Iterator[Outcome | UnreadableRow]:
+    """Yield the outcomes that the filters select; an unreadable row has neither code nor time."""
+    for each in found:
+        if isinstance(each, UnreadableRow):
+            if not codes and not begin:
+                yield each
+        elif (not codes or (each.fault and each.fault.code in codes)) and (not begin or each.updated_at >= begin):
+            yield each
+
+
+def _updated_at(each: Outcome | UnreadableRow) -> tuple[bool, datetime | str]:
+    return (True, each.event_id) if isinstance(each, UnreadableRow) else (False, each.updated_at)

@@ -7,7 +7,7 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.explanations import Explanation
+from handlers.core.redrive.explanations import Problems
 from handlers.core.redrive.in_flight import NOT_IN_FLIGHT, InFlight
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.selection import Filter, Plan, make_plan
@@ -22,7 +22,13 @@ from handlers.operate.progress import receive_all
 from handlers.operate.send_back import send_back
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard redrive",
+        'joinguard redrive --code AccessDeniedException --confirm --reason "role restored, INC-123"',
+    ),
+)
 @click.option("--all", "everything", is_flag=True, help="All messages; needed without a filter.")
 @limited
 @filtered
@@ -88,7 +94,7 @@ def redrive(  # noqa: PLR0913 - the options of the command
 
 
 def _plan(context: Context, in_flight: InFlight, wanted: Filter, *, max_redrives: int, force: bool) -> Plan:
-    def would_fail(dead_letter: DeadLetter) -> Explanation | None:
+    def would_fail(dead_letter: DeadLetter) -> Problems:
         # Pre-flight may take long.
         in_flight.extend_visibility()
         return context.preflight.would_fail(dead_letter)

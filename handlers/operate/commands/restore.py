@@ -9,7 +9,7 @@ import click
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.backup import BackupError, read_backup
 from handlers.core.redrive.dead_letter import DeadLetter
-from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.core.redrive.explanations import Explanation, Problems, Reason
 from handlers.core.redrive.selection import Plan
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
@@ -22,7 +22,13 @@ from handlers.operate.progress import progress, receive_all
 _BATCH = 10
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard restore backups/2026/11/25/0a1b2c.jsonl",
+        'joinguard restore backups/2026/11/25/0a1b2c.jsonl --confirm --reason "dropped by mistake, INC-123"',
+    ),
+)
 @click.argument("key")
 @confirmed
 @click.option("--force", is_flag=True, help="Restore although others have messages in flight, perhaps some of these.")
@@ -31,7 +37,7 @@ def restore(context: Context, key: str, approval: Approval, *, force: bool) -> i
     """Send the messages of a backup to the queues that they were in, unchanged.
 
     KEY is the key that `drop` or `edit` printed. Messages that are in their queue, and messages that were restored
-    before, are left out.
+    before, are left out. The outcomes that `drop` closed are FAILED again.
     """
     plan = _plan(context, key)
     print_plan(plan, "restored", approval)
@@ -46,6 +52,9 @@ def restore(context: Context, key: str, approval: Approval, *, force: bool) -> i
             for batch in _batches(plan.chosen):
                 sent = context.patiently(partial(context.queues.send, batch[0].queue, batch))
                 audited.add("restored", [each.message_id for each in sent.accepted])
+                keys = {each.outcome_key for each in sent.accepted if each.outcome_key}
+                if reopened := context.reopen(key, keys):
+                    audited.results["reopened"] = audited.results.get("reopened", 0) + len(reopened)
                 for message_id, why in sent.refused.items():
                     audited.add(f"refused: {why}", [message_id])
                 advance(len(sent.accepted))
@@ -67,13 +76,13 @@ def _plan(context: Context, key: str) -> Plan:
         present = Counter(each.fingerprint for each in receive_all(in_flight, "receiving both queues"))
     restored = context.history.restored_since({each.message_id for each in backed_up}, key)
     chosen: list[DeadLetter] = []
-    left_out: list[tuple[DeadLetter, Explanation]] = []
+    left_out: list[tuple[DeadLetter, Problems]] = []
     for each in backed_up:
         if present[each.fingerprint]:
             present[each.fingerprint] -= 1
-            left_out.append((each, Explanation(Reason.IN_ITS_QUEUE)))
+            left_out.append((each, (Explanation(Reason.IN_ITS_QUEUE),)))
         elif each.message_id in restored:
-            left_out.append((each, Explanation(Reason.RESTORED_BEFORE)))
+            left_out.append((each, (Explanation(Reason.RESTORED_BEFORE),)))
         else:
             chosen.append(each)
     return Plan(tuple(chosen), tuple(left_out), elsewhere=in_flight.elsewhere)

@@ -14,6 +14,7 @@ from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.operate.advice import next_step, sentence, why
 from handlers.operate.context import Context
+from handlers.operate.differences import indented
 from handlers.operate.options import as_json, with_context
 from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, outcome_lines
 from handlers.operate.output import Command, print_json
@@ -22,14 +23,20 @@ from handlers.operate.tables import duration, print_fields
 from schemas.outcome import Outcome
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard show 8f14e45f",
+        "joinguard show 8f14e45f --json",
+    ),
+)
 @click.argument("id_", metavar="ID")
 @as_json
 @with_context
 def show(context: Context, id_: str, *, as_json: bool) -> None:
     """Show one message: body, attributes, outcome, evidence, history, whether it would fail again, the next step.
 
-    ID is the message id or its event's id; eight characters are enough.
+    ID is the message id or its event's id; the beginning is enough if no other id has it.
     """
     with context.in_flight() as in_flight:
         dead_letter = context.pick(receive_all(in_flight, "receiving both queues"), id_)
@@ -47,8 +54,8 @@ class _Details:
     dead_letter: DeadLetter
     row: Outcome | UnreadableRow | None
     evidence: Sequence[CheckedEvidence]
-    #: Why it would fail again.
-    problem: str | None
+    #: Every reason why it would fail again.
+    problems: Sequence[str]
     unknown: Sequence[str]
     history: Sequence[PastAction]
     #: The names of the message in audit records.
@@ -69,13 +76,13 @@ class _Details:
 def _details(context: Context, dead_letter: DeadLetter) -> _Details:
     key = dead_letter.outcome_key
     row = context.outcomes.of_events([key]).get(key) if key else None
-    problem = context.preflight.would_fail(dead_letter)
+    problems = context.preflight.would_fail(dead_letter)
     names = dead_letter.names(context.pseudonyms.digest)
     return _Details(
         dead_letter,
         row,
         context.evidence_checker.of(row) if isinstance(row, Outcome) else [],
-        sentence(problem) if problem else None,
+        [sentence(each) for each in problems],
         [sentence(each) for each in context.preflight.unknown],
         context.history.of(names, dead_letter.first_seen.date()),
         names,
@@ -93,8 +100,9 @@ def _fields(details: _Details) -> dict[str, Any]:
         "code": shown.code,
         "why": why(shown.why),
         "next_step": details.next_step,
-        "ready_to_redrive": details.problem is None,
-        "problem": details.problem,
+        "ready_to_redrive": not details.problems,
+        "problem": "; ".join(details.problems) or None,
+        "problems": details.problems,
         "unknown": details.unknown,
         "first_seen": shown.first_seen.isoformat(),
         "sent_at": shown.sent_at.isoformat(),
@@ -130,7 +138,7 @@ def _lines(details: _Details, now: datetime) -> dict[str, Any]:
         "code": shown.code,
         "why": why(shown.why),
         "next step": details.next_step,
-        "ready to redrive": f"no: {details.problem}" if details.problem else "yes",
+        "ready to redrive": f"no: {'; '.join(details.problems)}" if details.problems else "yes",
         "unknown": details.unknown,
         "first seen": _ago(shown.first_seen, now),
         "sent here": _ago(shown.sent_at, now),
@@ -141,7 +149,7 @@ def _lines(details: _Details, now: datetime) -> dict[str, Any]:
         "attributes": [f"{name} {value}" for name, value in details.attributes.items()],
         "outcome": outcome_lines(details.row) if details.row else None,
         "evidence": Text("\n").join(map(evidence_text, details.evidence)) if details.evidence else None,
-        "body": shown.body,
+        "body": indented(shown.body),
     }
 
 

@@ -1,0 +1,101 @@
+"""The stage chooses the installation for every Make target of the operators' tool."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+import pytest
+
+from infra.deploy.build import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CALLER = """<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::111111111111:user/x</Arn>
+<UserId>AIDAEXAMPLE</UserId><Account>111111111111</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"""
+NO_STACK = """<ErrorResponse><Error><Code>ValidationError</Code><Message>Stack does not exist</Message></Error>
+</ErrorResponse>"""
+
+
+class Aws:
+    """An AWS without stacks, which records which stack is asked for in which Region."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        aws = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                is_sts = request["Action"] == ["GetCallerIdentity"]
+                if not is_sts:
+                    [region] = re.findall(r"Credential=[^/]+/[0-9]+/([^/]+)/", self.headers["Authorization"])
+                    aws.asked.append((request["StackName"][0], region))
+                self.send_response(200 if is_sts else 400)
+                self.end_headers()
+                self.wfile.write((CALLER if is_sts else NO_STACK).encode())
+
+            def log_message(self, *_: object) -> None:
+                """Print nothing."""
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server.server_port}",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_DEFAULT_REGION": "ap-southeast-2",
+        }
+        return subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "infra.deploy.operate", *arguments],
+            cwd=ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def aws() -> Iterator[Aws]:
+    aws = Aws()
+    thread = Thread(target=aws.server.serve_forever)
+    thread.start()
+    yield aws
+    aws.server.shutdown()
+    thread.join()
+    aws.server.server_close()
+
+
+@pytest.mark.parametrize(("stage", "stack"), [("prod", "joinguard"), ("test", "joinguard-test")])
+def test_a_stage_chooses_the_stack(aws: Aws, stage: str, stack: str) -> None:
+    result = aws.run(stage, "list")
+
+    assert aws.asked == [(stack, "us-east-1")]
+    assert result.returncode == 1
+    assert f"stack {stack} " in result.stderr
+
+
+def test_the_region_comes_from_the_stage_file_and_not_from_the_environment(aws: Aws, tmp_path: Path) -> None:
+    (tmp_path / "far.yaml").write_text("region: us-gov-west-1\n")
+
+    aws.run(str(tmp_path / "far.yaml"), "outcomes")
+
+    assert aws.asked == [("joinguard-far", "us-gov-west-1")]
+
+
+def test_an_unknown_stage_is_an_error_in_one_line_and_reaches_no_installation(aws: Aws) -> None:
+    result = aws.run("nowhere", "redrive", "--all", "--confirm", "--reason", "x")
+
+    assert (result.returncode, aws.asked) == (1, [])
+    assert "there is no stage 'nowhere'; use one of" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
