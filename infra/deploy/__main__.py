@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import boto3
 import click
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, ProfileNotFound
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from infra.deploy import installing
+from infra.deploy import delegation, destroying, installing
+from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import plan_restore
 from infra.deploy.health import check_subscribers, checks
 from infra.deploy.preflight import read_account, warnings
 from infra.deploy.sources import BuildError
-from infra.deploy.stack import DeployError, Plan, discard, execute, outputs, waiter_config
+from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
 from infra.deploy.stages import Target, load_stage
+from infra.deploy.template import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +37,34 @@ stderr = Console(stderr=True, soft_wrap=True)
 stdout = Console(width=None if sys.stdout.isatty() else 120)
 
 _STATES = {"ok": "green", "unknown": "yellow", "wrong": "red"}
-_COLOURS = {"Add": "green", "Modify": "yellow", "Remove": "red"}
+_COLOURS = {"Add": "green", "Import": "green", "Modify": "yellow", "Remove": "red"}
+
+
+#: Parts of the codes of AWS's errors, and what to do about them.
+_NEXT_STEPS = {
+    "AccessDenied": "Use credentials with this permission",
+    "UnauthorizedOperation": "Use credentials with this permission",
+    "ExpiredToken": "Log in again (aws sso login)",
+    "UnrecognizedClient": "Log in (aws sso login) or set AWS_PROFILE",
+    "InvalidClientToken": "Log in (aws sso login) or set AWS_PROFILE",
+    "SignatureDoesNotMatch": "Log in (aws sso login) or set AWS_PROFILE",
+    "Throttling": "Wait a minute, then try again",
+    "TooManyRequests": "Wait a minute, then try again",
+    "RequestLimitExceeded": "Wait a minute, then try again",
+}
+
+
+def next_step(error: BotoCoreError | ClientError) -> str:
+    """Return what to do about an error of AWS, as far as its kind decides it."""
+    if isinstance(error, ClientError):
+        code = error.response["Error"]["Code"]
+        step = next((step for part, step in _NEXT_STEPS.items() if part in code), None)
+        return step or f"AWS does not accept the call {error.operation_name}; correct what its message names"
+    if isinstance(error, (NoCredentialsError, ProfileNotFound)):
+        return "Log in (aws sso login) or set AWS_PROFILE"
+    if isinstance(error, HTTPClientError):
+        return "Check the network, the proxy and the Region, then try again"
+    return "Correct the AWS settings that the message names"
 
 
 class Commands(click.Group):
@@ -48,9 +77,7 @@ class Commands(click.Group):
         except (DeployError, BuildError) as error:
             raise click.ClickException(str(error)) from error
         except (BotoCoreError, ClientError) as error:
-            raise click.ClickException(
-                f"AWS call failed: {error}. Check credentials, Region and permissions, then try again"
-            ) from error
+            raise click.ClickException(f"{str(error).rstrip('.')}. {next_step(error)}") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -101,23 +128,35 @@ def build_zip(architecture: Architecture, python_version: str, *, allow_dirty: b
 @staged
 @without_asking
 @from_working_tree
+@click.option("--fresh", is_flag=True, help="Make new resources, instead of adopting what an earlier stack kept.")
+@click.option("--plan-only", is_flag=True, help="Print the id of the change set, and do not execute it.")
+@click.option("--apply", "change_set", metavar="PLAN", help="Execute a change set that --plan-only has made.")
 @click.option(
     "--template", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=installing.TEMPLATE, hidden=True
 )
-def deploy(target: Target, template: Path, *, yes: bool, allow_dirty: bool) -> None:
-    """Check the account, show the changes, ask for confirmation, deploy, and print the stack's outputs."""
-    stage = target.stage
-    with stderr.status("checking the account and the organization"):
-        account = installing.check(target)
-    for each in warnings(target, account):
-        stderr.print(f"[yellow]warning: {escape(each)}")
-    stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
-    with stderr.status("building the zip"):
-        package = installing.build_for(stage, allow_dirty=allow_dirty)
-    stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
-    with stderr.status("creating the change set"):
-        planned = installing.plan_main(target, account, package.path, template)
-    _confirm_and_execute(target, stage.region, planned, yes=yes)
+def deploy(target: Target, change_set: str | None, *, yes: bool, plan_only: bool, **options: Any) -> None:
+    """Check the account, show the changes, ask for confirmation, deploy, and print the stack's outputs.
+
+    If an earlier stack of this name was deleted, the new one adopts what it kept.
+    """
+    stage, cloudformation = target.stage, target.client("cloudformation")
+    if plan_only and change_set:
+        raise click.UsageError("--plan-only and --apply exclude each other; use one of them")
+    # Adopting resources takes a change set of its own.
+    remaining = True
+    while remaining:
+        planned = read_plan(cloudformation, stage.stack, change_set) if change_set else _plan(target, **options)
+        if plan_only:
+            _show(planned)
+            click.echo(planned.change_set if planned else "", nl=planned is not None)
+            return
+        _confirm_and_execute(target, stage.region, planned, yes=yes)
+        remaining = planned is not None and planned.kind == "IMPORT" and not change_set
+    if planned and planned.kind == "IMPORT":
+        stderr.print("the stack has adopted what exists; next: --plan-only again, for the rest of the template")
+        return
+    with stderr.status("protecting the stack and the outcomes table"):
+        installing.protect(target)
     table = Table("output", "value", title=f"Stack {stage.stack}")
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)
@@ -135,7 +174,7 @@ def deploy(target: Target, template: Path, *, yes: bool, allow_dirty: bool) -> N
 def forwarder(target: Target, target_bus: str | None, *, yes: bool) -> None:
     """Forward join events to a stage in another Region or account."""
     with stderr.status("creating the change set"):
-        region, planned = installing.plan_forwarder(target, target_bus)
+        region, planned = installing.plan_forwarder(target, target_bus, stderr.print)
     _confirm_and_execute(target, region, planned, yes=yes)
     stderr.print(f"next: `make deploy STAGE={target.stage.name}`")
 
@@ -156,15 +195,26 @@ def revert_drift(target: Target, *, yes: bool) -> None:
 @staged
 @click.option("--administrator", required=True, metavar="ACCOUNT", help="The member account to run Joinguard in.")
 def delegation_policy(target: Target, administrator: str) -> None:
-    """Print the resource policy that lets a member account attach only the stage's policies."""
-    policy_ids = target.stage.policy_ids
-    if not policy_ids:
-        raise DeployError(
-            f"stage {target.stage.name} names no policies; set PolicyIds, which limits the resource policy"
+    """Print the organization's resource policy with statements that let a member account attach the stage's policies.
+
+    The organization has only one resource policy, so the statements are merged into the present one.
+    """
+    stage = target.stage
+    if not stage.policy_ids:
+        raise DeployError(f"stage {stage.name} names no policies; set PolicyIds, which limits the resource policy")
+    account = read_account(target)
+    present = delegation.read_policy(target.client("organizations"))
+    merged = delegation.merge(present, delegation.statements(account, stage, administrator))
+    text = delegation.text_of(merged)
+    changes = delegation.difference(present, merged)
+    click.echo("\n".join(changes) if changes else "the organization's resource policy has these statements", err=True)
+    click.echo(text)
+    if changes:
+        stderr.print(
+            "next: write the output to a file, compare, and set it in the management account, before somebody else "
+            "changes the present policy: aws organizations put-resource-policy --content file://FILE",
+            highlight=False,
         )
-    policy = installing.delegation_policy(read_account(target), administrator, policy_ids)
-    click.echo(json.dumps(policy, indent=2))
-    stderr.print("next: in the management account, run aws organizations put-resource-policy --content file://…")
 
 
 @cli.command()
@@ -203,41 +253,102 @@ def logs(target: Target, since: int, find: str) -> None:
 @staged
 @click.option("--confirm", is_flag=True, help="Delete the stack; without it, the command changes nothing.")
 @click.option("--reason", metavar="TEXT", help="Why the installation is deleted; needed with --confirm.")
-def destroy(target: Target, reason: str | None, *, confirm: bool) -> None:
-    """Show what deleting the stack would keep and why. Delete it with --confirm and --reason."""
-    stage, client = target.stage, target.client("cloudformation")
-    _outputs(target)
-    resources = {
-        each["LogicalResourceId"]: each.get("PhysicalResourceId", "")
-        for each in client.describe_stack_resources(StackName=stage.stack)["StackResources"]
-    }
-    table = Table("resource", "id", "kept because", title=f"What remains after stack {stage.stack} is deleted")
-    for name, _, why in installing.kept():
-        if name in resources:
-            table.add_row(name, resources[name], why)
+@click.option("--discard-joins", is_flag=True, help="Delete joins that wait, too.")
+@click.option("--drain", "drain_seconds", default=300, hidden=True, type=click.IntRange(0))
+def destroy(target: Target, reason: str | None, *, confirm: bool, discard_joins: bool, drain_seconds: int) -> None:
+    """Show what deleting the stack deletes and keeps, and why. Delete it with --confirm and --reason.
+
+    Stops the intake first, and refuses while joins wait.
+    """
+    stage = target.stage
+    installed = destroying.read_installed(target)
+    identity = target.client("sts").get_caller_identity()
+    fates = destroying.fates(installed, installing.TEMPLATE)
+    others = destroying.besides(target, identity["Account"], identity["Arn"].split(":")[1])
+    table = Table("what happens", "id", "why", title=f"If stack {stage.stack} is deleted")
+    for fate in [*fates, *others]:
+        outcome = "[green]kept" if fate.kept else "[red]deleted"
+        table.add_row(f"{outcome}[/] {fate.name}", fate.resource_id, fate.why)
+    # A narrow terminal cuts neither a name nor an id.
+    table.columns[0].no_wrap, table.columns[1].overflow = True, "fold"
     stdout.print(table)
-    deleted = len(resources) - table.row_count
-    if not (confirm and reason):
+    counts = destroying.waiting(target, installed)
+    stderr.print(f"messages: {destroying.listed(counts)}. Policies stay attached to the accounts that have them")
+    deleted = len([fate for fate in fates if not fate.kept])
+    if not (confirm and reason and reason.strip()):
         stderr.print(
             f'{deleted} resources would be deleted. Nothing was changed; to delete, add --confirm --reason "…"'
         )
         return
-    with stderr.status(f"deleting {deleted} resources"):
-        client.delete_stack(StackName=stage.stack)
-        client.get_waiter("stack_delete_complete").wait(
-            StackName=stage.stack, WaiterConfig=waiter_config(target.poll_seconds)
+    if exposed := destroying.unprotected(installed):
+        raise DeployError(
+            f"deleting this stack would keep {', '.join(exposed)} without the policy that protects it, because the "
+            f"stack's template is older than this version. Update it first: make deploy STAGE={stage.name}"
         )
-    stderr.print(f"stack {stage.stack} is deleted ({reason}); accounts that join from now on do not get the policies")
+    if installed.stack.protected:
+        raise DeployError(
+            f"stack {stage.stack} is protected against deletion; turn that off first: aws cloudformation "
+            f"update-termination-protection --no-enable-termination-protection --stack-name {stage.stack}"
+        )
+    if not discard_joins:
+        destroying.refuse_while_joins_wait(counts, stage.name)
+    # Without a record, nothing is deleted.
+    kept = {fate.name: fate.resource_id.rpartition("/")[2] for fate in fates if fate.kept}
+    group = destroying.record(target, installed, reason, {"phase": "intended", "waiting": counts, "kept": kept})
+    with stderr.status("stopping the intake"):
+        destroying.stop_intake(target, installed, discard_joins=discard_joins, drain_seconds=drain_seconds)
+    with stderr.status(f"deleting {deleted} resources"):
+        destroying.delete_installed(target, installed, reason)
+    destroying.record(target, installed, reason, {"phase": "done", "deleted": deleted})
+    recorded = f" The record is in log group {group}." if group else ""
+    stderr.print(
+        f"stack {stage.stack} is deleted ({reason}); accounts that join from now on do not get the policies.{recorded} "
+        f"A later `make deploy STAGE={stage.name}` adopts what is kept"
+    )
 
 
 def _outputs(target: Target) -> dict[str, str]:
-    stage = target.stage
-    try:
-        return outputs(target.client("cloudformation"), stage.stack)
-    except ClientError as error:
-        raise DeployError(
-            f"there is no stack {stage.stack} in {stage.region}; run `make deploy STAGE={stage.name}`"
-        ) from error
+    stage, cloudformation = target.stage, target.client("cloudformation")
+    if find(cloudformation, stage.stack) is None:
+        raise DeployError(f"there is no stack {stage.stack} in {stage.region}; run `make deploy STAGE={stage.name}`")
+    return outputs(cloudformation, stage.stack)
+
+
+def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> Plan | None:
+    """Check the account, build the zip, and create the stack's next change set; return None if nothing would change."""
+    stage, cloudformation = target.stage, target.client("cloudformation")
+    with stderr.status("checking the account and the organization"):
+        account = installing.check(target, template)
+    for each in warnings(target, account):
+        stderr.print(f"[yellow]warning: {escape(each)}")
+    stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
+    with stderr.status("building the zip"):
+        package = installing.build_for(stage, allow_dirty=allow_dirty)
+    stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
+    kind = prepare(cloudformation, stage.stack, log=stderr.print, poll_seconds=target.poll_seconds)
+    with stderr.status("creating the change set"):
+        parameters = installing.parameters_for(target, account, package.path)
+        if kind == "CREATE":
+            adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
+            if adoptions.ids:
+                stderr.print(f"adopting {len(adoptions.ids)} existing resources first, which changes none of them")
+                return installing.plan_adoption(target, adoptions, parameters, template)
+        return installing.plan_main(target, parameters, kind, template)
+
+
+def _show(planned: Plan | None) -> None:
+    """Print a plan's changes to stderr, so that stdout has only the id."""
+    if planned is None:
+        stderr.print("nothing to change")
+        return
+    stderr.print(_table(planned))
+
+
+def _table(planned: Plan) -> Table:
+    table = Table("change", "resource", "type", "replaced", title=f"{planned.kind} of stack {planned.stack}")
+    for action, name, kind, replaced in planned.changes:
+        table.add_row(f"[{_COLOURS.get(action, 'white')}]{action}", name, kind, replaced)
+    return table
 
 
 def _confirm_and_execute(target: Target, region: str, planned: Plan | None, *, yes: bool) -> None:
@@ -246,10 +357,7 @@ def _confirm_and_execute(target: Target, region: str, planned: Plan | None, *, y
     if planned is None:
         stderr.print("nothing to change")
         return
-    table = Table("change", "resource", "type", "replaced", title=f"{planned.kind} of stack {planned.stack}")
-    for action, name, kind, replaced in planned.changes:
-        table.add_row(f"[{_COLOURS.get(action, 'white')}]{action}", name, kind, replaced)
-    stdout.print(table)
+    stdout.print(_table(planned))
     if not yes and not click.confirm("Execute this change set?", err=True):
         discard(client, planned)
         raise DeployError("nothing was changed; the change set was deleted")

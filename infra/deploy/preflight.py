@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from infra.deploy.trail import Trails
 
 #: Organizations is a global service and sends its events in one Region per partition.
-EVENT_REGIONS: Final = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-northwest-1"}
+EVENT_REGIONS: Final = {
+    "aws": "us-east-1",
+    "aws-cn": "cn-northwest-1",
+    "aws-eusc": "eusc-de-east-1",
+    "aws-us-gov": "us-gov-west-1",
+}
 #: SCPs that AWS allows per account, FullAWSAccess included (since May 2026).
 _MAX_ATTACHED: Final = 10
 

@@ -26,8 +26,14 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,18}$")]
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")]
+    region: Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]+$")]
     parameters: dict[str, str] = {}
+    #: The role that CloudFormation assumes; without it, CloudFormation uses the caller's permissions.
+    role_arn: Annotated[str, Field(pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/.+$")] | None = None
+    #: Tags of the stack, which CloudFormation copies to its resources.
+    tags: dict[str, str] = {}
+    #: Whether CloudFormation refuses to delete the stack.
+    termination_protection: bool = False
 
     @property
     def stack(self) -> str:

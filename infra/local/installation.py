@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from infra.deploy.build import ROOT, Architecture, build
+from infra.deploy.code import ensure_bucket, upload_code
 from infra.deploy.sources import sources
-from infra.deploy.stack import execute, outputs, plan, upload_code
+from infra.deploy.stack import Request, execute, outputs, plan, prepare
 from infra.local.complete import complete, for_stand_in
 
 if TYPE_CHECKING:
@@ -126,12 +127,15 @@ def install(
 def _parameters(aws: StandIn, package: Path, organization: Mapping[str, str]) -> dict[str, str]:
     """Upload the zip and return the template's parameters except PolicyIds."""
     s3 = aws.client("s3")
-    s3.create_bucket(Bucket=CODE_BUCKET)
+    owner = organization["MasterAccountId"]
+    ensure_bucket(s3, CODE_BUCKET, owner=owner, region=aws.region)
+    code = upload_code(s3, CODE_BUCKET, package, owner=owner)
     return {
         "OrganizationId": organization["Id"],
         "ManagementAccountId": organization["MasterAccountId"],
-        "CodeBucket": CODE_BUCKET,
-        "CodeKey": upload_code(s3, CODE_BUCKET, package),
+        "CodeBucket": code.bucket,
+        "CodeKey": code.key,
+        "CodeVersion": code.version,
         "OperatorPrincipalArn": f"arn:aws:iam::{organization['MasterAccountId']}:root",
     }
 
@@ -144,9 +148,12 @@ def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str
         parameters = {each["ParameterKey"]: each["ParameterValue"] for each in known}
     planned = plan(
         cloudformation,
-        stack=STACK,
-        template=for_stand_in((ROOT / "infra" / "template.yaml").read_text()),
-        parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
+        Request(
+            stack=STACK,
+            kind=prepare(cloudformation, STACK, log=lambda _: None, poll_seconds=1),
+            template=for_stand_in((ROOT / "infra" / "template.yaml").read_text()),
+            parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
+        ),
         poll_seconds=1,
     )
     if planned:

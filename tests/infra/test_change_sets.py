@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.deploy.stack import DeployError, Plan, discard, execute, plan
+from infra.deploy.stack import DeployError, Plan, Request, discard, execute, plan, prepare
 from tests.stubs import StubbedSession
 
 STACK: Final = "joinguard-test"
@@ -18,23 +18,23 @@ TIMES: Final = {"CreationTime": "2026-11-24T12:00:00Z"}
 
 
 def described(status: str) -> dict[str, Any]:
-    return {"Stacks": [{"StackName": STACK, "StackStatus": status} | TIMES]}
+    return {"Stacks": [{"StackName": STACK, "StackId": f"arn:x/{STACK}/1", "StackStatus": status} | TIMES]}
 
 
 def planned(session: StubbedSession) -> Plan | None:
     client = session.client(CLOUDFORMATION)
-    return plan(client, stack=STACK, template="Resources: {}", parameters={}, poll_seconds=1)
+    return plan(client, Request(STACK, "CREATE", "Resources: {}", {}), poll_seconds=1)
 
 
 @pytest.mark.parametrize(("reason", "expected"), [("Unresolved resource dependency", "Unresolved"), ("", "Waiter")])
 def test_a_change_that_cloudformation_rejects_is_an_error_with_the_reason(reason: str, expected: str) -> None:
     session = StubbedSession()
-    session.fail(CLOUDFORMATION, "describe_stacks", "ValidationError", "does not exist")
     session.answer(CLOUDFORMATION, "create_change_set", {"Id": "change-set"})
     for _ in ("by the waiter", "for the reason"):
         failed = {"Status": "FAILED", "StatusReason": reason}
         session.answer(CLOUDFORMATION, "describe_change_set", failed)
     session.answer(CLOUDFORMATION, "delete_change_set", {}, StackName=STACK, ChangeSetName="change-set")
+    session.fail(CLOUDFORMATION, "describe_stacks", "ValidationError", "does not exist")
 
     with pytest.raises(DeployError, match=f"rejected the change to stack {STACK}: {expected}"):
         planned(session)
@@ -46,7 +46,7 @@ def test_a_stack_that_cannot_be_read_is_not_created() -> None:
     session.fail(CLOUDFORMATION, "describe_stacks", "AccessDenied")
 
     with pytest.raises(ClientError, match="AccessDenied"):
-        planned(session)
+        prepare(session.client(CLOUDFORMATION), STACK, log=pytest.fail)
 
 
 def event(resource: str, status: str, reason: str | None = None) -> dict[str, Any]:
@@ -81,9 +81,11 @@ def test_a_failed_execution_names_the_resource_that_failed_first(
     change: Plan, status: str, events: list[dict[str, Any]], cause: str
 ) -> None:
     session = StubbedSession()
+    session.answer(CLOUDFORMATION, "describe_stacks", described("REVIEW_IN_PROGRESS"))
     session.answer(CLOUDFORMATION, "execute_change_set", {}, StackName=STACK, ChangeSetName="change-set")
     session.answer(CLOUDFORMATION, "describe_stacks", described(status))
     session.answer(CLOUDFORMATION, "describe_stack_events", {"StackEvents": events})
+    session.answer(CLOUDFORMATION, "describe_stacks", described(status))
 
     with pytest.raises(DeployError, match=f"{change.kind.lower()} of stack {STACK} failed: {cause}"):
         execute(session.client(CLOUDFORMATION), change, poll_seconds=1)
@@ -93,8 +95,10 @@ def test_a_declined_update_keeps_the_stack_and_a_declined_creation_deletes_it() 
     for change in (UPDATE, CREATE):
         session = StubbedSession()
         session.answer(CLOUDFORMATION, "delete_change_set", {}, StackName=STACK, ChangeSetName="change-set")
+        status = "REVIEW_IN_PROGRESS" if change is CREATE else "UPDATE_COMPLETE"
+        session.answer(CLOUDFORMATION, "describe_stacks", described(status))
         if change is CREATE:
-            session.answer(CLOUDFORMATION, "delete_stack", {}, StackName=STACK)
+            session.answer(CLOUDFORMATION, "delete_stack", {}, StackName=f"arn:x/{STACK}/1")
 
         # A call without an answer would fail.
         discard(session.client(CLOUDFORMATION), change)

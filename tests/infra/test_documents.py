@@ -91,7 +91,7 @@ SOURCES = "\n".join(
 #: Targets whose names differ from the command's.
 TARGET_OF = {"list": "dlq"}
 #: Parameters that `make deploy` sets.
-SET_BY_DEPLOY = {"OrganizationId", "ManagementAccountId", "NameSuffix", "CodeBucket", "CodeKey"}
+SET_BY_DEPLOY = {"OrganizationId", "ManagementAccountId", "NameSuffix", "CodeBucket", "CodeKey", "CodeVersion"}
 #: Names of AWS, git, and the shell that our code does not need to contain.
 FOREIGN = {
     "AWS_PROFILE",
@@ -566,7 +566,7 @@ def test_each_figure_is_that_of_the_code_or_the_template(sentence: str) -> None:
 
 def test_the_documents_name_the_regions_of_the_events_in_each_partition() -> None:
     for text in (prose(INFRA), prose(RUNBOOK)):
-        assert set(EVENT_REGIONS.values()) <= set(re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", text))
+        assert set(EVENT_REGIONS.values()) <= set(re.findall(r"\b[a-z]{2,4}(?:-[a-z]+)+-\d\b", text))
 
 
 # Virtual time gives the same figures on every machine, so the documents can show those of the current code.

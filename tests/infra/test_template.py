@@ -165,7 +165,8 @@ def test_resources_with_records_or_messages_survive_the_stack() -> None:
         "PseudonymKey",
         "AttachPoliciesLogs",
     ):
-        assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain", name
+        assert RESOURCES[name]["DeletionPolicy"] == "RetainExceptOnCreate", name
+        assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain", name
 
 
 def test_no_role_has_wildcard_actions_or_resources() -> None:

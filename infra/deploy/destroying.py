@@ -1,0 +1,262 @@
+"""Delete an installation: show what happens to each resource, stop the intake, and leave a record."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from infra.deploy.adopt import is_kept
+from infra.deploy.code import bucket_name
+from infra.deploy.preflight import EVENT_REGIONS
+from infra.deploy.stack import DeployError, Stack, delete, find
+from infra.deploy.template import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+    from infra.deploy.stages import Target
+
+#: SQS's counts of messages: visible, in flight, and delayed.
+_COUNTS: Final = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+_WAITING_IN: Final[Mapping[str, str]] = {
+    "Joins": "joins",
+    "DeadLetters": "dead letters",
+    "Undelivered": "undelivered events",
+}
+#: SQS's counts are approximate for up to a minute, so an empty queue must be seen more than once.
+_SEEN_EMPTY: Final = 3
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What happens to a resource when the stack is deleted, and why."""
+
+    name: str
+    resource_type: str
+    resource_id: str
+    kept: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A stack that can be deleted, with what its template says about its resources."""
+
+    stack: Stack
+    template: Mapping[str, Any]
+    #: Physical ids by logical id.
+    ids: Mapping[str, str]
+
+
+def read_installed(target: Target) -> Installed:
+    """Read the stack; raise DeployError with the next step if there is none or it cannot be deleted now."""
+    stage, cloudformation = target.stage, target.client("cloudformation")
+    stack = find(cloudformation, stage.stack)
+    if stack is None:
+        raise DeployError(f"there is no stack {stage.stack} in {stage.region}, so there is nothing to delete")
+    if stack.meaning.step == "wait":
+        raise DeployError(f"{stack}; {stack.next_step}")
+    # A stack that nobody created has no template and no resources.
+    template = {} if stack.status == "REVIEW_IN_PROGRESS" else _template(cloudformation, stack.stack_id)
+    ids = {
+        each["LogicalResourceId"]: each.get("PhysicalResourceId", "")
+        for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.stack_id)
+        for each in page["StackResourceSummaries"]
+        if each["ResourceStatus"] != "DELETE_COMPLETE"
+    }
+    return Installed(stack, template, ids)
+
+
+def _template(cloudformation: CloudFormationClient, stack_id: str) -> dict[str, Any]:
+    body: Any = cloudformation.get_template(StackName=stack_id, TemplateStage="Original")["TemplateBody"]
+    # botocore parses templates in JSON, but not those in YAML.
+    return load(body) if isinstance(body, str) else dict(body)
+
+
+def fates(installed: Installed, template_with_comments: Path) -> list[Fate]:
+    """Return what happens to each resource of the stack, the kept ones first."""
+    text = template_with_comments.read_text().splitlines()
+    resources = installed.template.get("Resources", {})
+    found = [
+        Fate(name, resources[name]["Type"], resource_id, is_kept(resources[name]), comment_above(text, name))
+        for name, resource_id in installed.ids.items()
+        if name in resources
+    ]
+    return sorted(found, key=lambda fate: not fate.kept)
+
+
+def comment_above(lines: list[str], name: str) -> str:
+    """Return the first sentence of the comment above a resource."""
+    if f"  {name}:" not in lines:
+        return ""
+    end = lines.index(f"  {name}:")
+    start = end
+    while lines[start - 1].startswith("  #"):
+        start -= 1
+    return " ".join(line.strip(" #") for line in lines[start:end]).split(". ")[0].rstrip(".")
+
+
+def unprotected(installed: Installed) -> list[str]:
+    """Return the kept queues and buckets whose policy would be deleted, as it would by templates of older versions."""
+    resources = {name: installed.template.get("Resources", {}).get(name, {}) for name in installed.ids}
+    kept = {name for name, each in resources.items() if is_kept(each)}
+    found = []
+    for name, each in resources.items():
+        if each.get("Type") in {"AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"} and name not in kept:
+            properties = each["Properties"]
+            covered = {ref["Ref"] for ref in properties.get("Queues", [properties.get("Bucket", {})]) if "Ref" in ref}
+            found += sorted(covered & kept)
+    return found
+
+
+def besides(target: Target, account_id: str, partition: str) -> list[Fate]:
+    """Return what the tooling made outside the stack, or in it without a template."""
+    stage, cloudformation = target.stage, target.client("cloudformation")
+    sets = [
+        Fate(each["ChangeSetName"], "change set", each["ChangeSetId"], kept=False, why="It belongs to the stack")
+        for page in cloudformation.get_paginator("list_change_sets").paginate(StackName=stage.stack)
+        for each in page["Summaries"]
+    ]
+    return [*_forwarder(target, EVENT_REGIONS.get(partition, stage.region)), *_code(target, account_id), *sets]
+
+
+def _forwarder(target: Target, region: str) -> Iterator[Fate]:
+    name = f"{target.stage.stack}-forwarder"
+    forwarder = find(target.client("cloudformation", region=region), name)
+    if forwarder:
+        why = (
+            f"It is a stack of its own and would forward events to nowhere. Delete it: aws cloudformation "
+            f"delete-stack --region {region} --stack-name {name}"
+        )
+        yield Fate(name, f"stack in {region}", forwarder.stack_id, kept=True, why=why)
+
+
+def _code(target: Target, account_id: str) -> Iterator[Fate]:
+    bucket = target.stage.parameters.get("CodeBucket") or bucket_name(account_id, target.stage.region)
+    try:
+        target.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account_id)
+    except ClientError:
+        return
+    why = "It has the zips of every stage in this account and Region. Empty and delete it after the last one"
+    yield Fate("code bucket", "AWS::S3::Bucket", bucket, kept=True, why=why)
+
+
+def waiting(target: Target, installed: Installed) -> dict[str, int]:
+    """Return how many messages each queue of the stack has: visible, in flight, and delayed together.
+
+    Leaves out queues that do not exist any more.
+    """
+    sqs = target.client("sqs")
+    counts = {}
+    for name, what in _WAITING_IN.items():
+        if name in installed.ids:
+            try:
+                found = sqs.get_queue_attributes(QueueUrl=installed.ids[name], AttributeNames=list(_COUNTS))
+            except sqs.exceptions.QueueDoesNotExist:
+                continue
+            counts[what] = sum(int(found["Attributes"].get(count, 0)) for count in _COUNTS)
+    return counts
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Return counts of messages as text."""
+    return ", ".join(f"{count} {what}" for what, count in counts.items())
+
+
+def refuse_while_joins_wait(counts: Mapping[str, int], stage: str) -> None:
+    """Raise DeployError with the counts if joins wait, because their accounts would never get the policies."""
+    if counts.get("joins"):
+        raise DeployError(
+            f"messages wait: {listed(counts)}. The joins would be deleted, and their accounts would not get the "
+            f"policies. Wait until the worker has handled them (`make status STAGE={stage}`), or add --discard-joins"
+        )
+
+
+def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, drain_seconds: int) -> None:
+    """Disable the rule and wait until the worker has handled what still arrived.
+
+    If joins still wait after `drain_seconds`, enables the rule again and raises DeployError with the counts.
+    """
+    if "MemberAccountInitialization" not in installed.ids:
+        return
+    # The reference of a rule on another bus than the default one contains the bus.
+    rule = installed.ids["MemberAccountInitialization"].rpartition("/")[2]
+    rules, since = target.client("events"), datetime.now(UTC)
+    # Somebody may have deleted the rule.
+    with suppress(rules.exceptions.ResourceNotFoundException):
+        rules.disable_rule(Name=rule)
+    if discard_joins:
+        return
+    deadline, empty = time.monotonic() + drain_seconds, 0
+    while empty < _SEEN_EMPTY:
+        counts = waiting(target, installed)
+        empty = 0 if counts.get("joins") else empty + 1
+        if empty < _SEEN_EMPTY:
+            if time.monotonic() > deadline:
+                rules.enable_rule(Name=rule)
+                raise DeployError(
+                    f"joins arrived and were not handled within {drain_seconds} s: {listed(counts)}. Nothing was "
+                    f"deleted and the rule is enabled again. Events from {since:%H:%M:%S} to "
+                    f"{datetime.now(UTC):%H:%M:%S} UTC did not arrive: request the policies of accounts that joined "
+                    "then (`make enforce`). Then try again, or add --discard-joins"
+                )
+            time.sleep(target.poll_seconds)
+
+
+def record(target: Target, installed: Installed, reason: str, results: Mapping[str, Any]) -> str | None:
+    """Write who deletes the stack and why to the worker's log group, which is kept; return the group's name.
+
+    Returns None if the stack has no log group. The line holds no ARN; CloudTrail resolves the id. Raises DeployError
+    if the record cannot be written.
+    """
+    group = installed.ids.get("AttachPoliciesLogs")
+    if not group:
+        return None
+    logs, now = target.client("logs"), datetime.now(UTC)
+    stream = f"destroy/{now:%Y-%m-%dT%H.%M.%S.%fZ}"
+    line = {
+        "action": "destroy",
+        "stack": installed.stack.name,
+        "stack_id": installed.stack.stack_id.rpartition("/")[2],
+        "actor_id": target.client("sts").get_caller_identity()["UserId"],
+        "reason": reason,
+        "recorded_at": now.isoformat(),
+        **results,
+    }
+    event = {"timestamp": int(now.timestamp() * 1000), "message": json.dumps(line)}
+    try:
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])
+    except ClientError as error:
+        raise DeployError(
+            f"cannot write the record to log group {group}: {error}. Use credentials that may call "
+            "logs:CreateLogStream and logs:PutLogEvents there, then try again"
+        ) from error
+    return group
+
+
+def delete_installed(target: Target, installed: Installed, reason: str) -> None:
+    """Delete the stack; the reason is in the token of its events and of CloudTrail's record."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", reason).strip("-")
+    token = f"destroy-{int(time.time())}-{slug}"[:128].rstrip("-")
+    delete(
+        target.client("cloudformation"),
+        installed.stack.stack_id,
+        token=token,
+        role_arn=target.stage.role_arn,
+        poll_seconds=target.poll_seconds,
+    )

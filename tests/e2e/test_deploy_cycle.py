@@ -1,0 +1,276 @@
+"""Deploy, destroy, deploy, fail, deploy: the life of an installation against the embedded AWS.
+
+What the stand-in lacks or does otherwise than AWS, and where it is tested instead (tests/infra/test_adoption.py and
+tests/infra/test_stack_states.py, with stubbed answers):
+- Its CloudFormation has neither SCPs nor trails, and imports no bucket policies, so the template of the second
+  deployment has none.
+- It accepts a new creation over a stack whose creation failed, which AWS refuses.
+- It imports a resource whatever the template's properties are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.deploy.build import ROOT
+from infra.deploy.stack import events, outputs
+from infra.deploy.template import dump
+from infra.local.complete import complete, for_stand_in
+from infra.local.installation import create_policy
+from infra.local.standin import running
+from tests.e2e.test_deploy import DENY, Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.conftest import Done
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    with running() as aws:
+        yield Console(aws, tmp_path_factory.mktemp("stages"), create_policy(aws, "deny-x", DENY))
+
+
+def changed(console: Console, *, broken: bool = False, without: str = "") -> Path:
+    """Write a template whose creation fails after everything else, or one without the resources of a type."""
+    template = json.loads(for_stand_in((ROOT / "infra" / "template.yaml").read_text()))
+    resources: dict[str, Any] = template["Resources"]
+    template["Resources"] = {name: each for name, each in resources.items() if each["Type"] != without}
+    if broken:
+        # Nobody signals this condition, so it fails after a second.
+        template["Resources"]["Handle"] = {"Type": "AWS::CloudFormation::WaitConditionHandle"}
+        template["Resources"]["Broken"] = {
+            "Type": "AWS::CloudFormation::WaitCondition",
+            "DependsOn": ["Outcomes", "Evidence", "EvidencePolicy", "DeadLetters", "AttachPoliciesMapping"],
+            "Properties": {"Handle": {"Ref": "Handle"}, "Timeout": "1", "Count": 1},
+        }
+    path = console.folder / f"template-{broken}-{len(without)}.json"
+    path.write_text(dump(template))
+    return path
+
+
+def deploy(console: Console, stage: str, template: Path | None = None, *arguments: str) -> Done:
+    options = console.options()
+    if template:
+        options[-1] = str(template)
+    return console.run("deploy", "--stage", stage, "--yes", *options, *arguments)
+
+
+def destroy(console: Console, stage: str, *arguments: str) -> Done:
+    reason = ["--confirm", "--reason", "the rehearsal, part 1", "--pause", "1"]
+    return console.run("destroy", "--stage", stage, *reason, *arguments)
+
+
+def resources(console: Console, stack: str) -> dict[str, str]:
+    found = console.aws.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+    return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
+
+
+def stores(console: Console) -> set[str]:
+    """Return every table, bucket and queue."""
+    return {
+        *console.aws.client("dynamodb").list_tables()["TableNames"],
+        *(bucket["Name"] for bucket in console.aws.client("s3").list_buckets()["Buckets"]),
+        *console.aws.client("sqs").list_queues().get("QueueUrls", []),
+    }
+
+
+def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
+    stage = console.stage("cycle")
+    first = deploy(console, stage)
+    assert first.returncode == 0, first.stderr
+    complete(console.aws, "joinguard-cycle")
+    before = resources(console, "joinguard-cycle")
+    table = console.aws.client("dynamodb").describe_table(TableName=before["Outcomes"])["Table"]
+    assert table["DeletionProtectionEnabled"], "protected after the creation"
+
+    gone = destroy(console, stage)
+    assert gone.returncode == 0, gone.stderr
+    assert console.stacks().get("joinguard-cycle", "DELETE_COMPLETE") == "DELETE_COMPLETE"
+
+    again = deploy(console, stage, changed(console, without="AWS::S3::BucketPolicy"))
+    assert again.returncode == 0, again.stderr
+    assert "IMPORT of stack joinguard-cycle" in again.stdout
+    after = resources(console, "joinguard-cycle")
+    kept = {
+        "AccessLogs",
+        "AttachPoliciesLogs",
+        "DataKey",
+        "DeadLetters",
+        "Evidence",
+        "Outcomes",
+        "PseudonymKey",
+        "Undelivered",
+    }
+    assert {name for name in after if after[name] == before.get(name) and name in kept} == kept
+    assert outputs(console.aws.client("cloudformation"), "joinguard-cycle")["EvidenceBucket"] == before["Evidence"]
+
+    unchanged = deploy(console, stage, changed(console, without="AWS::S3::BucketPolicy"))
+    assert "nothing to change" in unchanged.stderr
+
+
+def test_a_failed_creation_leaves_nothing_and_the_next_deployment_succeeds(console: Console) -> None:
+    stage, before = console.stage("failing"), stores(console)
+
+    failed = deploy(console, stage, changed(console, broken=True))
+    assert failed.returncode == 1
+    assert "create of stack joinguard-failing failed: Broken" in failed.stderr
+    assert "ROLLBACK_COMPLETE: its creation failed, and what it had made was deleted" in failed.stderr
+    assert "redential" not in failed.stderr
+    left = {name for name in stores(console) - before if "joinguard-code-" not in name}
+    assert not left, "with Retain, the rollback would keep them"
+
+    again = deploy(console, stage)
+    assert again.returncode == 0, again.stderr
+    assert "stack joinguard-failing is ROLLBACK_COMPLETE" in again.stderr
+    assert "Deleting it before the new creation" in again.stderr
+    assert console.stacks()["joinguard-failing"] in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
+
+
+def test_a_change_set_that_nobody_executed_is_replaced(console: Console) -> None:
+    stage = console.stage("reviewed")
+    console.aws.client("cloudformation").create_change_set(
+        StackName="joinguard-reviewed",
+        ChangeSetName="by-hand",
+        ChangeSetType="CREATE",
+        TemplateBody=dump({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}),
+    )
+
+    done = deploy(console, stage)
+
+    assert done.returncode == 0, done.stderr
+    assert "REVIEW_IN_PROGRESS: it has only a change set that nobody executed" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(console: Console) -> str:
+    """Return the stage of an installation that the tests of `destroy` share; the last of them deletes it."""
+    stage = console.stage("ending")
+    done = deploy(console, stage)
+    assert done.returncode == 0, done.stderr
+    complete(console.aws, "joinguard-ending")
+    return stage
+
+
+def rule_state(console: Console, stack: str) -> str:
+    at = outputs(console.aws.client("cloudformation"), stack)
+    return str(console.aws.client("events").describe_rule(Name=at["RuleName"])["State"])
+
+
+def test_destroy_refuses_while_joins_wait_and_changes_nothing(console: Console, installed: str) -> None:
+    at = outputs(console.aws.client("cloudformation"), "joinguard-ending")
+    sqs = console.aws.client("sqs")
+    # Delayed, so that the worker does not take it.
+    sqs.send_message(QueueUrl=at["QueueUrl"], MessageBody="{}", DelaySeconds=900)
+    sqs.send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="x")
+
+    refused = destroy(console, installed)
+
+    assert refused.returncode == 1
+    assert "messages wait: 1 joins, 1 dead letters, 0 undelivered events" in refused.stderr
+    assert "--discard-joins" in refused.stderr
+    assert console.stacks()["joinguard-ending"] == "UPDATE_COMPLETE"
+    assert rule_state(console, "joinguard-ending") == "ENABLED"
+
+
+def test_destroy_lists_every_resource_and_what_the_tooling_made(console: Console, installed: str) -> None:
+    there = resources(console, "joinguard-ending")
+
+    shown = console.run("destroy", "--stage", installed)
+
+    fates = dict(reversed(words) for words in re.findall(r"^│ (kept|deleted) ([\w ]+?) +│", shown.stdout, re.MULTILINE))
+    assert set(there) | {"code bucket"} == set(fates)
+    assert {name for name in ("Evidence", "EvidencePolicy", "JoinsPolicy", "code bucket") if fates[name] == "kept"} == {
+        "Evidence",
+        "EvidencePolicy",
+        "JoinsPolicy",
+        "code bucket",
+    }
+    assert fates["AttachPolicies"] == fates["Joins"] == "deleted"
+    assert "Nothing was changed" in shown.stderr
+
+
+def test_destroy_keeps_the_protection_of_what_it_keeps_and_its_reason(console: Console, installed: str) -> None:
+    at = outputs(console.aws.client("cloudformation"), "joinguard-ending")
+    there = resources(console, "joinguard-ending")
+    [stack_id] = {
+        each["StackId"]
+        for each in console.aws.client("cloudformation").describe_stacks(StackName="joinguard-ending")["Stacks"]
+    }
+
+    console.aws.client("sqs").send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="y")
+
+    gone = destroy(console, installed, "--discard-joins")
+
+    assert gone.returncode == 0, gone.stderr
+    assert there["AttachPoliciesLogs"] in gone.stderr
+    bucket = console.aws.client("s3").get_bucket_policy(Bucket=at["EvidenceBucket"])["Policy"]
+    assert "NobodyDeletes" in bucket
+    for queue in ("DeadLetterQueueUrl", "UndeliveredQueueUrl"):
+        found = console.aws.client("sqs").get_queue_attributes(QueueUrl=at[queue], AttributeNames=["Policy"])
+        assert "NobodyElseSends" in found["Attributes"]["Policy"]
+    lines = [
+        json.loads(event["message"])
+        for event in console.aws.client("logs").filter_log_events(
+            logGroupName=there["AttachPoliciesLogs"], logStreamNamePrefix="destroy/"
+        )["events"]
+    ]
+    # The refused attempt left no record.
+    assert [(line["action"], line["phase"], line["reason"]) for line in lines] == [
+        ("destroy", "intended", "the rehearsal, part 1"),
+        ("destroy", "done", "the rehearsal, part 1"),
+    ]
+    assert lines[0]["waiting"]["dead letters"] >= 1
+    skipped = {
+        event["LogicalResourceId"]
+        for event in events(console.aws.client("cloudformation"), stack_id)
+        if event["ResourceStatus"] == "DELETE_SKIPPED"
+    }
+    assert {"Evidence", "EvidencePolicy", "JoinsPolicy", "DeadLettersPolicy", "AccessLogsPolicy"} <= skipped
+
+
+def test_destroying_what_is_gone_says_so(console: Console) -> None:
+    done = destroy(console, console.stage("never"))
+
+    assert done.returncode == 1
+    assert "there is no stack joinguard-never" in done.stderr
+
+
+def test_a_plan_is_made_in_one_job_and_applied_in_another(console: Console) -> None:
+    stage = console.stage("planned")
+    planned = console.run("deploy", "--stage", stage, *console.options(), "--plan-only")
+    assert planned.returncode == 0, planned.stderr
+    change_set = planned.stdout.strip()
+    assert change_set.startswith("arn:aws:cloudformation:")
+    assert "CREATE of stack joinguard-planned" in planned.stderr
+    assert console.stacks()["joinguard-planned"] == "REVIEW_IN_PROGRESS"
+
+    other = console.run("deploy", "--stage", console.stage("other"), "--apply", change_set, "--yes")
+    assert other.returncode == 1
+    assert "joinguard-planned" in other.stderr or "has no change set" in other.stderr
+
+    applied = console.run("deploy", "--stage", stage, "--pause", "1", "--apply", change_set, "--yes")
+    assert applied.returncode == 0, applied.stderr
+    assert console.stacks()["joinguard-planned"] == "UPDATE_COMPLETE"
+    assert "DeadLetterQueueUrl" in applied.stdout
+
+    twice = console.run("deploy", "--stage", stage, "--pause", "1", "--apply", change_set, "--yes")
+    assert twice.returncode == 1
+
+    complete(console.aws, "joinguard-planned")
+    nothing = console.run("deploy", "--stage", stage, *console.options(), "--plan-only")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "nothing to change" in nothing.stderr
+
+
+def test_planning_and_applying_at_once_is_refused(console: Console) -> None:
+    done = console.run("deploy", "--stage", console.stage("planned"), "--plan-only", "--apply", "arn:x")
+
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr

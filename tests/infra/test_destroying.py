@@ -1,0 +1,254 @@
+"""What `make destroy` refuses, stops and records; tests/e2e/test_deploy_cycle.py shows the rest on a whole stack.
+
+Messages that arrive during the drain, missing resources and older templates are stubbed.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.stub import ANY
+
+from infra.deploy import installing
+from infra.deploy.build import ROOT
+from infra.deploy.destroying import (
+    Installed,
+    besides,
+    delete_installed,
+    fates,
+    read_installed,
+    record,
+    stop_intake,
+    unprotected,
+    waiting,
+)
+from infra.deploy.stack import DeployError, Stack
+from infra.deploy.template import load, without_comments
+from tests.prepared import ACCOUNT_ID, stub, target
+
+if TYPE_CHECKING:
+    from tests.prepared import Stub
+
+TEXT = (ROOT / "infra" / "template.yaml").read_text()
+STACK_ID = "arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1"
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+QUEUES = {name: f"https://sqs/{name}" for name in ("Joins", "DeadLetters", "Undelivered")}
+IDS = {**QUEUES, "MemberAccountInitialization": "MemberAccountInitialization", "AttachPoliciesLogs": "logs-1"}
+
+
+def installed(template: str = TEXT, **ids: str) -> Installed:
+    return Installed(Stack("joinguard", STACK_ID, "UPDATE_COMPLETE"), load(template), ids or IDS)
+
+
+def messages(sqs: Stub, *counts: tuple[int, int, int]) -> None:
+    """Prepare the counts of each queue: visible, in flight, delayed."""
+    names = [
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateNumberOfMessagesDelayed",
+    ]
+    for url, numbers in zip(QUEUES.values(), counts, strict=True):
+        attributes = dict(zip(names, map(str, numbers), strict=True))
+        sqs.add_response("get_queue_attributes", {"Attributes": attributes}, {"QueueUrl": url, "AttributeNames": names})
+
+
+def described(cloudformation: Stub, status: str) -> None:
+    stack = {"StackName": "joinguard", "StackId": STACK_ID, "CreationTime": NOON, "StackStatus": status}
+    cloudformation.add_response("describe_stacks", {"Stacks": [stack]})
+
+
+def test_messages_in_flight_and_delayed_wait_too() -> None:
+    sqs = stub("sqs")
+    messages(sqs, (1, 2, 4), (8, 0, 0), (0, 16, 0))
+
+    assert waiting(target({"sqs": sqs}), installed()) == {"joins": 7, "dead letters": 8, "undelivered events": 16}
+
+
+def test_a_queue_that_somebody_deleted_does_not_keep_the_stack_from_being_deleted() -> None:
+    sqs = stub("sqs")
+    sqs.add_client_error("get_queue_attributes", "QueueDoesNotExist")
+
+    assert waiting(target({"sqs": sqs}), installed(Joins=QUEUES["Joins"])) == {}
+
+
+def test_joins_that_arrive_meanwhile_are_handled_before_anything_is_deleted() -> None:
+    sqs, rules = stub("sqs"), stub("events")
+    rules.add_response("disable_rule", {}, {"Name": "MemberAccountInitialization"})
+    for joins in (0, 1, 0, 0, 0):
+        messages(sqs, (0, joins, 0), (0, 0, 0), (0, 0, 0))
+
+    stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=60)
+
+    sqs.assert_no_pending_responses()
+    rules.assert_no_pending_responses()
+
+
+def test_joins_that_are_not_handled_in_time_turn_the_intake_on_again() -> None:
+    sqs, rules = stub("sqs"), stub("events")
+    rules.add_response("disable_rule", {}, {"Name": "MemberAccountInitialization"})
+    messages(sqs, (0, 3, 0), (2, 0, 0), (0, 0, 0))
+    rules.add_response("enable_rule", {}, {"Name": "MemberAccountInitialization"})
+
+    with pytest.raises(DeployError, match="3 joins, 2 dead letters, 0 undelivered events") as raised:
+        stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=0)
+
+    rules.assert_no_pending_responses()
+    assert "Nothing was deleted and the rule is enabled again" in str(raised.value)
+    assert "make enforce" in str(raised.value)
+
+
+def test_a_rule_that_somebody_deleted_is_no_intake() -> None:
+    rules = stub("events")
+    rules.add_client_error("disable_rule", "ResourceNotFoundException")
+
+    stop_intake(target({"events": rules}), installed(), discard_joins=True, drain_seconds=0)
+
+
+def test_a_template_of_an_older_version_would_leave_queues_and_buckets_unprotected() -> None:
+    ids = dict.fromkeys(load(TEXT)["Resources"], "x")
+    older = TEXT.replace("    DeletionPolicy: RetainExceptOnCreate\n", "")
+    for kept in ("DeadLetters", "Undelivered", "Evidence"):
+        older = older.replace(f"\n  {kept}:\n", f"\n  {kept}:\n    DeletionPolicy: Retain\n")
+
+    assert sorted(unprotected(installed(older, **ids))) == ["DeadLetters", "Evidence", "Undelivered"]
+    assert unprotected(installed(TEXT, **ids)) == []
+
+
+def test_each_resource_is_kept_or_deleted_for_the_reason_above_it_in_the_template() -> None:
+    ids = {name: f"{name}-1" for name in load(TEXT)["Resources"]}
+
+    found = fates(installed(TEXT, **ids), installing.TEMPLATE)
+
+    assert {fate.name for fate in found} == set(ids)
+    kept = [fate.kept for fate in found]
+    assert kept == sorted(kept, reverse=True)
+    assert [fate.name for fate in found if not fate.why] in ([], ["DenyLeave"])
+    assert next(fate for fate in found if fate.name == "EvidencePolicy").why == "Allows access only over TLS"
+
+
+@pytest.mark.parametrize("body", [without_comments(TEXT), load(TEXT)], ids=["YAML", "JSON"])
+def test_the_deployed_template_decides_and_not_the_present_one(body: Any) -> None:
+    cloudformation = stub("cloudformation")
+    described(cloudformation, "UPDATE_COMPLETE")
+    text = body if isinstance(body, str) else json.dumps(body)
+    cloudformation.add_response(
+        "get_template", {"TemplateBody": text}, {"StackName": STACK_ID, "TemplateStage": "Original"}
+    )
+    summaries = [
+        {
+            "LogicalResourceId": name,
+            "PhysicalResourceId": f"{name}-1",
+            "ResourceType": "x",
+            "ResourceStatus": status,
+            "LastUpdatedTimestamp": NOON,
+        }
+        for name, status in (("Evidence", "CREATE_COMPLETE"), ("Pace", "DELETE_COMPLETE"))
+    ]
+    cloudformation.add_response("list_stack_resources", {"StackResourceSummaries": summaries})
+
+    found = read_installed(target({"cloudformation": cloudformation}))
+
+    assert found.ids == {"Evidence": "Evidence-1"}
+    assert found.template["Resources"]["Evidence"]["DeletionPolicy"] == "RetainExceptOnCreate"
+
+
+@pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"])
+def test_a_stack_that_changes_is_left_alone(status: str) -> None:
+    cloudformation = stub("cloudformation")
+    described(cloudformation, status)
+
+    with pytest.raises(DeployError, match=f"{status}.*wait until it has ended"):
+        read_installed(target({"cloudformation": cloudformation}))
+
+
+def test_the_forwarder_and_the_bucket_of_the_zips_are_named_with_a_next_step() -> None:
+    cloudformation, s3 = stub("cloudformation"), stub("s3")
+    sets = [{"ChangeSetName": "joinguard-1", "ChangeSetId": "arn:x"}]
+    cloudformation.add_response("list_change_sets", {"Summaries": sets})
+    described(cloudformation, "CREATE_COMPLETE")
+    bucket = f"joinguard-code-{ACCOUNT_ID}-us-east-1"
+    s3.add_response("head_bucket", {}, {"Bucket": bucket, "ExpectedBucketOwner": ACCOUNT_ID})
+
+    found = {
+        fate.name: fate for fate in besides(target({"cloudformation": cloudformation, "s3": s3}), ACCOUNT_ID, "aws")
+    }
+
+    assert "aws cloudformation delete-stack --region us-east-1 --stack-name joinguard-forwarder" in (
+        found["joinguard-forwarder"].why
+    )
+    assert found["code bucket"].resource_id == bucket
+    assert (found["joinguard-forwarder"].kept, found["joinguard-1"].kept) == (True, False)
+
+
+def test_the_record_names_the_callers_id_and_no_arn() -> None:
+    logs, sts = stub("logs"), stub("sts")
+    sts.add_response(
+        "get_caller_identity", {"UserId": "AROAX:me", "Arn": "arn:aws:sts::111111111111:assumed-role/x/me"}
+    )
+    written: list[dict[str, Any]] = []
+    logs.client.meta.events.register(
+        "before-parameter-build.cloudwatch-logs.PutLogEvents", lambda params, **_: written.append(params)
+    )
+    logs.add_response("create_log_stream", {}, {"logGroupName": "logs-1", "logStreamName": ANY})
+    logs.add_response("put_log_events", {}, {"logGroupName": "logs-1", "logStreamName": ANY, "logEvents": ANY})
+
+    assert record(target({"logs": logs, "sts": sts}), installed(), "it is over", {"phase": "intended"}) == "logs-1"
+
+    [params] = written
+    line = json.loads(params["logEvents"][0]["message"])
+    assert (line["action"], line["actor_id"], line["reason"]) == ("destroy", "AROAX:me", "it is over")
+    assert "arn:" not in params["logEvents"][0]["message"]
+    assert ACCOUNT_ID not in params["logEvents"][0]["message"]
+
+
+def test_without_a_record_nothing_is_deleted() -> None:
+    logs, sts = stub("logs"), stub("sts")
+    sts.add_response("get_caller_identity", {"UserId": "AROAX:me"})
+    logs.add_client_error("create_log_stream", "AccessDeniedException")
+
+    with pytest.raises(DeployError, match="cannot write the record to log group logs-1"):
+        record(target({"logs": logs, "sts": sts}), installed(), "it is over", {})
+
+
+@pytest.mark.parametrize("reason", ["it is over: Zürich, 2026!", "x" * 1000, "…"])
+def test_any_reason_fits_into_the_token_of_the_stacks_events(reason: str) -> None:
+    cloudformation = stub("cloudformation")
+    tokens: list[str] = []
+    cloudformation.client.meta.events.register(
+        "before-parameter-build.cloudformation.DeleteStack",
+        lambda params, **_: tokens.append(params["ClientRequestToken"]),
+    )
+    cloudformation.add_response("delete_stack", {}, {"StackName": STACK_ID, "ClientRequestToken": ANY})
+    described(cloudformation, "DELETE_COMPLETE")
+
+    delete_installed(target({"cloudformation": cloudformation}), installed(), reason)
+
+    [token] = tokens
+    assert len(token) <= 128
+    assert token.replace("-", "").isascii()
+    assert token.replace("-", "").isalnum()
+
+
+def test_a_deletion_that_fails_names_the_resource_the_reason_and_the_next_step() -> None:
+    cloudformation = stub("cloudformation")
+    cloudformation.add_response("delete_stack", {}, {"StackName": STACK_ID, "ClientRequestToken": ANY})
+    described(cloudformation, "DELETE_FAILED")
+    event = {
+        "StackId": STACK_ID,
+        "EventId": "1",
+        "StackName": "joinguard",
+        "Timestamp": NOON,
+        "LogicalResourceId": "AttachPoliciesRole",
+        "ResourceStatus": "DELETE_FAILED",
+        "ResourceStatusReason": "must detach all policies first",
+    }
+    cloudformation.add_response("describe_stack_events", {"StackEvents": [event]})
+
+    with pytest.raises(DeployError) as raised:
+        delete_installed(target({"cloudformation": cloudformation}), installed(), "x")
+
+    assert "AttachPoliciesRole: must detach all policies first" in str(raised.value)
+    assert "run `make destroy` again" in str(raised.value)
