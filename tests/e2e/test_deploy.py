@@ -93,12 +93,16 @@ class Console:
         return {stack["StackName"]: stack["StackStatus"] for stack in found}
 
 
+def create_trail(aws: StandIn) -> None:
+    """Create a trail that logs management events, without which nothing is deployed."""
+    aws.client("s3").create_bucket(Bucket="trail")
+    recreate(aws.client("cloudtrail"))
+
+
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     with running() as aws:
-        aws.client("s3").create_bucket(Bucket="trail")
-        aws.client("cloudtrail").create_trail(Name="all", S3BucketName="trail", IsMultiRegionTrail=True)
-        aws.client("cloudtrail").start_logging(Name="all")
+        create_trail(aws)
         yield Console(aws, tmp_path_factory.mktemp("stages"), create_policy(aws, "deny-x", DENY))
 
 

@@ -22,7 +22,7 @@ from infra.deploy.template import dump
 from infra.local.complete import complete, for_stand_in
 from infra.local.installation import create_policy
 from infra.local.standin import running
-from tests.e2e.test_deploy import DENY, Console
+from tests.e2e.test_deploy import DENY, Console, create_trail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     with running() as aws:
+        create_trail(aws)
         yield Console(aws, tmp_path_factory.mktemp("stages"), create_policy(aws, "deny-x", DENY))
 
 

@@ -38,7 +38,7 @@ def test_an_invalid_stage_file_is_refused_with_the_place_of_the_error(tmp_path: 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["status"], "Error: AWS call failed: Unable to locate credentials. Check credentials, Region and permissions"),
+        (["logs"], "Unable to locate credentials. Log in (aws sso login) or set AWS_PROFILE"),
         (
             ["delegation-policy", "--administrator", "222222222222"],
             "Error: stage prod names no policies; set PolicyIds",
