@@ -29,15 +29,15 @@ demo: $(LOCAL) ## Run the main job on this machine without an AWS account (needs
 test: setup ## Run all tests; ARGS are pytest's, as in make test ARGS="-k intake"
 	@$(RUN) -m pytest -n 3 --dist loadfile $(ARGS)
 
+.PHONY: local
+local: $(LOCAL) ## Run the whole pipeline on loopback and print its endpoints as JSON (FAULTS=faults=0.2,seed=7)
+	@exec $(RUN) -m infra.local
+
 .PHONY: join local-env
 join: .venv/.made ## Send a sample join event to `make local` (ARGS="--account ID --kind created")
 local-env: .venv/.made ## Print export lines, so that joinguard and the AWS CLI use `make local`
 join local-env:
 	@$(RUN) -m infra.local.client $(@:local-env=env) $(ARGS)
-
-.PHONY: local
-local: $(LOCAL) ## Run the whole pipeline on loopback and print its endpoints as JSON (FAULTS=faults=0.2,seed=7)
-	@exec $(RUN) -m infra.local
 
 ##@ Deployment (STAGE=prod or another file in infra/stages; ARGS are the command's options, such as --help)
 

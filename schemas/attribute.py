@@ -13,6 +13,8 @@ from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, 
 #: The limits of a message: its attributes, and the bytes of its body and of their names, types and values.
 MAX_ATTRIBUTES: Final = 10
 MAX_BYTES: Final = 1_048_576
+#: The messages of a batch.
+MAX_BATCH: Final = 10
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _TYPE: Final = r"^(String|Number|Binary)(\.[\x21-\x7e]+)?$"
 #: https://www.w3.org/TR/REC-xml/#charsets

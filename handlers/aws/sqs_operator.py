@@ -14,7 +14,7 @@ from handlers.aws.sqs_messages import trace_header_parameters
 from handlers.core.errors import RetryableError
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Sent
-from schemas.attribute import MAX_BYTES, trace_header
+from schemas.attribute import MAX_BATCH, MAX_BYTES, trace_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 #: Seconds. If the process dies, SQS makes its messages visible again after this time.
 VISIBILITY_TIMEOUT: Final = 900
-_BATCH: Final = 10
 _SYSTEM_ATTRIBUTES: Final = (
     "SentTimestamp",
     "ApproximateReceiveCount",
@@ -72,7 +71,7 @@ class SqsDeadLetterQueues:
             yield last
             if _found_earlier(last, seen):
                 late_receives = 0
-            elif any(len([each for each in last if each.queue == queue]) == _BATCH for queue in self._urls):
+            elif any(len([each for each in last if each.queue == queue]) == MAX_BATCH for queue in self._urls):
                 late_receives += 1
             else:
                 return
@@ -85,7 +84,7 @@ class SqsDeadLetterQueues:
             yield batch
             if not _found_earlier(batch, seen):
                 return
-            calls = _PARALLEL if len(batch) == calls * _BATCH else 1
+            calls = _PARALLEL if len(batch) == calls * MAX_BATCH else 1
 
     def release(self, messages: Sequence[Receipt]) -> None:
         """Make messages visible again."""
@@ -197,7 +196,7 @@ class SqsDeadLetterQueues:
         with service_errors("SQS"):
             answer = self._client.receive_message(
                 QueueUrl=self._urls[queue],
-                MaxNumberOfMessages=_BATCH,
+                MaxNumberOfMessages=MAX_BATCH,
                 VisibilityTimeout=VISIBILITY_TIMEOUT,
                 WaitTimeSeconds=wait,
                 MessageAttributeNames=["All"],
@@ -235,8 +234,8 @@ def _batches(messages: Sequence[Receipt]) -> Iterator[tuple[Queue, list[Receipt]
     """Divide messages into batches of one queue each."""
     for queue in dict.fromkeys(each.queue for each in messages):
         ours = [each for each in messages if each.queue == queue]
-        for begin in range(0, len(ours), _BATCH):
-            yield queue, ours[begin : begin + _BATCH]
+        for begin in range(0, len(ours), MAX_BATCH):
+            yield queue, ours[begin : begin + MAX_BATCH]
 
 
 def _batches_by_size(messages: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
@@ -244,7 +243,7 @@ def _batches_by_size(messages: Sequence[DeadLetter]) -> Iterator[list[DeadLetter
     batch: list[DeadLetter] = []
     total = 0
     for each in messages:
-        if batch and (len(batch) == _BATCH or total + each.size_bytes > MAX_BYTES):
+        if batch and (len(batch) == MAX_BATCH or total + each.size_bytes > MAX_BYTES):
             yield batch
             batch, total = [], 0
         batch.append(each)

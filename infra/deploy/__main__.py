@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from handlers.core.redaction import redact
 from infra.deploy import delegation, destroying, installing
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
@@ -293,7 +294,7 @@ def destroy(target: Target, reason: str | None, *, confirm: bool, discard_joins:
     if not discard_joins:
         destroying.refuse_while_joins_wait(counts, stage.name)
     # Without a record, nothing is deleted.
-    kept = {fate.name: fate.resource_id.rpartition("/")[2] for fate in fates if fate.kept}
+    kept = {fate.name: redact(fate.resource_id.rpartition("/")[2]) for fate in fates if fate.kept}
     group = destroying.record(target, installed, reason, {"phase": "intended", "waiting": counts, "kept": kept})
     with stderr.status("stopping the intake"):
         destroying.stop_intake(target, installed, discard_joins=discard_joins, drain_seconds=drain_seconds)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
+from handlers.core.redaction import redact, redact_words
 from infra.deploy.adopt import is_kept
 from infra.deploy.code import bucket_name
 from infra.deploy.preflight import EVENT_REGIONS
@@ -189,7 +190,7 @@ def refuse_while_joins_wait(counts: Mapping[str, int], stage: str) -> None:
 def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, drain_seconds: int) -> None:
     """Disable the rule and wait until the worker has handled what still arrived.
 
-    If joins still wait after `drain_seconds`, enables the rule again and raises DeployError with the counts.
+    Enables the rule again and raises DeployError if joins still wait after `drain_seconds`, or if the wait is cut off.
     """
     if "MemberAccountInitialization" not in installed.ids:
         return
@@ -201,27 +202,36 @@ def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, dr
         rules.disable_rule(Name=rule)
     if discard_joins:
         return
-    deadline, empty = time.monotonic() + drain_seconds, 0
-    while empty < _SEEN_EMPTY:
+    try:
+        _drain(target, installed, drain_seconds)
+    except (KeyboardInterrupt, DeployError, BotoCoreError, ClientError) as error:
+        with suppress(rules.exceptions.ResourceNotFoundException):
+            rules.enable_rule(Name=rule)
+        raise DeployError(
+            f"{str(error) or 'interrupted'}. Nothing was deleted and the rule is enabled again. Events from "
+            f"{since:%H:%M:%S} to {datetime.now(UTC):%H:%M:%S} UTC did not arrive: request the policies of accounts "
+            "that joined then (`make enforce`). Then try again, or add --discard-joins"
+        ) from error
+
+
+def _drain(target: Target, installed: Installed, seconds: int) -> None:
+    """Wait until no joins wait; raise DeployError with the counts of messages if some still do after `seconds`."""
+    deadline, empty = time.monotonic() + seconds, 0
+    while True:
         counts = waiting(target, installed)
         empty = 0 if counts.get("joins") else empty + 1
-        if empty < _SEEN_EMPTY:
-            if time.monotonic() > deadline:
-                rules.enable_rule(Name=rule)
-                raise DeployError(
-                    f"joins arrived and were not handled within {drain_seconds} s: {listed(counts)}. Nothing was "
-                    f"deleted and the rule is enabled again. Events from {since:%H:%M:%S} to "
-                    f"{datetime.now(UTC):%H:%M:%S} UTC did not arrive: request the policies of accounts that joined "
-                    "then (`make enforce`). Then try again, or add --discard-joins"
-                )
-            time.sleep(target.poll_seconds)
+        if empty == _SEEN_EMPTY:
+            return
+        if time.monotonic() > deadline:
+            raise DeployError(f"joins arrived and were not handled within {seconds} s: {listed(counts)}")
+        time.sleep(target.poll_seconds)
 
 
 def record(target: Target, installed: Installed, reason: str, results: Mapping[str, Any]) -> str | None:
     """Write who deletes the stack and why to the worker's log group, which is kept; return the group's name.
 
-    Returns None if the stack has no log group. The line holds no ARN; CloudTrail resolves the id. Raises DeployError
-    if the record cannot be written.
+    Returns None if the stack has no log group. The line holds no account id, e-mail address or ARN; CloudTrail
+    resolves the caller's id. Raises DeployError if the record cannot be written.
     """
     group = installed.ids.get("AttachPoliciesLogs")
     if not group:
@@ -232,8 +242,9 @@ def record(target: Target, installed: Installed, reason: str, results: Mapping[s
         "action": "destroy",
         "stack": installed.stack.name,
         "stack_id": installed.stack.stack_id.rpartition("/")[2],
-        "actor_id": target.client("sts").get_caller_identity()["UserId"],
-        "reason": reason,
+        # The part before the colon is IAM's id. The rest is the session's name, often an e-mail address.
+        "actor_id": redact(target.client("sts").get_caller_identity()["UserId"].partition(":")[0]),
+        "reason": redact_words(reason),
         "recorded_at": now.isoformat(),
         **results,
     }
@@ -251,7 +262,7 @@ def record(target: Target, installed: Installed, reason: str, results: Mapping[s
 
 def delete_installed(target: Target, installed: Installed, reason: str) -> None:
     """Delete the stack; the reason is in the token of its events and of CloudTrail's record."""
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", reason).strip("-")
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", redact_words(reason)).strip("-")
     token = f"destroy-{int(time.time())}-{slug}"[:128].rstrip("-")
     delete(
         target.client("cloudformation"),

@@ -256,8 +256,10 @@ def read_plan(cloudformation: CloudFormationClient, stack: str, change_set: str)
         found = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change_set)
     except ClientError as error:
         # A change set is deleted with its stack, and when another one of the stack is executed.
-        if error.response["Error"]["Code"] not in {"ChangeSetNotFound", "ChangeSetNotFoundException"} | {
-            "ValidationError"
+        if error.response["Error"]["Code"] not in {
+            "ChangeSetNotFound",
+            "ChangeSetNotFoundException",
+            "ValidationError",
         }:
             raise
         raise DeployError(f"stack {stack} has no change set {change_set}; make a new one with --plan-only") from error

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 TEXT = (ROOT / "infra" / "template.yaml").read_text()
 STACK_ID = "arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1"
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+REASON = f"{ACCOUNT_ID} moved, asks me@example.com"
 QUEUES = {name: f"https://sqs/{name}" for name in ("Joins", "DeadLetters", "Undelivered")}
 IDS = {**QUEUES, "MemberAccountInitialization": "MemberAccountInitialization", "AttachPoliciesLogs": "logs-1"}
 
@@ -98,6 +99,34 @@ def test_joins_that_are_not_handled_in_time_turn_the_intake_on_again() -> None:
     rules.assert_no_pending_responses()
     assert "Nothing was deleted and the rule is enabled again" in str(raised.value)
     assert "make enforce" in str(raised.value)
+
+
+def test_a_wait_that_fails_turns_the_intake_on_again() -> None:
+    sqs, rules = stub("sqs"), stub("events")
+    rules.add_response("disable_rule", {}, {"Name": "MemberAccountInitialization"})
+    sqs.add_client_error("get_queue_attributes", "AccessDeniedException")
+    rules.add_response("enable_rule", {}, {"Name": "MemberAccountInitialization"})
+
+    with pytest.raises(DeployError, match=r"AccessDeniedException.*the rule is enabled again"):
+        stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=60)
+
+    rules.assert_no_pending_responses()
+
+
+def test_an_interrupted_wait_turns_the_intake_on_again() -> None:
+    sqs, rules = stub("sqs"), stub("events")
+    rules.add_response("disable_rule", {}, {"Name": "MemberAccountInitialization"})
+    rules.add_response("enable_rule", {}, {"Name": "MemberAccountInitialization"})
+
+    def interrupt(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    sqs.client.meta.events.register("provide-client-params.sqs.GetQueueAttributes", interrupt)
+
+    with pytest.raises(DeployError, match=r"interrupted\. Nothing was deleted and the rule is enabled again"):
+        stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=60)
+
+    rules.assert_no_pending_responses()
 
 
 def test_a_rule_that_somebody_deleted_is_no_intake() -> None:
@@ -183,10 +212,10 @@ def test_the_forwarder_and_the_bucket_of_the_zips_are_named_with_a_next_step() -
     assert (found["joinguard-forwarder"].kept, found["joinguard-1"].kept) == (True, False)
 
 
-def test_the_record_names_the_callers_id_and_no_arn() -> None:
+def test_the_record_names_the_callers_id_and_no_account_address_or_arn() -> None:
     logs, sts = stub("logs"), stub("sts")
     sts.add_response(
-        "get_caller_identity", {"UserId": "AROAX:me", "Arn": "arn:aws:sts::111111111111:assumed-role/x/me"}
+        "get_caller_identity", {"UserId": "AROAX:me@example.com", "Arn": "arn:aws:sts::111111111111:assumed-role/x/me"}
     )
     written: list[dict[str, Any]] = []
     logs.client.meta.events.register(
@@ -195,11 +224,11 @@ def test_the_record_names_the_callers_id_and_no_arn() -> None:
     logs.add_response("create_log_stream", {}, {"logGroupName": "logs-1", "logStreamName": ANY})
     logs.add_response("put_log_events", {}, {"logGroupName": "logs-1", "logStreamName": ANY, "logEvents": ANY})
 
-    assert record(target({"logs": logs, "sts": sts}), installed(), "it is over", {"phase": "intended"}) == "logs-1"
+    assert record(target({"logs": logs, "sts": sts}), installed(), REASON, {"phase": "intended"}) == "logs-1"
 
     [params] = written
     line = json.loads(params["logEvents"][0]["message"])
-    assert (line["action"], line["actor_id"], line["reason"]) == ("destroy", "AROAX:me", "it is over")
+    assert (line["action"], line["actor_id"], line["reason"]) == ("destroy", "AROAX", "[account] moved, asks [e-mail]")
     assert "arn:" not in params["logEvents"][0]["message"]
     assert ACCOUNT_ID not in params["logEvents"][0]["message"]
 
@@ -213,7 +242,7 @@ def test_without_a_record_nothing_is_deleted() -> None:
         record(target({"logs": logs, "sts": sts}), installed(), "it is over", {})
 
 
-@pytest.mark.parametrize("reason", ["it is over: Zürich, 2026!", "x" * 1000, "…"])
+@pytest.mark.parametrize("reason", ["it is over: Zürich, 2026!", "x" * 1000, "…", REASON])
 def test_any_reason_fits_into_the_token_of_the_stacks_events(reason: str) -> None:
     cloudformation = stub("cloudformation")
     tokens: list[str] = []
@@ -230,6 +259,8 @@ def test_any_reason_fits_into_the_token_of_the_stacks_events(reason: str) -> Non
     assert len(token) <= 128
     assert token.replace("-", "").isascii()
     assert token.replace("-", "").isalnum()
+    assert ACCOUNT_ID not in token
+    assert "example" not in token
 
 
 def test_a_deletion_that_fails_names_the_resource_the_reason_and_the_next_step() -> None:

@@ -176,7 +176,10 @@ def test_restore_completes_the_work_of_a_restore_that_was_killed() -> None:
     """The killed restore has no record of its results, so the messages in the queue decide what is missing."""
     same_body = dead_letter(31, body=dead_letter(1).body)
     tool = operator_cli(*(dead_letter(number) for number in range(1, 31)), same_body)
+    for number in range(1, 31):
+        tool.queues.add_failure(dead_letter(number))
     key = backup_key(tool.run("drop", "--older-than", "1s", *CONFIRM))
+    assert len(tool.queues.failing(OutcomeStatus.CLOSED)) == 30
     sends = 0
 
     def kill(step: str) -> None:
@@ -199,6 +202,7 @@ def test_restore_completes_the_work_of_a_restore_that_was_killed() -> None:
     assert sorted(each.body for each in tool.queues.messages) == sorted(
         [*(dead_letter(n).body for n in range(1, 31)), dead_letter(1).body]
     )
+    assert tool.queues.failing(OutcomeStatus.CLOSED) == []
 
 
 def test_restore_needs_force_while_messages_are_in_flight_elsewhere() -> None:

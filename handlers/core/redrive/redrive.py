@@ -12,14 +12,13 @@ from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.in_flight import NOT_IN_FLIGHT, InFlight
 from handlers.core.redrive.ports import CallPatiently
 from handlers.core.redrive.tracker import BATCH, OutcomeTracker
+from schemas.attribute import MAX_BATCH
 from schemas.outcome import OutcomeStatus
 
 #: How long to wait until the first messages are decided.
 FIRST_MESSAGES_TIMEOUT: Final = timedelta(minutes=5)
 #: How long to let live joins go first.
 JOINS_TIMEOUT: Final = timedelta(minutes=15)
-#: SQS's limit for a batch.
-_BATCH: Final = 10
 #: Seconds.
 _POLL_INTERVAL: Final = 0.5
 _BACKLOG_INTERVAL: Final = 2
@@ -102,7 +101,7 @@ class Redrive:
         }
 
     def _batch_size(self) -> int:
-        size = _BATCH if self.rate is None else max(1, min(_BATCH, round(self.rate)))
+        size = MAX_BATCH if self.rate is None else max(1, min(MAX_BATCH, round(self.rate)))
         return size if self._waited_for_first else max(1, min(size, self.breaker - self.sent))
 
     def _send(self, batch: Sequence[DeadLetter]) -> None:

@@ -16,8 +16,7 @@ from handlers.operate.output import Command, stderr
 from handlers.operate.plans import intention, print_plan
 from handlers.operate.progress import progress, receive_all
 from handlers.operate.tables import count
-
-_BATCH = 10
+from schemas.attribute import MAX_BATCH
 
 
 @click.command(
@@ -51,9 +50,9 @@ def drop(context: Context, wanted: Filter, approval: Approval) -> int:
         def delete(audited: AuditedAction) -> Done:
             stderr.print(f"`restore {context.back_up(audited, chosen)}` restores the messages")
             with progress("dropping", len(chosen)) as advance:
-                for begin in range(0, len(chosen), _BATCH):
+                for begin in range(0, len(chosen), MAX_BATCH):
                     in_flight.extend_visibility()
-                    batch = [each for each in chosen[begin : begin + _BATCH] if in_flight.has(each)]
+                    batch = [each for each in chosen[begin : begin + MAX_BATCH] if in_flight.has(each)]
                     # First, so that running the command again repairs what an interrupt left.
                     closed = context.close(audited, _last_of_their_events(batch, events))
                     deleted = in_flight.delete(batch)

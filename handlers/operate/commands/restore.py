@@ -18,8 +18,7 @@ from handlers.operate.options import Approval, confirmed, with_context
 from handlers.operate.output import Command
 from handlers.operate.plans import intention, print_plan
 from handlers.operate.progress import progress, receive_all
-
-_BATCH = 10
+from schemas.attribute import MAX_BATCH
 
 
 @click.command(
@@ -50,11 +49,12 @@ def restore(context: Context, key: str, approval: Approval, *, force: bool) -> i
     def send(audited: AuditedAction) -> Done:
         with progress("restoring", len(plan.chosen)) as advance:
             for batch in _batches(plan.chosen):
-                sent = context.patiently(partial(context.queues.send, batch[0].queue, batch))
-                audited.add("restored", [each.message_id for each in sent.accepted])
-                keys = {each.outcome_key for each in sent.accepted if each.outcome_key}
+                # First, so that running the command again repairs what an interrupt left.
+                keys = {each.outcome_key for each in batch if each.outcome_key}
                 if reopened := context.reopen(key, keys):
                     audited.results["reopened"] = audited.results.get("reopened", 0) + len(reopened)
+                sent = context.patiently(partial(context.queues.send, batch[0].queue, batch))
+                audited.add("restored", [each.message_id for each in sent.accepted])
                 for message_id, why in sent.refused.items():
                     audited.add(f"refused: {why}", [message_id])
                 advance(len(sent.accepted))
@@ -92,5 +92,5 @@ def _batches(dead_letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter
     """Divide messages into batches of one queue each."""
     for queue in dict.fromkeys(each.queue for each in dead_letters):
         ours = [each for each in dead_letters if each.queue == queue]
-        for begin in range(0, len(ours), _BATCH):
-            yield ours[begin : begin + _BATCH]
+        for begin in range(0, len(ours), MAX_BATCH):
+            yield ours[begin : begin + MAX_BATCH]
