@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from dataclasses import is_dataclass
 from functools import cache
@@ -27,9 +28,10 @@ _LONGEST_REPR: Final = 500
 
 
 def _once(load: Callable[[JSONFileLoader, str], object]) -> Callable[[JSONFileLoader, str], object]:
+    """Return a loader that reads each file once; each call returns a copy, because moto changes what it loads."""
     loader = JSONFileLoader()
-    read = cache(lambda path: load(loader, path))
-    return lambda _self, path: read(path)
+    read = cache(lambda path: pickle.dumps(load(loader, path)))
+    return lambda _self, path: pickle.loads(read(path))  # noqa: S301 - our own bytes
 
 
 # Every boto3 session would read the service models again, which takes longer than most tests.
