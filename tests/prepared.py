@@ -29,11 +29,11 @@ class Stub(Stubber):
     client: Any
 
 
-def stub(service: str) -> Stub:
-    """Return a stub of a service."""
+def stub(service: str, region: str = "us-east-1") -> Stub:
+    """Return a stub of a service in a Region."""
     client: Any = boto3.client(  # type: ignore[call-overload]
         service,
-        region_name="us-east-1",
+        region_name=region,
         aws_access_key_id="x",
         aws_secret_access_key="x",  # noqa: S106 - nothing receives it
         config=Config(retries={"total_max_attempts": 1}),

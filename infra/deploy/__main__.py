@@ -333,8 +333,8 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
             adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
             if adoptions.ids:
                 stderr.print(f"adopting {len(adoptions.ids)} existing resources first, which changes none of them")
-                return installing.plan_adoption(target, adoptions, parameters, template)
-        return installing.plan_main(target, parameters, kind, template)
+                return installing.plan_adoption(target, account, adoptions, parameters, template)
+        return installing.plan_main(target, account, parameters, kind, template)
 
 
 def _show(planned: Plan | None) -> None:

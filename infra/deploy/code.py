@@ -1,4 +1,4 @@
-"""Keep the function's zips in a bucket of our own account, and pin the version that a stack uses."""
+"""Keep zips and templates in a bucket of our own account, and pin the versions that a stack uses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from botocore.exceptions import ClientError
 from infra.deploy.stack import DeployError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PublicAccessBlockConfigurationTypeDef
 
@@ -25,8 +23,8 @@ _PRIVATE: Final[PublicAccessBlockConfigurationTypeDef] = {
 _MISSING: Final = frozenset({"404", "NoSuchBucket", "NoSuchKey", "NotFound"})
 
 
-class Code(NamedTuple):
-    """An uploaded zip; the version is empty if the bucket has no versions."""
+class Uploaded(NamedTuple):
+    """An uploaded object; the version is empty if the bucket has no versions."""
 
     bucket: str
     key: str
@@ -34,7 +32,7 @@ class Code(NamedTuple):
 
 
 def bucket_name(account_id: str, region: str) -> str:
-    """Return the name of the bucket for the zips of all stages in an account and Region."""
+    """Return the name of the bucket for the zips and templates of all stages in an account and Region."""
     return f"joinguard-code-{account_id}-{region}"
 
 
@@ -53,7 +51,9 @@ def ensure_bucket(s3: S3Client, bucket: str, *, owner: str, region: str) -> None
                 f"a bucket of account {owner}, or correct the bucket's policy"
             ) from error
         if code not in _MISSING:
-            raise DeployError(f"cannot use bucket {bucket} for the zip: {error}. Check its permissions") from error
+            raise DeployError(
+                f"cannot use bucket {bucket} for zip and template: {error}. Check its permissions"
+            ) from error
         where: Any = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         s3.create_bucket(Bucket=bucket, **where)
     if _public_access_block(s3, bucket, owner) != _PRIVATE:
@@ -74,11 +74,21 @@ def _public_access_block(s3: S3Client, bucket: str, owner: str) -> PublicAccessB
     return found["PublicAccessBlockConfiguration"]
 
 
-def upload_code(s3: S3Client, bucket: str, package: Path, *, owner: str) -> Code:
-    """Upload the zip under a key with its SHA-256, unless it is there, and return where it is."""
-    content = package.read_bytes()
+def upload_template(s3: S3Client, bucket: str, text: str, *, owner: str) -> str:
+    """Upload a template and return its URL, which names the version, for CloudFormation.
+
+    A template in a request has at most 51,200 bytes, and one in S3 at most 1,000,000.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+    """
+    there = upload(s3, bucket, text.encode(), "template", owner=owner)
+    version = f"?versionId={there.version}" if there.version else ""
+    return f"{s3.meta.endpoint_url}/{bucket}/{there.key}{version}"
+
+
+def upload(s3: S3Client, bucket: str, content: bytes, kind: str, *, owner: str) -> Uploaded:
+    """Upload content under a key with its SHA-256 and a suffix, unless it is there, and return where it is."""
     digest = hashlib.sha256(content)
-    key = f"joinguard/{digest.hexdigest()}.zip"
+    key = f"joinguard/{digest.hexdigest()}.{kind}"
     checksum = base64.b64encode(digest.digest()).decode()
     try:
         there = s3.head_object(Bucket=bucket, Key=key, ExpectedBucketOwner=owner, ChecksumMode="ENABLED")
@@ -88,6 +98,6 @@ def upload_code(s3: S3Client, bucket: str, package: Path, *, owner: str) -> Code
     else:
         # S3 computed this checksum from the object's bytes, so a replaced object has another one.
         if there.get("ChecksumSHA256") == checksum:
-            return Code(bucket, key, there.get("VersionId", ""))
+            return Uploaded(bucket, key, there.get("VersionId", ""))
     put = s3.put_object(Bucket=bucket, Key=key, Body=content, ExpectedBucketOwner=owner, ChecksumSHA256=checksum)
-    return Code(bucket, key, put.get("VersionId", ""))
+    return Uploaded(bucket, key, put.get("VersionId", ""))

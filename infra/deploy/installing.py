@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from infra.deploy.adopt import clashes
 from infra.deploy.build import ROOT, Architecture, Package, build
-from infra.deploy.code import bucket_name, ensure_bucket, upload_code
+from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
 from infra.deploy.preflight import EVENT_REGIONS, Account, problems, read_account
 from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, plan, prepare
 from infra.deploy.template import load
@@ -49,7 +49,7 @@ def parameters_for(target: Target, account: Account, package: Path) -> dict[str,
     stage, s3 = target.stage, target.client("s3")
     bucket = stage.parameters.get("CodeBucket") or bucket_name(account.account_id, stage.region)
     ensure_bucket(s3, bucket, owner=account.account_id, region=stage.region)
-    code = upload_code(s3, bucket, package, owner=account.account_id)
+    code = upload(s3, bucket, package.read_bytes(), "zip", owner=account.account_id)
     return {
         "OrganizationId": account.organization_id,
         "ManagementAccountId": account.management_account_id,
@@ -62,7 +62,7 @@ def parameters_for(target: Target, account: Account, package: Path) -> dict[str,
 
 
 def plan_adoption(
-    target: Target, adoptions: Adoptions, parameters: Mapping[str, str | None], template: Path
+    target: Target, account: Account, adoptions: Adoptions, parameters: Mapping[str, str | None], template: Path
 ) -> Plan | None:
     """Create a new stack's first change set, which imports existing resources and changes nothing."""
     whole = load(template.read_text())
@@ -71,7 +71,7 @@ def plan_adoption(
         Request(
             stack=target.stage.stack,
             kind="IMPORT",
-            template=adoptions.template(whole),
+            template_url=_uploaded(target, account, parameters, adoptions.template(whole)),
             parameters=parameters,
             imports=adoptions.imports(whole),
             tags=target.stage.tags,
@@ -82,7 +82,7 @@ def plan_adoption(
 
 
 def plan_main(
-    target: Target, parameters: Mapping[str, str | None], kind: Kind, template: Path = TEMPLATE
+    target: Target, account: Account, parameters: Mapping[str, str | None], kind: Kind, template: Path = TEMPLATE
 ) -> Plan | None:
     """Create the main stack's change set; return None if nothing would change.
 
@@ -95,13 +95,18 @@ def plan_main(
         Request(
             stack=target.stage.stack,
             kind=kind,
-            template=template.read_text(),
+            template_url=_uploaded(target, account, parameters, template.read_text()),
             parameters={**parameters, **changed},
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),
         poll_seconds=target.poll_seconds,
     )
+
+
+def _uploaded(target: Target, account: Account, parameters: Mapping[str, str | None], template: str) -> str:
+    """Upload a template next to the zip and return its URL."""
+    return upload_template(target.client("s3"), parameters["CodeBucket"] or "", template, owner=account.account_id)
 
 
 def protect(target: Target) -> None:
@@ -119,7 +124,6 @@ def protect(target: Target) -> None:
         Request(
             stack=stack,
             kind="UPDATE",
-            template=None,
             parameters={**kept, "DeletionProtection": "true"},
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from botocore.exceptions import ClientError, WaiterError
 
-from infra.deploy.template import without_comments
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -189,8 +187,10 @@ class Request:
 
     stack: str
     kind: Kind
-    template: str | None
     parameters: Mapping[str, str | None]
+    #: The template's text, of at most 51,200 bytes, or the URL of a template in S3.
+    template: str | None = None
+    template_url: str | None = None
     imports: tuple[ResourceToImportTypeDef, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     role_arn: str | None = None
@@ -201,20 +201,22 @@ def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds
 
     Raises DeployError with CloudFormation's reason if CloudFormation rejects the template or the parameters.
     """
-    template = {"TemplateBody": without_comments(request.template)} if request.template else {}
-    imports = {"ResourcesToImport": list(request.imports)} if request.imports else {}
-    role = {"RoleARN": request.role_arn} if request.role_arn else {}
+    given = {
+        "TemplateBody": request.template,
+        "TemplateURL": request.template_url,
+        "ResourcesToImport": list(request.imports),
+        "RoleARN": request.role_arn,
+    }
+    options: dict[str, Any] = {name: value for name, value in given.items() if value}
     change_set = cloudformation.create_change_set(
         StackName=request.stack,
         ChangeSetName=f"joinguard-{uuid.uuid4()}",
         ChangeSetType=request.kind,
-        UsePreviousTemplate=not request.template,
+        UsePreviousTemplate=not (request.template or request.template_url),
         Parameters=[_parameter(name, value) for name, value in request.parameters.items()],
         Capabilities=["CAPABILITY_IAM"],
         Tags=[{"Key": key, "Value": value} for key, value in request.tags.items()],
-        **role,  # type: ignore[arg-type]
-        **imports,  # type: ignore[arg-type]
-        **template,  # type: ignore[arg-type]
+        **options,
     )["Id"]
     planned = Plan(request.stack, request.kind, change_set, ())
     if not _has_changes(cloudformation, planned, poll_seconds):

@@ -30,13 +30,5 @@ def load(text: str) -> dict[str, Any]:
 
 
 def dump(template: dict[str, Any]) -> str:
-    """Return a loaded template as compact JSON, since CloudFormation limits the length."""
+    """Return a loaded template as compact JSON."""
     return json.dumps(template, separators=(",", ":"))
-
-
-def without_comments(text: str) -> str:
-    """Return a template as compact JSON, since comments and white space count towards CloudFormation's 51,200 bytes.
-
-    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
-    """
-    return dump(load(text))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from infra.deploy.build import ROOT, Architecture, build
-from infra.deploy.code import ensure_bucket, upload_code
+from infra.deploy.code import ensure_bucket, upload, upload_template
 from infra.deploy.sources import sources
 from infra.deploy.stack import Request, execute, outputs, plan, prepare
 from infra.local.complete import complete, for_stand_in
@@ -129,7 +129,7 @@ def _parameters(aws: StandIn, package: Path, organization: Mapping[str, str]) ->
     s3 = aws.client("s3")
     owner = organization["MasterAccountId"]
     ensure_bucket(s3, CODE_BUCKET, owner=owner, region=aws.region)
-    code = upload_code(s3, CODE_BUCKET, package, owner=owner)
+    code = upload(s3, CODE_BUCKET, package.read_bytes(), "zip", owner=owner)
     return {
         "OrganizationId": organization["Id"],
         "ManagementAccountId": organization["MasterAccountId"],
@@ -146,12 +146,15 @@ def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str
     if parameters is None:
         known = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
         parameters = {each["ParameterKey"]: each["ParameterValue"] for each in known}
+    template = for_stand_in((ROOT / "infra" / "template.yaml").read_text())
     planned = plan(
         cloudformation,
         Request(
             stack=STACK,
             kind=prepare(cloudformation, STACK, log=lambda _: None, poll_seconds=1),
-            template=for_stand_in((ROOT / "infra" / "template.yaml").read_text()),
+            template_url=upload_template(
+                aws.client("s3"), CODE_BUCKET, template, owner=parameters["ManagementAccountId"]
+            ),
             parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
         ),
         poll_seconds=1,

@@ -23,7 +23,7 @@ def described(status: str) -> dict[str, Any]:
 
 def planned(session: StubbedSession) -> Plan | None:
     client = session.client(CLOUDFORMATION)
-    return plan(client, Request(STACK, "CREATE", "Resources: {}", {}), poll_seconds=1)
+    return plan(client, Request(STACK, "CREATE", {}, template="Resources: {}"), poll_seconds=1)
 
 
 @pytest.mark.parametrize(("reason", "expected"), [("Unresolved resource dependency", "Unresolved"), ("", "Waiter")])

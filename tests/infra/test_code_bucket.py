@@ -15,13 +15,11 @@ from botocore import xform_name
 from botocore.session import get_session
 
 from infra.deploy.build import ROOT
-from infra.deploy.code import Code, ensure_bucket, upload_code
+from infra.deploy.code import Uploaded, ensure_bucket, upload, upload_template
 from infra.deploy.stack import DeployError
 from tests.prepared import ACCOUNT_ID, stub
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.prepared import Stub
 
 BUCKET = "joinguard-code-111111111111-us-east-1"
@@ -84,9 +82,7 @@ def test_a_missing_bucket_is_created_private_and_versioned(region: str, where: d
 @pytest.mark.parametrize(
     ("there", "version"), [("same", "v-1"), ("other", "v-2"), (None, "v-2")], ids=["there", "replaced", "missing"]
 )
-def test_the_version_with_our_bytes_is_used(there: str | None, version: str, tmp_path: Path) -> None:
-    package = tmp_path / "x.zip"
-    package.write_bytes(b"zip")
+def test_the_version_with_our_bytes_is_used(there: str | None, version: str) -> None:
     digest = hashlib.sha256(b"zip")
     checksum = base64.b64encode(digest.digest()).decode()
     key = f"joinguard/{digest.hexdigest()}.zip"
@@ -101,8 +97,28 @@ def test_the_version_with_our_bytes_is_used(there: str | None, version: str, tmp
             sent = OURS | {"Key": key, "Body": b"zip", "ChecksumSHA256": checksum}
             s3.add_response("put_object", {"VersionId": "v-2"}, sent)
 
-        assert upload_code(s3.client, BUCKET, package, owner=ACCOUNT_ID) == Code(BUCKET, key, version)
+        assert upload(s3.client, BUCKET, b"zip", "zip", owner=ACCOUNT_ID) == Uploaded(BUCKET, key, version)
         s3.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("region", "endpoint"),
+    [
+        ("us-east-1", "https://s3.amazonaws.com"),
+        ("eu-central-1", "https://s3.eu-central-1.amazonaws.com"),
+        ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn"),
+        ("us-gov-west-1", "https://s3.us-gov-west-1.amazonaws.com"),
+    ],
+)
+def test_cloudformation_is_given_the_version_of_the_template_that_was_uploaded(region: str, endpoint: str) -> None:
+    key = f"joinguard/{hashlib.sha256(b'Resources: {}').hexdigest()}.template"
+    with stub("s3", region) as s3:
+        s3.add_client_error("head_object", "404")
+        s3.add_response("put_object", {"VersionId": "v-2"})
+
+        url = upload_template(s3.client, BUCKET, "Resources: {}", owner=ACCOUNT_ID)
+
+    assert url == f"{endpoint}/{BUCKET}/{key}?versionId=v-2"
 
 
 def test_the_tooling_names_the_owner_in_every_call_of_s3_that_accepts_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +28,7 @@ from infra.deploy.stack import (
 )
 from infra.deploy.stack import Plan as Planned
 from infra.deploy.stages import Stage
-from tests.prepared import stub, target
+from tests.prepared import ACCOUNT, stub, target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,16 +173,28 @@ def test_a_creation_leaves_the_table_deletable_so_that_a_failed_one_can_be_clean
         "ChangeSetName": ANY,
         "ChangeSetType": kind,
         "UsePreviousTemplate": False,
-        "TemplateBody": ANY,
+        "TemplateURL": f"https://s3.amazonaws.com/code/joinguard/{sha256(b'Resources: {}').hexdigest()}.template",
         "Capabilities": ["CAPABILITY_IAM"],
         "Tags": [],
-        "Parameters": [{"ParameterKey": "DeletionProtection", "ParameterValue": protection}],
+        "Parameters": [
+            {"ParameterKey": "CodeBucket", "ParameterValue": "code"},
+            {"ParameterKey": "DeletionProtection", "ParameterValue": protection},
+        ],
     }
+    s3 = stub("s3")
+    s3.add_client_error("head_object", "404")
+    s3.add_response("put_object", {})
     cloudformation.add_response("create_change_set", {"Id": "set"}, expected)
     cloudformation.add_response("describe_change_set", {"Status": "CREATE_COMPLETE"})
     cloudformation.add_response("describe_change_set", {"Changes": []})
 
-    planned = plan_main(target({"cloudformation": cloudformation}), {"DeletionProtection": "true"}, kind, template)
+    planned = plan_main(
+        target({"cloudformation": cloudformation, "s3": s3}),
+        ACCOUNT,
+        {"CodeBucket": "code", "DeletionProtection": "true"},
+        kind,
+        template,
+    )
 
     assert planned == Planned("joinguard", kind, "set", ())
     cloudformation.assert_no_pending_responses()
