@@ -133,7 +133,8 @@ def _report(handled: Handled, message_id: str) -> None:
         "row_replaced": handled.row_replaced or None,
         "seconds_to_guardrail": handled.seconds_to_guardrail,
     }
-    write = logger.info if handled.status in {OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED} else logger.warning
+    troubled = handled.status in {OutcomeStatus.FAILED, OutcomeStatus.RETRYING}
+    write = logger.warning if troubled else logger.info
     if handled.conflicts or handled.row_replaced:
         write = logger.error
     write("handled", extra={name: value for name, value in line.items() if value is not None})

@@ -13,6 +13,7 @@ from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.sqs_worker import SqsDeadLetters, SqsInbox
 from handlers.clock import SystemClock
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attempt import Dependencies
 from handlers.core.joins.enforce import Enforcer
 from handlers.settings import Settings
@@ -25,7 +26,10 @@ def enforcer() -> Enforcer:
     sqs, dynamodb = client("sqs"), client("dynamodb")
     return Enforcer(
         requirements=Requirements(
-            Guardrails(settings.policy_ids), settings.organization_id, settings.management_account_id
+            Guardrails(settings.policy_ids),
+            settings.organization_id,
+            settings.management_account_id,
+            Scope.parse(settings.attach_to),
         ),
         dependencies=Dependencies(
             organizations=OrganizationsApi(client("organizations")),

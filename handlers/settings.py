@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from schemas.ids import AccountId, OrganizationId, PolicyId
+from schemas.ids import ATTACH_TO, AccountId, OrganizationId, PolicyId
 
 
 class SettingsError(Exception):
@@ -40,6 +40,8 @@ class Settings(BaseModel):
     pace_table: str = ""
     #: AWS's limit for the whole account (November 2026: two AttachPolicy calls a second).
     attachments_per_second: Annotated[float, Field(gt=0, le=100)] = 2.0
+    #: The accounts that policies are attached to: `all`, `none`, or account ids with commas between them.
+    attach_to: Annotated[str, Field(pattern=f"^({ATTACH_TO})$")] = "all"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":

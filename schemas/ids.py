@@ -4,7 +4,7 @@ The patterns are those of botocore's service model, but anchored at both ends: i
 alternative only. They use `[0-9]`, because `\d` also matches digits of other scripts.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import StringConstraints
 
@@ -16,3 +16,5 @@ EventId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]{0
 #: The id of an operator's action, in its audit records and their keys.
 ActionId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+#: The accounts that policies are attached to: every account, none, or these.
+ATTACH_TO: Final = "all|none|[0-9]{12}(,[0-9]{12})*"

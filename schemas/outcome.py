@@ -30,6 +30,8 @@ class OutcomeStatus(StrEnum):
     FAILED = "FAILED"
     #: The event is not a join. Final.
     IGNORED = "IGNORED"
+    #: The worker only observes this account, and attached nothing. If the event comes again, it is handled again.
+    OBSERVED = "OBSERVED"
     #: An operator dropped its message, so nothing will happen. If the event comes again, it is handled as new work.
     CLOSED = "CLOSED"
 
@@ -47,6 +49,8 @@ class AttachmentResult(StrEnum):
     ATTACHED = "ATTACHED"
     #: It was attached already.
     ALREADY_ATTACHED = "ALREADY_ATTACHED"
+    #: It is not attached, and the worker would have attached it if it did not only observe the account.
+    WOULD_ATTACH = "WOULD_ATTACH"
     #: It is not attached; the fault says why.
     FAILED = "FAILED"
     #: It may be attached: the call got no answer, or the attempt crashed before the answer. The fault says which.
@@ -101,7 +105,7 @@ class Outcome(_Record):
     received_at: Moment
     #: When the row was last written.
     updated_at: Moment
-    #: When it became ENFORCED, FAILED or IGNORED.
+    #: When it became ENFORCED, FAILED, IGNORED or OBSERVED.
     done_at: Moment | None = None
     #: Why it is RETRYING, FAILED or IGNORED.
     fault: Fault | None = None

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from handlers.aws.dynamodb_rows import MAX_LEASE
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attempt import Dependencies
 from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.joins.ports import Attempt, Message, Pace, Settlement
@@ -151,7 +152,7 @@ class FakeLedger:
             return Outcome.model_validate(row)
         if "lease_until" in row and now <= row["lease_until"] <= now + MAX_LEASE:
             raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker holds the lease"))
-        if row["status"] in FINAL:
+        if row["status"] in {*FINAL, OutcomeStatus.OBSERVED}:
             kept = {name: row[name] for name in ("attempts", "event_time", "received_at", "intents", "announced")}
             row = self.rows[_key(event)] = _fresh(event, now) | kept | {"unclear": row.get("unclear", ())}
         row |= {"attempts": row["attempts"] + 1, "updated_at": now, "lease_until": lease_until, "source": event.source}
@@ -276,9 +277,11 @@ class NoPace:
         return now
 
 
-def with_policies(enforcer: Enforcer, policies: tuple[str, ...]) -> Enforcer:
+def with_policies(enforcer: Enforcer, policies: tuple[str, ...], attach_to: str = "all") -> Enforcer:
     """Return a copy of an Enforcer that requires other policies."""
-    requirements = dataclasses.replace(enforcer.requirements, guardrails=Guardrails(policies))
+    requirements = dataclasses.replace(
+        enforcer.requirements, guardrails=Guardrails(policies), scope=Scope.parse(attach_to)
+    )
     return dataclasses.replace(enforcer, requirements=requirements)
 
 
@@ -289,6 +292,7 @@ class World:
         self,
         *,
         policies: tuple[str, ...] = POLICIES,
+        attach_to: str = "all",
         pace: Pace | None = None,
         seed: int = 1,
         steps: Steps | None = None,
@@ -309,7 +313,7 @@ class World:
             clock=self.clock,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
-        requirements = Requirements(Guardrails(policies), ORGANIZATION, MANAGEMENT)
+        requirements = Requirements(Guardrails(policies), ORGANIZATION, MANAGEMENT, Scope.parse(attach_to))
         self.enforcer = Enforcer(requirements, dependencies, self.inbox, self.dead_letters, rng=Random(seed))  # noqa: S311 - as above
 
     def handle(self, event: Mapping[str, Any] | str, *, receives: int = 1, seconds: float = 60) -> Handled:
@@ -317,9 +321,9 @@ class World:
         budget = Budget(self.clock, milliseconds=round(seconds * 1000), records=1)
         return self.enforcer.handle(message(event, receives=receives), budget)
 
-    def deploy(self, *, policies: tuple[str, ...]) -> None:
-        """Change the required policies."""
-        self.enforcer = with_policies(self.enforcer, policies)
+    def deploy(self, *, policies: tuple[str, ...] = POLICIES, attach_to: str = "all") -> None:
+        """Change the required policies and the accounts that policies are attached to."""
+        self.enforcer = with_policies(self.enforcer, policies, attach_to)
 
     def attached(self, account_id: str = ACCOUNT) -> set[str]:
         """Return the policies of an account, except for AWS's default policy."""

@@ -64,9 +64,9 @@ class DynamoLedger:
         not final and   attempts = n     attempts = n     attempts = n and
         not leased                                        not final, or the same status
 
-    A row that is unreadable, CLOSED, or final for something else (another source, or an event that was not a join) does
-    not prevent an event from being handled: `begin` replaces it with a new row, which keeps what the next attempt
-    needs.
+    A row that is unreadable, CLOSED, OBSERVED, or final for something else (another source, or an event that was not a
+    join) does not prevent an event from being handled: `begin` replaces it with a new row, which keeps what the next
+    attempt needs.
     """
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:

@@ -16,7 +16,15 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from handlers.core.errors import AccountNotFoundError, Cause, JoinguardError, PermanentError, RetryableError, fault
+from handlers.core.errors import (
+    AccountNotFoundError,
+    Cause,
+    JoinguardError,
+    NotYetEffectiveError,
+    PermanentError,
+    RetryableError,
+    fault,
+)
 
 #: Transient, expected to be over within seconds. The modelled codes of AttachPolicy and ListPoliciesForTarget
 #: (botocore, organizations 2016-11-28) and the throttling codes of botocore's standard retry mode.
@@ -52,6 +60,10 @@ _LATER: Final = frozenset(
         "RequestTimeTooSkewed",
     }
 )
+
+#: Permanent, except that IAM, the organization's resource policy and new policies are effective only after seconds to
+#: minutes. https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html (eventual consistency)
+_NOT_YET_EFFECTIVE: Final = frozenset({"AccessDeniedException", "PolicyNotFoundException"})
 
 #: The cause behind each code of a dead letter: those of Organizations, and ours.
 CAUSES: Final[Mapping[str, Cause]] = {
@@ -155,8 +167,9 @@ def _translate(error: Exception) -> JoinguardError:
         return RetryableError(why, soon=True, cause=cause)
     if code in _LATER:
         return RetryableError(why, cause=cause)
-    permanent = AccountNotFoundError if code == "TargetNotFoundException" else PermanentError
-    return permanent(why, cause=cause)
+    if code == "TargetNotFoundException":
+        return AccountNotFoundError(why, cause=cause)
+    return (NotYetEffectiveError if code in _NOT_YET_EFFECTIVE else PermanentError)(why, cause=cause)
 
 
 def _without_answer(error: Exception, code: str) -> JoinguardError:

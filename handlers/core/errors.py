@@ -5,7 +5,8 @@ JoinguardError
 │   ├── AttemptInProgressError    another worker handles the same event
 │   └── OutOfTimeError            the invocation has too little time left; nothing was begun
 └── PermanentError            outcome FAILED, dead letter with the reason, the record succeeds
-    └── AccountNotFoundError      retryable while the event is recent
+    ├── AccountNotFoundError      retryable while the event is recent
+    └── NotYetEffectiveError      retryable in the first receives
 """
 
 import re
@@ -90,3 +91,7 @@ class PermanentError(JoinguardError):
 
 class AccountNotFoundError(PermanentError):
     """Organizations does not find the account (yet)."""
+
+
+class NotYetEffectiveError(PermanentError):
+    """A permission or a policy is missing, or was changed so recently that AWS does not apply it yet."""

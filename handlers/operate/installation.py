@@ -18,6 +18,7 @@ from handlers.aws.sqs_moves import SqsMoves
 from handlers.aws.sqs_operator import SqsDeadLetterQueues
 from handlers.clock import SystemClock
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.context import Caller, Context
 from handlers.operate.errors import OperateError
@@ -112,6 +113,8 @@ def _context(
         Guardrails(tuple(each for each in outputs["PolicyIds"].split(",") if each)),
         parameters["OrganizationId"],
         parameters["ManagementAccountId"],
+        # Stacks of earlier versions have no such parameter, and attach to every account.
+        Scope.parse(parameters.get("AttachTo", "all")),
     )
     organizations = OrganizationsReaderApi(client.organizations())
     role = outputs.get("FunctionRole")

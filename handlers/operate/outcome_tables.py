@@ -23,6 +23,7 @@ _COLOURS: Final = {
     OutcomeStatus.FAILED: "red",
     OutcomeStatus.RETRYING: "yellow",
     OutcomeStatus.IGNORED: "dim",
+    OutcomeStatus.OBSERVED: "cyan",
     OutcomeStatus.CLOSED: "dim",
 }
 _VERDICTS: Final = {

@@ -152,7 +152,9 @@ def _code(target: Target, account_id: str) -> Iterator[Fate]:
         target.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account_id)
     except ClientError:
         return
-    why = "It has the zips and templates of every stage in this account and Region. Empty and delete it after the last one"
+    why = (
+        "It has the zips and templates of all stages in this account and Region. Empty and delete it after the last one"
+    )
     yield Fate("code bucket", "AWS::S3::Bucket", bucket, kept=True, why=why)
 
 

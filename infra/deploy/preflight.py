@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.deploy.acting import others
 from infra.deploy.stack import DeployError
 from infra.deploy.trail import read_trails
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_organizations import OrganizationsClient
 
+    from infra.deploy.acting import Other
     from infra.deploy.stages import Stage, Target
     from infra.deploy.trail import Trails
 
@@ -96,10 +99,18 @@ def problems(target: Target, account: Account) -> Iterator[str]:
     yield from _policy_problems(target.client("organizations"), account, policy_ids)
     yield from _delivery_problems(target, account)
     yield from _trail_problems(target, account)
+    for other in _others(target, account):
+        if other.attaches:
+            yield (
+                f"stage {other.stage} ({other.where}) attaches policies in this organization, and only one stage may. "
+                f'Set AttachTo to "none" in stage {stage.name}, which then only observes; or set it in stage '
+                f"{other.stage} and deploy that stage first"
+            )
 
 
 def warnings(target: Target, account: Account) -> Iterator[str]:
     """Yield what may keep the installation from working but cannot be read with these credentials."""
+    yield from _unknown_others(target, account)
     management = account.management_account_id
     if not account.is_management:
         yield (
@@ -114,6 +125,31 @@ def warnings(target: Target, account: Account) -> Iterator[str]:
                 f"it is not known whether a CloudTrail trail logs management events: {error}. Without one, no join "
                 "event arrives; check it, or set CreateTrail"
             )
+
+
+def _others(target: Target, account: Account) -> Iterator[Other]:
+    """Yield the other stages, if this stage attaches policies and they can be read."""
+    region = EVENT_REGIONS.get(account.partition)
+    if not target.stage.attaches or not region:
+        return
+    with suppress(BotoCoreError, ClientError):
+        yield from others(target, account, region if account.is_management else target.stage.region)
+
+
+def _unknown_others(target: Target, account: Account) -> Iterator[str]:
+    """Yield that another stage may attach policies too, where that cannot be read."""
+    stage, region = target.stage, EVENT_REGIONS.get(account.partition)
+    if not stage.attaches or not region:
+        return
+    advice = "only one stage of an organization may attach policies; the others need AttachTo none"
+    try:
+        for other in others(target, account, region if account.is_management else stage.region):
+            if other.attaches is None:
+                yield f"it is not known whether stage {other.stage} ({other.where}) attaches policies: {advice}"
+    except (BotoCoreError, ClientError) as error:
+        yield f"it is not known whether another stage attaches policies: {error}; {advice}"
+    if not account.is_management:
+        yield f"it is not known whether a stage in account {account.management_account_id} attaches policies: {advice}"
 
 
 def _policy_problems(organizations: OrganizationsClient, account: Account, policy_ids: list[str]) -> Iterator[str]:

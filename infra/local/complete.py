@@ -46,6 +46,7 @@ NOT_CHECKED: Final = (
     "whose permissions an operator may simulate in IAM: the stand-in does not check the resource",
     "SQS batch calls: the stand-in checks actions of its own, which are added to the roles",
     "throttling, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
+    "that disabling service control policies detaches them from all accounts",
 )
 
 

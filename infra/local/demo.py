@@ -21,7 +21,7 @@ from infra.deploy.build import ROOT
 from infra.local.__main__ import START_ERRORS, exit_on_signals
 from infra.local.environment import isolate_from_user
 from infra.local.events import account_created, handshake_accepted
-from infra.local.installation import build_local, configure, create_policy, install, operator_session
+from infra.local.installation import build_local, install, operator_session
 from infra.local.standin import running
 from infra.local.watch import Watch
 from schemas.outcome import AttachmentResult, OutcomeStatus
@@ -39,10 +39,6 @@ _COLOURS: Final = {
     OutcomeStatus.IGNORED: "cyan",
     OutcomeStatus.FAILED: "red",
     OutcomeStatus.RETRYING: "yellow",
-}
-_QUARANTINE: Final = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}],
 }
 
 
@@ -87,14 +83,12 @@ class Demo:
         self._take(Step("a handshake that is no join", handshake, ignored))
         body = json.dumps(truncated)[:700]
         self._take(Step("a truncated message", truncated, failed, body=body, note="INVALID_EVENT"))
-        self._delete_a_policy()
-        self._take(Step("an account joins, a policy is missing", self._invited(last), failed))
+        self._set_policy_type(enabled=False)
+        self.console.print("  somebody disables service control policies in the organization")
+        self._take(Step("an account joins", self._invited(last), failed))
 
         self.console.print(self._outcomes("Outcomes"))
         dead_letters = self._list_dead_letters()
-        self._check(
-            self.watch.attached(last) == set(self.at.policy_ids), "a missing policy kept others from being attached"
-        )
         self._fix_and_redrive(dead_letters, truncated)
         self.console.print(self._outcomes("Outcomes after both causes were fixed and both dead letters redriven"))
         self._check_everything()
@@ -116,28 +110,29 @@ class Demo:
             self._check(len(evidence) == 1, f"{step.title}: {len(evidence)} evidence objects, not one")
         self.console.print(f"  {step.title}: [{_COLOURS[status]}]{status}")
 
-    def _delete_a_policy(self) -> None:
-        """Deploy a third policy, then delete it without a deployment."""
-        extra = create_policy(self.aws, "quarantine", _QUARANTINE)
-        configure(self.aws, [*self.at.policy_ids, extra])
-        self.aws.client("organizations").delete_policy(PolicyId=extra)
-        self.console.print("  somebody adds a third policy to the stack, and then deletes the policy")
+    def _set_policy_type(self, *, enabled: bool) -> None:
+        """Enable or disable service control policies in the organization."""
+        organizations = self.aws.client("organizations")
+        change = organizations.enable_policy_type if enabled else organizations.disable_policy_type
+        [root] = organizations.list_roots()["Roots"]
+        change(RootId=root["Id"], PolicyType="SERVICE_CONTROL_POLICY")
 
     def _list_dead_letters(self) -> dict[str, str]:
         """Show the dead letters, check their codes; return the message id of each code."""
         self._operate("list")
         groups = json.loads(self._run("list", "--by", "code", "--json").stdout or "[]")
         ids = {group["code"]: group["ids"][0] for group in groups}
-        self._check(set(ids) == {"INVALID_EVENT", "PolicyNotFoundException"}, f"the dead letters' codes are {[*ids]}")
+        self._check(
+            set(ids) == {"INVALID_EVENT", "PolicyTypeNotEnabledException"}, f"the dead letters' codes are {[*ids]}"
+        )
         return ids
 
     def _fix_and_redrive(self, dead_letters: dict[str, str], complete: Event) -> None:
-        """Remove the deleted policy from the stack, complete the truncated message, redrive both: as an operator."""
-        with self.console.status("removing the policy from the stack"):
-            configure(self.aws, self.at.policy_ids)
-        self.console.print("[bold]An operator corrects both causes:[/] the stack names its two policies again")
+        """Enable SCPs again, complete the truncated message, redrive both: as an operator."""
+        self._set_policy_type(enabled=True)
+        self.console.print("[bold]An operator corrects both causes:[/] service control policies are enabled again")
         recorded = ("--confirm", "--reason", "the demo")
-        self._operate("redrive", "--code", "PolicyNotFoundException", *recorded)
+        self._operate("redrive", "--code", "PolicyTypeNotEnabledException", *recorded)
         with tempfile.TemporaryDirectory() as folder:
             event = Path(folder) / "event.json"
             event.write_text(json.dumps(complete))

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 from infra.deploy.build import ROOT, Architecture, build
 from infra.deploy.code import ensure_bucket, upload, upload_template
 from infra.deploy.sources import sources
-from infra.deploy.stack import Request, execute, outputs, plan, prepare
+from infra.deploy.stack import Request, execute, find, outputs, plan, prepare
 from infra.local.complete import complete, for_stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from infra.local.standin import StandIn
@@ -107,8 +107,8 @@ def install(
     ]
     account_ids = [create_account(aws, f"member-{number}") for number in range(1, accounts + 1)]
     log(f"organization with {len(policy_ids)} policies and {len(account_ids)} member accounts")
-    parameters = _parameters(aws, package, organization) | dict(changes or {})
-    stack_outputs = configure(aws, policy_ids, parameters)
+    parameters = _parameters(aws, package, organization) | {"PolicyIds": ",".join(policy_ids)}
+    stack_outputs = configure(aws, parameters | dict(changes or {}))
     log("infra/template.yaml deployed through CloudFormation")
     return Installation(
         endpoint=aws.endpoint,
@@ -140,12 +140,11 @@ def _parameters(aws: StandIn, package: Path, organization: Mapping[str, str]) ->
     }
 
 
-def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str] | None = None) -> dict[str, str]:
-    """Deploy the stack with these policies, by default with its current parameters, and return its outputs."""
+def configure(aws: StandIn, changes: Mapping[str, str]) -> dict[str, str]:
+    """Deploy the stack with its present parameters and these changes, and return its outputs."""
     cloudformation = aws.client("cloudformation")
-    if parameters is None:
-        known = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
-        parameters = {each["ParameterKey"]: each["ParameterValue"] for each in known}
+    present = find(cloudformation, STACK)
+    parameters = {**(present.parameters if present else {}), **changes}
     template = for_stand_in((ROOT / "infra" / "template.yaml").read_text())
     planned = plan(
         cloudformation,
@@ -155,7 +154,7 @@ def configure(aws: StandIn, policy_ids: Sequence[str], parameters: dict[str, str
             template_url=upload_template(
                 aws.client("s3"), CODE_BUCKET, template, owner=parameters["ManagementAccountId"]
             ),
-            parameters=parameters | {"PolicyIds": ",".join(policy_ids)},
+            parameters=parameters,
         ),
         poll_seconds=1,
     )

@@ -252,7 +252,7 @@ def test_the_demo_succeeds_in_a_hostile_environment(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every account carries its policies." in done.stdout
-    assert "PolicyNotFoundException" in done.stdout
+    assert "PolicyTypeNotEnabledException" in done.stdout
     assert "\x1b" not in done.stdout
 
 

@@ -49,7 +49,8 @@ class Console:
         """Write a stage file and return its path."""
         machine = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
         path = self.folder / f"{name}.yaml"
-        values = {"Architecture": machine, "PolicyIds": self.policy_id} | parameters
+        # Only one stage of an organization attaches policies.
+        values = {"Architecture": machine, "PolicyIds": self.policy_id, "AttachTo": "none"} | parameters
         path.write_text(yaml.safe_dump({"region": region, "parameters": values}))
         return str(path)
 
@@ -107,7 +108,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
 
 
 def test_an_installation_is_deployed_checked_and_destroyed(console: Console) -> None:
-    stage = console.stage()
+    stage = console.stage(AttachTo="all")
 
     missing = console.make("status", stage)
     assert missing.returncode == 2

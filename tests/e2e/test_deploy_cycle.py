@@ -83,7 +83,7 @@ def stores(console: Console) -> set[str]:
 
 
 def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
-    stage = console.stage("cycle")
+    stage = console.stage("cycle", AttachTo="all")
     first = deploy(console, stage)
     assert first.returncode == 0, first.stderr
     complete(console.aws, "joinguard-cycle")
@@ -114,6 +114,17 @@ def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
 
     unchanged = deploy(console, stage, changed(console, without="AWS::S3::BucketPolicy"))
     assert "nothing to change" in unchanged.stderr
+
+
+def test_a_second_stage_is_deployed_only_if_it_observes(console: Console) -> None:
+    """Continues with the installation of the test before."""
+    attaching = deploy(console, console.stage("second", AttachTo="222222222222"))
+    assert attaching.returncode == 1
+    assert "stage cycle (in us-east-1) attaches policies in this organization" in attaching.stderr
+    assert "joinguard-second" not in console.stacks()
+
+    observing = deploy(console, console.stage("second"))
+    assert observing.returncode == 0, observing.stderr
 
 
 def test_a_failed_creation_leaves_nothing_and_the_next_deployment_succeeds(console: Console) -> None:

@@ -141,6 +141,7 @@ def test_the_function_imports_nothing_of_the_operators_tool() -> None:
         "joins.enforce",
         "guardrails",
         "guardrails.evaluate",
+        "guardrails.scope",
         "joins.failure_attributes",
         "joins.ports",
         "ports",

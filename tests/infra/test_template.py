@@ -16,6 +16,7 @@ from handlers.settings import Settings
 from infra.deploy.build import ROOT
 from infra.deploy.template import dump, load
 from schemas.events import JoinRequest
+from schemas.outcome import OutcomeStatus
 
 TEXT = (ROOT / "infra" / "template.yaml").read_text()
 TEMPLATE = load(TEXT)
@@ -310,7 +311,7 @@ def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> 
     }
     used |= {alarm["MetricName"] for alarm in ALARMS.values() if alarm.get("Namespace") == "Joinguard"}
 
-    statuses = {"Enforced", "Ignored", "Retrying", "Failed"}
+    statuses = {each.value.capitalize() for each in OutcomeStatus}
     assert not {name for name in used - statuses if f'"{name}"' not in code}
 
 

@@ -25,12 +25,19 @@ from botocore.stub import Stubber
 
 from handlers.aws.clients import client
 from handlers.aws.organizations import OrganizationsApi
-from handlers.core.errors import AccountNotFoundError, JoinguardError, PermanentError, RetryableError
+from handlers.core.errors import (
+    AccountNotFoundError,
+    JoinguardError,
+    NotYetEffectiveError,
+    PermanentError,
+    RetryableError,
+)
 from schemas.outcome import AttachmentResult
 from tests.fakes import ACCOUNT, POLICIES
 from tests.integration.conftest import URL, Hook, answers, fails
 
-SOON, LATER, PERMANENT, UNKNOWN = "transient, over within seconds", "transient", "permanent", "unknown account"
+SOON, LATER, PERMANENT = "transient, over within seconds", "transient", "permanent"
+UNKNOWN, NOT_YET = "unknown account", "permanent, unless it was changed seconds ago"
 
 #: The meaning of each error that AWS models for the two calls. The test below fails if AWS adds one.
 MEANINGS = {
@@ -39,9 +46,9 @@ MEANINGS = {
     "PolicyChangesInProgressException": SOON,
     "ServiceException": SOON,
     "TargetNotFoundException": UNKNOWN,
-    "AccessDeniedException": PERMANENT,
+    "AccessDeniedException": NOT_YET,
     "AWSOrganizationsNotInUseException": PERMANENT,
-    "PolicyNotFoundException": PERMANENT,
+    "PolicyNotFoundException": NOT_YET,
     "PolicyTypeNotEnabledException": PERMANENT,
     "UnsupportedAPIEndpointException": PERMANENT,
     "InvalidInputException": PERMANENT,
@@ -82,7 +89,9 @@ def counted(organizations: Any, hook: Hook) -> list[str]:
 def meaning(error: JoinguardError) -> str:
     if isinstance(error, RetryableError):
         return SOON if error.soon else LATER
-    return UNKNOWN if isinstance(error, AccountNotFoundError) else PERMANENT
+    if isinstance(error, AccountNotFoundError):
+        return UNKNOWN
+    return NOT_YET if isinstance(error, NotYetEffectiveError) else PERMANENT
 
 
 def modelled(operation: str) -> set[str]:

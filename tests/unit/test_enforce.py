@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from handlers.core.errors import PermanentError, RetryableError, fault
+from handlers.core.errors import NotYetEffectiveError, PermanentError, RetryableError, fault
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.fakes import ACCOUNT, MANAGEMENT, POLICIES, World, joined
 
@@ -98,6 +98,89 @@ def test_a_policy_that_fails_does_not_keep_the_others_from_being_attached() -> N
     assert POLICIES[0] in reason.message
     assert message.message_id == "message-1"
     assert world.inbox.postponed == []
+
+
+@pytest.mark.parametrize("call", ["read", "attach"])
+def test_a_permission_or_policy_that_is_not_effective_yet_is_retried_in_the_first_receives(call: str) -> None:
+    world = World()
+    denied = NotYetEffectiveError(fault("AccessDeniedException", "not allowed"))
+    statuses = []
+    for receives in range(1, 5):
+        world.steps.fail(call, *[denied] * len(POLICIES if call == "attach" else ("read",)))
+        statuses.append(world.handle(joined(), receives=receives).status)
+
+    assert statuses == [*[OutcomeStatus.RETRYING] * 3, OutcomeStatus.FAILED]
+    assert [reason.code for _, reason in world.dead_letters.dead_letters] == ["AccessDeniedException"]
+
+
+def test_a_worker_that_observes_reads_and_records_what_it_would_attach_and_attaches_nothing() -> None:
+    world = World(attach_to="none")
+    world.organizations.attached[ACCOUNT].append(POLICIES[0])
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.OBSERVED
+    expected = [(POLICIES[0], "ALREADY_ATTACHED"), (POLICIES[1], "WOULD_ATTACH")]
+    assert [(each.policy_id, each.result) for each in handled.policies] == expected
+    assert handled.seconds_to_guardrail is None
+    assert (world.steps.count("read"), world.steps.count("attach"), world.steps.count("intend")) == (1, 0, 0)
+    assert world.organizations.changes == []
+    [evidence] = world.evidence()
+    assert evidence.status is OutcomeStatus.OBSERVED
+    assert [(each.policy_id, each.result) for each in evidence.policies] == expected
+    assert world.ledger.outcome("event-1").status is OutcomeStatus.OBSERVED
+    assert world.dead_letters.dead_letters == []
+
+
+def test_an_account_that_carries_everything_is_observed_too_where_nothing_is_attached() -> None:
+    world = World(attach_to="none")
+    world.organizations.attached[ACCOUNT] += POLICIES
+
+    assert world.handle(joined()).status is OutcomeStatus.OBSERVED
+
+
+@pytest.mark.parametrize(("attach_to", "attached"), [(ACCOUNT, set(POLICIES)), ("333333333333", set[str]())])
+def test_a_worker_that_is_limited_to_accounts_attaches_to_these_alone(attach_to: str, attached: set[str]) -> None:
+    world = World(attach_to=attach_to)
+
+    handled = world.handle(joined())
+
+    assert world.attached() == attached
+    assert handled.status is (OutcomeStatus.ENFORCED if attached else OutcomeStatus.OBSERVED)
+
+
+def test_an_observed_event_that_comes_again_is_enforced_by_a_worker_that_attaches() -> None:
+    world = World(attach_to="none")
+    world.handle(joined())
+    world.deploy(attach_to="all")
+
+    handled = world.handle(joined())
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert world.attached() == set(POLICIES)
+
+
+def test_an_attachment_whose_answer_was_lost_is_claimed_by_the_attempt_that_only_observes() -> None:
+    world = World()
+    lost = RetryableError(fault("Cut", "no answer"), ambiguous=True)
+    world.steps.fail("attach", lost, RetryableError(fault("Cut", "not sent")))
+    world.handle(joined())
+    world.deploy(attach_to="none")
+
+    handled = world.handle(joined(), receives=2)
+
+    assert handled.status is OutcomeStatus.OBSERVED
+    assert [each.result for each in handled.policies] == [AttachmentResult.ATTACHED, AttachmentResult.WOULD_ATTACH]
+    assert len(world.organizations.changes) == 1
+
+
+def test_an_account_that_cannot_be_read_fails_where_the_worker_only_observes() -> None:
+    world = World(attach_to="none")
+
+    handled = world.handle(joined("444444444444", age=3600))
+
+    assert handled.status is OutcomeStatus.FAILED
+    assert [reason.code for _, reason in world.dead_letters.dead_letters] == ["TargetNotFoundException"]
 
 
 def test_an_event_with_a_transient_and_a_permanent_failure_is_retried() -> None:

@@ -308,7 +308,7 @@ def account(account_id: str) -> Account:
 def test_a_trail_that_cannot_be_read_is_a_warning(
     account_id: str, parameters: dict[str, str], warning: str | None
 ) -> None:
-    stage = Stage(name="prod", region="us-east-1", parameters=parameters)
+    stage = Stage(name="prod", region="us-east-1", parameters=parameters | {"AttachTo": "none"})
     found = [*warnings(Target(cast("boto3.Session", Session()), stage), account(account_id))]
 
     assert len(found) == (warning is not None)

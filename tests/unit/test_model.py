@@ -1,9 +1,9 @@
 """A model of the protocol: 2,000 random histories, in CI 10,000 (--scenarios).
 
 Two workers with their own clocks handle events of two accounts, call by call, in any order. Calls fail before and
-after their effect, workers are killed, leases expire, settings change, accounts leave and join again, others attach
-and detach policies, other objects are written under evidence keys, and events of two accounts have one event id. In
-the end, every event is delivered until it is decided. Then the records must agree with what happened.
+after their effect, workers are killed, leases expire, settings change, workers only observe, accounts leave and join
+again, others attach and detach policies, other objects are written under evidence keys, and events of two accounts have
+one event id. In the end, every event is delivered until it is decided. Then the records must agree with what happened.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import pytest
 from greenlet import greenlet
 
-from handlers.core.errors import PermanentError, RetryableError, fault
+from handlers.core.errors import NotYetEffectiveError, PermanentError, RetryableError, fault
 from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.timing import Budget
 from schemas.evidence import Evidence
@@ -40,6 +40,9 @@ CLAIMED: Final = {ATTACHED, AttachmentResult.UNKNOWN}
 class Paused(Steps):
     """Every call waits until the scenario decides how it ends."""
 
+    #: What a denied call raises.
+    denial: type[PermanentError] = PermanentError
+
     def take(self, name: str, effect: Callable[[], T]) -> T:
         scenario = greenlet.getcurrent().parent
         # Calls outside a worker succeed.
@@ -49,7 +52,7 @@ class Paused(Steps):
         if ending == "fails":
             raise RetryableError(fault("Cut", "no connection"), soon=True)
         if ending == "is denied" and name in {"read", "attach"}:
-            raise PermanentError(fault("AccessDeniedException", "not allowed"))
+            raise self.denial(fault("AccessDeniedException", "not allowed"))
         result = effect()
         if ending == "killed after":
             raise Killed
@@ -123,7 +126,9 @@ class Scenario:
 
     def __post_init__(self) -> None:
         self.rng = Random(self.seed)  # noqa: S311 - a history, not a secret
-        self.world = World(policies=POLICIES[:2], seed=self.seed, steps=Paused())
+        steps = Paused()
+        steps.denial = self.rng.choice([PermanentError, NotYetEffectiveError])
+        self.world = World(policies=POLICIES[:2], seed=self.seed, steps=steps)
         self.world.organizations.attached[OTHER] = ["p-FullAWSAccess"]
         base = self.world.clock
         self.workers = [self._worker(base, skew) for skew in (0.0, self.rng.choice([0.0, -20.0, 8.0, 30.0, 7200.0]))]
@@ -235,12 +240,13 @@ class Scenario:
             attached.append(policy)
 
     def deploy(self) -> None:
-        self.change_settings(tuple(self.rng.sample(POLICIES, self.rng.randint(1, 3))))
+        policies = tuple(self.rng.sample(POLICIES, self.rng.randint(1, 3)))
+        self.change_settings(policies, self.rng.choice(["all", "all", "none", ACCOUNT]))
 
-    def change_settings(self, policies: tuple[str, ...]) -> None:
-        self.log.append(f"settings {policies}")
+    def change_settings(self, policies: tuple[str, ...], attach_to: str = "all") -> None:
+        self.log.append(f"settings {policies}, attach to {attach_to}")
         for worker in self.workers:
-            worker.enforcer = with_policies(worker.enforcer, policies)
+            worker.enforcer = with_policies(worker.enforcer, policies, attach_to)
 
     def move_account(self) -> None:
         attached, account_id = self.world.organizations.attached, self.rng.choice([ACCOUNT, OTHER])

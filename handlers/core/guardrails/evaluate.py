@@ -1,8 +1,9 @@
 """Which policies an account must carry, and which of them it lacks. Used by worker and operators' tool."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from handlers.core.guardrails.scope import Scope
 from schemas.ids import AccountId, OrganizationId, PolicyId
 
 
@@ -30,3 +31,4 @@ class Requirements:
     organization_id: OrganizationId
     #: The account that SCPs do not affect.
     management_account_id: AccountId
+    scope: Scope = field(default_factory=Scope)

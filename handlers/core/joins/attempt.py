@@ -30,6 +30,7 @@ from handlers.core.errors import (
     AccountNotFoundError,
     AttemptInProgressError,
     JoinguardError,
+    NotYetEffectiveError,
     OutOfTimeError,
     PermanentError,
     RetryableError,
@@ -53,6 +54,8 @@ Result: TypeAlias = AttachmentResult | JoinguardError
 
 #: How long after an event Organizations may not find the account.
 RECENT: Final = timedelta(minutes=30)
+#: The number of receives in which a missing permission or policy is retried: 105 to 210 s with the backoff.
+FIRST_RECEIVES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -157,16 +160,21 @@ class AttemptRun:
         required = self.requirements.guardrails.required_policies(join.account_id)
         missing = self.requirements.guardrails.missing_policies(join.account_id, attached)
         ours = self.ambiguous & set(attached)
-        if missing or ours:
-            self._intend((*missing, *sorted(ours)), ambiguous=self.ambiguous - ours)
         results: dict[PolicyId, Result] = dict.fromkeys(required, AttachmentResult.ALREADY_ATTACHED)
         results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
+        observes = not self.requirements.scope.attaches_to(join.account_id)
+        if observes:
+            results |= dict.fromkeys(missing, AttachmentResult.WOULD_ATTACH)
+            missing = ()
+        if missing or ours:
+            self._intend((*missing, *sorted(ours)), ambiguous=self.ambiguous - ours)
         for left, policy_id in zip(range(len(missing), 0, -1), missing, strict=True):
             try:
                 results[policy_id] = self._attach(policy_id, join.account_id, remaining_calls=left)
             except (PermanentError, RetryableError) as error:
                 results[policy_id] = error
-        return _combined(results, self.ambiguous)
+        settlement = _combined(results, self.ambiguous)
+        return replace(settlement, status=OutcomeStatus.OBSERVED) if observes else settlement
 
     def _intend(self, policies: tuple[PolicyId, ...], *, ambiguous: set[PolicyId]) -> None:
         """Record the policies that this attempt is about to attach or found attached, and the ambiguous ones."""
@@ -214,10 +222,16 @@ class AttemptRun:
         deadline = now + (self.time_slice.deadline - now) / remaining_calls
         try:
             return retry(counted, deadline=deadline, clock=dependencies.clock, rng=dependencies.rng)
-        except AccountNotFoundError as error:
-            if abs(dependencies.clock.now() - self.attempt.event_time) < RECENT:
+        except (AccountNotFoundError, NotYetEffectiveError) as error:
+            if self._may_pass(error):
                 raise RetryableError(error.fault, cause=error.cause) from error
             raise
+
+    def _may_pass(self, error: AccountNotFoundError | NotYetEffectiveError) -> bool:
+        """Return whether AWS may answer otherwise soon, although nobody corrects anything."""
+        if isinstance(error, NotYetEffectiveError):
+            return self.message.receives <= FIRST_RECEIVES
+        return abs(self.dependencies.clock.now() - self.attempt.event_time) < RECENT
 
     def _intended_before(self) -> set[PolicyId]:
         return {policy_id for intended in self.attempt.interrupted.values() for policy_id in intended}

@@ -66,7 +66,8 @@ class Preflight:
         """
         if account_id == self.requirements.management_account_id:
             return (Explanation(Reason.MANAGEMENT_ACCOUNT),)
-        of_organization = self.cannot_attach
+        attaches = self.requirements.scope.attaches_to(account_id)
+        of_organization = self.cannot_attach if attaches else ()
         if read_account and account_id not in self._accounts:
             self._accounts[account_id] = self._collected(self._check_account(account_id))
         # Nothing is attached to an account that carries everything, so nothing can fail.
@@ -108,6 +109,9 @@ class Preflight:
         account = self.organizations.account(account_id)
         if account is None:
             yield Explanation(Reason.ACCOUNT_NOT_FOUND)
+            return
+        # Where nothing is attached, only the read can fail.
+        if not self.requirements.scope.attaches_to(account_id):
             return
         if account.state not in _MEMBER:
             yield Explanation(Reason.ACCOUNT_NOT_ACTIVE, (account.state,))

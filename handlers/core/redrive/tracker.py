@@ -13,6 +13,8 @@ from schemas.outcome import FINAL, Outcome, OutcomeStatus
 
 #: The number of outcomes in one read: DynamoDB's limit for BatchGetItem.
 BATCH: Final = 100
+#: The statuses in which an attempt ends, although the same event can be handled again.
+_ENDED: Final = frozenset({OutcomeStatus.FAILED, OutcomeStatus.OBSERVED})
 _POLL_INTERVAL: Final = timedelta(seconds=0.5)
 
 
@@ -77,5 +79,5 @@ class OutcomeTracker:
     def _is_decided(self, key: OutcomeKey, outcome: Outcome) -> bool:
         if outcome.status in FINAL:
             return True
-        ended = outcome.status is OutcomeStatus.FAILED and outcome.lease_until is None
+        ended = outcome.status in _ENDED and outcome.lease_until is None
         return ended and outcome.attempts > self._attempts.get(key, 0)

@@ -48,6 +48,8 @@ def enforce(
     if problems:
         stderr.print(f"it would fail: {sentences(problems, message=False)}", style="yellow")
     stderr.print(f"this sends a join request for {account_id} to the joins queue")
+    if not context.requirements.scope.attaches_to(account_id):
+        stderr.print("this stage only observes the account (AttachTo), so nothing will be attached", style="yellow")
     request = _request(context, account_id, approval)
 
     def send(audited: AuditedAction) -> Done:

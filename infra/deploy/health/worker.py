@@ -30,7 +30,16 @@ def function(lambda_client: Any, stack: Deployed, name: str) -> Iterator[Check]:
         differences.append(f"it is {state}: {actual.get('StateReason', 'no reason given')}")
     if update == "Failed":
         differences.append(f"its last update failed: {actual.get('LastUpdateStatusReason', 'no reason given')}")
-    yield compared("function", f"{state}, last update {update}", differences)
+    yield compared("function", f"{state}, last update {update}{_observes(stack)}", differences)
+
+
+def _observes(stack: Deployed) -> str:
+    attach_to = stack.parameters.get("AttachTo", "all")
+    if attach_to == "all":
+        return ""
+    return (
+        "; it only observes" if attach_to == "none" else f"; it attaches to {len(attach_to.split(','))} accounts only"
+    )
 
 
 def _environment(declared: dict[str, Any], actual: dict[str, Any]) -> Iterator[str]:
