@@ -39,13 +39,17 @@ class AuditRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal["joinguard/act/1", "joinguard/act/2"] = "joinguard/act/2"
+    schema_version: Literal["joinguard/act/1", "joinguard/act/2", "joinguard/act/3"] = "joinguard/act/3"
     act_id: ActionId
     action: Action
     #: `intended` is written before the action; without it, nothing is done.
     phase: Literal["intended", "done"]
-    #: The caller's ARN as a pseudonym, and the caller's unique id in IAM.
+    #: The caller's ARN as a pseudonym.
     actor: Pseudonym
+    #: The name of the caller's session or user as a pseudonym, which is the same in every role and account. Absent in
+    #: versions 1 and 2.
+    actor_name: Pseudonym | None = None
+    #: The caller's unique id in IAM. All sessions of a role have the same one.
     actor_id: Text
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
     letters: tuple[MessageDigest, ...] = ()

@@ -82,6 +82,8 @@ class Closed(_Record):
     """Who closed an outcome, when, and in which audited action, whose record holds the reason."""
 
     actor: Pseudonym
+    #: The name of the operator's session or user, as in the audit record. Absent in rows of older versions.
+    actor_name: Pseudonym | None = None
     #: The operator's unique id in IAM.
     actor_id: Text
     act_id: ActionId

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from click.testing import CliRunner, Result
@@ -17,6 +19,7 @@ from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Account, MoveTask
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.__main__ import cli
+from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context
 from schemas.audit import AuditRecord
 from schemas.pseudonym import Pseudonym
@@ -124,8 +127,11 @@ class FakeBucket:
 
 
 class FakePrincipalPseudonyms(FakePseudonyms):
-    def principal(self, arn: str) -> Pseudonym:  # noqa: ARG002 - the port's signature
-        return Pseudonym(value="prin-" + "0" * 32, key_version="k")
+    def principal(self, arn: str) -> Pseudonym:
+        return Pseudonym(value=f"prin-{sha256(arn.encode()).hexdigest()[:32]}", key_version="k")
+
+    def name(self, name: str) -> Pseudonym:
+        return Pseudonym(value=f"name-{sha256(name.casefold().encode()).hexdigest()[:32]}", key_version="k")
 
 
 @dataclass
@@ -150,6 +156,11 @@ class FakeMoveTasks:
         self.cancelled.append(handle)
 
 
+CALLER: Final = Caller("arn:aws:iam::111111111111:user/x", "AIDAEXAMPLE:session")
+#: No file can be there.
+NOTHING_SEEN: Final = Seen(Path(os.devnull) / "x")
+
+
 @dataclass
 class OperatorCli:
     """The operators' tool with fake queues, a fake bucket and a fake organization."""
@@ -158,6 +169,9 @@ class OperatorCli:
     bucket: FakeBucket = field(default_factory=FakeBucket)
     moves: FakeMoveTasks = field(default_factory=FakeMoveTasks)
     organizations: FakeOrganization = field(default_factory=FakeOrganization)
+    caller: Caller = CALLER
+    seen: Seen = NOTHING_SEEN
+    pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
 
     def context(self) -> Context:
         return Context(
@@ -168,12 +182,13 @@ class OperatorCli:
             organizations=self.organizations,
             preflight=preflight(self.organizations),
             requirements=REQUIREMENTS,
-            pseudonyms=FakePrincipalPseudonyms(Steps()),
+            pseudonyms=self.pseudonyms,
             clock=self.queues.clock,
-            caller=Caller("arn:aws:iam::111111111111:user/x", "AIDAEXAMPLE:session"),
+            caller=self.caller,
             attachments_per_second=2.0,
             lock_mode="COMPLIANCE",
             backup_retention=timedelta(days=90),
+            seen=self.seen,
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:

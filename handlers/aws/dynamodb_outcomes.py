@@ -88,7 +88,7 @@ class DynamoOutcomes:
             ":status": OutcomeStatus.CLOSED.value,
             ":retrying": OutcomeStatus.RETRYING.value,
             ":failed": OutcomeStatus.FAILED.value,
-            ":closed": value_of(closed.model_dump()),
+            ":closed": value_of(closed.model_dump(exclude_none=True)),
             ":act": closed.act_id,
             **lease_limits(closed.closed_at),
         }

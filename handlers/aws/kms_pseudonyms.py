@@ -1,4 +1,4 @@
-"""KMS: pseudonyms of accounts and principals; the same account always gets the same one."""
+"""KMS: pseudonyms of accounts, principals and names; the same account always gets the same one."""
 
 from __future__ import annotations
 
@@ -37,6 +37,10 @@ class KmsPseudonyms:
     def principal(self, arn: str) -> Pseudonym:
         """Return the pseudonym of a principal; its prefix differs from that of accounts."""
         return self._pseudonym("prin", f"principal\0{arn}".encode())
+
+    def name(self, name: str) -> Pseudonym:
+        """Return the pseudonym of the name of a session or user, in any role and account; its case is ignored."""
+        return self._pseudonym("name", f"name\0{name.casefold()}".encode(errors="surrogatepass"))
 
     def digest(self, kind: str, text: str) -> Sha256:
         """Return the HMAC-SHA-256 of a text, in hexadecimal; each kind has digests of its own.

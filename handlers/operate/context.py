@@ -7,7 +7,9 @@ from functools import cached_property
 from random import Random, SystemRandom
 from typing import TypeVar
 
-from handlers.core.evidence.audit import Actor, AuditedAction
+from handlers.core.errors import JoinguardError
+from handlers.core.evidence.actor import Actor, is_generated, name_in
+from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.checks import EvidenceChecker
 from handlers.core.evidence.history import History
 from handlers.core.evidence.ports import Archive, PrincipalPseudonyms
@@ -21,7 +23,8 @@ from handlers.core.redrive.ports import DeadLetterQueues, MoveTasks, Organizatio
 from handlers.core.redrive.preflight import Preflight
 from handlers.core.redrive.selection import identified
 from handlers.core.timing import patiently
-from handlers.operate.errors import OperateError
+from handlers.operate.completion import Seen
+from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
 from schemas.audit import Action, MessageDigest
 from schemas.keys import backup_action
 from schemas.outcome import Closed
@@ -35,6 +38,11 @@ class Caller:
 
     arn: str
     user_id: str
+
+    @property
+    def name(self) -> str:
+        """The name of the session or user."""
+        return name_in(self.arn)
 
 
 @dataclass
@@ -55,6 +63,8 @@ class Context:
     #: GOVERNANCE or COMPLIANCE.
     lock_mode: str
     backup_retention: timedelta
+    #: For completion in the shell.
+    seen: Seen
     rng: Random = field(default_factory=SystemRandom)
 
     @property
@@ -95,13 +105,19 @@ class Context:
         return dead_letter.digest(self.pseudonyms.digest)
 
     def begin(self, action: Action, reason: str, messages: Sequence[MessageDigest]) -> AuditedAction:
-        """Write the record of an intended action."""
+        """Write the record of an intended action; raise OperateError if it would name nobody."""
+        if is_generated(self.caller.name):
+            raise OperateError(
+                f"the name of your session, {self.caller.name}, is generated, and the audit record would name nobody. "
+                f"{NAME_YOUR_SESSION}"
+            )
         return AuditedAction.begin(self.archive, self.clock, self._actor, action, reason, messages)
 
     def close(self, audited: AuditedAction, keys: Collection[OutcomeKey]) -> Collection[OutcomeKey]:
         """Close the outcomes of events whose messages an action drops; return those that were closed."""
         closed = Closed(
             actor=audited.intended.actor,
+            actor_name=audited.intended.actor_name,
             actor_id=audited.intended.actor_id,
             act_id=audited.action_id,
             closed_at=self.clock.now(),
@@ -118,10 +134,19 @@ class Context:
         until = self.clock.now() + self.backup_retention
         body = "\n".join(map(backup_line, dead_letters)).encode()
         self.archive.keep(audited.backup_key, body, mode=self.lock_mode, until=until)
+        self.seen.add("backups", [audited.backup_key])
         return audited.backup_key
+
+    @cached_property
+    def reader(self) -> Actor | None:
+        """The caller, to be compared with records; None if KMS does not answer, so that records can be read then."""
+        try:
+            return self._actor
+        except JoinguardError:
+            return None
 
     @cached_property
     def _actor(self) -> Actor:
         # For a session, IAM's id is the part before the colon; for the root user, it is the account id.
         unique_id = redact(self.caller.user_id.partition(":")[0])
-        return Actor(self.pseudonyms.principal(self.caller.arn), unique_id)
+        return Actor(self.pseudonyms.principal(self.caller.arn), self.pseudonyms.name(self.caller.name), unique_id)

@@ -1,5 +1,12 @@
 """Errors of the operators' tool."""
 
+from typing import Final
+
+#: The next step if nobody chose the name of a session.
+NAME_YOUR_SESSION: Final = (
+    "Set role_session_name in your profile to your own name (see handlers/operate/README.md#name-your-session)"
+)
+
 
 class OperateError(Exception):
     """A command cannot be carried out; the message says why and names the next step."""

@@ -20,8 +20,9 @@ from handlers.clock import SystemClock
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.preflight import Preflight
+from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context
-from handlers.operate.errors import OperateError
+from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
 
 
 def open_context(stack: str, profile: str | None, region: str | None, poll: int) -> Context:
@@ -44,7 +45,8 @@ def open_context(stack: str, profile: str | None, region: str | None, poll: int)
     outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
     try:
-        return _context(_Clients(session), Caller(caller["Arn"], caller["UserId"]), outputs, parameters, poll)
+        who = Caller(caller["Arn"], caller["UserId"])
+        return _context(_Clients(session), who, outputs, parameters, poll, Seen.of(stack))
     except KeyError as missing:
         raise OperateError(
             f"stack {stack} ({found['StackStatus']}) has no {missing.args[0]}: it is not an installation of "
@@ -59,6 +61,8 @@ def _stripped(error: Exception) -> str:
 def _advice(error: Exception) -> str:
     """Return the next step after a call failed before the installation was found."""
     code = error_code(error)
+    if isinstance(error, ClientError) and error.operation_name == "AssumeRole" and code in _ADVICE_TO_ASSUME:
+        return _ADVICE_TO_ASSUME[code]
     return next((step for part, step in _ADVICE.items() if part in code), _DEFAULT_ADVICE)
 
 
@@ -83,6 +87,15 @@ _ADVICE: Final[Mapping[str, str]] = {
     "ValidationError": "Add --stack, --region or --profile, or run `make deploy`",
     "ValueError": "Correct AWS_ENDPOINT_URL",
 }
+#: The next step, by the code of AWS, if a profile cannot assume its role.
+_ADVICE_TO_ASSUME: Final[Mapping[str, str]] = {
+    "AccessDenied": (
+        "The stack's roles refuse generated names of sessions, and those whom neither OperatorPrincipalArn nor IAM "
+        f"allows. {NAME_YOUR_SESSION}, or add --profile with another profile"
+    ),
+    # The duration exceeds the role's.
+    "ValidationError": "Remove duration_seconds from the profile: sessions of the stack's roles last an hour",
+}
 _DEFAULT_ADVICE: Final = "Run the command again; if it fails again, look up this error"
 
 
@@ -105,8 +118,8 @@ class _Clients:
         return self._session.client("organizations", config=self._config.merge(adaptive))
 
 
-def _context(
-    client: _Clients, caller: Caller, outputs: dict[str, str], parameters: dict[str, str], poll: int
+def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
+    client: _Clients, caller: Caller, outputs: dict[str, str], parameters: dict[str, str], poll: int, seen: Seen
 ) -> Context:
     sqs = client("sqs")
     requirements = Requirements(
@@ -142,4 +155,5 @@ def _context(
         attachments_per_second=float(parameters["AttachmentsPerSecond"]),
         lock_mode=parameters["RetentionMode"],
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
+        seen=seen,
     )

@@ -11,27 +11,13 @@ import click
 
 from handlers.core.redaction import redact_words
 from handlers.core.redrive.selection import Filter
+from handlers.operate.completion import complete_code, complete_event, complete_id
 
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Messages a second; the maximum is SQS's own, for its move task.
 _MIN_RATE: Final = 0.01
 MAX_RATE: Final = 500
-#: The codes of dead letters.
-CODES: Final = (
-    "AWSOrganizationsNotInUseException",
-    "AccessDeniedException",
-    "ConstraintViolationException",
-    "INVALID_EVENT",
-    "InvalidInputException",
-    "MANAGEMENT_ACCOUNT",
-    "PolicyNotFoundException",
-    "PolicyTypeNotEnabledException",
-    "RETRIES_EXHAUSTED",
-    "TargetNotFoundException",
-    "UnsupportedAPIEndpointException",
-    "WRONG_ORGANIZATION",
-)
 #: Characters; redaction shortens longer texts.
 _MAX_REASON: Final = 1000
 
@@ -78,11 +64,6 @@ class AccountIdType(click.ParamType[str]):
         return str(value)
 
 
-def complete_code(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
-    """Return the codes that begin with what was typed. Ids are not completed: only a receive shows them."""
-    return [each for each in CODES if each.startswith(incomplete)]
-
-
 @dataclass(frozen=True)
 class Approval:
     """Whether to carry an action out, and how to report it."""
@@ -115,8 +96,20 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--account", "accounts", multiple=True, type=AccountIdType(), help="Only this account.")
     @click.option("--policy", "policies", multiple=True, help="Only if the reason names this policy.")
-    @click.option("--event", "events", multiple=True, help="Only this event, by its id or its name.")
-    @click.option("--id", "ids", multiple=True, help="Only this message or event id, or its beginning.")
+    @click.option(
+        "--event",
+        "events",
+        multiple=True,
+        shell_complete=complete_event,
+        help="Only this event, by its id or its name.",
+    )
+    @click.option(
+        "--id",
+        "ids",
+        multiple=True,
+        shell_complete=complete_id,
+        help="Only this message or event id, or its beginning.",
+    )
     @click.option("--older-than", type=DurationType(), help="Only messages older than 15m, 6h, 3d, …")
     @click.option("--newer-than", type=DurationType(), help="Only messages newer than 15m, 6h, 3d, …")
     @wraps(command)

@@ -14,8 +14,10 @@ from rich.text import Text
 
 from handlers.core.evidence.checks import CheckedEvidence, Verdict
 from handlers.core.ports import UnreadableRow
+from handlers.operate.context import Context
 from handlers.operate.output import clean, plain, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
+from handlers.operate.who import who
 from schemas.outcome import Outcome, OutcomeStatus
 
 _COLOURS: Final = {
@@ -46,14 +48,14 @@ _UNREADABLE: Final = "the row is unreadable: no worker wrote it"
 
 
 def print_outcomes(
-    found: Sequence[Outcome | UnreadableRow], title: str, evidence: Mapping[str, Sequence[Text]]
+    context: Context, found: Sequence[Outcome | UnreadableRow], title: str, evidence: Mapping[str, Sequence[Text]]
 ) -> None:
     """Print one row for each outcome, with the texts about its evidence, by event id."""
     if not found:
         stderr.print(f"{title}: none")
         return
     rows = [
-        _unreadable(each) if isinstance(each, UnreadableRow) else _row(each, evidence.get(each.event_id))
+        _unreadable(each) if isinstance(each, UnreadableRow) else _row(context, each, evidence.get(each.event_id))
         for each in found
     ]
     print_table(title, ["status", "joined, decided", "event"], rows)
@@ -106,14 +108,14 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def _row(each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
+def _row(context: Context, each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
     policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
     times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
     details = lines(
         f"{each.account_id}  {each.event_name} {each.event_id}",
         ", ".join(policies),
         plain(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
-        _closed(each),
+        _closed(context, each),
         *(evidence if evidence is not None else [plain(each.evidence_key or "", "dim")]),
     )
     return [
@@ -123,11 +125,11 @@ def _row(each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
     ]
 
 
-def _closed(each: Outcome) -> str:
+def _closed(context: Context, each: Outcome) -> str:
     """Return who closed an outcome, when, and the audited action that says why; an empty string if it is not closed."""
     if not each.closed:
         return ""
-    by = f"{each.closed.actor_id} ({each.closed.actor.value})"
+    by = who(context, each.closed)
     return f"closed {_minute(each.closed.closed_at)} by {by}; the reason is in the action {each.closed.act_id}"
 
 
@@ -135,7 +137,7 @@ def _unreadable(row: UnreadableRow) -> list[Cell]:
     return [plain("unreadable", "red"), "", f"{row.account_id}  {row.event_id}"]
 
 
-def outcome_lines(outcome: Outcome | UnreadableRow) -> list[str]:
+def outcome_lines(context: Context, outcome: Outcome | UnreadableRow) -> list[str]:
     """Return one outcome in lines."""
     if isinstance(outcome, UnreadableRow):
         return [_UNREADABLE]
@@ -144,7 +146,7 @@ def outcome_lines(outcome: Outcome | UnreadableRow) -> list[str]:
         for policy in outcome.policies
     ]
     attempts = count(outcome.attempts, "attempt")
-    closed = [_closed(outcome)] if outcome.closed else []
+    closed = [_closed(context, outcome)] if outcome.closed else []
     return [f"{outcome.status} after {attempts}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *closed, *policies]
 
 

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from handlers.core.errors import JoinguardError
+from handlers.core.evidence.actor import name_in
 from handlers.core.redaction import redact, redact_words
 from infra.deploy.adopt import is_kept
 from infra.deploy.code import bucket_name
@@ -232,8 +235,8 @@ def _drain(target: Target, installed: Installed, seconds: int) -> None:
 def record(target: Target, installed: Installed, reason: str, results: Mapping[str, Any]) -> str | None:
     """Write who deletes the stack and why to the worker's log group, which is kept; return the group's name.
 
-    Returns None if the stack has no log group. The line holds no account id, e-mail address or ARN; CloudTrail
-    resolves the caller's id. Raises DeployError if the record cannot be written.
+    Returns None if the stack has no log group. The line names the caller as audit records do, and holds no account id,
+    e-mail address or ARN. Raises DeployError if the record cannot be written.
     """
     group = installed.ids.get("AttachPoliciesLogs")
     if not group:
@@ -244,8 +247,7 @@ def record(target: Target, installed: Installed, reason: str, results: Mapping[s
         "action": "destroy",
         "stack": installed.stack.name,
         "stack_id": installed.stack.stack_id.rpartition("/")[2],
-        # The part before the colon is IAM's id. The rest is the session's name, often an e-mail address.
-        "actor_id": redact(target.client("sts").get_caller_identity()["UserId"].partition(":")[0]),
+        **_actor(target, installed),
         "reason": redact_words(reason),
         "recorded_at": now.isoformat(),
         **results,
@@ -260,6 +262,25 @@ def record(target: Target, installed: Installed, reason: str, results: Mapping[s
             "logs:CreateLogStream and logs:PutLogEvents there, then try again"
         ) from error
     return group
+
+
+def _actor(target: Target, installed: Installed) -> dict[str, Any]:
+    """Return who deletes the stack, as audit records name an operator: pseudonyms, and the unique id in IAM.
+
+    The pseudonyms are None if the stack has no key, or KMS does not derive them. The stack can be deleted nevertheless.
+    """
+    identity = target.client("sts").get_caller_identity()
+    # The part before the colon is IAM's id. The rest is the session's name, often an e-mail address.
+    by_id = {"actor_id": redact(identity["UserId"].partition(":")[0])}
+    key, organization = installed.ids.get("PseudonymKey"), installed.stack.parameters.get("OrganizationId")
+    try:
+        if key and organization:
+            pseudonyms = KmsPseudonyms(target.client("kms"), key, organization)
+            actor, name = pseudonyms.principal(identity["Arn"]), pseudonyms.name(name_in(identity["Arn"]))
+            return {"actor": actor.model_dump(), "actor_name": name.model_dump(), **by_id}
+    except JoinguardError:
+        pass
+    return {"actor": None, "actor_name": None, **by_id}
 
 
 def delete_installed(target: Target, installed: Installed, reason: str) -> None:

@@ -155,7 +155,8 @@ class Demo:
         return subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-m", "handlers.operate", *arguments],
             cwd=ROOT,
-            env=os.environ | operator_session(self.aws),
+            # The ids of the demo are not kept for completion; the folder is deleted with the stand-in.
+            env=os.environ | operator_session(self.aws) | {"XDG_CACHE_HOME": str(self.aws.log.parent)},
             capture_output=True,
             text=True,
             check=False,

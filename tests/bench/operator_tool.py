@@ -89,6 +89,7 @@ def timed(aws: StandIn, count: int, code: str, *arguments: str) -> dict[str, flo
         "AWS_ACCESS_KEY_ID": aws.access_key_id,
         "AWS_SECRET_ACCESS_KEY": aws.secret_access_key,
         "AWS_DEFAULT_REGION": aws.region,
+        "XDG_CACHE_HOME": str(aws.log.parent),
     }
     began = time.perf_counter()
     done = subprocess.run(  # noqa: S603 - our own code

@@ -38,6 +38,7 @@ def credentials(pipeline: Pipeline) -> dict[str, str]:
         "AWS_CONFIG_FILE": "/dev/null",
         # Deleted with the stand-in.
         "XDG_CONFIG_HOME": str(pipeline.aws.log.parent),
+        "XDG_CACHE_HOME": str(pipeline.aws.log.parent),
     }
 
 
@@ -355,7 +356,7 @@ def test_operator_reads_can_read_and_do_nothing_else(pipeline: Pipeline) -> None
     assert operate(pipeline, "outcome", account_id, **role).returncode == 0
     assert operate(pipeline, "outcomes", **role).returncode == 0
     assert operate(pipeline, "outcomes", "--status", "any", "--csv", **role).returncode == 0
-    assert operate(pipeline, "actions", **role).returncode == 0
+    assert operate(pipeline, "actions", "--by", "night-shift", **role).returncode == 0
     assert operate(pipeline, "backups", **role).returncode == 0
     assert operate(pipeline, "close", "--older-than", "1d", **role).returncode == 0
     assert operate(pipeline, "redrive", **role).returncode == 0, "a plan only reads"
@@ -400,3 +401,7 @@ def test_operator_acts_can_run_every_command(pipeline: Pipeline) -> None:
     edited = operate(pipeline, "edit", group["ids"][0], *WAIT, "--confirm", "--reason", "x", **role, **editor)
     assert edited.returncode == 0, edited.stderr
     assert pipeline.outcome(event["detail"]["eventID"]).status is OutcomeStatus.ENFORCED
+    reads = session_of(pipeline, "OperatorReads")
+    ours = json.loads(operate(pipeline, "actions", "--by", "Night-Shift", "--json", **reads).stdout)
+    assert {each["action"] for each in ours} >= {"drop", "restore", "redrive", "enforce", "edit"}
+    assert all(each["you"] for each in ours), "the session of the other role has the same name"

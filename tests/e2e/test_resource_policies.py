@@ -138,6 +138,7 @@ def test_the_tool_names_the_role_that_an_administrator_must_assume(
             "AWS_DEFAULT_REGION": pipeline.aws.region,
             "AWS_CONFIG_FILE": "/dev/null",
             "XDG_CONFIG_HOME": str(pipeline.aws.log.parent),
+            "XDG_CACHE_HOME": str(pipeline.aws.log.parent),
         },
         capture_output=True,
         text=True,

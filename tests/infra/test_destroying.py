@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.stub import ANY
 
+from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from infra.deploy import installing
 from infra.deploy.build import ROOT
 from infra.deploy.destroying import (
@@ -27,7 +28,8 @@ from infra.deploy.destroying import (
 )
 from infra.deploy.stack import DeployError, Stack
 from infra.deploy.template import load
-from tests.prepared import ACCOUNT_ID, stub, target
+from schemas.audit import AuditRecord
+from tests.prepared import ACCOUNT_ID, ORGANIZATION_ID, stub, target
 
 if TYPE_CHECKING:
     from tests.prepared import Stub
@@ -231,6 +233,55 @@ def test_the_record_names_the_callers_id_and_no_account_address_or_arn() -> None
     assert (line["action"], line["actor_id"], line["reason"]) == ("destroy", "AROAX", "[account] moved, asks [e-mail]")
     assert "arn:" not in params["logEvents"][0]["message"]
     assert ACCOUNT_ID not in params["logEvents"][0]["message"]
+
+
+def recorded_line(mac: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the record of a session named Jane, with this answer of KMS; None if KMS refuses."""
+    logs, sts, kms = stub("logs"), stub("sts"), stub("kms")
+    arn = "arn:aws:sts::111111111111:assumed-role/Administrator/Jane"
+    sts.add_response("get_caller_identity", {"UserId": "AROAX:Jane", "Arn": arn})
+    if mac:
+        purpose = f"joinguard/pseudonym/1/{ORGANIZATION_ID}".encode()
+        request = {"KeyId": "key-1", "MacAlgorithm": "HMAC_SHA_256", "Message": purpose}
+        kms.add_response("generate_mac", mac, request)
+    else:
+        kms.add_client_error("generate_mac", "AccessDeniedException")
+    written: list[dict[str, Any]] = []
+    logs.client.meta.events.register(
+        "before-parameter-build.cloudwatch-logs.PutLogEvents", lambda params, **_: written.append(params)
+    )
+    logs.add_response("create_log_stream", {})
+    logs.add_response("put_log_events", {})
+    parameters = {"OrganizationId": ORGANIZATION_ID}
+    found = Installed(
+        Stack("joinguard", STACK_ID, "UPDATE_COMPLETE", parameters=parameters), {}, IDS | {"PseudonymKey": "key-1"}
+    )
+    record(target({"logs": logs, "sts": sts, "kms": kms}), found, REASON, {"phase": "intended"})
+    line: dict[str, Any] = json.loads(written[0]["logEvents"][0]["message"])
+    return line
+
+
+def test_the_record_names_the_caller_as_audit_records_do() -> None:
+    kms = stub("kms")
+    secret = {"Mac": bytes(range(32)), "KeyId": f"arn:aws:kms:us-east-1:{ACCOUNT_ID}:key/key-1"}
+    kms.add_response("generate_mac", secret)
+    kms.activate()
+    pseudonyms = KmsPseudonyms(kms.client, "key-1", ORGANIZATION_ID)
+
+    line = recorded_line(secret)
+
+    assert line["actor_name"] == pseudonyms.name("jane").model_dump()
+    arn = "arn:aws:sts::111111111111:assumed-role/Administrator/Jane"
+    assert line["actor"] == pseudonyms.principal(arn).model_dump()
+    assert line["actor_id"] == "AROAX"
+    assert "jane" not in json.dumps(line).lower()
+    assert set(line) & set(AuditRecord.model_fields) >= {"actor", "actor_name", "actor_id", "action", "reason"}
+
+
+def test_a_key_that_derives_no_pseudonym_keeps_no_stack_from_being_deleted() -> None:
+    line = recorded_line(None)
+
+    assert (line["actor"], line["actor_name"], line["actor_id"]) == (None, None, "AROAX")
 
 
 def test_without_a_record_nothing_is_deleted() -> None:

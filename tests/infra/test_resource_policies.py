@@ -1,4 +1,4 @@
-"""Evaluate the templates' resource policies as AWS does: who may send to each queue, and write each record.
+"""Evaluate the templates' resource policies as AWS does: who may send, write records, and assume roles.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from handlers.core.evidence.actor import GENERATED_NAMES
 from infra.deploy.build import ROOT
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.template import load
@@ -63,7 +64,7 @@ def are_met(conditions: Mapping[str, Mapping[str, str | list[str]]], context: Ma
             return wanted == [str(actual is None).lower()]
         if actual is None:
             return negated
-        assert operator in {"ArnEquals", "ArnNotEquals", "Bool"}
+        assert operator in {"ArnEquals", "ArnNotEquals", "Bool", "StringNotLike"}
         return any(fnmatchcase(actual, each) for each in wanted) != negated
 
     return all(
@@ -217,3 +218,67 @@ def test_one_principal_may_read_and_another_one_may_act() -> None:
     assert principal_of("OperatorActs", OperatorPrincipalArn="acts", ReaderPrincipalArn="reads") == "acts"
     assert principal_of("OperatorReads", OperatorPrincipalArn="acts") == "acts"
     assert principal_of("OperatorActs", ReaderPrincipalArn="reads") == "arn:aws:iam::111111111111:root"
+
+
+#: Names of sessions that the CLI and the SDKs generated.
+GENERATED: Final = (
+    "botocore-session-1743902759",
+    "AWS-CLI-session-1523566057",
+    "aws-sdk-js-1743902759123",
+    "aws-go-sdk-1722511821294449000",
+    "aws-dotnet-sdk-session-636238288466144357",
+    "assume-role-from-profile-1632246085998",
+    "default_session",
+    "6BA7B810-9DAD-11D1-80B4-00C04FD430C8",
+    "1722511821294449000",
+)
+CHOSEN: Final = ("jane@example.com", "jane", "night-shift", "u1234567")
+
+
+def may_assume(role: str, *actions: str, **context: str) -> bool:
+    """Return whether the trust policy allows all actions of a request; the embedded AWS ignores their conditions.
+
+    STS needs sts:SetSourceIdentity too if the request or the caller's session has a source identity. That action has
+    no key sts:RoleSessionName.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html
+    """
+    statements = RESOURCES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    keys = {f"sts:{name}": value for name, value in context.items()}
+
+    def is_allowed(action: str) -> bool:
+        of_action = {name: value for name, value in keys.items() if action == "sts:AssumeRole" or "Source" in name}
+        return any(
+            each["Effect"] == "Allow"
+            and action in listed(each["Action"])
+            and are_met(each.get("Condition", {}), of_action)
+            for each in statements
+        )
+
+    return all(map(is_allowed, actions))
+
+
+@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
+def test_whoever_assumes_an_operator_role_has_chosen_the_name_of_the_session(role: str) -> None:
+    assert [name for name in GENERATED if may_assume(role, "sts:AssumeRole", RoleSessionName=name)] == []
+    assert all(may_assume(role, "sts:AssumeRole", RoleSessionName=name) for name in CHOSEN)
+
+
+@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
+def test_a_source_identity_is_allowed_and_replaces_no_name(role: str) -> None:
+    both = ("sts:AssumeRole", "sts:SetSourceIdentity")
+
+    assert may_assume(role, *both, RoleSessionName="jane", SourceIdentity="jane@example.com")
+    assert not may_assume(role, *both, RoleSessionName=GENERATED[0], SourceIdentity="jane@example.com")
+
+
+@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
+def test_the_roles_refuse_the_names_that_the_tool_refuses(role: str) -> None:
+    [statement] = RESOURCES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+
+    assert statement["Condition"] == {"StringNotLike": {"sts:RoleSessionName": list(GENERATED_NAMES)}}
+
+
+@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
+def test_a_session_lasts_no_longer_than_one_that_comes_from_another_role(role: str) -> None:
+    """Role chaining limits a session to one hour."""
+    assert RESOURCES[role]["Properties"]["MaxSessionDuration"] == 3600

@@ -50,9 +50,11 @@ def test_the_derivation_of_pseudonyms_never_changes() -> None:
     with Stubber(kms) as stub:
         stub.add_response("generate_mac", {"Mac": bytes(range(32)), "KeyId": KEY_ID}, request)
 
-        pseudonym = KmsPseudonyms(kms, KEY_ID, ORGANIZATION).of("222222222222")
+        pseudonyms = KmsPseudonyms(kms, KEY_ID, ORGANIZATION)
+        account, name = pseudonyms.of("222222222222"), pseudonyms.name("Jane@example.com")
 
-    assert pseudonym == Pseudonym(value="acct-5ecee3c33335ffaf24b41e495107a970", key_version=KEY_ID)
+    assert account == Pseudonym(value="acct-5ecee3c33335ffaf24b41e495107a970", key_version=KEY_ID)
+    assert name == Pseudonym(value="name-f14a03962d684b7fea597b0205099634", key_version=KEY_ID)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,16 @@ def test_an_alias_gives_the_pseudonyms_of_its_key(key: str) -> None:
 
     assert by_alias == KmsPseudonyms(kms, key, ORGANIZATION).of("222222222222")
     assert by_alias.key_version == key
+
+
+def test_a_name_has_one_pseudonym_in_each_case_and_none_of_an_account_or_principal(key: str) -> None:
+    pseudonyms = KmsPseudonyms(client("kms"), key, ORGANIZATION)
+
+    assert pseudonyms.name("Jane@Example.com") == pseudonyms.name("jane@example.com")
+    assert pseudonyms.name("jane") != pseudonyms.name("jane2")
+    assert "\udcff" not in pseudonyms.name("an argument that is not UTF-8: \udcff").value
+    digests = {each.value[5:] for each in (pseudonyms.name("1"), pseudonyms.of("1"), pseudonyms.principal("1"))}
+    assert len(digests) == 3
 
 
 def test_another_key_gives_other_pseudonyms(key: str) -> None:

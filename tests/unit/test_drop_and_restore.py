@@ -57,12 +57,16 @@ def test_dropping_closes_the_outcome_with_who_when_and_the_action_that_says_why(
     [closed] = tool.queues.failing(OutcomeStatus.CLOSED)
     assert isinstance(closed, Outcome)
     assert closed.closed == Closed(
-        actor=intended.actor, actor_id="AIDAEXAMPLE", act_id=intended.act_id, closed_at=tool.queues.clock.now()
+        actor=intended.actor,
+        actor_name=intended.actor_name,
+        actor_id="AIDAEXAMPLE",
+        act_id=intended.act_id,
+        closed_at=tool.queues.clock.now(),
     )
     shown = tool.run("outcome", ACCOUNT).output
     assert "CLOSED" in shown
     assert intended.act_id in "".join(shown.split())
-    assert "by AIDAEXAMPLE (prin-" in " ".join(shown.split())
+    assert "by you (name-" in " ".join(shown.split())
 
 
 def test_an_outcome_stays_open_while_another_message_of_its_event_is_in_the_queues() -> None:
@@ -280,7 +284,7 @@ def test_actions_lists_what_operators_did_and_how_it_ended() -> None:
         ("drop", "INC-7", "completed", {"dropped": 1, "closed": 0}),
     ]
     text = tool.run("actions").stdout
-    assert all(each in text for each in ("INC-7", "INC-8", "cut off", "completed", "AIDAEXAMPLE", "1 dropped"))
+    assert all(each in text for each in ("INC-7", "INC-8", "cut off", "completed", "you (name-", "1 dropped"))
     assert [each["reason"] for each in json.loads(tool.run("actions", "--since", "2d", "--json").stdout)] == ["INC-8"]
 
 

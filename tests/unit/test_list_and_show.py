@@ -77,7 +77,9 @@ def test_show_prints_the_history_of_a_message() -> None:
     assert action | {"recorded_at": ""} == {
         "recorded_at": "",
         "action": "redrive",
-        "actor": "prin-" + "0" * 32,
+        "actor": tool.pseudonyms.principal(tool.caller.arn).value,
+        "actor_name": tool.pseudonyms.name("x").value,
+        "you": True,
         "actor_id": "AIDAEXAMPLE",
         "reason": "too early",
         "ended": "completed",

@@ -9,20 +9,12 @@ from types import TracebackType
 from typing import Literal, Self
 
 from handlers.core.errors import RetryableError, fault
+from handlers.core.evidence.actor import Actor
 from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.ports import Clock
 from handlers.core.redaction import redact_words, safe_code
 from schemas.audit import Action, AuditRecord, Ended, MessageDigest
 from schemas.keys import audit_key, backup_key
-from schemas.pseudonym import Pseudonym
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who acts: the caller's ARN as a pseudonym, and the caller's unique id in IAM."""
-
-    pseudonym: Pseudonym
-    unique_id: str
 
 
 @dataclass
@@ -54,6 +46,7 @@ class AuditedAction:
             action=action,
             phase="intended",
             actor=actor.pseudonym,
+            actor_name=actor.name,
             actor_id=actor.unique_id,
             reason=redact_words(reason),
             letters=tuple(messages),

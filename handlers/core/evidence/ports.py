@@ -39,7 +39,10 @@ class Archive(EvidenceWriter, EvidenceReader, Protocol):
 
 
 class PrincipalPseudonyms(Pseudonyms, Protocol):
-    """Pseudonyms of accounts and of principals."""
+    """Pseudonyms of accounts, of principals, and of the names of sessions and users."""
 
     def principal(self, arn: str) -> Pseudonym:
         """Return the pseudonym of a principal."""
+
+    def name(self, name: str) -> Pseudonym:
+        """Return the pseudonym of the name of a session or user, in any role and account; its case is ignored."""

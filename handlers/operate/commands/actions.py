@@ -11,34 +11,56 @@ from handlers.operate.context import Context
 from handlers.operate.options import DurationType, as_json, with_context
 from handlers.operate.output import Command, plain, print_json, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
+from handlers.operate.who import who, who_fields
 
 
 @click.command(
     cls=Command,
-    examples=("joinguard actions --since 1d",),
+    examples=(
+        "joinguard actions --since 1d",
+        "joinguard actions --by jane@example.com",
+    ),
 )
 @click.option(
     "--since", type=DurationType(), default="7d", show_default=True, help="Only actions of the last 6h, 3d, …"
 )
+@click.option(
+    "--by", "name", metavar="NAME", help="Only actions of the person with this name of a session or user, as a whole."
+)
 @as_json
 @with_context
-def actions(context: Context, *, since: timedelta, as_json: bool) -> None:
-    """Show what operators did: who, why, with how many messages, and how it ended. The latest is first."""
+def actions(context: Context, *, since: timedelta, name: str | None, as_json: bool) -> None:
+    """Show what operators did: who, why, with how many messages, and how it ended. The latest is first.
+
+    Records hold pseudonyms of names, so a name can be compared, but not read. The case of NAME is ignored.
+    """
     begin = context.clock.now() - since
     found = [each for each in context.history.all_since(begin.date()) if each.intended.recorded_at >= begin][::-1]
+    if name is not None:
+        found = _by(context, found, name)
     if as_json:
-        print_json([_fields(each) for each in found])
+        print_json([_fields(context, each) for each in found])
     elif found:
         print_table(
             f"{count(len(found), 'action')}, the latest first",
             ["when, action", "messages, end", "why, who"],
-            [_row(each) for each in found],
+            [_row(context, each) for each in found],
         )
     else:
-        stderr.print("no actions")
+        stderr.print("no actions" if name is None else f"no actions by {name}")
 
 
-def _row(each: PastAction) -> Sequence[Cell]:
+def _by(context: Context, found: Sequence[PastAction], name: str) -> list[PastAction]:
+    """Return the actions of the person with this name, and say how many records hold no name to compare."""
+    if not name:
+        raise click.UsageError("--by needs a name. Use that of a session or user, such as jane@example.com")
+    wanted = context.pseudonyms.name(name)
+    if unnamed := sum(each.intended.actor_name is None for each in found):
+        stderr.print(f"{unnamed:,} left out: their records are of an older version and hold no name", style="yellow")
+    return [each for each in found if each.intended.actor_name == wanted]
+
+
+def _row(context: Context, each: PastAction) -> Sequence[Cell]:
     intended, done = each.intended, each.done
     results = [f"{number:,} {name}" for name, number in done.results.items()] if done else []
     end = (
@@ -49,20 +71,17 @@ def _row(each: PastAction) -> Sequence[Cell]:
     return [
         lines(f"{intended.recorded_at:%Y-%m-%d %H:%M}Z", plain(intended.action, "bold")),
         lines(count(len(intended.letters), "message"), end, *results),
-        lines(
-            intended.reason, f"{intended.actor_id} ({intended.actor.value})", plain(f"action {intended.act_id}", "dim")
-        ),
+        lines(intended.reason, who(context, intended), plain(f"action {intended.act_id}", "dim")),
     ]
 
 
-def _fields(each: PastAction) -> dict[str, Any]:
+def _fields(context: Context, each: PastAction) -> dict[str, Any]:
     intended, done = each.intended, each.done
     return {
         "action_id": intended.act_id,
         "action": intended.action,
         "recorded_at": intended.recorded_at.isoformat(),
-        "actor": intended.actor.value,
-        "actor_id": intended.actor_id,
+        **who_fields(context, intended),
         "reason": intended.reason,
         "messages": len(intended.letters),
         "ended": done.ended if done else None,

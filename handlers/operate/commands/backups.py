@@ -10,6 +10,7 @@ from handlers.operate.context import Context
 from handlers.operate.options import as_json, with_context
 from handlers.operate.output import Command, plain, print_json, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
+from handlers.operate.who import who, who_fields
 
 _SHOWN: Final = 20
 
@@ -25,28 +26,28 @@ def backups(context: Context, *, limit: int, as_json: bool) -> None:
     """Show the keys of the backups that `drop` and `edit` made, the latest day first, for `restore`."""
     keys = context.history.backup_keys()
     found = [context.history.backup(key) for key in keys[:limit]]
+    context.seen.add("backups", [each.key for each in found], only=True)
     if as_json:
-        print_json([_fields(each) for each in found])
+        print_json([_fields(context, each) for each in found])
         return
     if not found:
         stderr.print("no backups")
         return
     title = f"{count(len(keys), 'backup')}, the latest day first"
-    print_table(title, ["action, messages", "key, why, who"], [_row(each) for each in found])
+    print_table(title, ["action, messages", "key, why, who"], [_row(context, each) for each in found])
     if left := len(keys) - len(found):
         stderr.print(f"{left:,} more; --limit {len(keys)} shows all")
     stderr.print(f"`restore {found[0].key}` restores the first one")
 
 
-def _row(backup: Backup) -> Sequence[Cell]:
+def _row(context: Context, backup: Backup) -> Sequence[Cell]:
     made = backup.made_by
     if made is None:
         return ["unknown", lines(backup.key, plain("its audit record cannot be read", "red"))]
     when = f"{made.recorded_at:%Y-%m-%d %H:%M}Z"
-    who = f"{made.actor_id} ({made.actor.value})"
     return [
         lines(when, plain(made.action, "bold"), count(_messages(backup), "message")),
-        lines(backup.key, made.reason, who),
+        lines(backup.key, made.reason, who(context, made)),
     ]
 
 
@@ -56,14 +57,13 @@ def _messages(backup: Backup) -> int:
     return len({each.message_id for each in made.letters}) if made else 0
 
 
-def _fields(backup: Backup) -> dict[str, Any]:
+def _fields(context: Context, backup: Backup) -> dict[str, Any]:
     made = backup.made_by
     return {
         "key": backup.key,
         "action": made.action if made else None,
         "made_at": made.recorded_at.isoformat() if made else None,
-        "actor": made.actor.value if made else None,
-        "actor_id": made.actor_id if made else None,
+        **who_fields(context, made),
         "reason": made.reason if made else None,
         "messages": _messages(backup) if made else None,
     }

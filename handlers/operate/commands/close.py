@@ -7,10 +7,11 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.references import event_reference
+from handlers.operate.completion import complete_code
 from handlers.operate.confirmation import NOTHING_TO_DO, Done, Intention, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
-from handlers.operate.options import AccountIdType, Approval, DurationType, complete_code, confirmed, with_context
+from handlers.operate.options import AccountIdType, Approval, DurationType, confirmed, with_context
 from handlers.operate.outcome_tables import print_groups
 from handlers.operate.output import Command, stderr
 from handlers.operate.progress import progress, receive_all

@@ -14,6 +14,7 @@ from handlers.core.redrive.explanations import Problems
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.selection import Plan
 from handlers.operate.advice import sentences
+from handlers.operate.completion import complete_id
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
@@ -33,7 +34,7 @@ from schemas.intake import MAX_BODY_BYTES, InvalidEventError
         'joinguard edit 8f14e45f --body event.json --confirm --reason "completed from CloudTrail, INC-123"',
     ),
 )
-@click.argument("id_", metavar="ID")
+@click.argument("id_", metavar="ID", shell_complete=complete_id)
 @click.option("--body", type=click.File("rb"), help="Read the new body from this file (- for stdin), not from $EDITOR.")
 @confirmed
 @click.option(

@@ -42,6 +42,7 @@ def list_messages(context: Context, by: str, wanted: Filter, *, as_json: bool) -
     with context.in_flight() as in_flight:
         received = receive_all(in_flight, "receiving both queues")
         groups = summarize((each for each in received if wanted.matches(each, now)), by)
+    context.seen.add("messages", [id_ for group in groups for id_ in group.ids], only=wanted == Filter())
     if as_json:
         print_json([_fields(by, group) for group in groups])
     elif groups:

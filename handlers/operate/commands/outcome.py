@@ -34,6 +34,7 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
     found = list(context.outcomes.of_account(account_id))
     found.sort(key=lambda each: each.event_time if isinstance(each, Outcome) else _LAST)
     checked = {each.event_id: context.evidence_checker.of(each) for each in found if isinstance(each, Outcome)}
+    context.seen.add("events", [each.event_id for each in found])
     wrong = sum(each.wrong for evidence in checked.values() for each in evidence)
     attached, missing, verdict = _carried(context, account_id)
     if as_json:
@@ -45,7 +46,7 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
     else:
         stdout.print(Text.assemble(f"{account_id} ", (verdict, "red" if missing or attached is None else "green")))
         texts = {event_id: [evidence_text(each) for each in evidence] for event_id, evidence in checked.items()}
-        print_outcomes(found, f"Events of {account_id}", texts)
+        print_outcomes(context, found, f"Events of {account_id}", texts)
         if wrong:
             stderr.print(f"{wrong:,} evidence objects are wrong; see {_RUNBOOK}", style="red")
     return 1 if wrong or len(checked) < len(found) else 0

@@ -7,8 +7,9 @@ from typing import Final
 import click
 
 from handlers.core.ports import UnreadableRow
+from handlers.operate.completion import complete_code
 from handlers.operate.context import Context
-from handlers.operate.options import DurationType, as_json, complete_code, with_context
+from handlers.operate.options import DurationType, as_json, with_context
 from handlers.operate.outcome_tables import outcome_fields, print_csv, print_groups, print_outcomes
 from handlers.operate.output import Command, print_json, stderr
 from schemas.outcome import FAILING, Outcome, OutcomeStatus
@@ -57,16 +58,17 @@ def outcomes(  # noqa: PLR0913 - the options of the command
         raise click.UsageError("--csv and --json exclude each other. Remove one")
     begin = context.clock.now() - since if since else None
     found = sorted(_wanted(_read(context, status), codes, begin), key=_updated_at)
+    shown = found[: limit if limit or as_json or as_csv else _SHOWN]
+    context.seen.add("events", [each.event_id for each in shown])
     if as_json:
-        print_json(outcome_fields(found[:limit]))
+        print_json(outcome_fields(shown))
     elif as_csv:
-        print_csv(found[:limit])
+        print_csv(shown)
     else:
         title = "Events" if status == _ANY else f"Events that are {status}"
         print_groups(found, title)
-        shown = found[: limit or _SHOWN]
         if shown:
-            print_outcomes(shown, "One by one, the least recently updated first", {})
+            print_outcomes(context, shown, "One by one, the least recently updated first", {})
         if left := len(found) - len(shown):
             stderr.print(f"{left:,} more; --limit {len(found)} shows all, --csv and --json print all")
 

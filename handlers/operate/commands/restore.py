@@ -11,6 +11,7 @@ from handlers.core.redrive.backup import BackupError, read_backup
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Problems, Reason
 from handlers.core.redrive.selection import Plan
+from handlers.operate.completion import complete_backup
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
@@ -28,7 +29,7 @@ from schemas.attribute import MAX_BATCH
         'joinguard restore backups/2026/11/25/0a1b2c.jsonl --confirm --reason "dropped by mistake, INC-123"',
     ),
 )
-@click.argument("key")
+@click.argument("key", shell_complete=complete_backup)
 @confirmed
 @click.option("--force", is_flag=True, help="Restore although others have messages in flight, perhaps some of these.")
 @with_context

@@ -13,6 +13,7 @@ from handlers.core.evidence.history import PastAction
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.operate.advice import next_step, sentence, why
+from handlers.operate.completion import complete_id
 from handlers.operate.context import Context
 from handlers.operate.differences import indented
 from handlers.operate.options import as_json, with_context
@@ -20,6 +21,7 @@ from handlers.operate.outcome_tables import evidence_fields, evidence_text, outc
 from handlers.operate.output import Command, print_json
 from handlers.operate.progress import receive_all
 from handlers.operate.tables import duration, print_fields
+from handlers.operate.who import who, who_fields
 from schemas.outcome import Outcome
 
 
@@ -30,7 +32,7 @@ from schemas.outcome import Outcome
         "joinguard show 8f14e45f --json",
     ),
 )
-@click.argument("id_", metavar="ID")
+@click.argument("id_", metavar="ID", shell_complete=complete_id)
 @as_json
 @with_context
 def show(context: Context, id_: str, *, as_json: bool) -> None:
@@ -41,10 +43,12 @@ def show(context: Context, id_: str, *, as_json: bool) -> None:
     with context.in_flight() as in_flight:
         dead_letter = context.pick(receive_all(in_flight, "receiving both queues"), id_)
     details = _details(context, dead_letter)
+    context.seen.add("messages", [dead_letter.message_id])
+    context.seen.add("events", [dead_letter.event_id])
     if as_json:
-        print_json(_fields(details))
+        print_json(_fields(context, details))
     else:
-        print_fields(f"Message {dead_letter.message_id}", _lines(details, context.clock.now()))
+        print_fields(f"Message {dead_letter.message_id}", _lines(context, details))
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def _details(context: Context, dead_letter: DeadLetter) -> _Details:
     )
 
 
-def _fields(details: _Details) -> dict[str, Any]:
+def _fields(context: Context, details: _Details) -> dict[str, Any]:
     shown = details.dead_letter
     return {
         "message_id": shown.message_id,
@@ -113,8 +117,7 @@ def _fields(details: _Details) -> dict[str, Any]:
             {
                 "recorded_at": each.intended.recorded_at.isoformat(),
                 "action": each.intended.action,
-                "actor": each.intended.actor.value,
-                "actor_id": each.intended.actor_id,
+                **who_fields(context, each.intended),
                 "reason": each.intended.reason,
                 "ended": each.done.ended if each.done else None,
                 "result": each.result(details.names),
@@ -128,8 +131,8 @@ def _fields(details: _Details) -> dict[str, Any]:
     }
 
 
-def _lines(details: _Details, now: datetime) -> dict[str, Any]:
-    shown = details.dead_letter
+def _lines(context: Context, details: _Details) -> dict[str, Any]:
+    shown, now = details.dead_letter, context.clock.now()
     return {
         "message id": shown.message_id,
         "event": f"{shown.origin} {shown.event_id}".strip(),
@@ -145,9 +148,9 @@ def _lines(details: _Details, now: datetime) -> dict[str, Any]:
         "deleted by SQS": f"in {duration(shown.deleted_at - now)}" if shown.deleted_at else None,
         "receive count": f"{shown.receives} (each look adds one)",
         "redriven": f"{shown.redrives} times" if shown.redrives != 1 else "once",
-        "history": [_past_action(each, details.names) for each in details.history],
+        "history": [_past_action(context, each, details.names) for each in details.history],
         "attributes": [f"{name} {value}" for name, value in details.attributes.items()],
-        "outcome": outcome_lines(details.row) if details.row else None,
+        "outcome": outcome_lines(context, details.row) if details.row else None,
         "evidence": Text("\n").join(map(evidence_text, details.evidence)) if details.evidence else None,
         "body": indented(shown.body),
     }
@@ -158,8 +161,8 @@ def _ago(moment: datetime, now: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}Z, {duration(span)} ago"
 
 
-def _past_action(each: PastAction, names: set[str]) -> str:
+def _past_action(context: Context, each: PastAction, names: set[str]) -> str:
     intended = each.intended
-    who = f"{intended.actor_id} ({intended.actor.value})"
     end = f"{each.done.ended}: {each.result(names)}" if each.done else "cut off"
-    return f"{intended.recorded_at:%Y-%m-%d %H:%M}Z {intended.action} by {who}: {intended.reason} ({end})"
+    did = f"{intended.recorded_at:%Y-%m-%d %H:%M}Z {intended.action} by {who(context, intended)}"
+    return f"{did}: {intended.reason} ({end})"
