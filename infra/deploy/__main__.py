@@ -23,7 +23,7 @@ from infra.deploy import delegation, destroying, installing
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import plan_restore
-from infra.deploy.health import check_subscribers, checks
+from infra.deploy.health import Check, check_subscribers, checks
 from infra.deploy.preflight import read_account, warnings
 from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
@@ -162,9 +162,7 @@ def deploy(target: Target, change_set: str | None, *, yes: bool, plan_only: bool
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)
     stdout.print(table)
-    subscribers = check_subscribers(target)
-    if not subscribers.well:
-        stderr.print(f"[yellow]warning: {escape(subscribers.found)}; {escape(subscribers.next_step)}")
+    _warn_if_not_well(check_subscribers(target))
     stderr.print(f"next: invite or create an account; check the installation with `make status STAGE={stage.name}`")
 
 
@@ -177,18 +175,24 @@ def forwarder(target: Target, target_bus: str | None, *, yes: bool) -> None:
     with stderr.status("creating the change set"):
         region, planned = installing.plan_forwarder(target, target_bus, stderr.print)
     _confirm_and_execute(target, region, planned, yes=yes)
+    _warn_if_not_well(check_subscribers(target, forwarder_in=region))
     stderr.print(f"next: `make deploy STAGE={target.stage.name}`")
 
 
 @cli.command("revert-drift")
 @staged
 @without_asking
-def revert_drift(target: Target, *, yes: bool) -> None:
+@click.option("--forwarder", "of_forwarder", is_flag=True, help="Restore the forwarder's resources, not the stage's.")
+def revert_drift(target: Target, *, yes: bool, of_forwarder: bool) -> None:
     """Restore resources that were changed or deleted by hand, as the deployed template has them."""
     stage = target.stage
+    name, region = stage.stack, stage.region
+    if of_forwarder:
+        name, region = stage.forwarder, installing.event_region(read_account(target))
     with stderr.status("comparing the resources with the template"):
-        planned = plan_restore(target.client("cloudformation"), stage.stack, poll_seconds=target.poll_seconds)
-    _confirm_and_execute(target, stage.region, planned, yes=yes)
+        cloudformation = target.client("cloudformation", region=region)
+        planned = plan_restore(cloudformation, name, poll_seconds=target.poll_seconds)
+    _confirm_and_execute(target, region, planned, yes=yes)
     stderr.print(f"next: `make status STAGE={stage.name}`")
 
 
@@ -306,6 +310,11 @@ def destroy(target: Target, reason: str | None, *, confirm: bool, discard_joins:
         f"stack {stage.stack} is deleted ({reason}); accounts that join from now on do not get the policies.{recorded} "
         f"A later `make deploy STAGE={stage.name}` adopts what is kept"
     )
+
+
+def _warn_if_not_well(check: Check) -> None:
+    if not check.well:
+        stderr.print(f"[yellow]warning: {escape(check.found)}; {escape(check.next_step)}")
 
 
 def _outputs(target: Target) -> dict[str, str]:

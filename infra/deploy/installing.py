@@ -14,7 +14,7 @@ from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, 
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
     from pathlib import Path
 
     from infra.deploy.adopt import Adoptions
@@ -138,26 +138,42 @@ def _protect_stack(target: Target) -> None:
         cloudformation.update_termination_protection(StackName=name, EnableTerminationProtection=True)
 
 
+def event_region(account: Account) -> str:
+    """Return the Region of the events, in which the forwarder is; raise DeployError if it is not known."""
+    if account.partition not in EVENT_REGIONS:
+        raise DeployError(f"partition {account.partition} is not supported: the Region of its events is not known")
+    return EVENT_REGIONS[account.partition]
+
+
 def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], None]) -> tuple[str, Plan | None]:
     """Create the forwarder's change set in the Region of the events; return that Region and the plan."""
     stage, account = target.stage, read_account(target)
     if not account.is_management:
         raise DeployError("the forwarder works only in the management account; use that account's credentials")
-    region = EVENT_REGIONS[account.partition]
+    region = event_region(account)
     if account.receives_events and not target_bus:
         raise DeployError(f"stage {stage.name} is in {region}, where the events are; it needs no forwarder")
     own_bus = f"arn:{account.partition}:events:{stage.region}:{account.account_id}:event-bus/default"
-    cloudformation, stack = target.client("cloudformation", region=region), f"{stage.stack}-forwarder"
+    cloudformation = target.client("cloudformation", region=region)
     planned = plan(
         cloudformation,
         Request(
-            stack=stack,
-            kind=prepare(cloudformation, stack, log=log, poll_seconds=target.poll_seconds),
+            stack=stage.forwarder,
+            kind=prepare(cloudformation, stage.forwarder, log=log, poll_seconds=target.poll_seconds),
             template=FORWARDER.read_text(),
-            parameters={"TargetBusArn": target_bus or own_bus, "NameSuffix": stage.suffix},
+            parameters={
+                # Such as who gets the alarms; the other parameters are the main stack's alone.
+                **{name: value for name, value in stage.parameters.items() if name in _parameters_of(FORWARDER)},
+                "TargetBusArn": target_bus or own_bus,
+                "NameSuffix": stage.suffix,
+            },
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),
         poll_seconds=target.poll_seconds,
     )
     return region, planned
+
+
+def _parameters_of(template: Path) -> Container[str]:
+    return frozenset(load(template.read_text())["Parameters"])

@@ -162,6 +162,25 @@ def test_the_forwarder_is_refused_in_a_member_account() -> None:
         installing.plan_forwarder(target(session), None, pytest.fail)
 
 
+def test_a_permissions_boundary_that_does_not_exist_is_a_problem() -> None:
+    session = StubbedSession()
+    organization(session)
+    session.fail("iam", "get_policy", "NoSuchEntity")
+    boundary = f"arn:aws:iam::{MANAGEMENT}:policy/boundary"
+
+    [problem] = found(session, HERE, PermissionsBoundaryArn=boundary, **DEFAULT)
+
+    assert f"there is no policy {boundary}; correct PermissionsBoundaryArn" in problem
+
+
+def test_a_permissions_boundary_that_may_not_be_read_is_left_to_cloudformation() -> None:
+    session = StubbedSession()
+    organization(session)
+    session.fail("iam", "get_policy", "AccessDenied")
+
+    assert found(session, HERE, PermissionsBoundaryArn=f"arn:aws:iam::{MANAGEMENT}:policy/b", **DEFAULT) == []
+
+
 def test_a_bucket_of_somebody_else_is_not_used(tmp_path: Path) -> None:
     session = StubbedSession()
     session.fail("s3", "head_bucket", "403", "Forbidden")
