@@ -14,7 +14,7 @@ from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, 
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from infra.deploy.adopt import Adoptions
@@ -146,27 +146,27 @@ def event_region(account: Account) -> str:
 
 
 def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], None]) -> tuple[str, Plan | None]:
-    """Create the forwarder's change set in the Region of the events; return that Region and the plan."""
+    """Create the forwarder's change set in the Region of the events; return that Region and the plan.
+
+    Without a target bus, an existing forwarder keeps its own, and a new one gets the stage's.
+    """
     stage, account = target.stage, read_account(target)
     if not account.is_management:
         raise DeployError("the forwarder works only in the management account; use that account's credentials")
     region = event_region(account)
-    if account.receives_events and not target_bus:
+    cloudformation = target.client("cloudformation", region=region)
+    existing = find(cloudformation, stage.forwarder)
+    bus = target_bus or (existing.parameters.get("TargetBusArn") if existing else None)
+    if account.receives_events and not bus:
         raise DeployError(f"stage {stage.name} is in {region}, where the events are; it needs no forwarder")
     own_bus = f"arn:{account.partition}:events:{stage.region}:{account.account_id}:event-bus/default"
-    cloudformation = target.client("cloudformation", region=region)
     planned = plan(
         cloudformation,
         Request(
             stack=stage.forwarder,
             kind=prepare(cloudformation, stage.forwarder, log=log, poll_seconds=target.poll_seconds),
             template=FORWARDER.read_text(),
-            parameters={
-                # Such as who gets the alarms; the other parameters are the main stack's alone.
-                **{name: value for name, value in stage.parameters.items() if name in _parameters_of(FORWARDER)},
-                "TargetBusArn": target_bus or own_bus,
-                "NameSuffix": stage.suffix,
-            },
+            parameters={**_shared_parameters(stage), "TargetBusArn": bus or own_bus, "NameSuffix": stage.suffix},
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),
@@ -175,5 +175,7 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
     return region, planned
 
 
-def _parameters_of(template: Path) -> Container[str]:
-    return frozenset(load(template.read_text())["Parameters"])
+def _shared_parameters(stage: Stage) -> dict[str, str]:
+    """Return the stage's parameters that the forwarder has too, such as who gets the alarms."""
+    declared = load(FORWARDER.read_text())["Parameters"]
+    return {name: value for name, value in stage.parameters.items() if name in declared}
