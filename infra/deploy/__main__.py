@@ -18,20 +18,21 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from handlers.core.redaction import redact
-from infra.deploy import delegation, destroying, installing
+from infra.deploy import delegation, destroying, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import plan_restore
-from infra.deploy.health import check_subscribers, checks
+from infra.deploy.health import Check, check_subscribers, checks
 from infra.deploy.preflight import read_account, warnings
 from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
-from infra.deploy.stages import Target, load_stage
+from infra.deploy.stages import Stage, Target, load_stage
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from infra.deploy.adopt import Adoptions
 
 stderr = Console(stderr=True, soft_wrap=True)
 # A pipe has no width of its own.
@@ -162,9 +163,7 @@ def deploy(target: Target, change_set: str | None, *, yes: bool, plan_only: bool
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)
     stdout.print(table)
-    subscribers = check_subscribers(target)
-    if not subscribers.well:
-        stderr.print(f"[yellow]warning: {escape(subscribers.found)}; {escape(subscribers.next_step)}")
+    _warn_if_not_well(check_subscribers(target))
     stderr.print(f"next: invite or create an account; check the installation with `make status STAGE={stage.name}`")
 
 
@@ -177,18 +176,24 @@ def forwarder(target: Target, target_bus: str | None, *, yes: bool) -> None:
     with stderr.status("creating the change set"):
         region, planned = installing.plan_forwarder(target, target_bus, stderr.print)
     _confirm_and_execute(target, region, planned, yes=yes)
+    _warn_if_not_well(check_subscribers(target, forwarder_in=region))
     stderr.print(f"next: `make deploy STAGE={target.stage.name}`")
 
 
 @cli.command("revert-drift")
 @staged
 @without_asking
-def revert_drift(target: Target, *, yes: bool) -> None:
+@click.option("--forwarder", "of_forwarder", is_flag=True, help="Restore the forwarder's resources, not the stage's.")
+def revert_drift(target: Target, *, yes: bool, of_forwarder: bool) -> None:
     """Restore resources that were changed or deleted by hand, as the deployed template has them."""
     stage = target.stage
+    name, region = stage.stack, stage.region
+    if of_forwarder:
+        name, region = stage.forwarder, installing.event_region(read_account(target))
     with stderr.status("comparing the resources with the template"):
-        planned = plan_restore(target.client("cloudformation"), stage.stack, poll_seconds=target.poll_seconds)
-    _confirm_and_execute(target, stage.region, planned, yes=yes)
+        cloudformation = target.client("cloudformation", region=region)
+        planned = plan_restore(cloudformation, name, poll_seconds=target.poll_seconds)
+    _confirm_and_execute(target, region, planned, yes=yes)
     stderr.print(f"next: `make status STAGE={stage.name}`")
 
 
@@ -255,57 +260,63 @@ def logs(target: Target, since: int, find: str) -> None:
 @click.option("--confirm", is_flag=True, help="Delete the stack; without it, the command changes nothing.")
 @click.option("--reason", metavar="TEXT", help="Why the installation is deleted; needed with --confirm.")
 @click.option("--discard-joins", is_flag=True, help="Delete joins that wait, too.")
+@click.option("--delete-keys", is_flag=True, help="Delete the keys of a temporary stage after 30 days, too.")
 @click.option("--drain", "drain_seconds", default=300, hidden=True, type=click.IntRange(0))
-def destroy(target: Target, reason: str | None, *, confirm: bool, discard_joins: bool, drain_seconds: int) -> None:
+def destroy(target: Target, reason: str | None, *, confirm: bool, delete_keys: bool, **options: Any) -> None:
     """Show what deleting the stack deletes and keeps, and why. Delete it with --confirm and --reason.
 
     Stops the intake first, and refuses while joins wait.
     """
-    stage = target.stage
     installed = destroying.read_installed(target)
-    identity = target.client("sts").get_caller_identity()
-    fates = destroying.fates(installed, installing.TEMPLATE)
-    others = destroying.besides(target, identity["Account"], identity["Arn"].split(":")[1])
-    table = Table("what happens", "id", "why", title=f"If stack {stage.stack} is deleted")
-    for fate in [*fates, *others]:
-        outcome = "[green]kept" if fate.kept else "[red]deleted"
-        table.add_row(f"{outcome}[/] {fate.name}", fate.resource_id, fate.why)
-    # A narrow terminal cuts neither a name nor an id.
-    table.columns[0].no_wrap, table.columns[1].overflow = True, "fold"
-    stdout.print(table)
-    counts = destroying.waiting(target, installed)
-    stderr.print(f"messages: {destroying.listed(counts)}. Policies stay attached to the accounts that have them")
-    deleted = len([fate for fate in fates if not fate.kept])
-    if not (confirm and reason and reason.strip()):
+    ending = keys.keys_to_delete(target.stage, installed) if delete_keys else {}
+    order = destroying.Order((reason or "").strip(), keys=ending, **options)
+    fates = destroying.fates(installed, installing.TEMPLATE, order.keys)
+    _show_fates(target, fates)
+    counts = destroying.listed(destroying.waiting(target, installed))
+    stderr.print(f"messages: {counts}. Policies stay attached to the accounts that have them")
+    if not (confirm and order.reason):
+        if not ending and keys.is_temporary(target.stage, installed) and keys.kept_keys(installed):
+            stderr.print("each kept key costs money; --delete-keys deletes the keys after 30 days")
+        deleted = len([fate for fate in fates if not fate.kept])
         stderr.print(
             f'{deleted} resources would be deleted. Nothing was changed; to delete, add --confirm --reason "…"'
         )
         return
-    if exposed := destroying.unprotected(installed):
-        raise DeployError(
-            f"deleting this stack would keep {', '.join(exposed)} without the policy that protects it, because the "
-            f"stack's template is older than this version. Update it first: make deploy STAGE={stage.name}"
-        )
-    if installed.stack.protected:
-        raise DeployError(
-            f"stack {stage.stack} is protected against deletion; turn that off first: aws cloudformation "
-            f"update-termination-protection --no-enable-termination-protection --stack-name {stage.stack}"
-        )
-    if not discard_joins:
-        destroying.refuse_while_joins_wait(counts, stage.name)
-    # Without a record, nothing is deleted.
-    kept = {fate.name: redact(fate.resource_id.rpartition("/")[2]) for fate in fates if fate.kept}
-    group = destroying.record(target, installed, reason, {"phase": "intended", "waiting": counts, "kept": kept})
-    with stderr.status("stopping the intake"):
-        destroying.stop_intake(target, installed, discard_joins=discard_joins, drain_seconds=drain_seconds)
-    with stderr.status(f"deleting {deleted} resources"):
-        destroying.delete_installed(target, installed, reason)
-    destroying.record(target, installed, reason, {"phase": "done", "deleted": deleted})
+    group = destroying.carry_out(target, installed, fates, order, stderr.print)
+    _report_destroyed(target.stage, order, group)
+
+
+def _show_fates(target: Target, fates: list[destroying.Fate]) -> None:
+    """Print what happens to each resource, and to what is not in the stack."""
+    identity = target.client("sts").get_caller_identity()
+    others = destroying.besides(target, identity["Account"], identity["Arn"].split(":")[1])
+    table = Table("what happens", "id", "why", title=f"If stack {target.stage.stack} is deleted")
+    for fate in [*fates, *others]:
+        colour = "green" if fate.outcome == "kept" else "red"
+        table.add_row(f"[{colour}]{fate.outcome}[/] {fate.name}", fate.resource_id, fate.why)
+    # A narrow terminal cuts neither a name nor an id.
+    table.columns[0].no_wrap, table.columns[1].overflow = True, "fold"
+    stdout.print(table)
+
+
+def _report_destroyed(stage: Stage, order: destroying.Order, group: str | None) -> None:
+    """Print what was done, and how to undo what can be undone."""
     recorded = f" The record is in log group {group}." if group else ""
     stderr.print(
-        f"stack {stage.stack} is deleted ({reason}); accounts that join from now on do not get the policies.{recorded} "
-        f"A later `make deploy STAGE={stage.name}` adopts what is kept"
+        f"stack {stage.stack} is deleted ({order.reason}); accounts that join from now on do not get the policies."
+        f"{recorded} A later `make deploy STAGE={stage.name}` adopts what is kept"
     )
+    if order.keys:
+        stderr.print(
+            f"the keys are deleted after {keys.WAITING_DAYS} days. Until then, nobody can read what they encrypt, the "
+            "record included. To undo it, run aws kms cancel-key-deletion and enable-key for each: "
+            f"{', '.join(order.keys.values())}"
+        )
+
+
+def _warn_if_not_well(check: Check) -> None:
+    if not check.well:
+        stderr.print(f"[yellow]warning: {escape(check.found)}; {escape(check.next_step)}")
 
 
 def _outputs(target: Target) -> dict[str, str]:
@@ -331,10 +342,21 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
         parameters = installing.parameters_for(target, account, package.path)
         if kind == "CREATE":
             adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
+            _report_adoptions(adoptions)
             if adoptions.ids:
-                stderr.print(f"adopting {len(adoptions.ids)} existing resources first, which changes none of them")
                 return installing.plan_adoption(target, account, adoptions, parameters, template)
         return installing.plan_main(target, account, parameters, kind, template)
+
+
+def _report_adoptions(adoptions: Adoptions) -> None:
+    if adoptions.unusable:
+        stderr.print(
+            f"[yellow]warning: {', '.join(adoptions.unusable)} of an earlier stack cannot be adopted, because each is "
+            "gone or its key cannot be used, and are made anew. If you need what a key encrypts that is about to be "
+            "deleted, stop here, and run aws kms cancel-key-deletion and aws kms enable-key first"
+        )
+    if adoptions.ids:
+        stderr.print(f"adopting {len(adoptions.ids)} existing resources first, which changes none of them")
 
 
 def _show(planned: Plan | None) -> None:

@@ -76,6 +76,8 @@ class Adoptions:
 
     ids: Mapping[str, str] = field(default_factory=dict)
     bucket_policies: Mapping[str, Any] = field(default_factory=dict)
+    #: What an earlier stack kept and a new one makes anew, because it is gone or its key cannot be used.
+    unusable: tuple[str, ...] = ()
 
     def imports(self, template: Mapping[str, Any]) -> tuple[ResourceToImportTypeDef, ...]:
         """Return what a change set of the type IMPORT names."""
@@ -147,7 +149,13 @@ def find_adoptions(target: Target, account: Account, template: Mapping[str, Any]
     With `fresh`, only the latter, without which the new stack could not be created.
     """
     resources = template["Resources"]
-    ids: dict[str, str] = {} if fresh else dict(_kept(target, account, resources))
+    kept = {} if fresh else dict(_kept(target, resources))
+    ids = {
+        name: kept_id
+        for name, (resource_type, kept_id) in kept.items()
+        if _usable(target, account, resource_type, kept_id)
+    }
+    unusable = tuple(name for name in resources if name in kept.keys() - ids.keys())
     ids |= {name: taken for name, _, taken in _taken(target, account, template) if isinstance(taken, str)}
     documents = {}
     for name, each in resources.items():
@@ -157,7 +165,7 @@ def find_adoptions(target: Target, account: Account, template: Mapping[str, Any]
         if bucket and document:
             ids[name], documents[name] = bucket, document
     # In the template's order.
-    return Adoptions({name: ids[name] for name in resources if name in ids}, documents)
+    return Adoptions({name: ids[name] for name in resources if name in ids}, documents, unusable)
 
 
 def clashes(target: Target, account: Account, template: Mapping[str, Any]) -> Iterator[str]:
@@ -273,8 +281,8 @@ def _ours(cloudformation: CloudFormationClient, stack: str) -> Iterator[str]:
         yield from (each["LogicalResourceId"] for each in page["StackResourceSummaries"])
 
 
-def _kept(target: Target, account: Account, resources: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what deleted stacks of this name kept and still exists: logical id and physical id.
+def _kept(target: Target, resources: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield what deleted stacks of this name kept: logical id, type and physical id.
 
     CloudFormation knows a deleted stack's events for 90 days.
     """
@@ -292,10 +300,8 @@ def _kept(target: Target, account: Account, resources: Mapping[str, Any]) -> Ite
                 continue
             if not is_created(resources[name], target.stage):
                 continue
-            if resource_type not in {POLICY, _BUCKET_POLICY} | CREATED_AGAIN and _usable(
-                target, account, resource_type, kept_id
-            ):
-                yield name, kept_id
+            if resource_type not in {POLICY, _BUCKET_POLICY} | CREATED_AGAIN:
+                yield name, (resource_type, kept_id)
 
 
 def _deleted(cloudformation: CloudFormationClient, stack: str) -> list[str]:
@@ -307,19 +313,17 @@ def _deleted(cloudformation: CloudFormationClient, stack: str) -> list[str]:
 
 
 def _usable(target: Target, account: Account, resource_type: str, resource_id: str) -> bool:
-    """Return whether a kept resource still exists and can be used."""
+    """Return whether a kept resource still exists and can be used, which its key decides, too.
+
+    A new stack that adopts a table, bucket or log group whose key is about to be deleted sets a new key, but this does
+    not encrypt anew what they hold: nobody could read it, and DynamoDB does not even change such a table's key.
+    """
     looks: Mapping[str, Callable[[], bool]] = {
-        _BUCKET: lambda: bool(
-            target.client("s3").head_bucket(Bucket=resource_id, ExpectedBucketOwner=account.account_id)
-        ),
-        "AWS::DynamoDB::Table": lambda: (
-            target.client("dynamodb").describe_table(TableName=resource_id)["Table"]["TableStatus"] == "ACTIVE"
-        ),
-        "AWS::KMS::Key": lambda: (
-            target.client("kms").describe_key(KeyId=resource_id)["KeyMetadata"]["KeyState"] == "Enabled"
-        ),
+        _BUCKET: lambda: _key_works(target, _key_of_bucket(target, account, resource_id)),
+        "AWS::DynamoDB::Table": lambda: _table_works(target, resource_id),
+        "AWS::KMS::Key": lambda: _key_works(target, resource_id),
         "AWS::Logs::LogGroup": lambda: any(
-            each["logGroupName"] == resource_id
+            each["logGroupName"] == resource_id and _key_works(target, each.get("kmsKeyId"))
             for each in target.client("logs").describe_log_groups(logGroupNamePrefix=resource_id)["logGroups"]
         ),
         "AWS::SQS::Queue": lambda: bool(
@@ -327,6 +331,32 @@ def _usable(target: Target, account: Account, resource_type: str, resource_id: s
         ),
     }
     return _found(looks[resource_type])
+
+
+def _key_works(target: Target, key: str | None) -> bool:
+    """Return whether a key can be used; None is one of AWS's own keys, which always can."""
+    return key is None or target.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
+
+
+def _table_works(target: Target, name: str) -> bool:
+    # DynamoDB notices after a while that it cannot use a table's key, so the status is not enough.
+    table = target.client("dynamodb").describe_table(TableName=name)["Table"]
+    return table["TableStatus"] == "ACTIVE" and _key_works(
+        target, table.get("SSEDescription", {}).get("KMSMasterKeyArn")
+    )
+
+
+def _key_of_bucket(target: Target, account: Account, bucket: str) -> str | None:
+    """Return the key that a bucket encrypts new objects with; None if it is one of AWS's own."""
+    s3, owned = target.client("s3"), {"Bucket": bucket, "ExpectedBucketOwner": account.account_id}
+    s3.head_bucket(**owned)
+    try:
+        rules = s3.get_bucket_encryption(**owned)["ServerSideEncryptionConfiguration"]["Rules"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ServerSideEncryptionConfigurationNotFoundError":
+            return None
+        raise
+    return next((each.get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID") for each in rules), None)
 
 
 def _exists(target: Target, resource_type: str, name: str) -> bool:

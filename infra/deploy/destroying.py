@@ -6,7 +6,7 @@ import json
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,12 +18,13 @@ from handlers.core.evidence.actor import name_in
 from handlers.core.redaction import redact, redact_words
 from infra.deploy.adopt import is_kept
 from infra.deploy.code import bucket_name
+from infra.deploy.keys import WAITING_DAYS, schedule_deletion
 from infra.deploy.preflight import EVENT_REGIONS
 from infra.deploy.stack import DeployError, Stack, delete, find
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
     from pathlib import Path
 
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -54,6 +55,15 @@ class Fate:
     resource_id: str
     kept: bool
     why: str
+    #: After how many days a kept resource is deleted; None if it remains.
+    days: int | None = None
+
+    @property
+    def outcome(self) -> str:
+        """What happens, in words."""
+        if not self.kept:
+            return "deleted"
+        return "kept" if self.days is None else f"deleted after {self.days} days"
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,19 @@ class Installed:
     ids: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Order:
+    """What an operator asks for."""
+
+    reason: str
+    #: Whether joins that wait are deleted too.
+    discard_joins: bool = False
+    #: How long joins that still arrive may take.
+    drain_seconds: int = 300
+    #: Keys that the stack keeps and that are deleted after it: logical ids with key ids.
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
 def read_installed(target: Target) -> Installed:
     """Read the stack; raise DeployError with the next step if there is none or it cannot be deleted now."""
     stage, cloudformation = target.stage, target.client("cloudformation")
@@ -74,6 +97,10 @@ def read_installed(target: Target) -> Installed:
         raise DeployError(f"there is no stack {stage.stack} in {stage.region}, so there is nothing to delete")
     if stack.meaning.step == "wait":
         raise DeployError(f"{stack}; {stack.next_step}")
+    return _read(cloudformation, stack)
+
+
+def _read(cloudformation: CloudFormationClient, stack: Stack) -> Installed:
     # A stack that nobody created has no template and no resources.
     template = {} if stack.status == "REVIEW_IN_PROGRESS" else _template(cloudformation, stack.stack_id)
     ids = {
@@ -91,12 +118,19 @@ def _template(cloudformation: CloudFormationClient, stack_id: str) -> dict[str, 
     return load(body) if isinstance(body, str) else dict(body)
 
 
-def fates(installed: Installed, template_with_comments: Path) -> list[Fate]:
-    """Return what happens to each resource of the stack, the kept ones first."""
+def fates(installed: Installed, template_with_comments: Path, ending: Container[str] = ()) -> list[Fate]:
+    """Return what happens to each resource of the stack, the kept ones first; keys in `ending` are deleted later."""
     text = template_with_comments.read_text().splitlines()
     resources = installed.template.get("Resources", {})
     found = [
-        Fate(name, resources[name]["Type"], resource_id, is_kept(resources[name]), comment_above(text, name))
+        Fate(
+            name,
+            resources[name]["Type"],
+            resource_id,
+            is_kept(resources[name]),
+            comment_above(text, name),
+            WAITING_DAYS if name in ending else None,
+        )
         for name, resource_id in installed.ids.items()
         if name in resources
     ]
@@ -139,14 +173,20 @@ def besides(target: Target, account_id: str, partition: str) -> list[Fate]:
 
 
 def _forwarder(target: Target, region: str) -> Iterator[Fate]:
-    name = f"{target.stage.stack}-forwarder"
-    forwarder = find(target.client("cloudformation", region=region), name)
+    """Yield the forwarder's stack and its resources, none of which `destroy` deletes."""
+    name, cloudformation = target.stage.forwarder, target.client("cloudformation", region=region)
+    forwarder = find(cloudformation, name)
     if forwarder:
         why = (
             f"It is a stack of its own and would forward events to nowhere. Delete it: aws cloudformation "
             f"delete-stack --region {region} --stack-name {name}"
         )
         yield Fate(name, f"stack in {region}", forwarder.stack_id, kept=True, why=why)
+        installed = _read(cloudformation, forwarder)
+        for logical_id, resource_id in installed.ids.items():
+            resource = installed.template.get("Resources", {}).get(logical_id, {})
+            why = f"The deletion of stack {name} {'keeps' if is_kept(resource) else 'deletes'} it"
+            yield Fate(logical_id, resource.get("Type", ""), resource_id, kept=True, why=why)
 
 
 def _code(target: Target, account_id: str) -> Iterator[Fate]:
@@ -190,6 +230,48 @@ def refuse_while_joins_wait(counts: Mapping[str, int], stage: str) -> None:
             f"messages wait: {listed(counts)}. The joins would be deleted, and their accounts would not get the "
             f"policies. Wait until the worker has handled them (`make status STAGE={stage}`), or add --discard-joins"
         )
+
+
+def refuse(target: Target, installed: Installed, counts: Mapping[str, int], order: Order) -> None:
+    """Raise DeployError with the next step if the stack must not be deleted as it is."""
+    stage = target.stage
+    if exposed := unprotected(installed):
+        raise DeployError(
+            f"deleting this stack would keep {', '.join(exposed)} without the policy that protects it, because the "
+            f"stack's template is older than this version. Update it first: make deploy STAGE={stage.name}"
+        )
+    if installed.stack.protected:
+        raise DeployError(
+            f"stack {stage.stack} is protected against deletion; turn that off first: aws cloudformation "
+            f"update-termination-protection --no-enable-termination-protection --stack-name {stage.stack}"
+        )
+    if not order.discard_joins:
+        refuse_while_joins_wait(counts, stage.name)
+
+
+def carry_out(
+    target: Target, installed: Installed, fates: list[Fate], order: Order, log: Callable[[str], None]
+) -> str | None:
+    """Stop the intake, and delete the stack and then the keys of the order.
+
+    Returns the name of the log group with the record, or None if the stack has none. Raises DeployError with the next
+    step if the stack must not be deleted or a step fails.
+    """
+    counts = waiting(target, installed)
+    refuse(target, installed, counts, order)
+    kept = {fate.name: redact(fate.resource_id.rpartition("/")[2]) for fate in fates if fate.kept}
+    deleted = len(fates) - len(kept)
+    later = {"deleted_after_days": dict.fromkeys(order.keys, WAITING_DAYS)} if order.keys else {}
+    # Without a record, nothing is deleted.
+    group = record(target, installed, order.reason, {"phase": "intended", "waiting": counts, "kept": kept, **later})
+    log("stopping the intake")
+    stop_intake(target, installed, discard_joins=order.discard_joins, drain_seconds=order.drain_seconds)
+    log(f"deleting {deleted} resources")
+    delete_installed(target, installed, order.reason)
+    # Before the keys, because a log group accepts nothing while its key is about to be deleted.
+    record(target, installed, order.reason, {"phase": "done", "deleted": deleted, **later})
+    schedule_deletion(target, order.keys)
+    return group
 
 
 def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, drain_seconds: int) -> None:

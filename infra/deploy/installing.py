@@ -142,26 +142,44 @@ def _protect_stack(target: Target) -> None:
         cloudformation.update_termination_protection(StackName=name, EnableTerminationProtection=True)
 
 
+def event_region(account: Account) -> str:
+    """Return the Region of the events, in which the forwarder is; raise DeployError if it is not known."""
+    if account.partition not in EVENT_REGIONS:
+        raise DeployError(f"partition {account.partition} is not supported: the Region of its events is not known")
+    return EVENT_REGIONS[account.partition]
+
+
 def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], None]) -> tuple[str, Plan | None]:
-    """Create the forwarder's change set in the Region of the events; return that Region and the plan."""
+    """Create the forwarder's change set in the Region of the events; return that Region and the plan.
+
+    Without a target bus, an existing forwarder keeps its own, and a new one gets the stage's.
+    """
     stage, account = target.stage, read_account(target)
     if not account.is_management:
         raise DeployError("the forwarder works only in the management account; use that account's credentials")
-    region = EVENT_REGIONS[account.partition]
-    if account.receives_events and not target_bus:
+    region = event_region(account)
+    cloudformation = target.client("cloudformation", region=region)
+    existing = find(cloudformation, stage.forwarder)
+    bus = target_bus or (existing.parameters.get("TargetBusArn") if existing else None)
+    if account.receives_events and not bus:
         raise DeployError(f"stage {stage.name} is in {region}, where the events are; it needs no forwarder")
     own_bus = f"arn:{account.partition}:events:{stage.region}:{account.account_id}:event-bus/default"
-    cloudformation, stack = target.client("cloudformation", region=region), f"{stage.stack}-forwarder"
     planned = plan(
         cloudformation,
         Request(
-            stack=stack,
-            kind=prepare(cloudformation, stack, log=log, poll_seconds=target.poll_seconds),
+            stack=stage.forwarder,
+            kind=prepare(cloudformation, stage.forwarder, log=log, poll_seconds=target.poll_seconds),
             template=FORWARDER.read_text(),
-            parameters={"TargetBusArn": target_bus or own_bus, "NameSuffix": stage.suffix},
+            parameters={**_shared_parameters(stage), "TargetBusArn": bus or own_bus, "NameSuffix": stage.suffix},
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),
         poll_seconds=target.poll_seconds,
     )
     return region, planned
+
+
+def _shared_parameters(stage: Stage) -> dict[str, str]:
+    """Return the stage's parameters that the forwarder has too, such as who gets the alarms."""
+    declared = load(FORWARDER.read_text())["Parameters"]
+    return {name: value for name, value in stage.parameters.items() if name in declared}

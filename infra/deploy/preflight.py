@@ -96,6 +96,7 @@ def problems(target: Target, account: Account) -> Iterator[str]:
             f"{len(policy_ids)} policies do not fit: an account can have {_MAX_ATTACHED} including FullAWSAccess; "
             "merge some of them"
         )
+    yield from _boundary_problems(target)
     yield from _policy_problems(target.client("organizations"), account, policy_ids)
     yield from _delivery_problems(target, account)
     yield from _trail_problems(target, account)
@@ -150,6 +151,18 @@ def _unknown_others(target: Target, account: Account) -> Iterator[str]:
         yield f"it is not known whether another stage attaches policies: {error}; {advice}"
     if not account.is_management:
         yield f"it is not known whether a stage in account {account.management_account_id} attaches policies: {advice}"
+
+
+def _boundary_problems(target: Target) -> Iterator[str]:
+    arn, iam = target.stage.parameters.get("PermissionsBoundaryArn"), target.client("iam")
+    try:
+        if arn:
+            iam.get_policy(PolicyArn=arn)
+    except iam.exceptions.NoSuchEntityException:
+        yield f"there is no policy {arn}; correct PermissionsBoundaryArn (aws iam list-policies)"
+    except ClientError:
+        # Nothing shows that there is none, and CloudFormation finds out.
+        return
 
 
 def _policy_problems(organizations: OrganizationsClient, account: Account, policy_ids: list[str]) -> Iterator[str]:

@@ -41,6 +41,11 @@ class Stage(BaseModel):
         return "joinguard" if self.name == PLAIN else f"joinguard-{self.name}"
 
     @property
+    def forwarder(self) -> str:
+        """The name of the forwarder's stack, which is in the Region of the events."""
+        return f"{self.stack}-forwarder"
+
+    @property
     def suffix(self) -> str:
         """The suffix of this stage's resource names."""
         return "" if self.name == PLAIN else f"-{self.name}"

@@ -56,8 +56,9 @@ def adapt_resource_policy(document: Any, account_id: str) -> Any:
 
 
 def _sessions_of(principal: str) -> str:
-    """Return the ARN pattern of a role's sessions, and any other ARN unchanged."""
-    head, role, name = principal.partition(":role/")
+    """Return the ARN pattern of a role's sessions, which has no path, and any other ARN unchanged."""
+    head, role, path_and_name = principal.partition(":role/")
+    name = path_and_name.rpartition("/")[2]
     return f"{head.replace(':iam:', ':sts:')}:assumed-role/{name}/*" if role else principal
 
 

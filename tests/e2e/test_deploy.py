@@ -219,7 +219,9 @@ def test_impossible_parameters_are_refused_before_anything_is_deployed(
 
 
 def test_a_region_without_the_events_needs_a_forwarder_first(console: Console) -> None:
-    stage = console.stage("far", region="eu-central-1")
+    boundary = boundary_of(console.aws)
+    ours = {"PermissionsBoundaryArn": boundary, "RolePath": "/team/a/"}
+    stage = console.stage("far", region="eu-central-1", **ours)
 
     refused = console.deploy(stage, "--yes")
     assert refused.returncode == 1
@@ -228,9 +230,54 @@ def test_a_region_without_the_events_needs_a_forwarder_first(console: Console) -
     forwarder = console.run("forwarder", "--stage", stage, "--yes", "--pause", "1")
     assert forwarder.returncode == 0, forwarder.stderr
     assert console.stacks()["joinguard-far-forwarder"] == "CREATE_COMPLETE"
+    assert "warning: nobody gets the page: 0 confirmed" in forwarder.stderr
+    assert "set AlarmEmail in the stage and run `make forwarder`" in forwarder.stderr
+    # The stand-in confirms a subscription at once.
+    ours["AlarmEmail"] = "team@example.com"
+    stage = console.stage("far", region="eu-central-1", **ours)
+    again = console.run("forwarder", "--stage", stage, "--yes", "--pause", "1")
+    assert again.returncode == 0, again.stderr
+    assert "warning" not in again.stderr
+    [stack] = console.aws.client("cloudformation").describe_stacks(StackName="joinguard-far-forwarder")["Stacks"]
+    given = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
+    assert {name: given[name] for name in ours} == ours
+    assert given["NameSuffix"] == "-far"
 
     deployed = console.deploy(stage, "--yes")
     assert deployed.returncode == 0, deployed.stderr
+
+
+def boundary_of(aws: StandIn) -> str:
+    """Create a policy to use as permissions boundary, if there is none, and return its ARN."""
+    iam = aws.client("iam")
+    found = {each["PolicyName"]: each["Arn"] for each in iam.list_policies(Scope="Local")["Policies"]}
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    policy = {"PolicyName": "boundary", "PolicyDocument": json.dumps(document)}
+    return found.get("boundary") or str(iam.create_policy(**policy)["Policy"]["Arn"])
+
+
+def test_roles_with_a_path_work_as_those_without(console: Console) -> None:
+    """The queues' policies name the roles' ARNs. The stand-in ignores permissions boundaries."""
+    stage = console.stage("pathed", RolePath="/team/a/", PermissionsBoundaryArn=boundary_of(console.aws))
+    assert console.deploy(stage, "--yes").returncode == 0
+    complete(console.aws, "joinguard-pathed")
+    at = outputs(console.aws.client("cloudformation"), "joinguard-pathed")
+
+    roles = {name: at[name] for name in ("FunctionRole", "OperatorReads", "OperatorActs")}
+    assert [name for name, arn in roles.items() if ":role/team/a/" not in arn] == []
+    sts = console.aws.client("sts")
+    session = {}
+    for name in ("OperatorReads", "OperatorActs"):
+        found = sts.assume_role(RoleArn=at[name], RoleSessionName="night-shift")["Credentials"]
+        session[name] = {
+            "aws_access_key_id": found["AccessKeyId"],
+            "aws_secret_access_key": found["SecretAccessKey"],
+            "aws_session_token": found["SessionToken"],
+        }
+    letter = {"QueueUrl": at["DeadLetterQueueUrl"], "MessageBody": "x"}
+    console.aws.client("sqs", **session["OperatorActs"]).send_message(**letter)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        console.aws.client("sqs", **session["OperatorReads"]).send_message(**letter)
 
 
 def test_a_stage_in_the_region_of_the_events_needs_no_forwarder(console: Console) -> None:

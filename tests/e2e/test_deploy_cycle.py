@@ -127,6 +127,46 @@ def test_a_second_stage_is_deployed_only_if_it_observes(console: Console) -> Non
     assert observing.returncode == 0, observing.stderr
 
 
+def test_the_keys_of_a_temporary_stage_are_deleted_and_nothing_that_they_encrypt_is_adopted(console: Console) -> None:
+    stage = console.stage("cheap", DeletionProtection="false")
+    assert deploy(console, stage).returncode == 0
+    complete(console.aws, "joinguard-cheap")
+    before, kms = resources(console, "joinguard-cheap"), console.aws.client("kms")
+    # The stand-in's CloudFormation ignores encryption, and its tables have no key at all.
+    by_key = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": before["DataKey"]}
+    console.aws.client("s3").put_bucket_encryption(
+        Bucket=before["Evidence"],
+        ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": by_key}]},
+    )
+
+    def states() -> set[str]:
+        return {kms.describe_key(KeyId=before[name])["KeyMetadata"]["KeyState"] for name in ("DataKey", "PseudonymKey")}
+
+    shown = console.run("destroy", "--stage", stage, "--delete-keys")
+    later = re.findall(r"^│ deleted after 30 days (\w+)", shown.stdout, re.MULTILINE)
+    assert sorted(later) == ["DataKey", "PseudonymKey"]
+    assert "Nothing was changed" in shown.stderr
+    assert "--delete-keys deletes the keys after 30 days" in console.run("destroy", "--stage", stage).stderr
+    refused = destroy(console, console.stage("cheap", DeletionProtection="true"), "--delete-keys")
+    assert (refused.returncode, states()) == (1, {"Enabled"})
+    assert "nobody could read its evidence" in refused.stderr
+
+    stage = console.stage("cheap", DeletionProtection="false")
+    gone = destroy(console, stage, "--delete-keys")
+    assert gone.returncode == 0, gone.stderr
+    assert states() == {"PendingDeletion"}
+    assert all(before[name] in gone.stderr for name in ("DataKey", "PseudonymKey"))
+    assert "aws kms cancel-key-deletion" in gone.stderr
+
+    again = deploy(console, stage, changed(console, without="AWS::S3::BucketPolicy"))
+    assert again.returncode == 0, again.stderr
+    assert "of an earlier stack cannot be adopted" in again.stderr
+    after = resources(console, "joinguard-cheap")
+    made_anew = {"DataKey", "Evidence", "PseudonymKey"}
+    assert {name for name in made_anew if after[name] == before[name]} == set()
+    assert {name for name in ("AccessLogs", "DeadLetters", "Undelivered") if after[name] != before[name]} == set()
+
+
 def test_a_failed_creation_leaves_nothing_and_the_next_deployment_succeeds(console: Console) -> None:
     stage, before = console.stage("failing"), stores(console)
 

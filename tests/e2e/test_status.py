@@ -179,6 +179,7 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "policy of queue Undelivered",
         "mapping",
         "function",
+        "permissions boundary",
         "table Outcomes",
         "table Pace",
         "bucket Evidence",
@@ -595,6 +596,7 @@ FOR_STATUS: Final = {
     "CountSubscribers",
     "ListAlarmsAndTrails",
     "CheckTrails",
+    "CheckThatTheWorkerMayAttach",
 }
 
 
@@ -744,8 +746,15 @@ def test_a_stage_in_another_region_needs_a_healthy_forwarder(installed: Installe
         StackName="joinguard-far-forwarder", WaiterConfig={"Delay": 1}
     )
     names = {"forwarder", "forwarder's rule", "forwarder's target", "unforwarded", "policy of queue Unforwarded"}
+    names |= {"forwarder's topic", "forwarder's alarms"}
     well = installed.checks(FAR)
     assert {name: well[name].found for name in names if not well[name].well} == {}
+    assert well["forwarder's subscribers"].found == "nobody gets the page: 0 confirmed"
+    assert well["forwarder's subscribers"].exit_status == 1
+    assert "`make forwarder`" in well["forwarder's subscribers"].next_step
+    quiet = installed.client("cloudwatch").describe_alarms(AlarmNamePrefix="joinguard-far-forwarder")["MetricAlarms"]
+    installed.client("cloudwatch").disable_alarm_actions(AlarmNames=[quiet[0]["AlarmName"]])
+    assert installed.checks(FAR)[quiet[0]["AlarmName"]].found == "its actions are disabled"
 
     events, rule = installed.client("events"), "MemberAccountInitializationForwarder-far"
     events.disable_rule(Name=rule)

@@ -218,6 +218,87 @@ def test_only_what_the_last_stack_kept_and_still_works_is_adopted() -> None:
     found = find_adoptions(target(stubs, PolicyIds="p-12345678"), ACCOUNT, template, fresh=False)
 
     assert found.ids == {"Outcomes": "new"}
+    assert set(found.unusable) == {"DataKey", "PseudonymKey"}
+
+
+KEY = "arn:aws:kms:us-east-1:111111111111:key/1"
+HELD = ("Outcomes", "Evidence", "AttachPoliciesLogs", "DeadLetters")
+
+
+def kept_under_a_key(state: str) -> dict[str, Stub]:
+    """Prepare a table, a bucket and a log group that an earlier stack kept, whose key is in a state, and a queue."""
+    stubs = {each: stub(each) for each in ("cloudformation", "dynamodb", "kms", "logs", "s3", "sqs")}
+    last = {"StackName": "joinguard", "StackId": STACK_ID, "CreationTime": NOON, "StackStatus": "DELETE_COMPLETE"}
+    stubs["cloudformation"].add_response("list_stacks", {"StackSummaries": [last]})
+    skipped = [
+        {
+            "StackId": STACK_ID,
+            "EventId": name,
+            "StackName": "joinguard",
+            "Timestamp": NOON,
+            "LogicalResourceId": name,
+            "PhysicalResourceId": name.lower(),
+            "ResourceType": RESOURCES[name]["Type"],
+            "ResourceStatus": "DELETE_SKIPPED",
+        }
+        for name in HELD
+    ]
+    stubs["cloudformation"].add_response("describe_stack_events", {"StackEvents": skipped})
+    # DynamoDB has not noticed the key's state yet.
+    table = {"TableStatus": "ACTIVE", "SSEDescription": {"KMSMasterKeyArn": KEY}}
+    stubs["dynamodb"].add_response("describe_table", {"Table": table})
+    stubs["s3"].add_response("head_bucket", {})
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}}
+    stubs["s3"].add_response("get_bucket_encryption", {"ServerSideEncryptionConfiguration": {"Rules": [rule]}})
+    stubs["logs"].add_response(
+        "describe_log_groups", {"logGroups": [{"logGroupName": "attachpolicieslogs", "kmsKeyId": KEY}]}
+    )
+    stubs["sqs"].add_response("get_queue_attributes", {"Attributes": {"QueueArn": "arn"}})
+    for _ in range(3):
+        stubs["kms"].add_response("describe_key", {"KeyMetadata": {"KeyId": KEY, "KeyState": state}}, {"KeyId": KEY})
+    return stubs
+
+
+@pytest.mark.parametrize(
+    ("state", "adopted"), [("Enabled", HELD), ("PendingDeletion", ("DeadLetters",)), ("Disabled", ("DeadLetters",))]
+)
+def test_what_a_key_encrypts_that_cannot_be_used_is_made_anew(state: str, adopted: tuple[str, ...]) -> None:
+    """A new key in the template does not encrypt anew what exists."""
+    template = {**TEMPLATE, "Resources": {name: RESOURCES[name] for name in HELD}}
+
+    found = find_adoptions(target(kept_under_a_key(state), PolicyIds="p-12345678"), ACCOUNT, template, fresh=False)
+
+    assert set(found.ids) == set(adopted)
+    assert set(found.unusable) == set(HELD) - set(adopted)
+
+
+def test_a_bucket_without_a_key_of_ours_needs_none() -> None:
+    template = {**TEMPLATE, "Resources": {"AccessLogs": RESOURCES["AccessLogs"]}}
+    for answer in ("AES256", "ServerSideEncryptionConfigurationNotFoundError"):
+        stubs = {each: stub(each) for each in ("cloudformation", "s3")}
+        last = {"StackName": "joinguard", "StackId": STACK_ID, "CreationTime": NOON, "StackStatus": "DELETE_COMPLETE"}
+        stubs["cloudformation"].add_response("list_stacks", {"StackSummaries": [last]})
+        skipped = {
+            "StackId": STACK_ID,
+            "EventId": "1",
+            "StackName": "joinguard",
+            "Timestamp": NOON,
+            "LogicalResourceId": "AccessLogs",
+            "PhysicalResourceId": "logs",
+            "ResourceType": "AWS::S3::Bucket",
+            "ResourceStatus": "DELETE_SKIPPED",
+        }
+        stubs["cloudformation"].add_response("describe_stack_events", {"StackEvents": [skipped]})
+        stubs["s3"].add_response("head_bucket", {})
+        if answer == "AES256":
+            rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": answer}}
+            stubs["s3"].add_response("get_bucket_encryption", {"ServerSideEncryptionConfiguration": {"Rules": [rule]}})
+        else:
+            stubs["s3"].add_client_error("get_bucket_encryption", answer)
+
+        found = find_adoptions(target(stubs, PolicyIds="p-12345678"), ACCOUNT, template, fresh=False)
+
+        assert found.ids == {"AccessLogs": "logs"}
 
 
 def test_a_fresh_stack_adopts_nothing_that_it_can_make_itself() -> None:

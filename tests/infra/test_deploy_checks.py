@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from botocore.exceptions import ClientError
 
 from infra.deploy import installing
 from infra.deploy.preflight import Account, problems, read_account
@@ -160,6 +162,52 @@ def test_the_forwarder_is_refused_in_a_member_account() -> None:
 
     with pytest.raises(DeployError, match="only in the management account"):
         installing.plan_forwarder(target(session), None, pytest.fail)
+
+
+def test_a_forwarder_to_another_account_keeps_its_target_when_it_is_updated() -> None:
+    """Otherwise a new AlarmEmail would send the events to the management account's own bus."""
+    session, bus = StubbedSession(), f"arn:aws-us-gov:events:us-gov-west-1:{MEMBER.account_id}:event-bus/default"
+    identity(session)
+    organization_of(session)
+    stack = {
+        "StackName": "joinguard-test-forwarder",
+        "StackId": "arn:aws:cloudformation:us-gov-west-1:111111111111:stack/joinguard-test-forwarder/1",
+        "CreationTime": datetime(2026, 11, 26, tzinfo=UTC),
+        "StackStatus": "UPDATE_COMPLETE",
+        "Parameters": [{"ParameterKey": "TargetBusArn", "ParameterValue": bus}],
+    }
+    for _ in range(2):
+        session.answer("cloudformation", "describe_stacks", {"Stacks": [stack]})
+    given: dict[str, str] = {}
+    session.client("cloudformation").meta.events.register(
+        "before-parameter-build.cloudformation.CreateChangeSet",
+        lambda params, **_: given.update({p["ParameterKey"]: p["ParameterValue"] for p in params["Parameters"]}),
+    )
+    session.fail("cloudformation", "create_change_set", "AccessDenied")
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        installing.plan_forwarder(target(session, AlarmEmail="a@example.com", RetentionDays="1"), None, pytest.fail)
+
+    assert given == {"TargetBusArn": bus, "NameSuffix": "-test", "AlarmEmail": "a@example.com"}
+
+
+def test_a_permissions_boundary_that_does_not_exist_is_a_problem() -> None:
+    session = StubbedSession()
+    organization(session)
+    session.fail("iam", "get_policy", "NoSuchEntity")
+    boundary = f"arn:aws:iam::{MANAGEMENT}:policy/boundary"
+
+    [problem] = found(session, HERE, PermissionsBoundaryArn=boundary, **DEFAULT)
+
+    assert f"there is no policy {boundary}; correct PermissionsBoundaryArn" in problem
+
+
+def test_a_permissions_boundary_that_may_not_be_read_is_left_to_cloudformation() -> None:
+    session = StubbedSession()
+    organization(session)
+    session.fail("iam", "get_policy", "AccessDenied")
+
+    assert found(session, HERE, PermissionsBoundaryArn=f"arn:aws:iam::{MANAGEMENT}:policy/b", **DEFAULT) == []
 
 
 def test_a_bucket_of_somebody_else_is_not_used(tmp_path: Path) -> None:

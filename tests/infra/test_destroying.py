@@ -17,7 +17,9 @@ from infra.deploy import installing
 from infra.deploy.build import ROOT
 from infra.deploy.destroying import (
     Installed,
+    Order,
     besides,
+    carry_out,
     delete_installed,
     fates,
     read_installed,
@@ -26,6 +28,7 @@ from infra.deploy.destroying import (
     unprotected,
     waiting,
 )
+from infra.deploy.keys import keys_to_delete, schedule_deletion
 from infra.deploy.stack import DeployError, Stack
 from infra.deploy.template import load
 from schemas.audit import AuditRecord
@@ -200,6 +203,14 @@ def test_the_forwarder_and_the_bucket_of_the_zips_are_named_with_a_next_step() -
     sets = [{"ChangeSetName": "joinguard-1", "ChangeSetId": "arn:x"}]
     cloudformation.add_response("list_change_sets", {"Summaries": sets})
     described(cloudformation, "CREATE_COMPLETE")
+    forwarder = (ROOT / "infra" / "forwarder.yaml").read_text()
+    cloudformation.add_response("get_template", {"TemplateBody": forwarder})
+    summaries = [
+        {"LogicalResourceId": name, "PhysicalResourceId": f"{name}-1", "ResourceStatus": "CREATE_COMPLETE"}
+        | {"ResourceType": "x", "LastUpdatedTimestamp": NOON}
+        for name in load(forwarder)["Resources"]
+    ]
+    cloudformation.add_response("list_stack_resources", {"StackResourceSummaries": summaries})
     bucket = f"joinguard-code-{ACCOUNT_ID}-us-east-1"
     s3.add_response("head_bucket", {}, {"Bucket": bucket, "ExpectedBucketOwner": ACCOUNT_ID})
 
@@ -210,6 +221,10 @@ def test_the_forwarder_and_the_bucket_of_the_zips_are_named_with_a_next_step() -
     assert "aws cloudformation delete-stack --region us-east-1 --stack-name joinguard-forwarder" in (
         found["joinguard-forwarder"].why
     )
+    assert load(forwarder)["Resources"].keys() <= found.keys()
+    assert all(found[name].kept for name in load(forwarder)["Resources"]), "destroy deletes none of them"
+    assert found["ForwarderPages"].why == "The deletion of stack joinguard-forwarder deletes it"
+    assert found["Unforwarded"].why == "The deletion of stack joinguard-forwarder keeps it"
     assert found["code bucket"].resource_id == bucket
     assert (found["joinguard-forwarder"].kept, found["joinguard-1"].kept) == (True, False)
 
@@ -334,3 +349,103 @@ def test_a_deletion_that_fails_names_the_resource_the_reason_and_the_next_step()
 
     assert "AttachPoliciesRole: must detach all policies first" in str(raised.value)
     assert "run `make destroy` again" in str(raised.value)
+
+
+KEYS = {"DataKey": "key-1", "PseudonymKey": "key-2"}
+
+
+def temporary(**parameters: str) -> Installed:
+    """Return an installation with keys, by default one that was deployed without protection."""
+    stack = Stack("joinguard", STACK_ID, "UPDATE_COMPLETE", parameters={"DeletionProtection": "false"} | parameters)
+    return Installed(stack, load(TEXT), {**KEYS, "AttachPoliciesLogs": "logs-1", "Pace": "pace-1"})
+
+
+def test_only_the_keys_of_a_temporary_stage_are_deleted() -> None:
+    stage = target({}, DeletionProtection="false").stage
+
+    assert keys_to_delete(stage, temporary()) == KEYS
+
+
+@pytest.mark.parametrize(
+    ("stage", "deployed"), [({}, "true"), ({}, "false"), ({"DeletionProtection": "true"}, "false")]
+)
+def test_the_keys_of_a_stage_that_is_not_temporary_are_not_deleted(stage: dict[str, str], deployed: str) -> None:
+    with pytest.raises(DeployError) as raised:
+        keys_to_delete(target({}, **stage).stage, temporary(DeletionProtection=deployed))
+
+    assert "nobody could read its evidence" in str(raised.value)
+    assert "nobody could find an account's records" in str(raised.value)
+    assert 'sets DeletionProtection to "false"' in str(raised.value)
+
+
+def test_a_stage_file_that_was_changed_and_not_deployed_makes_no_stage_temporary() -> None:
+    with pytest.raises(DeployError, match="and is deployed with it"):
+        keys_to_delete(target({}, DeletionProtection="false").stage, temporary(DeletionProtection="true"))
+
+
+def test_the_dry_run_says_when_the_keys_are_deleted() -> None:
+    ids = {name: f"{name}-1" for name in load(TEXT)["Resources"]}
+    found = {fate.name: fate.outcome for fate in fates(installed(TEXT, **ids), installing.TEMPLATE, KEYS)}
+
+    assert {name for name, outcome in found.items() if outcome == "deleted after 30 days"} == set(KEYS)
+    assert (found["Evidence"], found["Pace"]) == ("kept", "deleted")
+    without = {fate.name: fate.outcome for fate in fates(installed(TEXT, **ids), installing.TEMPLATE)}
+    assert {without[name] for name in KEYS} == {"kept"}
+
+
+def test_the_keys_are_deleted_last_because_the_record_is_encrypted_with_one() -> None:
+    calls: list[str] = []
+    stubs = {each: stub(each) for each in ("cloudformation", "events", "kms", "logs", "sqs", "sts")}
+    for each in stubs.values():
+        each.client.meta.events.register("before-parameter-build", lambda model, **_: calls.append(model.name))
+    written: list[dict[str, Any]] = []
+    stubs["logs"].client.meta.events.register(
+        "before-parameter-build.cloudwatch-logs.PutLogEvents",
+        lambda params, **_: written.append(json.loads(params["logEvents"][0]["message"])),
+    )
+    for _ in range(2):
+        stubs["sts"].add_response("get_caller_identity", {"UserId": "AROAX"})
+        stubs["logs"].add_response("create_log_stream", {})
+        stubs["logs"].add_response("put_log_events", {})
+    stubs["cloudformation"].add_response("delete_stack", {})
+    described(stubs["cloudformation"], "DELETE_COMPLETE")
+    for key in KEYS.values():
+        stubs["kms"].add_response("describe_key", {"KeyMetadata": {"KeyId": key, "KeyState": "Enabled"}})
+        stubs["kms"].add_response("schedule_key_deletion", {}, {"KeyId": key, "PendingWindowInDays": 30})
+    here = temporary()
+
+    carry_out(target(stubs), here, fates(here, installing.TEMPLATE, KEYS), Order("over", keys=KEYS), lambda _: None)
+
+    assert calls.index("DeleteStack") < calls.index("ScheduleKeyDeletion")
+    assert calls[-4:] == ["DescribeKey", "ScheduleKeyDeletion"] * 2
+    assert [line["phase"] for line in written] == ["intended", "done"]
+    assert all(line["deleted_after_days"] == {"DataKey": 30, "PseudonymKey": 30} for line in written)
+    assert written[0]["kept"]["DataKey"] == "key-1"
+
+
+def test_a_key_that_cannot_be_deleted_keeps_no_other_from_it_and_is_named_with_the_command() -> None:
+    kms = stub("kms")
+    kms.add_response("describe_key", {"KeyMetadata": {"KeyId": "key-1", "KeyState": "Enabled"}}, {"KeyId": "key-1"})
+    kms.add_client_error("schedule_key_deletion", "AccessDeniedException")
+    kms.add_response("describe_key", {"KeyMetadata": {"KeyId": "key-2", "KeyState": "Disabled"}}, {"KeyId": "key-2"})
+    kms.add_response("schedule_key_deletion", {}, {"KeyId": "key-2", "PendingWindowInDays": 30})
+
+    with pytest.raises(DeployError) as raised:
+        schedule_deletion(target({"kms": kms}), KEYS)
+
+    kms.assert_no_pending_responses()
+    assert "the stack is deleted, but these keys are not: DataKey (" in str(raised.value)
+    assert "aws kms schedule-key-deletion --region us-east-1 --key-id key-1 --pending-window-in-days 30" in (
+        str(raised.value)
+    )
+    assert "--key-id key-2" not in str(raised.value)
+
+
+def test_keys_that_are_gone_or_will_be_need_nothing() -> None:
+    kms = stub("kms")
+    kms.add_response("describe_key", {"KeyMetadata": {"KeyId": "key-1", "KeyState": "PendingDeletion"}})
+    kms.add_client_error("describe_key", "NotFoundException")
+
+    schedule_deletion(target({"kms": kms}), KEYS)
+
+    kms.assert_no_pending_responses()

@@ -409,6 +409,31 @@ def test_each_parameter_of_a_stage_is_documented_with_its_default() -> None:
     assert coded([prose(INFRA)]) >= SET_BY_DEPLOY
 
 
+def test_what_a_permissions_boundary_must_allow_is_what_the_roles_may_do() -> None:
+    """A role without an action of its policies fails where the boundary's author followed this list."""
+    roles = {
+        name: each["Properties"]
+        for file in ("template.yaml", "forwarder.yaml")
+        for name, each in load(read(ROOT / "infra" / file))["Resources"].items()
+        if each["Type"] == "AWS::IAM::Role"
+    }
+    needed = {}
+    for name, properties in roles.items():
+        attached = [RESOURCES[arn["Ref"]]["Properties"] for arn in properties.get("ManagedPolicyArns", [])]
+        statements = [
+            each
+            for policy in [*properties.get("Policies", []), *attached]
+            for each in policy["PolicyDocument"]["Statement"]
+        ]
+        actions = [each["Action"] for each in statements]
+        needed[name] = {each for action in actions for each in ([action] if isinstance(action, str) else action)}
+    listed = {row[0].strip("`"): coded(row[1:]) for row in table(INFRA, "role")}
+
+    assert listed["OperatorActs"] >= {"OperatorReads"}
+    listed["OperatorActs"] = (listed["OperatorActs"] | listed["OperatorReads"]) - {"OperatorReads"}
+    assert listed == needed
+
+
 def test_each_code_of_a_dead_letter_has_a_section_with_a_command_in_the_runbook() -> None:
     chapter = read(RUNBOOK).partition("\n## Dead letters\n")[2].partition("\n## ")[0]
     sections = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^### |\Z)", chapter, re.MULTILINE | re.DOTALL))

@@ -1,4 +1,4 @@
-"""Evaluate the templates' resource policies as AWS does: who may send, write records, and assume roles.
+"""Evaluate the templates' resource policies as AWS does: who may send, publish, write records, and assume roles.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html
 """
@@ -33,8 +33,10 @@ def arn_of(logical_id: str) -> str:
     """Return an ARN of the resource's type."""
     return {
         "AWS::S3::Bucket": f"arn:aws:s3:::{logical_id.lower()}",
+        "AWS::SNS::Topic": f"arn:aws:sns:us-east-1:{ACCOUNT}:{logical_id}",
         "AWS::SQS::Queue": f"arn:aws:sqs:us-east-1:{ACCOUNT}:{logical_id}",
-        "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{logical_id}",
+        # With a path, because the condition keys contain it.
+        "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/team/a/{logical_id}",
         "AWS::Events::Rule": f"arn:aws:events:us-east-1:{ACCOUNT}:rule/{logical_id}",
     }[RESOURCES[logical_id]["Type"]]
 
@@ -46,6 +48,9 @@ def resolved(value: Any) -> Any:
         return value
     if "Fn::GetAtt" in value:
         return arn_of(value["Fn::GetAtt"][0])
+    if "Ref" in value:
+        # The reference of a topic is its ARN.
+        return ACCOUNT if value["Ref"] == "AWS::AccountId" else arn_of(value["Ref"])
     if "Fn::Sub" in value:
         return re.sub(r"\${(\w+)\.Arn}", lambda found: arn_of(found[1]), value["Fn::Sub"])
     return {name: resolved(each) for name, each in value.items()}
@@ -64,7 +69,7 @@ def are_met(conditions: Mapping[str, Mapping[str, str | list[str]]], context: Ma
             return wanted == [str(actual is None).lower()]
         if actual is None:
             return negated
-        assert operator in {"ArnEquals", "ArnNotEquals", "Bool", "StringNotLike"}
+        assert operator in {"ArnEquals", "ArnNotEquals", "Bool", "StringEquals", "StringNotLike"}
         return any(fnmatchcase(actual, each) for each in wanted) != negated
 
     return all(
@@ -79,12 +84,13 @@ def matches_principal(principal: str | Mapping[str, str], caller: str) -> bool:
 
 
 def statements_of(logical_id: str) -> list[dict[str, Any]]:
-    """Return the statements of a queue's or bucket's policy."""
+    """Return the statements of a queue's, topic's or bucket's policy."""
     [statements] = [
         resolved(each["Properties"]["PolicyDocument"]["Statement"])
         for each in RESOURCES.values()
-        if each["Type"] in {"AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"}
-        and {"Ref": logical_id} in [each["Properties"].get("Bucket"), *each["Properties"].get("Queues", [])]
+        if each["Type"] in {"AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"}
+        and {"Ref": logical_id}
+        in [each["Properties"].get("Bucket"), *each["Properties"].get("Queues", each["Properties"].get("Topics", []))]
     ]
     found: list[dict[str, Any]] = statements
     return found
@@ -119,7 +125,7 @@ def principal(arn: str) -> tuple[str, dict[str, str], bool]:
 
 def service(name: str, source: str) -> tuple[str, dict[str, str], bool]:
     """Return an AWS service, which has no IAM principal."""
-    return name, {"aws:SourceArn": source}, False
+    return name, {"aws:SourceArn": source, "aws:SourceAccount": source.split(":")[4]}, False
 
 
 CALLERS: Final = {
@@ -129,6 +135,9 @@ CALLERS: Final = {
     "another account's rule": service(
         "events.amazonaws.com", arn_of("MemberAccountInitialization").replace(ACCOUNT, ANOTHER)
     ),
+    "the rule on the keys": service("events.amazonaws.com", arn_of("KeysAtRisk")),
+    "an alarm": service("cloudwatch.amazonaws.com", f"arn:aws:cloudwatch:us-east-1:{ACCOUNT}:alarm:x"),
+    "another account's alarm": service("cloudwatch.amazonaws.com", f"arn:aws:cloudwatch:us-east-1:{ANOTHER}:alarm:x"),
     "a topic": service("sns.amazonaws.com", f"arn:aws:sns:us-east-1:{ACCOUNT}:topic"),
     "OperatorActs": principal(arn_of("OperatorActs")),
     "OperatorReads": principal(arn_of("OperatorReads")),
@@ -170,6 +179,16 @@ def test_nobody_can_send_without_tls(queue: str) -> None:
 @pytest.mark.parametrize("action", ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"])
 def test_iam_decides_about_all_other_actions(queue: str, action: str) -> None:
     assert allowed_callers(queue, action, OVER_TLS) == WITH_FULL_ACCESS
+
+
+@pytest.mark.parametrize(
+    ("topic", "publishers"),
+    [("Pages", {"an alarm", "the rule on the keys"}), ("ForwarderPages", {"an alarm"})],
+)
+def test_only_alarms_of_this_account_publish_to_a_topic_and_only_over_tls(topic: str, publishers: set[str]) -> None:
+    """Besides whom IAM allows."""
+    assert allowed_callers(topic, "sns:Publish", OVER_TLS) == publishers | WITH_FULL_ACCESS
+    assert not allowed_callers(topic, "sns:Publish", {"aws:SecureTransport": "false"})
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ import pytest
 from handlers.core.timing import MAX_BACKOFF, backoff
 from handlers.settings import Settings
 from infra.deploy.build import ROOT
+from infra.deploy.stages import Stage
 from infra.deploy.template import dump, load
 from schemas.events import JoinRequest
 from schemas.outcome import OutcomeStatus
 
 TEXT = (ROOT / "infra" / "template.yaml").read_text()
 TEMPLATE = load(TEXT)
+FORWARDER = load((ROOT / "infra" / "forwarder.yaml").read_text())
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 
 
@@ -466,8 +468,101 @@ def test_names_that_others_rely_on_do_not_change() -> None:
     assert TEMPLATE["Parameters"]["Architecture"]["Default"] == "arm64"
 
 
+@pytest.mark.parametrize("template", [TEMPLATE, FORWARDER], ids=["main", "forwarder"])
+def test_every_role_has_the_boundary_and_path_of_the_parameters(template: dict[str, Any]) -> None:
+    """Organizations that require them refuse to create a role without. A managed policy has no boundary."""
+    boundary = {"Fn::If": ["HasBoundary", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
+    carriers = {name: each for name, each in template["Resources"].items() if each["Type"].startswith("AWS::IAM::")}
+
+    assert {each["Type"] for each in carriers.values()} <= {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
+    for name, each in carriers.items():
+        assert each["Properties"]["Path"] == {"Ref": "RolePath"}, name
+        if each["Type"] == "AWS::IAM::Role":
+            assert each["Properties"]["PermissionsBoundary"] == boundary, name
+    assert template["Conditions"]["HasBoundary"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "PermissionsBoundaryArn"}, ""]}]
+    }
+    defaults = [template["Parameters"][name]["Default"] for name in ("PermissionsBoundaryArn", "RolePath")]
+    assert defaults == ["", "/"]
+
+
+#: Names and values that IAM accepts or not, and paths that it accepts but whose characters mean something in policies.
+VALUES = {
+    "PermissionsBoundaryArn": (
+        ["", "arn:aws:iam::111111111111:policy/team/boundary", "arn:aws-us-gov:iam::aws:policy/PowerUserAccess"],
+        ["boundary", "arn:aws:iam::111111111111:role/boundary", "arn:aws:iam::1:policy/boundary"],
+    ),
+    "RolePath": (
+        ["/", "/team/", "/a/b/c/d/e/f/g/", "/a+b=c,d.e@f_g-h/", "/" + "x" * 64 + "/"],
+        ["", "team", "/team", "team/", "//", "/a b/", "/*/", "/a?/", "/${aws:username}/", "/a/b/c/d/e/f/g/h/"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_wrong_boundary_or_path_is_refused_before_anything_is_created(name: str) -> None:
+    accepted, refused = VALUES[name]
+    declared = [template["Parameters"][name] for template in (TEMPLATE, FORWARDER)]
+
+    assert declared[0]["AllowedPattern"] == declared[1]["AllowedPattern"]
+    assert declared[0]["ConstraintDescription"] == declared[1]["ConstraintDescription"]
+    assert [each for each in accepted if not re.fullmatch(declared[0]["AllowedPattern"], each)] == []
+    assert [each for each in refused if re.fullmatch(declared[0]["AllowedPattern"], each)] == []
+
+
+def test_the_longest_path_fits_iam() -> None:
+    """https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html"""
+    longest = "/" + 7 * ("x" * 64 + "/")
+
+    assert re.fullmatch(TEMPLATE["Parameters"]["RolePath"]["AllowedPattern"], longest)
+    assert len(longest) <= 512
+
+
+def test_each_alarm_of_the_forwarder_notifies_the_forwarders_own_topic() -> None:
+    """An alarm cannot publish to a topic in another Region, where the main stack is."""
+    alarms = {name: each["Properties"] for name, each in FORWARDER["Resources"].items() if "::Alarm" in each["Type"]}
+    topic = [{"Ref": "ForwarderPages"}]
+
+    for name, alarm in alarms.items():
+        assert (alarm["AlarmActions"], alarm["OKActions"], alarm["TreatMissingData"]) == (topic, topic, "notBreaching")
+        assert re.search(r"\. \${RunbookUrl}#[a-z-]+$", alarm["AlarmDescription"]["Fn::Sub"]), name
+    watched = {(alarm["MetricName"], str(alarm["Dimensions"][0]["Value"])) for alarm in alarms.values()}
+    rule = str({"Ref": "Forwarder"})
+    assert watched == {
+        ("FailedInvocations", rule),
+        ("InvocationsFailedToBeSentToDlq", rule),
+        ("ApproximateNumberOfMessagesVisible", str({"Fn::GetAtt": ["Unforwarded", "QueueName"]})),
+    }
+    mail = FORWARDER["Resources"]["ForwarderPagesByMail"]
+    assert (mail["Condition"], mail["Properties"]["Endpoint"]) == ("HasAlarmEmail", {"Ref": "AlarmEmail"})
+    assert FORWARDER["Outputs"]["Topic"]["Value"] == topic[0]
+
+
+def test_operators_may_read_the_parts_of_the_forwarder_that_status_checks() -> None:
+    """They are in the Region of the events. Their names begin with the stack's; the rule's is fixed."""
+    see = RESOURCES["OperatorsSee"]["Properties"]["PolicyDocument"]["Statement"]
+    reads = {"sns:GetTopicAttributes": "sns", "sqs:GetQueueAttributes": "sqs", "sqs:ReceiveMessage": "sqs"}
+
+    for action, service in reads.items():
+        pattern = {
+            "Fn::Sub": f"arn:${{AWS::Partition}}:{service}:*:${{AWS::AccountId}}:${{AWS::StackName}}-forwarder-*"
+        }
+        resources = [each["Resource"] for each in see if action in _listed(each["Action"])]
+        assert pattern in [item for each in resources for item in (each if isinstance(each, list) else [each])], action
+    assert Stage(name="x", region="us-east-1").forwarder == f"{Stage(name='x', region='us-east-1').stack}-forwarder"
+
+
+def test_the_forwarder_has_the_main_stacks_parameters_under_their_names() -> None:
+    """`make forwarder` passes the parameters of the stage that the forwarder's template has, too."""
+    own = FORWARDER["Parameters"].keys() - TEMPLATE["Parameters"].keys()
+
+    assert own == {"TargetBusArn"}
+    for name in FORWARDER["Parameters"].keys() - own:
+        assert FORWARDER["Parameters"][name]["Default"] == TEMPLATE["Parameters"][name]["Default"], name
+
+
 def test_the_forwarder_forwards_the_events_that_the_rule_matches() -> None:
-    forwarder = load((ROOT / "infra" / "forwarder.yaml").read_text())["Resources"]["Forwarder"]["Properties"]
+    forwarder = FORWARDER["Resources"]["Forwarder"]["Properties"]
     rule = RESOURCES["MemberAccountInitialization"]["Properties"]
 
     assert forwarder["EventPattern"] == rule["EventPattern"]

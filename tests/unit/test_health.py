@@ -10,13 +10,14 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.session import get_session
 
-from infra.deploy.health import checks, delivery, page
+from infra.deploy.health import checks, delivery, page, worker
 from infra.deploy.health.check import attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.health.stacks import STATES
 from infra.deploy.preflight import Account, warnings
 from infra.deploy.stages import Stage, Target
 from infra.deploy.trail import read_trails
+from tests.prepared import stub
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,11 @@ TEMPLATE: dict[str, Any] = {
         "Fails": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"AlarmDescription": "Do this.", "Threshold": 0}},
         "Page": {
             "Type": "AWS::CloudWatch::CompositeAlarm",
-            "Properties": {"AlarmRule": {"Fn::Sub": 'ALARM("${Fails}")'}, "AlarmActions": [{"Ref": "Pages"}]},
+            "Properties": {
+                "AlarmRule": {"Fn::Sub": 'ALARM("${Fails}")'},
+                "AlarmActions": [{"Ref": "Pages"}],
+                "OKActions": [{"Ref": "Pages"}],
+            },
         },
         "Pages": {"Type": "AWS::SNS::Topic"},
     }
@@ -157,6 +162,7 @@ def alarms(*faults: str, **changes: Any) -> dict[str, Any]:
         "StateValue": "OK",
         "AlarmRule": f'ALARM("{IDS["Fails"]}")',
         "AlarmActions": [IDS["Pages"]],
+        "OKActions": [IDS["Pages"]],
         "ActionsEnabled": True,
     } | changes
     answer = {
@@ -170,6 +176,7 @@ def test_the_page_is_compared_with_the_template() -> None:
     """The stand-in's CloudFormation rejects composite alarms."""
     assert [check.well for check in alarms().values()] == [True]
     assert alarms(AlarmActions=[])["joinguard-page"].found.startswith("AlarmActions is []")
+    assert alarms(OKActions=[])["joinguard-page"].found.startswith("OKActions is []")
     assert alarms(AlarmRule="FALSE")["joinguard-page"].found.startswith("AlarmRule is FALSE")
     assert alarms(ActionsEnabled=False)["joinguard-page"].found == "its actions are disabled"
     assert alarms("composite")["joinguard-page"].found == "was deleted"
@@ -192,6 +199,142 @@ def test_only_confirmed_subscriptions_count(confirmed: str, pending: str, found:
     check = page.subscribers({"SubscriptionsConfirmed": confirmed, "SubscriptionsPending": pending})
 
     assert (check.found, check.well) == (found, confirmed != "0")
+
+
+@pytest.mark.parametrize(
+    ("whose", "command"), [("", "make deploy"), ("forwarder's ", "make forwarder")], ids=["main", "forwarder"]
+)
+def test_each_topics_subscribers_are_added_by_the_command_of_its_stack(whose: str, command: str) -> None:
+    stack, sns = deployed(), Answers(get_topic_attributes={"Attributes": {}})
+
+    found = {check.what: check for check in page.topic(sns, stack, "Pages", whose)}
+
+    assert list(found) == [f"{whose}subscribers", f"{whose}topic"]
+    assert f"`{command}`" in found[f"{whose}subscribers"].next_step
+
+
+class Forwarder(Answers):
+    """The CloudFormation of an account that has only the forwarder's stack, which forwards to an account."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(
+            get_template={"TemplateBody": {"Resources": {"Pages": TEMPLATE["Resources"]["Pages"]}}},
+            describe_stack_resources={
+                "StackResources": [
+                    {
+                        "LogicalResourceId": "Pages",
+                        "PhysicalResourceId": IDS["Pages"],
+                        "ResourceStatus": "CREATE_COMPLETE",
+                    }
+                ]
+            },
+        )
+        self._to = to
+
+    def describe_stacks(self, *, StackName: str) -> Any:  # noqa: N803 - the name of AWS's parameter
+        if not StackName.endswith("-forwarder"):
+            raise ClientError({"Error": {"Code": "ValidationError", "Message": "x"}}, "DescribeStacks")
+        bus = f"arn:aws:events:us-east-1:{self._to}:event-bus/default"
+        stack = {"StackId": stack_id(), "StackStatus": "CREATE_COMPLETE"}
+        return {"Stacks": [stack | {"Parameters": [{"ParameterKey": "TargetBusArn", "ParameterValue": bus}]}]}
+
+
+def forwarding(to: str) -> dict[str, Any]:
+    identity = {"Account": MANAGEMENT, "Arn": f"arn:aws:iam::{MANAGEMENT}:root"}
+    attributes = {"Attributes": {"SubscriptionsConfirmed": "0"}}
+    sessions = {
+        "cloudformation": Forwarder(to),
+        "sts": Answers(get_caller_identity=identity),
+        "sns": Answers(get_topic_attributes=attributes),
+    }
+    return found_in(Session(**sessions))
+
+
+def test_the_management_account_checks_the_forwarder_to_another_account() -> None:
+    """The main stack is not missing there."""
+    found = forwarding("222222222222")
+
+    assert (found["stack"].state, found["stack"].exit_status) == ("unknown", 0)
+    assert "it is in account 222222222222" in found["stack"].found
+    assert found["forwarder"].well
+    assert found["forwarder's subscribers"].exit_status == 1
+    assert "trail" in found
+
+
+def test_a_main_stack_that_is_missing_beside_its_forwarder_is_missing() -> None:
+    found = forwarding(MANAGEMENT)
+
+    assert found["stack"].found == "there is no stack joinguard in us-east-1"
+    assert found["stack"].exit_status == 1
+    assert "forwarder" not in found
+
+
+ROLE: dict[str, Any] = {
+    "Type": "AWS::IAM::Role",
+    "Properties": {
+        "Path": {"Ref": "RolePath"},
+        "Policies": [
+            {
+                "PolicyDocument": {
+                    "Statement": [
+                        {
+                            "Action": ["s3:PutObject"],
+                            "Resource": "arn:aws:s3:::e/*",
+                            "Condition": {"StringEquals": {"s3:ResourceAccount": {"Ref": "AWS::AccountId"}}},
+                        },
+                        {"Action": "kms:Decrypt", "Resource": ["k1", "k2"]},
+                    ]
+                }
+            }
+        ],
+    },
+}
+
+
+def boundary(decisions: str) -> Any:
+    """Return the check for decisions on s3:PutObject and on kms:Decrypt with each of two keys: y, n, or - for none."""
+    iam = stub("iam")
+    role = f"arn:aws:iam::{MANAGEMENT}:role/team/a/worker"
+    details: list[dict[str, Any]] = [
+        {} if each == "-" else {"PermissionsBoundaryDecisionDetail": {"AllowedByPermissionsBoundary": each == "y"}}
+        for each in decisions
+    ]
+    context = [{"ContextKeyName": "s3:ResourceAccount", "ContextKeyValues": [MANAGEMENT], "ContextKeyType": "string"}]
+    result = {"EvalActionName": "s3:PutObject", "EvalDecision": "implicitDeny"} | details[0]
+    iam.add_response(
+        "simulate_principal_policy",
+        {"EvaluationResults": [result]},
+        {
+            "PolicySourceArn": role,
+            "ActionNames": ["s3:PutObject"],
+            "ResourceArns": ["arn:aws:s3:::e/111122223333"],
+            "ContextEntries": context,
+        },
+    )
+    specific = [
+        {"EvalResourceName": name, "EvalResourceDecision": "allowed"} | detail
+        for name, detail in zip(("k1", "k2"), details[1:], strict=True)
+    ]
+    result = {"EvalActionName": "kms:Decrypt", "EvalDecision": "implicitDeny", "ResourceSpecificResults": specific}
+    iam.add_response("simulate_principal_policy", {"EvaluationResults": [result]})
+    stack = deployed(
+        template={"Resources": {"Role": ROLE}}, ids={"Role": "worker"}, parameters={"RolePath": "/team/a/"}
+    )
+    with iam:
+        [check] = worker.boundary(iam.client, stack, "Role")
+    return check
+
+
+def test_a_permissions_boundary_is_asked_about_each_action_of_the_worker() -> None:
+    """The embedded AWS's CloudFormation ignores boundaries, and its simulator does, too."""
+    assert boundary("yyy").found == "allows what the worker does"
+    assert boundary("---").found == "none"
+    assert boundary("---").well
+    denied = boundary("nyn")
+    assert denied.found == "it denies kms:Decrypt; it denies s3:PutObject"
+    assert denied.exit_status == 1
+    assert "infra/README.md" in denied.next_step
+    assert boundary("yny").found == "it denies kms:Decrypt"
 
 
 def advanced(*fields: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ UNDELIVERED = "handlers/operate/RUNBOOK.md#undelivered"
 #: The rule that matches join events.
 JOINS = "MemberAccountInitialization"
 MANAGEMENT = "ManagementAccountId"
+#: How the names of the forwarder's checks begin.
+FORWARDERS = "forwarder's "
 UNFORWARDED = "handlers/operate/RUNBOOK.md#unforwarded"
 
 
@@ -37,6 +39,11 @@ def checks(target: Target) -> list[Check]:
     """Return the results of all checks, in the order in which an event passes the parts."""
     found: list[Check] = []
     stack = _stack(target, target.stage.stack, target.stage.region, "stack", found)
+    if stack is None:
+        forwarding = attempt("forwarder", lambda: _forwarder_to_elsewhere(target))
+        # Then the main stack is not missing, but in another account.
+        elsewhere = any(check.what == "stack" for check in forwarding)
+        found = forwarding if elsewhere else found + forwarding
     found += attempt("trail", lambda: _trail(target, stack))
     if stack is None or not stack.template["Resources"]:
         return found
@@ -45,14 +52,19 @@ def checks(target: Target) -> list[Check]:
     return found
 
 
-def check_subscribers(target: Target) -> Check:
-    """Count the confirmed subscribers of the page in a stack that was just deployed."""
-    topic = outputs(target.client("cloudformation"), target.stage.stack)["Topic"]
+def check_subscribers(target: Target, *, forwarder_in: str | None = None) -> Check:
+    """Count the confirmed subscribers of the page in a stack that was just deployed.
+
+    With `forwarder_in`, of the forwarder's stack in that Region.
+    """
+    whose, name = (FORWARDERS, target.stage.forwarder) if forwarder_in else ("", target.stage.stack)
+    topic = outputs(target.client("cloudformation", region=forwarder_in), name)["Topic"]
 
     def read() -> Iterator[Check]:
-        yield page.subscribers(target.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"])
+        sns = target.client("sns", region=forwarder_in)
+        yield page.subscribers(sns.get_topic_attributes(TopicArn=topic)["Attributes"], whose)
 
-    return attempt("subscribers", read)[0]
+    return attempt(f"{whose}subscribers", read)[0]
 
 
 def _stack(target: Target, name: str, region: str, what: str, found: list[Check]) -> Deployed | None:
@@ -98,10 +110,15 @@ def _trail(target: Target, stack: Deployed | None) -> Iterator[Check]:
     if stack and MANAGEMENT in stack.parameters:
         account, partition, management = stack.account, stack.partition, stack.parameters[MANAGEMENT]
     else:
-        identity = target.client("sts").get_caller_identity()
-        account, partition = identity["Account"], identity["Arn"].split(":")[1]
+        account, partition = _identity(target)
         management = target.client("organizations").describe_organization()["Organization"]["MasterAccountId"]
     yield from delivery.trail(target.client, account=account, management_account=management, partition=partition)
+
+
+def _identity(target: Target) -> tuple[str, str]:
+    """Return the account and the partition of the credentials."""
+    identity = target.client("sts").get_caller_identity()
+    return identity["Account"], identity["Arn"].split(":")[1]
 
 
 def _forwarder(target: Target, stack: Deployed) -> list[Check]:
@@ -113,11 +130,28 @@ def _forwarder(target: Target, stack: Deployed) -> list[Check]:
         return [Check("forwarder", found, "unknown", step, needs_operator=False)]
     if region in {None, stack.region}:
         return []
-    found_checks: list[Check] = []
-    forwarder = _stack(target, f"{target.stage.stack}-forwarder", str(region), "forwarder", found_checks)
-    if forwarder and forwarder.template["Resources"]:
-        found_checks += _run(forwarder, _forwarding(target, forwarder))
-    return found_checks
+    return _forwarders_stack(target, str(region))[1]
+
+
+def _forwarder_to_elsewhere(target: Target) -> list[Check]:
+    """Check the forwarder to a main stack in another account; return nothing if this account has no such forwarder."""
+    account, partition = _identity(target)
+    forwarder, found = _forwarders_stack(target, EVENT_REGIONS.get(partition, target.stage.region))
+    bus_account = forwarder.parameters.get("TargetBusArn", "").split(":")[4:5] if forwarder else []
+    if not bus_account or bus_account == [account]:
+        return []
+    main = f"cannot be read from account {account}: it is in account {bus_account[0]}"
+    step = f"run `make status STAGE={target.stage.name}` with credentials of account {bus_account[0]}"
+    return [Check("stack", main, "unknown", step, needs_operator=False), *found]
+
+
+def _forwarders_stack(target: Target, region: str) -> tuple[Deployed | None, list[Check]]:
+    """Read the forwarder's stack and check it."""
+    found: list[Check] = []
+    stack = _stack(target, target.stage.forwarder, region, "forwarder", found)
+    if stack and stack.template["Resources"]:
+        found += _run(stack, _forwarding(target, stack))
+    return stack, found
 
 
 def _forwarding(target: Target, stack: Deployed) -> Iterator[Planned]:
@@ -125,13 +159,15 @@ def _forwarding(target: Target, stack: Deployed) -> Iterator[Planned]:
         return target.client(service, region=stack.region)
 
     for name in stack.of_type("AWS::Events::Rule"):
-        yield _planned("forwarder's rule", delivery.rule, client("events"), stack, name, "forwarder's rule")
-        yield _planned("forwarder's target", delivery.target, client("events"), stack, name, "forwarder's target")
+        for part, check in (("rule", delivery.rule), ("target", delivery.target)):
+            yield _planned(f"{FORWARDERS}{part}", check, client("events"), stack, name, f"{FORWARDERS}{part}")
     for name in stack.of_type("AWS::SQS::Queue"):
         yield _planned("unforwarded", _queue, client("sqs"), stack, name, "unforwarded", UNFORWARDED)
     for name in stack.of_type("AWS::SQS::QueuePolicy"):
         yield _planned(f"queue policy {name}", delivery.queue_policy, client("sqs"), stack, name)
-    yield "forwarder's alarms", (), lambda: page.alarms(client("cloudwatch"), stack, "forwarder's alarms")
+    for name in stack.of_type("AWS::SNS::Topic"):
+        yield _planned(f"{FORWARDERS}topic", page.topic, client("sns"), stack, name, FORWARDERS)
+    yield f"{FORWARDERS}alarms", (), lambda: page.alarms(client("cloudwatch"), stack, f"{FORWARDERS}alarms")
 
 
 def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
@@ -147,6 +183,7 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
         yield _planned(f"queue policy {name}", delivery.queue_policy, sqs, stack, name)
     yield _planned("mapping", worker.mapping, lambda_client, stack, "AttachPoliciesMapping")
     yield _planned("function", worker.function, lambda_client, stack, "AttachPolicies")
+    yield _planned("permissions boundary", worker.boundary, target.client("iam"), stack, "AttachPoliciesRole")
 
 
 def _records(target: Target, stack: Deployed) -> Iterator[Planned]:

@@ -17,6 +17,7 @@ _KINDS: Final = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
 _COMPARED: Final = (
     "AlarmRule",
     "AlarmActions",
+    "OKActions",
     "Namespace",
     "MetricName",
     "Dimensions",
@@ -31,8 +32,9 @@ _COMPARED: Final = (
 )
 #: DescribeAlarms accepts at most 100 names.
 _BATCH: Final = 100
-NOBODY: Final = (
-    "set AlarmEmail in the stage and deploy, or run aws sns subscribe; the owner of a mail address has to confirm"
+_NOBODY: Final = (
+    "set AlarmEmail in the stage and run `make {command}`, or run aws sns subscribe; the owner of a mail address has "
+    "to confirm"
 )
 
 
@@ -81,23 +83,27 @@ def _alarm(stack: Deployed, name: str, actual: dict[str, Any]) -> Iterator[Check
         yield compared(physical, "", differences)
 
 
-def topic(sns: Any, stack: Deployed, name: str) -> Iterator[Check]:
-    """Check that somebody gets the page, and that the topic's key and policy are as declared."""
+def topic(sns: Any, stack: Deployed, name: str, whose: str = "") -> Iterator[Check]:
+    """Check that somebody gets the page, and that the topic's key and policy are as declared.
+
+    `whose` begins the names of the checks: empty, or "forwarder's ".
+    """
     arn = stack.id(name)
     attributes = sns.get_topic_attributes(TopicArn=arn)["Attributes"]
-    yield subscribers(attributes)
+    yield subscribers(attributes, whose)
     differences = []
     if attributes.get("KmsMasterKeyId", "") != stack.properties(name).get("KmsMasterKeyId", ""):
         differences.append("its key was changed")
     for policy in stack.of_type("AWS::SNS::TopicPolicy"):
         differences += policy_differences(stack.properties(policy)["PolicyDocument"], attributes.get("Policy"))
-    yield compared("topic", arn.rpartition(":")[2], differences)
+    yield compared(f"{whose}topic", arn.rpartition(":")[2], differences)
 
 
-def subscribers(attributes: dict[str, str]) -> Check:
+def subscribers(attributes: dict[str, str], whose: str = "") -> Check:
     """Count the confirmed subscriptions of a topic."""
     confirmed, pending = (int(attributes.get(f"Subscriptions{each}", 0)) for each in ("Confirmed", "Pending"))
     found = f"{confirmed} confirmed" + (f", {pending} not confirmed" if pending else "")
-    return Check(
-        "subscribers", found if confirmed else f"nobody gets the page: {found}", "ok" if confirmed else "wrong", NOBODY
-    )
+    if not confirmed:
+        found = f"nobody gets the page: {found}"
+    step = _NOBODY.format(command="forwarder" if whose else "deploy")
+    return Check(f"{whose}subscribers", found, "ok" if confirmed else "wrong", step)

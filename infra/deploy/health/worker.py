@@ -1,4 +1,4 @@
-"""Check the worker: the function's configuration and the event source mapping."""
+"""Check the worker: the function's configuration, the event source mapping, and the boundary of its role."""
 
 from __future__ import annotations
 
@@ -64,3 +64,46 @@ def mapping(lambda_client: Any, stack: Deployed, name: str) -> Iterator[Check]:
     if state not in {"Enabled", "Enabling", "Updating", "Creating"}:
         differences.insert(0, state)
     yield compared("mapping", state, differences)
+
+
+def boundary(iam: Any, stack: Deployed, name: str) -> Iterator[Check]:
+    """Ask IAM's simulator whether a role's permissions boundary allows what the template allows the role.
+
+    Without a boundary, the simulator says nothing about it.
+    https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+    """
+    role = stack.resolve({"Fn::GetAtt": [name, "Arn"]})
+    allowed: dict[str, bool] = {}
+    for policy in stack.properties(name)["Policies"]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            for action, allows in _by_the_boundary(iam, role, statement):
+                allowed[action] = allows and allowed.get(action, True)
+    denied = [f"it denies {action}" for action, allows in sorted(allowed.items()) if not allows]
+    found = "allows what the worker does" if allowed else "none"
+    step = "have it allow these actions; infra/README.md lists what the roles need"
+    yield compared("permissions boundary", found, denied, next_step=step)
+
+
+def _by_the_boundary(iam: Any, role: str, statement: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yield each action of a statement and whether the boundary allows it, for each resource."""
+    operands = [each for operator in statement.get("Condition", {}).values() for each in operator.items()]
+    pages = iam.get_paginator("simulate_principal_policy").paginate(
+        PolicySourceArn=role,
+        ActionNames=_listed(statement["Action"]),
+        # Any account or key that matches the pattern, because the simulator is asked about resources.
+        ResourceArns=[each.replace("*", "111122223333") for each in _listed(statement["Resource"])],
+        ContextEntries=[
+            {"ContextKeyName": key, "ContextKeyValues": _listed(value), "ContextKeyType": "string"}
+            for key, value in operands
+        ],
+    )
+    for page in pages:
+        for result in page["EvaluationResults"]:
+            # For several resources, each has its own decision.
+            for decision in result.get("ResourceSpecificResults") or [result]:
+                if detail := decision.get("PermissionsBoundaryDecisionDetail"):
+                    yield result["EvalActionName"], detail["AllowedByPermissionsBoundary"]
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
