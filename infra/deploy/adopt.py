@@ -348,14 +348,15 @@ def _table_works(target: Target, name: str) -> bool:
 
 def _key_of_bucket(target: Target, account: Account, bucket: str) -> str | None:
     """Return the key that a bucket encrypts new objects with; None if it is one of AWS's own."""
-    s3, owned = target.client("s3"), {"Bucket": bucket, "ExpectedBucketOwner": account.account_id}
-    s3.head_bucket(**owned)
+    s3, owner = target.client("s3"), account.account_id
+    s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=owner)
     try:
-        rules = s3.get_bucket_encryption(**owned)["ServerSideEncryptionConfiguration"]["Rules"]
+        found = s3.get_bucket_encryption(Bucket=bucket, ExpectedBucketOwner=owner)
     except ClientError as error:
         if error.response["Error"]["Code"] == "ServerSideEncryptionConfigurationNotFoundError":
             return None
         raise
+    rules = found["ServerSideEncryptionConfiguration"]["Rules"]
     return next((each.get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID") for each in rules), None)
 
 
