@@ -278,7 +278,7 @@ class NoPace:
 
 def with_policies(enforcer: Enforcer, policies: tuple[str, ...]) -> Enforcer:
     """Return a copy of an Enforcer that requires other policies."""
-    requirements = dataclasses.replace(enforcer.requirements, guardrails=Guardrails(policies))
+    requirements = dataclasses.replace(enforcer.requirements, guardrails=Guardrails.for_everyone(policies))
     return dataclasses.replace(enforcer, requirements=requirements)
 
 
@@ -309,7 +309,7 @@ class World:
             clock=self.clock,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
-        requirements = Requirements(Guardrails(policies), ORGANIZATION, MANAGEMENT)
+        requirements = Requirements(Guardrails.for_everyone(policies), ORGANIZATION, MANAGEMENT)
         self.enforcer = Enforcer(requirements, dependencies, self.inbox, self.dead_letters, rng=Random(seed))  # noqa: S311 - as above
 
     def handle(self, event: Mapping[str, Any] | str, *, receives: int = 1, seconds: float = 60) -> Handled:
