@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     StrictBool,
     StrictInt,
@@ -21,7 +20,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from schemas.compiled_guardrails import POLICIES_PER_ACCOUNT, SCP, JoinMethod, PolicyType, RuleId, WhenNoLonger
 from schemas.ids import AccountId, OuId, PolicyId, Sha256
@@ -32,15 +30,22 @@ _DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _POLICY_ID: Final = re.compile("p-[0-9a-zA-Z_]{8,128}")
 
 
-class _Listed:
-    """Reads one string as a list of one."""
+class InvalidError(ValueError):
+    """A value breaks a rule beyond its type; `kind` is for the code that adds the next step."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(
-            lambda value: [value] if isinstance(value, str) else value, handler(source)
-        )
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class _OneOrList:
+    """Says in the JSON Schema that one value may stand for a list of one."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         listed = handler(schema)
         return {"anyOf": [listed["items"], listed]}
 
@@ -48,7 +53,7 @@ class _Listed:
 def _unique(values: tuple[T, ...]) -> tuple[T, ...]:
     repeated = sorted({str(each) for each in values if values.count(each) > 1})
     if repeated:
-        raise PydanticCustomError("repeated", "names {names} more than once", {"names": ", ".join(repeated)})
+        raise InvalidError("repeated", f"names {', '.join(repeated)} more than once")
     return values
 
 
@@ -62,13 +67,13 @@ def _day(value: Any) -> Any:
 
 
 def _no_day() -> date:
-    raise PydanticCustomError("day", "must be a day, such as 2027-01-31")
+    raise InvalidError("day", "must be a day, such as 2027-01-31")
 
 
 def _levels(pattern: str) -> str:
     """Refuse `*` as a part of a name: it stands for a whole level."""
     if any("*" in each and each not in {"*", "**"} for each in pattern.split("/")):
-        raise PydanticCustomError("ou", "has * within a name, but * stands for a whole level")
+        raise InvalidError("ou", "has * within a name, but * stands for a whole level")
     return pattern
 
 
@@ -94,7 +99,9 @@ _Names = Annotated[tuple[PolicyName, ...], Field(min_length=1), AfterValidator(_
 _Accounts = Annotated[tuple[AccountId, ...], Field(min_length=1), AfterValidator(_unique)]
 
 
-_OneOrMore: TypeAlias = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_unique), _Listed()]
+_OneOrMore: TypeAlias = Annotated[
+    tuple[T, ...], Field(min_length=1), AfterValidator(_unique), BeforeValidator(_listed), _OneOrList()
+]
 
 
 class _Written(BaseModel):
@@ -116,7 +123,7 @@ class PolicyEntry(_Written):
     @model_validator(mode="after")
     def _has_one_of_both(self) -> "PolicyEntry":
         if bool(self.name) == bool(self.id):
-            raise PydanticCustomError("one", "must have either name or id")
+            raise InvalidError("one", "must have either name or id")
         return self
 
 
@@ -148,7 +155,7 @@ class Selector(_Written):
     @model_validator(mode="after")
     def _selects(self) -> "Selector":
         if not self.model_fields_set:
-            raise PydanticCustomError("selects_all", "has no key, so it would select every account")
+            raise InvalidError("selects_all", "has no key, so it would select every account")
         return self
 
 
@@ -191,7 +198,7 @@ class PolicyException(_Written):
     @model_validator(mode="after")
     def _starts_first(self) -> "PolicyException":
         if self.starts and self.starts > self.expires:
-            raise PydanticCustomError("starts_late", "starts after it expires")
+            raise InvalidError("starts_late", "starts after it expires")
         return self
 
 

@@ -19,6 +19,7 @@ from schemas.guardrails import (
     Document,
     Example,
     ExampleAccount,
+    InvalidError,
     Limits,
     PolicyEntry,
     PolicyException,
@@ -219,9 +220,9 @@ def _problem(error: ErrorDetails, root: Node) -> Problem:
     ):
         what = "a date" if isinstance(value, date) else "not text"
         return Problem(path, f"{key}: {root.at(path).text} without quotes is {what} in YAML; put it in quotes")
-    if error["type"] in {"repeated", "one", "selects_all", "starts_late", "day", "ou"}:
-        subject = "" if kind in {"selects_all", "starts_late", "one"} else f"{key} "
-        return Problem(path, f"{subject}{error['msg']}; {_NEXT[kind]}")
+    if isinstance(invalid := error.get("ctx", {}).get("error"), InvalidError):
+        subject = f"{key} " if invalid.kind in {"repeated", "day", "ou"} else ""
+        return Problem(path, f"{subject}{invalid}; {_NEXT[invalid.kind]}")
     return Problem(path, f"{key} {_rule(key, path)}{_got(value)}{_similar(value, error)}")
 
 

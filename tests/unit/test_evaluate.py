@@ -12,7 +12,7 @@ from botocore.session import get_session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.core.guardrails.evaluate import Decision, Guardrails, Verdict
+from handlers.core.guardrails.evaluate import Decision, Guardrails, Ruling
 from handlers.core.guardrails.facts import Fact, Facts, Unknown
 from handlers.core.guardrails.places import AttachedPolicy, places
 from schemas.compiled_guardrails import (
@@ -180,11 +180,11 @@ def ask(document: CompiledGuardrails, facts: Facts, at: datetime = NOON) -> Deci
     return Guardrails(document).evaluate(facts, at)
 
 
-WORDS = {Verdict.REQUIRED: "yes", Verdict.NOT_REQUIRED: "no", Verdict.UNDECIDED: "perhaps"}
+WORDS = {Ruling.REQUIRED: "yes", Ruling.NOT_REQUIRED: "no", Ruling.UNDECIDED: "perhaps"}
 
 
 def verdicts(decision: Decision) -> dict[str, str]:
-    return {each.policy_id: WORDS[each.verdict] for each in decision.policies}
+    return {each.policy_id: WORDS[each.ruling] for each in decision.policies}
 
 
 # ---------------------------------------------------------------- what always holds
@@ -231,7 +231,7 @@ def test_more_facts_never_contradict_what_fewer_decided(
     fewer, more = (ask(document, without(facts, each)) for each in (hidden, hidden - read))
 
     for before, after in zip(fewer.policies, more.policies, strict=True):
-        assert before.verdict is Verdict.UNDECIDED or before.verdict is after.verdict
+        assert before.ruling is Ruling.UNDECIDED or before.ruling is after.ruling
         assert not before.removable or after.removable
         assert set(before.demanded_by) <= set(after.demanded_by)
     assert more.needs <= fewer.needs
@@ -382,7 +382,7 @@ def test_a_decision_names_what_decided_otherwise() -> None:
     )
 
     first, second = ask(document, Facts(ACCOUNTS[0], tags={"env": "prod"}, joined="INVITED")).policies
-    assert (first.verdict, first.excluded_by) == (Verdict.NOT_REQUIRED, ("a",))
+    assert (first.ruling, first.excluded_by) == (Ruling.NOT_REQUIRED, ("a",))
     assert (second.undecided_by, second.needs, second.excluded_by) == (("b",), frozenset({Fact.NAME}), ("a",))
 
 

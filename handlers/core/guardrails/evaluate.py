@@ -34,7 +34,7 @@ from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
 _REMEMBERED: Final = 4096
 
 
-class Verdict(Enum):
+class Ruling(Enum):
     """Whether an account must carry a policy."""
 
     REQUIRED = auto()
@@ -47,7 +47,7 @@ class PolicyDecision:
     """Whether an account must carry one policy, and why."""
 
     policy_id: PolicyId
-    verdict: Verdict
+    ruling: Ruling
     #: The rules that demand it.
     demanded_by: tuple[RuleId, ...] = ()
     #: The rules that would demand it, or might, if they did not exclude the account.
@@ -79,12 +79,12 @@ class Decision:
     @cached_property
     def required(self) -> tuple[PolicyId, ...]:
         """The policies that the account must carry, the most important first."""
-        return self._with(Verdict.REQUIRED)
+        return self._with(Ruling.REQUIRED)
 
     @cached_property
     def undecided(self) -> tuple[PolicyId, ...]:
         """The policies that cannot be decided without more facts."""
-        return self._with(Verdict.UNDECIDED)
+        return self._with(Ruling.UNDECIDED)
 
     @cached_property
     def needs(self) -> frozenset[Fact]:
@@ -99,8 +99,8 @@ class Decision:
         """Return the attached policies that may be removed as far as the guardrails are concerned."""
         return tuple(each.policy_id for each in self.policies if each.removable and each.policy_id in attached)
 
-    def _with(self, verdict: Verdict) -> tuple[PolicyId, ...]:
-        return tuple(each.policy_id for each in self.policies if each.verdict is verdict)
+    def _with(self, ruling: Ruling) -> tuple[PolicyId, ...]:
+        return tuple(each.policy_id for each in self.policies if each.ruling is ruling)
 
 
 class _Rule(NamedTuple):
@@ -193,21 +193,21 @@ class Guardrails:
         demanded = tuple(each.rule.id for each in mine if each.holds)
         undecided = tuple(each.rule.id for each in mine if each.holds is None)
         waived = tuple(each.id for each in exceptions if policy_id in each.policies) if demanded or undecided else ()
-        verdict = Verdict.NOT_REQUIRED
+        ruling = Ruling.NOT_REQUIRED
         if demanded and not waived:
-            verdict = Verdict.REQUIRED
+            ruling = Ruling.REQUIRED
         elif undecided and not waived:
-            verdict = Verdict.UNDECIDED
-        is_open = verdict is Verdict.UNDECIDED
+            ruling = Ruling.UNDECIDED
+        is_open = ruling is Ruling.UNDECIDED
         return PolicyDecision(
             policy_id,
-            verdict,
+            ruling,
             demanded_by=demanded,
             excluded_by=tuple(each.rule.id for each in mine if each.excluded),
             waived_by=waived,
             undecided_by=undecided if is_open else (),
             needs=self._conditions.facts_of(_union(each.open for each in mine)) if is_open else frozenset(),
-            removable=verdict is Verdict.NOT_REQUIRED and policy_id in self._removable,
+            removable=ruling is Ruling.NOT_REQUIRED and policy_id in self._removable,
         )
 
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Final
 
 from handlers.core.guardrails.compile import Organization, Problem, compiled, locked, ou_patterns
-from handlers.core.guardrails.evaluate import Decision, Guardrails, Verdict
+from handlers.core.guardrails.evaluate import Decision, Guardrails, Ruling
 from handlers.core.guardrails.facts import Fact, Facts, Unknown
 from schemas.compiled_guardrails import SCP, PolicyType
 from schemas.guardrails import Document, Example, ExampleAccount, Lock, LockedPolicy
@@ -57,12 +57,12 @@ def check_examples_alone(document: Document) -> Iterator[Problem]:
 def _differences(example: Example, decision: Decision, names: dict[str, str]) -> Iterator[str]:
     for each in decision.policies:
         name = names[each.policy_id]
-        if each.verdict is Verdict.UNDECIDED:
+        if each.ruling is Ruling.UNDECIDED:
             keys = ", ".join(sorted("ou" if need is Fact.OUS else str(need) for need in each.needs))
             yield f"whether it carries {name} depends on {keys}; add {keys} to account"
-        elif each.verdict is Verdict.REQUIRED and name not in example.carries:
+        elif each.ruling is Ruling.REQUIRED and name not in example.carries:
             yield f"carries {name} too (rule {', '.join(each.demanded_by)}); correct the rules or carries"
-        elif each.verdict is Verdict.NOT_REQUIRED and name in example.carries:
+        elif each.ruling is Ruling.NOT_REQUIRED and name in example.carries:
             against = each.waived_by or each.excluded_by
             why = f"{', '.join(against)} takes it away" if against else "no rule selects the account"
             yield f"does not carry {name} ({why}); correct the rules or carries"
