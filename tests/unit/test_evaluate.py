@@ -386,6 +386,25 @@ def test_a_decision_names_what_decided_otherwise() -> None:
     assert (second.undecided_by, second.needs, second.excluded_by) == (("b",), frozenset({Fact.NAME}), ("a",))
 
 
+def test_an_exclusion_that_is_not_known_needs_its_fact() -> None:
+    prod = CompiledSelector(tags={"env": ("prod",)})
+    document = one_rule(rule={"match": (prod,), "exclude": (CompiledSelector(name=("x",)),)})
+
+    assert ask(document, Facts(ACCOUNTS[0])).needs == {Fact.TAGS, Fact.NAME}
+    assert ask(document, Facts(ACCOUNTS[0], tags={"env": "prod"})).needs == {Fact.NAME}
+    assert ask(document, Facts(ACCOUNTS[0], name="x")).needs == set()
+
+
+@pytest.mark.parametrize(
+    ("email", "selected"),
+    [("a@Example.COM", True), ("a@evil-example.com", False), ("a@b.example.com", False), ("example.com@x.org", False)],
+)
+def test_a_domain_is_compared_whole_and_in_any_case(email: str, *, selected: bool) -> None:
+    document = one_rule(rule={"match": (CompiledSelector(email_domain=("example.com",)),)})
+
+    assert bool(ask(document, Facts(ACCOUNTS[0], email=email)).required) is selected
+
+
 @pytest.mark.parametrize(
     ("pattern", "text", "fits_it"),
     [
