@@ -26,7 +26,7 @@ def enforcer() -> Enforcer:
     sqs, dynamodb = client("sqs"), client("dynamodb")
     return Enforcer(
         requirements=Requirements(
-            Guardrails(settings.policy_ids),
+            Guardrails.for_everyone(settings.policy_ids),
             settings.organization_id,
             settings.management_account_id,
             Scope.parse(settings.attach_to),

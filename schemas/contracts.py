@@ -5,9 +5,11 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from schemas.audit import AuditRecord
+from schemas.compiled_guardrails import CompiledGuardrails
 from schemas.dead_letter import DeadLetterAttributes
 from schemas.events import JoinRequest, OrganizationsEvent
 from schemas.evidence import Evidence
+from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
 
 #: By the name of the file in `schemas/json`, without its suffix.
@@ -18,6 +20,9 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "evidence": Evidence,
     "act": AuditRecord,
     "dead-letter-attributes": DeadLetterAttributes,
+    "guardrails": Document,
+    "guardrails-lock": Lock,
+    "guardrails-compiled": CompiledGuardrails,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

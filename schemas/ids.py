@@ -18,3 +18,5 @@ ActionId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 #: The accounts that policies are attached to: every account, none, or these.
 ATTACH_TO: Final = "all|none|[0-9]{12}(,[0-9]{12})*"
+#: An organizational unit, or the root, which the evaluator treats as the outermost one.
+OuId = Annotated[str, StringConstraints(pattern=r"^(ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}|r-[0-9a-z]{4,32})$")]

@@ -280,7 +280,7 @@ class NoPace:
 def with_policies(enforcer: Enforcer, policies: tuple[str, ...], attach_to: str = "all") -> Enforcer:
     """Return a copy of an Enforcer that requires other policies."""
     requirements = dataclasses.replace(
-        enforcer.requirements, guardrails=Guardrails(policies), scope=Scope.parse(attach_to)
+        enforcer.requirements, guardrails=Guardrails.for_everyone(policies), scope=Scope.parse(attach_to)
     )
     return dataclasses.replace(enforcer, requirements=requirements)
 
@@ -313,7 +313,8 @@ class World:
             clock=self.clock,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
-        requirements = Requirements(Guardrails(policies), ORGANIZATION, MANAGEMENT, Scope.parse(attach_to))
+        guardrails, scope = Guardrails.for_everyone(policies), Scope.parse(attach_to)
+        requirements = Requirements(guardrails, ORGANIZATION, MANAGEMENT, scope)
         self.enforcer = Enforcer(requirements, dependencies, self.inbox, self.dead_letters, rng=Random(seed))  # noqa: S311 - as above
 
     def handle(self, event: Mapping[str, Any] | str, *, receives: int = 1, seconds: float = 60) -> Handled:

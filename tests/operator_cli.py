@@ -24,7 +24,7 @@ from handlers.operate.context import Caller, Context
 from schemas.audit import AuditRecord
 from schemas.pseudonym import Pseudonym
 from tests.fake_queues import FakeQueues
-from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakePseudonyms, Steps
+from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeClock, FakePseudonyms, Steps
 
 
 @dataclass
@@ -74,7 +74,7 @@ class FakePermissions:
         return [each for each in resources if each in self.refused]
 
 
-REQUIREMENTS: Final = Requirements(Guardrails(POLICIES), ORGANIZATION, MANAGEMENT)
+REQUIREMENTS: Final = Requirements(Guardrails.for_everyone(POLICIES), ORGANIZATION, MANAGEMENT)
 
 
 def preflight(
@@ -85,6 +85,7 @@ def preflight(
         permissions or FakePermissions(),
         REQUIREMENTS,
         max_policies,
+        FakeClock(),
     )
 
 

@@ -121,9 +121,9 @@ class _Clients:
 def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
     client: _Clients, caller: Caller, outputs: dict[str, str], parameters: dict[str, str], poll: int, seen: Seen
 ) -> Context:
-    sqs = client("sqs")
+    sqs, clock = client("sqs"), SystemClock()
     requirements = Requirements(
-        Guardrails(tuple(each for each in outputs["PolicyIds"].split(",") if each)),
+        Guardrails.for_everyone(each for each in outputs["PolicyIds"].split(",") if each),
         parameters["OrganizationId"],
         parameters["ManagementAccountId"],
         # Stacks of earlier versions have no such parameter, and attach to every account.
@@ -147,10 +147,11 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             IamPermissions(client("iam"), role) if role else None,
             requirements,
             int(outputs["PoliciesPerAccount"]),
+            clock,
         ),
         pseudonyms=KmsPseudonyms(client("kms"), outputs["PseudonymKeyId"], requirements.organization_id),
         requirements=requirements,
-        clock=SystemClock(),
+        clock=clock,
         caller=caller,
         attachments_per_second=float(parameters["AttachmentsPerSecond"]),
         lock_mode=parameters["RetentionMode"],

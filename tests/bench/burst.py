@@ -237,7 +237,7 @@ class Experiment:
             rng=Random(self.seed * 100 + number),  # noqa: S311 - jitter
         )
         return Enforcer(
-            Requirements(Guardrails(tuple(self.policy_ids)), ORGANIZATION, MANAGEMENT),
+            Requirements(Guardrails.for_everyone(self.policy_ids), ORGANIZATION, MANAGEMENT),
             dependencies,
             self.queue,
             FakeDeadLetters(self.steps),

@@ -14,7 +14,7 @@ from handlers.core.redrive.preflight import MAX_ACCOUNTS, Preflight
 from handlers.operate.advice import sentence, sentences
 from schemas.events import JoinRequest
 from tests.fake_queues import dead_letter
-from tests.fakes import ACCOUNT, MANAGEMENT, NOON, POLICIES, joined
+from tests.fakes import ACCOUNT, MANAGEMENT, NOON, POLICIES, FakeClock, joined
 from tests.operator_cli import REQUIREMENTS, FakeOrganization, FakePermissions, preflight
 
 
@@ -134,7 +134,7 @@ def test_an_error_of_organizations_is_reported_once_and_holds_no_message_back(er
 
 @pytest.mark.parametrize("permissions", [None, FakePermissions(error=RetryableError(fault("IAM.AccessDenied", "no")))])
 def test_unknown_permissions_are_reported_and_hold_no_message_back(permissions: FakePermissions | None) -> None:
-    checks = Preflight(FakeOrganization(), permissions, REQUIREMENTS, 10)
+    checks = Preflight(FakeOrganization(), permissions, REQUIREMENTS, 10, FakeClock())
 
     assert not checks.would_fail(dead_letter())
     [unknown] = checks.unknown

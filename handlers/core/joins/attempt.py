@@ -21,7 +21,7 @@ the settlement holds the conflict.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from random import Random
 from typing import Final, Literal, NoReturn, TypeAlias, TypeVar
@@ -38,7 +38,8 @@ from handlers.core.errors import (
 )
 from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.evidence.references import event_reference
-from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.guardrails.evaluate import Decision, Requirements
+from handlers.core.guardrails.facts import Facts
 from handlers.core.joins.ports import Attempt, Ledger, Message, Organizations, Pace, Settlement
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.timing import TimeSlice, retry
@@ -91,9 +92,12 @@ class AttemptRun:
     retried_faults: list[Fault] = field(default_factory=list, init=False)
     #: Evidence keys that held another object.
     conflicts: list[str] = field(default_factory=list, init=False)
+    #: The moment for which the guardrails are asked, the same for effect and evidence.
+    began: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         """Start with the policies that earlier attempts left ambiguous."""
+        self.began = self.dependencies.clock.now()
         self.ambiguous = set(self.attempt.ambiguous)
 
     def run(self) -> Settlement:
@@ -157,8 +161,8 @@ class AttemptRun:
 
     def _attach_missing(self, join: Join, attached: Collection[PolicyId]) -> Settlement:
         """Attach each missing policy, whether or not others fail; one result for each required policy."""
-        required = self.requirements.guardrails.required_policies(join.account_id)
-        missing = self.requirements.guardrails.missing_policies(join.account_id, attached)
+        decision = self._decision(join.account_id)
+        required, missing = decision.required, decision.missing(attached)
         ours = self.ambiguous & set(attached)
         results: dict[PolicyId, Result] = dict.fromkeys(required, AttachmentResult.ALREADY_ATTACHED)
         results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
@@ -175,6 +179,10 @@ class AttemptRun:
                 results[policy_id] = error
         settlement = _combined(results, self.ambiguous)
         return replace(settlement, status=OutcomeStatus.OBSERVED) if observes else settlement
+
+    def _decision(self, account_id: AccountId) -> Decision:
+        """Return what the guardrails say about an account, as of the beginning of this attempt."""
+        return self.requirements.guardrails.evaluate(Facts(account_id), self.began)
 
     def _intend(self, policies: tuple[PolicyId, ...], *, ambiguous: set[PolicyId]) -> None:
         """Record the policies that this attempt is about to attach or found attached, and the ambiguous ones."""
@@ -282,7 +290,7 @@ class AttemptRun:
     def _evidence(self, number: int, settlement: Settlement, course: Course) -> Evidence:
         event, dependencies = self.event, self.dependencies
         join = event if isinstance(event, Join) else None
-        required = self.requirements.guardrails.required_policies(join.account_id) if join else ()
+        required = self._decision(join.account_id).required if join else ()
         return Evidence(
             event_id=event_reference(event.event_id, dependencies.pseudonyms.digest),
             event_name=event.event_name,

@@ -7,6 +7,8 @@ from typing import Final
 
 from handlers.core.errors import Cause, JoinguardError
 from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.guardrails.facts import Facts
+from handlers.core.ports import Clock
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Problems, Reason
 from handlers.core.redrive.ports import OrganizationsReader, Permissions
@@ -39,6 +41,7 @@ class Preflight:
     requirements: Requirements
     #: The maximum number of policies of an account.
     max_policies: int
+    clock: Clock
     #: What could not be found out.
     unknown: list[Explanation] = field(default_factory=list, init=False)
     _accounts: dict[AccountId, Problems] = field(default_factory=dict, init=False)
@@ -116,7 +119,7 @@ class Preflight:
         if account.state not in _MEMBER:
             yield Explanation(Reason.ACCOUNT_NOT_ACTIVE, (account.state,))
         attached = self.organizations.attached_policies(account_id)
-        missing = self.requirements.guardrails.missing_policies(account_id, attached)
+        missing = self.requirements.guardrails.evaluate(Facts(account_id), self.clock.now()).missing(attached)
         if not missing:
             self._complete.add(account_id)
             return

@@ -7,6 +7,7 @@ import click
 from rich.text import Text
 
 from handlers.core.errors import JoinguardError
+from handlers.core.guardrails.facts import Facts
 from handlers.operate.context import Context
 from handlers.operate.options import AccountIdType, as_json, with_context
 from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, print_outcomes
@@ -58,5 +59,6 @@ def _carried(context: Context, account_id: AccountId) -> tuple[list[str] | None,
         attached = context.organizations.attached_policies(account_id)
     except JoinguardError as error:
         return None, [], f"cannot read its policies ({error.fault.code}): {error.fault.message}"
-    missing = sorted(context.requirements.guardrails.missing_policies(account_id, attached))
+    decision = context.requirements.guardrails.evaluate(Facts(account_id), context.clock.now())
+    missing = sorted(decision.missing(attached))
     return sorted(attached), missing, f"lacks {', '.join(missing)}" if missing else "carries every required policy"
