@@ -22,10 +22,11 @@ from handlers.core.redrive.ports import Account, MoveTask
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.__main__ import cli
 from handlers.operate.completion import Seen
-from handlers.operate.context import Caller, Context
+from handlers.operate.context import Caller, Context, OrganizationContext
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import SCP, PolicyType
 from schemas.pseudonym import Pseudonym
+from tests.fake_organization import FakeOrganizationReader
 from tests.fake_queues import FakeQueues
 from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeClock, FakePseudonyms, Steps
 
@@ -182,6 +183,7 @@ class OperatorCli:
     bucket: FakeBucket = field(default_factory=FakeBucket)
     moves: FakeMoveTasks = field(default_factory=FakeMoveTasks)
     organizations: FakeOrganization = field(default_factory=FakeOrganization)
+    reader: FakeOrganizationReader = field(default_factory=FakeOrganizationReader)
     caller: Caller = CALLER
     seen: Seen = NOTHING_SEEN
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
@@ -206,9 +208,15 @@ class OperatorCli:
 
     def run(self, *arguments: str, **environment: str) -> Result:
         command, *others = arguments
-        return CliRunner().invoke(
-            cli.commands[command], others, obj=self.context, env=environment, catch_exceptions=True
-        )
+        return CliRunner().invoke(cli.commands[command], others, obj=self, env=environment, catch_exceptions=True)
+
+    # As a connection.
+
+    def __call__(self) -> Context:
+        return self.context()
+
+    def organization(self) -> OrganizationContext:
+        return OrganizationContext(self.reader, self.queues.clock, MANAGEMENT)
 
 
 def operator_cli(*dead_letters: DeadLetter, **changes: Any) -> OperatorCli:
