@@ -124,7 +124,7 @@ BODIES: Final[dict[str, Callable[[int], str]]] = {
     "a long name": lambda size: json.dumps(created() | {"detail": created()["detail"] | {"eventName": "x" * size}}),
     "a long id": lambda size: json.dumps(created(accountId="2" * size)),
     "a long account": lambda size: json.dumps(moved(accountId="2" * size)),
-    "a long resource": lambda size: json.dumps(tagged(resourceId="ou-" + "2-" * (size // 2))),
+    "a long resource": lambda size: json.dumps(tagged(resourceId="ou-" + "2" * size + "!")),
     "many tags": lambda size: json.dumps(tagged(tags=[{"key": "a", "value": "b"}] * entries(size))),
     "a long time": lambda size: json.dumps(invited() | {"time": "2026-11-24T12:00:00." + "0" * size + "Z"}),
     "records": lambda size: json.dumps({"Records": [{"eventName": "x"}] * entries(size)}),
