@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from moto.events.models import EventPattern
 
+from handlers.core.guardrails.facts import Fact
 from handlers.core.timing import MAX_BACKOFF, backoff
 from handlers.settings import Settings
 from infra.deploy.build import ROOT
 from infra.deploy.health.deployed import Deployed
+from infra.deploy.installing import watch_parameters
 from infra.deploy.stages import Stage
 from infra.deploy.template import dump, load
 from schemas.events import JoinRequest
@@ -167,6 +169,22 @@ def test_the_rule_matches_joins_always_and_changes_only_where_they_are_watched(w
     found = {name: pattern.matches_event(event) for name, (_, event) in CHANGES.items()}
     assert found == {name: watched[parameter] == "true" for name, (parameter, _) in CHANGES.items()}
     assert not [name for name, event in UNRELATED.items() if pattern.matches_event(event)]
+
+
+@pytest.mark.parametrize(
+    ("needed", "watched"),
+    [
+        ({Fact.NAME, Fact.EMAIL, Fact.JOINED}, []),
+        ({Fact.OUS}, ["WatchMoves"]),
+        (set(Fact), ["WatchMoves", "WatchTags"]),
+    ],
+)
+def test_the_rule_watches_only_what_the_guardrails_depend_on(needed: set[Fact], watched: list[str]) -> None:
+    parameters = watch_parameters(needed)
+
+    assert [name for name, value in parameters.items() if value == "true"] == watched
+    for template in (TEMPLATE, FORWARDER):
+        assert all(value in template["Parameters"][name]["AllowedValues"] for name, value in parameters.items())
 
 
 def test_an_undeliverable_event_is_retried_for_a_day_and_then_kept() -> None:
