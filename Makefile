@@ -58,6 +58,10 @@ deploy forwarder revert-drift delegation-policy status logs destroy:
 
 ##@ Operation (STAGE=prod, as above; runbook: handlers/operate/RUNBOOK.md)
 
+.PHONY: lock
+lock: .venv/.made ## Write the lock file of the stage's guardrails document, for review (ARGS=--check)
+	@$(RUN) -m infra.deploy.operate "$$STAGE" $@ $(ARGS)
+
 .PHONY: dlq show redrive drop restore edit outcome outcomes enforce close actions backups
 dlq: .venv/.made ## List the dead letters with their reasons
 show: .venv/.made ## Show one dead letter in full (ARGS=ID)

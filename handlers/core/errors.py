@@ -31,6 +31,7 @@ class Cause(Enum):
     CREDENTIALS_EXPIRED = auto()
     CREDENTIALS_INVALID = auto()
     CREDENTIALS_MISSING = auto()
+    FACTS_UNKNOWN = auto()
     INVALID_EVENT = auto()
     INVALID_INPUT = auto()
     MANAGEMENT_ACCOUNT = auto()

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import Any, Final
 
@@ -25,12 +26,13 @@ from handlers.operate.commands.drop import drop
 from handlers.operate.commands.edit import edit
 from handlers.operate.commands.enforce import enforce
 from handlers.operate.commands.list import list_messages
+from handlers.operate.commands.lock import lock
 from handlers.operate.commands.outcome import outcome
 from handlers.operate.commands.outcomes import outcomes
 from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.restore import restore
 from handlers.operate.commands.show import show
-from handlers.operate.context import Context
+from handlers.operate.context import Context, OrganizationContext
 from handlers.operate.errors import OperateError
 from handlers.operate.output import Group, clean, cleaned, stderr
 
@@ -52,6 +54,29 @@ class Commands(Group):
             raise cleaned(click.ClickException(message)) from error
 
 
+@dataclass(frozen=True)
+class Connection:
+    """The options that say which installation, with which credentials. Nothing is called before a command needs it."""
+
+    stack: str
+    profile: str | None
+    region: str | None
+    poll: int
+
+    def __call__(self) -> Context:
+        """Find the installation; raise OperateError if credentials, Region or stack are wrong."""
+        # boto3 takes longer to import than everything else, and help does not need it.
+        from handlers.operate.installation import open_context  # noqa: PLC0415 - see above
+
+        return open_context(self.stack, self.profile, self.region, self.poll)
+
+    def organization(self) -> OrganizationContext:
+        """Reach the organization, for commands that need no installation; raise OperateError as above."""
+        from handlers.operate.installation import open_organization  # noqa: PLC0415 - see above
+
+        return open_organization(self.profile, self.region)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="joinguard")
 @click.option("--stack", default="joinguard", show_default=True, help="The CloudFormation stack of the installation.")
@@ -71,17 +96,24 @@ def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None,
     Start with `list`. Commands change nothing without --confirm and --reason, and every change is on record.
     """
     # Another program, such as a test, can bring a context of its own.
-    ctx.obj = ctx.obj or (lambda: _open_context(stack, profile, region, poll))
+    ctx.obj = ctx.obj or Connection(stack, profile, region, poll)
 
 
-def _open_context(stack: str, profile: str | None, region: str | None, poll: int) -> Context:
-    # boto3 takes longer to import than everything else, and help does not need it.
-    from handlers.operate.installation import open_context  # noqa: PLC0415 - see above
-
-    return open_context(stack, profile, region, poll)
-
-
-for command in (list_messages, show, redrive, drop, restore, edit, outcome, outcomes, enforce, close, actions, backups):
+for command in (
+    list_messages,
+    show,
+    redrive,
+    drop,
+    restore,
+    edit,
+    outcome,
+    outcomes,
+    enforce,
+    close,
+    actions,
+    backups,
+    lock,
+):
     cli.add_command(command)
 
 

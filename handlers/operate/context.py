@@ -14,6 +14,7 @@ from handlers.core.evidence.checks import EvidenceChecker
 from handlers.core.evidence.history import History
 from handlers.core.evidence.ports import Archive, PrincipalPseudonyms
 from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.guardrails.ports import OrganizationReader
 from handlers.core.ports import Clock
 from handlers.core.redaction import redact
 from handlers.core.redrive.backup import backup_line
@@ -43,6 +44,16 @@ class Caller:
     def name(self) -> str:
         """The name of the session or user."""
         return name_in(self.arn)
+
+
+@dataclass(frozen=True)
+class OrganizationContext:
+    """The organization of the operator's credentials."""
+
+    reader: OrganizationReader
+    clock: Clock
+    #: The account of the credentials.
+    account_id: str
 
 
 @dataclass

@@ -1,8 +1,10 @@
 """Find an installation by the name of its stack, and connect a context to it."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from datetime import timedelta
-from typing import Any, Final
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
@@ -12,6 +14,7 @@ from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.aws.errors import error_code
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk
 from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.sqs_moves import SqsMoves
@@ -21,8 +24,13 @@ from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.completion import Seen
-from handlers.operate.context import Caller, Context
+from handlers.operate.context import Caller, Context, OrganizationContext
 from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
 
 
 def open_context(stack: str, profile: str | None, region: str | None, poll: int) -> Context:
@@ -30,11 +38,7 @@ def open_context(stack: str, profile: str | None, region: str | None, poll: int)
 
     Raises OperateError if credentials, Region or stack are wrong.
     """
-    try:
-        session = boto3.Session(profile_name=profile, region_name=region)
-        caller = session.client("sts").get_caller_identity()
-    except (BotoCoreError, ClientError, ValueError) as error:
-        raise OperateError(f"cannot call AWS: {_stripped(error)}. {_advice(error)}") from error
+    session, caller = _session(profile, region)
     try:
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
     except (BotoCoreError, ClientError) as error:
@@ -52,6 +56,31 @@ def open_context(stack: str, profile: str | None, region: str | None, poll: int)
             f"stack {stack} ({found['StackStatus']}) has no {missing.args[0]}: it is not an installation of "
             "Joinguard, or not deployed yet. Add --stack or --region, or run `make deploy`"
         ) from missing
+
+
+def open_organization(profile: str | None, region: str | None) -> OrganizationContext:
+    """Reach the organization with the operator's credentials; raise OperateError if they or the Region are wrong."""
+    session, caller = _session(profile, region)
+    clock = SystemClock()
+    return OrganizationContext(organization_reader(session, clock), clock, caller["Account"])
+
+
+def organization_reader(session: boto3.Session, clock: SystemClock) -> OrganizationInBulk:
+    """Return what reads the organization of a session's credentials in bulk."""
+    # The reader makes the retries, so that it knows how fast it calls.
+    once = Config(retries={"mode": "standard", "total_max_attempts": 1}, user_agent_extra="joinguard-operate")
+    organizations = session.client("organizations", config=once)
+    region = ORGANIZATIONS_REGIONS.get(organizations.meta.partition, session.region_name)
+    tagging = session.client("resourcegroupstaggingapi", region_name=region, config=once)
+    return OrganizationInBulk(organizations, tagging, clock, SystemRandom())
+
+
+def _session(profile: str | None, region: str | None) -> tuple[boto3.Session, GetCallerIdentityResponseTypeDef]:
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region)
+        return session, session.client("sts").get_caller_identity()
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise OperateError(f"cannot call AWS: {_stripped(error)}. {_advice(error)}") from error
 
 
 def _stripped(error: Exception) -> str:

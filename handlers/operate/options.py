@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -82,6 +83,30 @@ def with_context(command: Callable[..., int | None]) -> Callable[..., None]:
         ctx.exit(command(ctx.obj(), **options) or 0)
 
     return wrapped
+
+
+def with_organization(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Pass what opens the organization to a command, which need not open it, and exit with the command's status."""
+
+    @click.pass_context
+    @wraps(command)
+    def wrapped(ctx: click.Context, /, **options: Any) -> None:
+        ctx.exit(command(ctx.obj.organization, **options) or 0)
+
+    return wrapped
+
+
+def _default_document() -> Path:
+    # The module imports the models of the document, which take a while.
+    from handlers.operate.guardrails_files import default_document  # noqa: PLC0415 - see above
+
+    return default_document(click.get_current_context().find_root().params.get("stack", "joinguard"))
+
+
+#: Its default is that of the stage that --stack chooses.
+document_argument = click.argument(
+    "document", required=False, default=_default_document, type=click.Path(path_type=Path)
+)
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:

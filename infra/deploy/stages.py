@@ -56,14 +56,14 @@ class Stage(BaseModel):
         return [each.strip() for each in self.parameters.get("PolicyIds", "").split(",") if each.strip()]
 
     @property
-    def attaches(self) -> bool:
-        """Whether the stage attaches policies to any account; if not, it only observes."""
-        return self.parameters.get("AttachTo") != "none"
-
-    @property
     def creates_policies(self) -> bool:
         """Whether the stack creates the two predefined policies."""
         return self.parameters.get("CreatePolicies") == "true"
+
+    @property
+    def attaches(self) -> bool:
+        """Whether the stage attaches policies to any account; if not, it only observes."""
+        return self.parameters.get("AttachTo") != "none"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from infra.deploy.build import ROOT, RUNTIME
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 JOINGUARD = Path(sysconfig.get_path("scripts")) / "joinguard"
-#: Packages that another package installs in a matching version.
-INSTALLED_BY = {"botocore": "boto3"}
+#: The package that installs a module of another name.
+INSTALLED_BY = {"botocore": "boto3", "yaml": "pyyaml"}
 #: Modules that only the function imports; its packages are in a group of their own.
 FUNCTION = {
     "handlers/attach_policies.py",

@@ -197,7 +197,7 @@ def test_a_rule_that_may_be_empty_may_name_an_ou_that_does_not_exist_and_selects
 def test_a_lock_of_another_document_is_refused(changes: dict[str, Any]) -> None:
     lock = locked(document(rules=rule(match=[{"ou": "/Prod/**"}])))
 
-    with pytest.raises(StaleLockError, match="make a plan again"):
+    with pytest.raises(StaleLockError, match="make it again"):
         compiled(document(**changes), lock)
 
 

@@ -9,7 +9,7 @@ In an OU pattern, the part up to the last name is looked up now; `*` and `**` af
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from schemas.compiled_guardrails import (
@@ -45,8 +45,8 @@ class OrganizationPolicy:
     id: PolicyId
     name: str
     type: PolicyType
-    #: SHA-256 of its content.
-    sha256: Sha256
+    #: SHA-256 of its content: of the UTF-8 text that DescribePolicy returns, byte for byte. None if it was not read.
+    sha256: Sha256 | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Organization:
     policies: tuple[OrganizationPolicy, ...]
     #: The id of each OU by its path of names; the root's path is `/`.
     ous: Tree
+    #: The OUs that their path does not name, since a name in it contains `/` or `*`; with their paths.
+    unnamed: Mapping[OuId, str] = field(default_factory=dict)
 
 
 class StaleLockError(Exception):
@@ -70,9 +72,11 @@ def resolve(document: Document, organization: Organization) -> tuple[Lock | None
         found = _policy(entry, organization.policies)
         if isinstance(found, str):
             problems.append(Problem(("policies", position), found))
+        elif found.sha256 is None:
+            problems.append(Problem(("policies", position), _unreadable(entry)))
         else:
             policies.append(LockedPolicy(policy=entry.label, id=found.id, type=found.type, sha256=found.sha256))
-    problems += _not_found(document, organization.ous)
+    problems += _not_found(document, organization)
     if problems:
         return None, problems
     return locked(document, policies, organization.ous), []
@@ -90,7 +94,7 @@ def compiled(document: Document, lock: Lock) -> CompiledGuardrails:
     ids = {each.policy: each.id for each in lock.policies}
     types = {each.policy: each for each in lock.policies}
     if missing := sorted({each.label for each in document.policies if each.label not in ids}):
-        raise StaleLockError(f"the lock file does not have {', '.join(missing)}; make a plan again")
+        raise StaleLockError(f"the lock file does not have {', '.join(missing)}; make it again (joinguard lock)")
     order = [ids[each.label] for each in document.policies]
 
     def attached(names: Iterable[str]) -> tuple[PolicyId, ...]:
@@ -174,13 +178,21 @@ def _policy(entry: PolicyEntry, policies: Iterable[OrganizationPolicy]) -> Organ
     return f"the organization has no {entry.type} {entry.label}{nearest(entry.label, [each.name for each in of_type])}"
 
 
-def _not_found(document: Document, ous: Tree) -> Iterator[Problem]:
+def _unreadable(entry: PolicyEntry) -> str:
+    return f"the content of {entry.label} cannot be read; allow organizations:DescribePolicy"
+
+
+def _not_found(document: Document, organization: Organization) -> Iterator[Problem]:
     for path, pattern, allow_empty in ou_patterns(document):
         head, _ = _split(pattern)
         by_id = not head.startswith("/")
-        if named_ous(pattern, ous) or (allow_empty and not by_id):
+        unnamed = sorted(each for each, at in organization.unnamed.items() if named_ous(pattern, {at: each}))
+        if unnamed and not by_id:
+            few = ", ".join(unnamed[:3])
+            yield Problem(path, f"{pattern} also means OUs with / or * in their names; write ids instead ({few})")
+        if unnamed or named_ous(pattern, organization.ous) or (allow_empty and not by_id):
             continue
-        hint = "" if by_id else nearest(head, ous)
+        hint = "" if by_id else nearest(head, organization.ous)
         yield Problem(path, f"the organization has no OU {head}{hint}")
 
 
@@ -204,7 +216,7 @@ def _ranges(patterns: Iterable[str], lock: Lock) -> set[OuRange]:
     for pattern in patterns:
         head, wild = _split(pattern)
         if head.startswith("/") and pattern not in lock.ous:
-            raise StaleLockError(f"the lock file does not have the OU {pattern}; make a plan again")
+            raise StaleLockError(f"the lock file does not have the OU {pattern}; make it again (joinguard lock)")
         levels = wild.count("*")
         for ou in lock.ous[pattern].values() if head.startswith("/") else [head]:
             ranges.add(OuRange(id=ou, min_levels=levels, max_levels=None if "**" in wild else levels))

@@ -1,0 +1,102 @@
+"""What reading a whole organization needs from outside, as a protocol.
+
+Each method raises JoinguardError if it cannot read everything: part of an answer is never returned as the whole.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.compiled_guardrails import JoinMethod, PolicyType
+from schemas.ids import AccountId, OrganizationId, OuId, PolicyId, Sha256
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which organization it is."""
+
+    organization_id: OrganizationId
+    management_account_id: AccountId
+
+
+@dataclass(frozen=True)
+class ReadRoot:
+    """The organization's root."""
+
+    id: OuId
+    #: The policy types that are enabled.
+    policy_types: frozenset[PolicyType]
+
+
+@dataclass(frozen=True)
+class ReadOu:
+    """An organizational unit."""
+
+    id: OuId
+    #: The root or OU that it is in.
+    parent: OuId
+    name: str
+
+
+@dataclass(frozen=True)
+class ReadPolicy:
+    """A policy, without its content."""
+
+    id: PolicyId
+    name: str
+    type: PolicyType
+    aws_managed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAccount:
+    """An account of the organization; None is what AWS's answer did not have."""
+
+    id: AccountId
+    name: str
+    email: str
+    #: AWS's `State`, or `Status` where there is no `State`.
+    state: str
+    joined: JoinMethod | None = None
+    #: The root's id, then the OUs down to the one that the account is in.
+    ous: tuple[OuId, ...] | None = None
+
+
+class OrganizationReader(Protocol):
+    """AWS Organizations, read in bulk at the rates that AWS documents."""
+
+    def identity(self) -> Identity:
+        """Return which organization it is."""
+
+    def root(self) -> ReadRoot:
+        """Return the root."""
+
+    def ous(self, root: OuId) -> Iterable[ReadOu]:
+        """Yield every OU, each after the one that it is in."""
+
+    def policies(self, policy_type: PolicyType) -> Iterable[ReadPolicy]:
+        """Yield the policies of a type."""
+
+    def content_sha256(self, policy_id: PolicyId) -> Sha256:
+        """Return the SHA-256 of a policy's content: of the UTF-8 text that DescribePolicy returns, byte for byte."""
+
+    def targets(self, policy_id: PolicyId) -> Iterable[str]:
+        """Yield the ids of the accounts, OUs and roots that a policy is attached to."""
+
+    def accounts(self) -> Iterable[ReadAccount]:
+        """Yield every account, the management account included."""
+
+    def accounts_in(self, parent: OuId) -> Iterable[AccountId]:
+        """Yield the accounts in a root or OU, without those below it."""
+
+    def account(self, account_id: AccountId) -> ReadAccount | None:
+        """Return one account with its OUs; None if it is not in the organization."""
+
+    def tagged(self) -> Iterable[tuple[AccountId, Mapping[str, str]]]:
+        """Yield every account that has tags, with them, in bulk; only for the management account's credentials."""
+
+    def tags_of(self, account_id: AccountId) -> Mapping[str, str]:
+        """Return the tags of one account."""
+
+    def attached(self, account_id: AccountId, policy_type: PolicyType) -> Iterable[PolicyId]:
+        """Yield the policies of a type that are attached to the account itself."""
