@@ -28,7 +28,7 @@ class OutcomeStatus(StrEnum):
     RETRYING = "RETRYING"
     #: An attempt failed for a lasting cause, and the message is in the dead letters with the reason.
     FAILED = "FAILED"
-    #: The event is not a join. Final.
+    #: After the event, no account has to be evaluated. Final.
     IGNORED = "IGNORED"
     #: The worker only observes this account, and attached nothing. If the event comes again, it is handled again.
     OBSERVED = "OBSERVED"

@@ -357,10 +357,13 @@ class World:
 
 def joined(account_id: str = ACCOUNT, *, event_id: str = "event-1", age: float = 5, **changes: Any) -> dict[str, Any]:
     """Return the event of an invitation that was accepted `age` seconds before noon."""
-    event = handshake_accepted(account_id, ORGANIZATION, MANAGEMENT, **changes)
-    when = (NOON - timedelta(seconds=age)).isoformat()
-    event["detail"] |= {"eventID": event_id, "eventTime": when}
-    return event
+    return of_age(age, handshake_accepted(account_id, ORGANIZATION, MANAGEMENT, **changes), event_id=event_id)
+
+
+def of_age(seconds: float, event: dict[str, Any], *, event_id: str = "event-1") -> dict[str, Any]:
+    """Return an event of AWS as one that happened some seconds before noon."""
+    when = (NOON - timedelta(seconds=seconds)).isoformat()
+    return event | {"detail": event["detail"] | {"eventID": event_id, "eventTime": when}}
 
 
 def message(event: Mapping[str, Any] | str, *, receives: int = 1) -> Message:

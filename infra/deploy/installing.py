@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
+from handlers.core.guardrails.facts import Fact
 from infra.deploy.adopt import clashes
 from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
@@ -15,7 +16,7 @@ from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, 
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from infra.deploy.adopt import Adoptions
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 TEMPLATE: Final = ROOT / "infra" / "template.yaml"
 FORWARDER: Final = ROOT / "infra" / "forwarder.yaml"
+#: The facts that a call can change, by the parameter of both templates that makes their rules match the call.
+_WATCHED: Final = {"WatchMoves": Fact.OUS, "WatchTags": Fact.TAGS}
 
 
 def check(target: Target, template: Path = TEMPLATE) -> Account:
@@ -184,6 +187,11 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
         poll_seconds=target.poll_seconds,
     )
     return region, planned
+
+
+def watch_parameters(needed: Collection[Fact]) -> dict[str, str]:
+    """Return the parameters of both templates for guardrails that depend on these facts."""
+    return {parameter: str(fact in needed).lower() for parameter, fact in _WATCHED.items()}
 
 
 def _shared_parameters(stage: Stage) -> dict[str, str]:

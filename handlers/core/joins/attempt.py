@@ -55,9 +55,10 @@ T = TypeVar("T")
 Course: TypeAlias = Literal["completed", "interrupted", "late"]
 Result: TypeAlias = AttachmentResult | JoinguardError
 
-#: How long after an event Organizations may not find the account.
+#: How long after a join Organizations may not find the account.
 RECENT: Final = timedelta(minutes=30)
-#: The number of receives in which a missing permission or policy is retried: 105 to 210 s with the backoff.
+#: The number of receives in which a missing permission, policy or former member is retried: 105 to 210 s with the
+#: backoff.
 FIRST_RECEIVES: Final = 3
 
 
@@ -256,7 +257,9 @@ class AttemptRun:
 
     def _may_pass(self, error: AccountNotFoundError | NotYetEffectiveError) -> bool:
         """Return whether AWS may answer otherwise soon, although nobody corrects anything."""
-        if isinstance(error, NotYetEffectiveError):
+        # An account that was moved or tagged was a member then: if it is not found, it has left.
+        was_member = isinstance(self.event, Join) and self.event.cause in {"moved", "tagged"}
+        if was_member or isinstance(error, NotYetEffectiveError):
             return self.message.receives <= FIRST_RECEIVES
         return abs(self.dependencies.clock.now() - self.attempt.event_time) < RECENT
 
