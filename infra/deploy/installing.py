@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
+from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
 from infra.deploy.adopt import clashes
 from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
-from infra.deploy.guardrails import policy_arns, upload_guardrails
+from infra.deploy.guardrails import compile_for, policy_arns, upload_guardrails
 from infra.deploy.preflight import EVENT_REGIONS, Account, problems, read_account
 from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, plan, prepare
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from infra.deploy.adopt import Adoptions
@@ -62,6 +63,7 @@ def parameters_for(
         "OrganizationId": account.organization_id,
         "ManagementAccountId": account.management_account_id,
         "NameSuffix": stage.suffix,
+        **watch_parameters(guardrails),
         **stage.parameters,
         "PolicyArns": ",".join(policy_arns(account, stage, guardrails)),
         "GuardrailsKey": key,
@@ -180,7 +182,12 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
             stack=stage.forwarder,
             kind=prepare(cloudformation, stage.forwarder, log=log, poll_seconds=target.poll_seconds),
             template=FORWARDER.read_text(),
-            parameters={**_shared_parameters(stage), "TargetBusArn": bus or own_bus, "NameSuffix": stage.suffix},
+            parameters={
+                **watch_parameters(compile_for(target, region, log)),
+                **_shared_parameters(stage),
+                "TargetBusArn": bus or own_bus,
+                "NameSuffix": stage.suffix,
+            },
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),
@@ -189,8 +196,9 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
     return region, planned
 
 
-def watch_parameters(needed: Collection[Fact]) -> dict[str, str]:
-    """Return the parameters of both templates for guardrails that depend on these facts."""
+def watch_parameters(guardrails: CompiledGuardrails | None) -> dict[str, str]:
+    """Return the parameters by which both templates' rules match the calls that can change a decision."""
+    needed = Guardrails(guardrails).facts_needed if guardrails else frozenset[Fact]()
     return {parameter: str(fact in needed).lower() for parameter, fact in _WATCHED.items()}
 
 
