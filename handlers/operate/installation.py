@@ -16,11 +16,13 @@ from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk
 from handlers.aws.organizations_reader import OrganizationsReaderApi
+from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.sqs_moves import SqsMoves
 from handlers.aws.sqs_operator import SqsDeadLetterQueues
 from handlers.clock import SystemClock
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.reading import read_or_unreadable
 from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.completion import Seen
@@ -152,7 +154,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
 ) -> Context:
     sqs, clock = client("sqs"), SystemClock()
     requirements = Requirements(
-        Guardrails.for_everyone(each for each in outputs["PolicyIds"].split(",") if each),
+        _guardrails(client, outputs, parameters),
         parameters["OrganizationId"],
         parameters["ManagementAccountId"],
         # Stacks of earlier versions have no such parameter, and attach to every account.
@@ -187,3 +189,10 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
         seen=seen,
     )
+
+
+def _guardrails(client: _Clients, outputs: Mapping[str, str], parameters: Mapping[str, str]) -> Guardrails:
+    """Return the guardrails in force. Stacks of earlier versions have only the short form."""
+    if not (key := parameters.get("GuardrailsKey")):
+        return Guardrails.for_everyone(each for each in outputs["PolicyIds"].split(",") if each)
+    return read_or_unreadable(S3Artifacts(client("s3"), parameters["CodeBucket"]), key)

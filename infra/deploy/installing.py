@@ -10,6 +10,7 @@ from handlers.core.guardrails.facts import Fact
 from infra.deploy.adopt import clashes
 from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
+from infra.deploy.guardrails import policy_arns, upload_guardrails
 from infra.deploy.preflight import EVENT_REGIONS, Account, problems, read_account
 from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, plan, prepare
 from infra.deploy.template import load
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from infra.deploy.adopt import Adoptions
     from infra.deploy.stages import Stage, Target
+    from schemas.compiled_guardrails import CompiledGuardrails
 
 TEMPLATE: Final = ROOT / "infra" / "template.yaml"
 FORWARDER: Final = ROOT / "infra" / "forwarder.yaml"
@@ -47,17 +49,22 @@ def build_for(stage: Stage, *, allow_dirty: bool) -> Package:
     return build(architecture=architecture, allow_dirty=allow_dirty)
 
 
-def parameters_for(target: Target, account: Account, package: Path) -> dict[str, str | None]:
-    """Upload the zip and return the parameters of the main stack."""
+def parameters_for(
+    target: Target, account: Account, package: Path, guardrails: CompiledGuardrails | None = None
+) -> dict[str, str | None]:
+    """Upload the zip and the guardrails, and return the parameters of the main stack."""
     stage, s3 = target.stage, target.client("s3")
     bucket = stage.parameters.get("CodeBucket") or bucket_name(account.account_id, stage.region)
     ensure_bucket(s3, bucket, owner=account.account_id, region=stage.region)
-    code = upload(s3, bucket, package.read_bytes(), "zip", owner=account.account_id)
+    code = upload(s3, bucket, package.read_bytes(), "joinguard/{}.zip", owner=account.account_id)
+    key = upload_guardrails(target, bucket, guardrails, owner=account.account_id) if guardrails else ""
     return {
         "OrganizationId": account.organization_id,
         "ManagementAccountId": account.management_account_id,
         "NameSuffix": stage.suffix,
         **stage.parameters,
+        "PolicyArns": ",".join(policy_arns(account, stage, guardrails)),
+        "GuardrailsKey": key,
         "CodeBucket": code.bucket,
         "CodeKey": code.key,
         "CodeVersion": code.version,

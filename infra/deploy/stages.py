@@ -32,6 +32,8 @@ class Stage(BaseModel):
     role_arn: Annotated[str, Field(pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/.+$")] | None = None
     #: Tags of the stack, which CloudFormation copies to its resources.
     tags: dict[str, str] = {}
+    #: The guardrails document, if the stage has one.
+    document: Path | None = None
     #: Whether CloudFormation refuses to delete the stack.
     termination_protection: bool = False
 
@@ -87,7 +89,9 @@ def load_stage(name: str) -> Stage:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise DeployError(f"there is no stage {name!r}; use one of {known}, or the path of a file that ends in .yaml")
     try:
-        return Stage.model_validate({"name": path.stem, **yaml.safe_load(path.read_text())})
+        document = path.parent.parent / "guardrails" / path.name
+        found = {"name": path.stem} | ({"document": document} if document.is_file() else {})
+        return Stage.model_validate({**found, **yaml.safe_load(path.read_text())})
     except (yaml.YAMLError, TypeError) as error:
         raise DeployError(f"stage file {path.name} is not a YAML mapping: {error}") from error
     except ValidationError as error:

@@ -248,24 +248,25 @@ def test_no_role_has_wildcard_actions_or_resources() -> None:
         assert statement["Resource"] != "*" or set(actions) <= WITHOUT_RESOURCES, (role, statement["Sid"])
 
 
-def test_the_worker_may_attach_only_the_named_policies() -> None:
-    """The statement has room for nine policies; unused ones get a name that no policy can have."""
-    [attach] = [s for _, s in statements() if s["Action"] == "organizations:AttachPolicy"]
-    policies = [each for each in attach["Resource"] if isinstance(each["Fn::Sub"], list)]
+def test_the_worker_may_attach_only_the_named_policies_and_nothing_if_it_only_observes() -> None:
+    accounts, policies = [s for _, s in statements() if s["Action"] == "organizations:AttachPolicy"]
+    condition, named, created = policies["Resource"]["Fn::If"]
 
-    assert len(policies) == 9
-    for place, each in enumerate(policies):
-        text, variables = each["Fn::Sub"]
-        assert text.endswith("service_control_policy/${Id}")
-        index, split = variables["Id"]["Fn::Select"]
-        condition, created, named = split["Fn::Split"][1]["Fn::If"]
-        assert index == place
-        assert condition == "CreatesPolicies"
-        for known, listed in ((2, created["Fn::Sub"]), (1, named["Fn::Sub"])):
-            places = listed.split(",")
-            assert len(places) >= 9
-            assert all(name.startswith("${") for name in places[:known])
-            assert set(places[known:]) == {"-"}
+    assert accounts["Resource"]["Fn::Sub"].endswith(":account/${OrganizationId}/*")
+    assert (condition, named) == ("NamesPolicies", {"Ref": "PolicyArns"})
+    prefix = (
+        "arn:${AWS::Partition}:organizations::${ManagementAccountId}:policy/${OrganizationId}/service_control_policy"
+    )
+    assert [each["Fn::Sub"] for each in created] == [f"{prefix}/${{DenyCdnPurchase}}", f"{prefix}/${{DenyLeave}}"]
+    assert [each["Effect"] for each in (accounts, policies)] == [{"Fn::If": ["Attaches", "Allow", "Deny"]}] * 2
+
+
+def test_the_worker_reads_facts_and_guardrails_only_where_there_are_guardrails() -> None:
+    worker = {s["Sid"]: s for role, s in statements() if role == "AttachPoliciesRole"}
+
+    for sid in ("ReadFacts", "ReadGuardrails"):
+        assert worker[sid]["Effect"] == {"Fn::If": ["HasGuardrails", "Allow", "Deny"]}
+    assert worker["ReadGuardrails"]["Resource"]["Fn::Sub"].endswith(":s3:::${CodeBucket}/${GuardrailsKey}")
 
 
 def test_no_partition_region_or_account_is_written_down() -> None:
@@ -401,7 +402,7 @@ def test_one_record_that_somebody_else_may_have_written_sets_off_an_alarm(name: 
 
 def test_the_worker_reads_only_evidence_and_replaces_only_rows_of_outcomes() -> None:
     worker = [statement for role, statement in statements() if role == "AttachPoliciesRole"]
-    [reads] = [each for each in worker if "s3:GetObject" in _listed(each["Action"])]
+    [reads] = [each for each in worker if "s3:GetObject" in _listed(each["Action"]) and each["Sid"] != "ReadGuardrails"]
     [puts] = [each for each in worker if "dynamodb:PutItem" in _listed(each["Action"])]
 
     assert reads["Resource"] == {"Fn::Sub": "${Evidence.Arn}/evidence/*"}
@@ -691,10 +692,11 @@ def test_operator_reads_cannot_read_backups_because_they_contain_account_ids() -
         resource["Fn::Sub"]
         for role, each in statements()
         if role == "OperatorReads" and "s3:GetObject" in _listed(each["Action"])
-        for resource in each["Resource"]
+        for resource in ([each["Resource"]] if isinstance(each["Resource"], dict) else each["Resource"])
     }
 
-    assert readable == {"${Evidence.Arn}/evidence/*", "${Evidence.Arn}/acts/*"}
+    guardrails = "arn:${AWS::Partition}:s3:::${CodeBucket}/joinguard/guardrails/*"
+    assert readable == {"${Evidence.Arn}/evidence/*", "${Evidence.Arn}/acts/*", guardrails}
 
 
 def _listed(value: str | list[str]) -> list[str]:

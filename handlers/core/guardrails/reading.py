@@ -44,6 +44,30 @@ def read_guardrails(artifacts: Artifacts, key: str) -> Guardrails:
 _DESCRIBED: Final = frozenset(Fact) - {Fact.TAGS}
 
 
+def read_or_unreadable(artifacts: Artifacts, key: str) -> Guardrails:
+    """Return the compiled guardrails under a key, or ones that raise the reason when they are asked.
+
+    For operators: most commands do not need them.
+    """
+    try:
+        return read_guardrails(artifacts, key)
+    except JoinguardError as error:
+        return _Unreadable(error)
+
+
+class _Unreadable(Guardrails):
+    """Guardrails that could not be read."""
+
+    def __init__(self, error: JoinguardError) -> None:
+        """Keep the reason."""
+        super().__init__(CompiledGuardrails(policies=(), rules=()))
+        self._error = error
+
+    def evaluate(self, facts: Facts, at: datetime) -> Decision:  # noqa: ARG002 - as in Guardrails
+        """Raise the reason why the guardrails could not be read."""
+        raise self._error
+
+
 @dataclass(frozen=True)
 class Informed:
     """A decision, and why facts that it needs are not known."""

@@ -58,9 +58,9 @@ def _carried(context: Context, account_id: AccountId) -> tuple[list[str] | None,
     guardrails, organizations = context.requirements.guardrails, context.organizations
     try:
         attached = {each.id for each in organizations.attached_policies(account_id, guardrails.policy_types)}
+        informed = decide(guardrails, account_id, context.clock.now(), organizations, lambda read: read())
     except JoinguardError as error:
         return None, [], f"cannot read its policies ({error.fault.code}): {error.fault.message}"
-    informed = decide(guardrails, account_id, context.clock.now(), organizations, lambda read: read())
     missing = sorted(informed.decision.missing(attached))
     verdict = f"lacks {', '.join(missing)}" if missing else "carries every required policy"
     if undecided := sorted(set(informed.decision.undecided) - attached):
