@@ -63,8 +63,8 @@ def parameters_for(
         "OrganizationId": account.organization_id,
         "ManagementAccountId": account.management_account_id,
         "NameSuffix": stage.suffix,
-        **watch_parameters(guardrails),
         **stage.parameters,
+        **watch_parameters(guardrails),
         "PolicyArns": ",".join(policy_arns(account, stage, guardrails)),
         "GuardrailsKey": key,
         "CodeBucket": code.bucket,
@@ -176,18 +176,14 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
     if account.receives_events and not bus:
         raise DeployError(f"stage {stage.name} is in {region}, where the events are; it needs no forwarder")
     own_bus = f"arn:{account.partition}:events:{stage.region}:{account.account_id}:event-bus/default"
+    parameters = {**_shared_parameters(stage), **watch_parameters(compile_for(target, region, log))}
     planned = plan(
         cloudformation,
         Request(
             stack=stage.forwarder,
             kind=prepare(cloudformation, stage.forwarder, log=log, poll_seconds=target.poll_seconds),
             template=FORWARDER.read_text(),
-            parameters={
-                **watch_parameters(compile_for(target, region, log)),
-                **_shared_parameters(stage),
-                "TargetBusArn": bus or own_bus,
-                "NameSuffix": stage.suffix,
-            },
+            parameters={**parameters, "TargetBusArn": bus or own_bus, "NameSuffix": stage.suffix},
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),
@@ -197,8 +193,10 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
 
 
 def watch_parameters(guardrails: CompiledGuardrails | None) -> dict[str, str]:
-    """Return the parameters by which both templates' rules match the calls that can change a decision."""
-    needed = Guardrails(guardrails).facts_needed if guardrails else frozenset[Fact]()
+    """Return the parameters of both templates that follow from a document; none without a document."""
+    if guardrails is None:
+        return {}
+    needed = Guardrails(guardrails).facts_needed
     return {parameter: str(fact in needed).lower() for parameter, fact in _WATCHED.items()}
 
 

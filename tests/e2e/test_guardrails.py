@@ -274,6 +274,8 @@ def test_the_deployment_passes_the_guardrails_to_the_stack(organization: Organiz
 
     assert (parameters["WatchMoves"], parameters["WatchTags"]) == ("true", "true")
     assert parameters["GuardrailsKey"] == f"joinguard/guardrails/{guardrails.sha256()}.json"
+    # Its rules depend on OUs and tags.
+    assert (parameters["WatchMoves"], parameters["WatchTags"]) == ("true", "true")
     arns = str(parameters["PolicyArns"]).split(",")
     assert [each.split("/", 2)[2] for each in arns] == [
         f"service_control_policy/{organization.policies['baseline']}",

@@ -172,26 +172,23 @@ def test_the_rule_matches_joins_always_and_changes_only_where_they_are_watched(w
 
 
 @pytest.mark.parametrize(
-    ("selectors", "watched"),
+    ("match", "watched"),
     [
-        ([CompiledSelector(name=("web",), email_domain=("example.com",), joined=("INVITED",))], []),
-        ([CompiledSelector(ou=(OuRange(id="r-root"),))], ["WatchMoves"]),
-        (
-            [CompiledSelector(ou=(OuRange(id="r-root"),)), CompiledSelector(tags={"a": ("b",)})],
-            ["WatchMoves", "WatchTags"],
-        ),
+        ("all", []),
+        ((CompiledSelector(name=("web*",), joined=("INVITED",)),), []),
+        ((CompiledSelector(ou=(OuRange(id="r-exam", max_levels=None),)),), ["WatchMoves"]),
+        ((CompiledSelector(tags={"environment": ("prod",)}),), ["WatchTags"]),
     ],
-    ids=["facts that no call changes", "OUs", "OUs and tags"],
+    ids=["everyone", "name and join method", "OU", "tag"],
 )
-def test_the_rule_watches_only_what_the_guardrails_depend_on(
-    selectors: list[CompiledSelector], watched: list[str]
-) -> None:
+def test_the_rule_watches_only_what_the_guardrails_depend_on(match: Any, watched: list[str]) -> None:
     policy = CompiledPolicy(id="p-aaaaaaaa", type="SERVICE_CONTROL_POLICY")
-    rule = CompiledRule(id="some", attach=(policy.id,), match=tuple(selectors))
-    parameters = watch_parameters(CompiledGuardrails(policies=(policy,), rules=(rule,)))
-    assert "true" not in watch_parameters(None).values()
+    rules = (CompiledRule(id="rule", attach=(policy.id,), match=match),)
+
+    parameters = watch_parameters(CompiledGuardrails(policies=(policy,), rules=rules))
 
     assert [name for name, value in parameters.items() if value == "true"] == watched
+    assert watch_parameters(None) == {}, "then the stage decides"
     for template in (TEMPLATE, FORWARDER):
         assert all(value in template["Parameters"][name]["AllowedValues"] for name, value in parameters.items())
 
