@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import CompiledGuardrails
+from schemas.configuration import Configuration
 from schemas.dead_letter import DeadLetterAttributes
 from schemas.events import JoinRequest, OrganizationsEvent
 from schemas.evidence import Evidence
@@ -19,6 +20,7 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "outcome": Outcome,
     "evidence": Evidence,
     "act": AuditRecord,
+    "configuration": Configuration,
     "dead-letter-attributes": DeadLetterAttributes,
     "guardrails": Document,
     "guardrails-lock": Lock,

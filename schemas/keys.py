@@ -3,12 +3,14 @@
 evidence/YYYY/MM/DD/EVENT/ACCOUNT/ATTEMPT.json    the evidence of one attempt; the day is the event's, in UTC
 acts/YYYY/MM/DD/ACTION/intended.json, done.json   the audit records of one action of an operator
 backups/YYYY/MM/DD/ACTION.jsonl                   the messages that an action deleted or changed
+configuration/YYYY/MM/DD/RECORD.json              what a deployment put in force
 """
 
 import re
 from datetime import date, datetime
 from typing import Final
 
+from schemas.configuration import Configuration
 from schemas.evidence import Evidence
 from schemas.ids import EventId
 
@@ -61,6 +63,11 @@ def done_key(intended_key: str) -> str:
 def audit_prefix(day: date) -> str:
     """Return the prefix of the keys of a day's audit records."""
     return f"acts/{_day(day)}/"
+
+
+def configuration_key(configuration: Configuration) -> str:
+    """Return the key of the configuration that a deployment put in force; the day is that of the record, in UTC."""
+    return f"configuration/{_day(configuration.recorded_at)}/{configuration.record_id}.json"
 
 
 def backup_key(begun_at: date, action_id: str) -> str:

@@ -25,6 +25,7 @@ from infra.deploy.drift import plan_restore
 from infra.deploy.guardrails import compile_for
 from infra.deploy.health import Check, check_subscribers, checks
 from infra.deploy.preflight import read_account, warnings
+from infra.deploy.recording import record_configuration
 from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
 from infra.deploy.stages import Stage, Target, load_stage
@@ -133,11 +134,15 @@ def build_zip(architecture: Architecture, python_version: str, *, allow_dirty: b
 @from_working_tree
 @click.option("--fresh", is_flag=True, help="Make new resources, instead of adopting what an earlier stack kept.")
 @click.option("--plan-only", is_flag=True, help="Print the id of the change set, and do not execute it.")
+@click.option("--reason", default="", help="Why; in the record of the configuration in force.")
+@click.option("--record", is_flag=True, help="Record the configuration in force, although nothing changes.")
 @click.option("--apply", "change_set", metavar="PLAN", help="Execute a change set that --plan-only has made.")
 @click.option(
     "--template", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=installing.TEMPLATE, hidden=True
 )
-def deploy(target: Target, change_set: str | None, *, yes: bool, plan_only: bool, **options: Any) -> None:
+def deploy(  # noqa: PLR0913 - its options
+    target: Target, change_set: str | None, *, yes: bool, plan_only: bool, record: bool, reason: str, **options: Any
+) -> None:
     """Check the account, show the changes, ask for confirmation, deploy, and print the stack's outputs.
 
     If an earlier stack of this name was deleted, the new one adopts what it kept.
@@ -160,6 +165,9 @@ def deploy(target: Target, change_set: str | None, *, yes: bool, plan_only: bool
         return
     with stderr.status("protecting the stack and the outcomes table"):
         installing.protect(target)
+    if planned or record:
+        key = record_configuration(target, reason, change_set=planned.change_set if planned else None)
+        stderr.print(f"the configuration in force is on record: {key}")
     table = Table("output", "value", title=f"Stack {stage.stack}")
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)

@@ -14,8 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.core.errors import JoinguardError
-from handlers.core.evidence.actor import name_in
 from handlers.core.redaction import redact, redact_words
+from infra.deploy.actor import actor_of, unique_id_of
 from infra.deploy.adopt import is_kept
 from infra.deploy.code import bucket_name
 from infra.deploy.keys import WAITING_DAYS, schedule_deletion
@@ -351,18 +351,14 @@ def _actor(target: Target, installed: Installed) -> dict[str, Any]:
 
     The pseudonyms are None if the stack has no key, or KMS does not derive them. The stack can be deleted nevertheless.
     """
-    identity = target.client("sts").get_caller_identity()
-    # The part before the colon is IAM's id. The rest is the session's name, often an e-mail address.
-    by_id = {"actor_id": redact(identity["UserId"].partition(":")[0])}
+    identity: Any = target.client("sts").get_caller_identity()
     key, organization = installed.ids.get("PseudonymKey"), installed.stack.parameters.get("OrganizationId")
-    try:
-        if key and organization:
-            pseudonyms = KmsPseudonyms(target.client("kms"), key, organization)
-            actor, name = pseudonyms.principal(identity["Arn"]), pseudonyms.name(name_in(identity["Arn"]))
-            return {"actor": actor.model_dump(), "actor_name": name.model_dump(), **by_id}
-    except JoinguardError:
-        pass
-    return {"actor": None, "actor_name": None, **by_id}
+    if key and organization:
+        with suppress(JoinguardError):
+            actor = actor_of(identity, KmsPseudonyms(target.client("kms"), key, organization))
+            named = {"actor": actor.pseudonym.model_dump(), "actor_name": actor.name.model_dump()}
+            return {**named, "actor_id": actor.unique_id}
+    return {"actor": None, "actor_name": None, "actor_id": unique_id_of(identity)}
 
 
 def delete_installed(target: Target, installed: Installed, reason: str) -> None:

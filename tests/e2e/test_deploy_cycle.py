@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from handlers.core.guardrails.evaluate import Guardrails
 from infra.deploy.build import ROOT
-from infra.deploy.stack import events, outputs
+from infra.deploy.stack import events, find, outputs
 from infra.deploy.template import dump
 from infra.local.complete import complete, for_stand_in
 from infra.local.installation import create_policy
 from infra.local.standin import running
+from schemas.configuration import Configuration
 from tests.e2e.test_deploy import DENY, Console, create_trail
 
 if TYPE_CHECKING:
@@ -73,6 +75,18 @@ def resources(console: Console, stack: str) -> dict[str, str]:
     return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
 
 
+def configurations(console: Console, bucket: str) -> list[Configuration]:
+    """Return the records of configurations; fail if one holds an account id, an e-mail address or an ARN."""
+    s3 = console.aws.client("s3")
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket, Prefix="configuration/").get("Contents", [])]
+    bodies = [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in keys]
+    for text in (*keys, *bodies):
+        assert console.aws.access_key_id not in text
+        assert "@" not in text
+        assert "arn:" not in text
+    return [Configuration.model_validate_json(body) for body in bodies]
+
+
 def stores(console: Console) -> set[str]:
     """Return every table, bucket and queue."""
     return {
@@ -84,12 +98,19 @@ def stores(console: Console) -> set[str]:
 
 def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
     stage = console.stage("cycle", AttachTo="all")
-    first = deploy(console, stage)
+    first = deploy(console, stage, None, "--reason", "the first one for someone@example.com")
     assert first.returncode == 0, first.stderr
     complete(console.aws, "joinguard-cycle")
     before = resources(console, "joinguard-cycle")
     table = console.aws.client("dynamodb").describe_table(TableName=before["Outcomes"])["Table"]
     assert table["DeletionProtectionEnabled"], "protected after the creation"
+    [configured] = configurations(console, before["Evidence"])
+    parameters = find(console.aws.client("cloudformation"), "joinguard-cycle").parameters  # type: ignore[union-attr]
+    assert configured.policies[0].policy_id == console.policy_id
+    assert configured.guardrails == Guardrails.for_everyone([console.policy_id]).sha256
+    assert configured.code is not None
+    assert configured.code in parameters["CodeKey"]
+    assert (configured.attaches_to, configured.reason) == ("all", "the first one for [e-mail]")
 
     gone = destroy(console, stage)
     assert gone.returncode == 0, gone.stderr
@@ -112,8 +133,12 @@ def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
     assert {name for name in after if after[name] == before.get(name) and name in kept} == kept
     assert outputs(console.aws.client("cloudformation"), "joinguard-cycle")["EvidenceBucket"] == before["Evidence"]
 
-    unchanged = deploy(console, stage, changed(console, without="AWS::S3::BucketPolicy"))
+    template, recorded = changed(console, without="AWS::S3::BucketPolicy"), configurations(console, before["Evidence"])
+    unchanged = deploy(console, stage, template)
     assert "nothing to change" in unchanged.stderr
+    assert configurations(console, before["Evidence"]) == recorded
+    assert deploy(console, stage, template, "--record", "--reason", "lost").returncode == 0
+    assert [each.reason for each in configurations(console, before["Evidence"]) if each not in recorded] == ["lost"]
 
 
 def test_a_second_stage_is_deployed_only_if_it_observes(console: Console) -> None:

@@ -1,0 +1,87 @@
+"""Record what a deployment put in force as evidence, in the evidence bucket."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from handlers.aws.s3_artifacts import S3Artifacts
+from handlers.aws.s3_evidence import S3Archive
+from handlers.core.errors import JoinguardError
+from handlers.core.guardrails.evaluate import Guardrails
+from handlers.core.guardrails.reading import read_guardrails
+from handlers.core.redaction import redact_words
+from infra.deploy.actor import actor_of
+from infra.deploy.stack import DeployError, find, outputs
+from schemas.configuration import Configuration, ConfiguredPolicy
+from schemas.keys import configuration_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.deploy.stages import Target
+
+
+def record_configuration(target: Target, reason: str, *, change_set: str | None = None, plan: str | None = None) -> str:
+    """Write what the stack's parameters put in force, by whom and why; return the key.
+
+    Raises DeployError with the next step if it cannot be written. The deployment is complete nevertheless.
+    """
+    cloudformation, stage = target.client("cloudformation"), target.stage
+    stack = find(cloudformation, stage.stack)
+    if stack is None:
+        raise DeployError(f"there is no stack {stage.stack}")
+    made = outputs(cloudformation, stage.stack)
+    try:
+        guardrails = _guardrails(target, stack.parameters, made)
+        pseudonyms = KmsPseudonyms(target.client("kms"), made["PseudonymKeyId"], stack.parameters["OrganizationId"])
+        actor = actor_of(target.client("sts").get_caller_identity(), pseudonyms)
+        configuration = Configuration(
+            record_id=uuid.uuid4().hex,
+            stack=stage.stack,
+            change_set=change_set.rpartition("/")[2] if change_set else None,
+            guardrails=guardrails.sha256,
+            document_digest=pseudonyms.digest("document", stage.document.read_text()) if stage.document else None,
+            policies=tuple(
+                ConfiguredPolicy(policy_id=each.id, sha256=each.sha256) for each in guardrails.document.policies
+            ),
+            attaches_to=_attaches_to(stack.parameters.get("AttachTo", "all")),
+            code=_digest_in(stack.parameters.get("CodeKey", "")),
+            plan=plan,
+            actor=actor.pseudonym,
+            actor_name=actor.name,
+            actor_id=actor.unique_id,
+            reason=redact_words(reason),
+            recorded_at=datetime.now(UTC),
+        )
+        key, body = configuration_key(configuration), configuration.model_dump_json(exclude_none=True).encode()
+        if S3Archive(target.client("s3"), made["EvidenceBucket"]).record(key, body) != sha256(body).hexdigest():
+            raise DeployError(f"the key {key} holds another object; find out who wrote it")
+    except (JoinguardError, BotoCoreError, ClientError) as error:
+        raise DeployError(
+            f"the deployment is complete, but its configuration is not on record: {error}. Use credentials that may "
+            "call s3:PutObject on configuration/* of the evidence bucket, kms:GenerateMac and kms:GenerateDataKey with "
+            f"the stack's keys, and run `make deploy STAGE={stage.name} ARGS=--record`"
+        ) from error
+    return key
+
+
+def _guardrails(target: Target, parameters: Mapping[str, str], made: Mapping[str, str]) -> Guardrails:
+    if key := parameters.get("GuardrailsKey"):
+        return read_guardrails(S3Artifacts(target.client("s3"), parameters["CodeBucket"]), key)
+    return Guardrails.for_everyone(filter(None, made["PolicyIds"].split(",")))
+
+
+def _attaches_to(attach_to: str) -> Any:
+    return attach_to if attach_to in {"all", "none"} else len(attach_to.split(","))
+
+
+def _digest_in(key: str) -> str | None:
+    found = re.search("[0-9a-f]{64}", key)
+    return found[0] if found else None

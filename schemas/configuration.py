@@ -1,0 +1,49 @@
+"""The configuration that a deployment put in force: evidence of what decided from then on, and who approved it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.ids import ActionId, PolicyId, Sha256
+from schemas.pseudonym import Pseudonym
+from schemas.values import Moment, Text
+
+
+class ConfiguredPolicy(BaseModel):
+    """A policy that the worker may attach."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy_id: PolicyId
+    #: SHA-256 of its content when the guardrails were locked. Absent in the short form.
+    sha256: Sha256 | None = None
+
+
+class Configuration(BaseModel):
+    """One deployment of a stack. Holds no account id, e-mail address or ARN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal["joinguard/configuration/1"] = "joinguard/configuration/1"
+    record_id: ActionId
+    stack: Text
+    #: CloudFormation's id of the change set that was executed. Absent if the configuration was recorded later.
+    change_set: Text | None = None
+    #: SHA-256 of the compiled guardrails, by which outcomes and evidence name them; of the short form, too.
+    guardrails: Sha256
+    #: HMAC-SHA-256 of the guardrails document with the secret of the pseudonyms, since a document can name accounts.
+    #: Absent in the short form.
+    document_digest: Sha256 | None = None
+    policies: tuple[ConfiguredPolicy, ...]
+    #: Which accounts the worker attaches policies to: all, none, or the number of those that are named.
+    attaches_to: Literal["all", "none"] | Annotated[int, Field(ge=1)]
+    #: SHA-256 of the function's zip.
+    code: Sha256 | None = None
+    #: The digest of the plan that was shown. Absent in the short form.
+    plan: Sha256 | None = None
+    #: Who deployed, as in audit records.
+    actor: Pseudonym
+    actor_name: Pseudonym
+    actor_id: Text
+    reason: Annotated[str, Field(max_length=1024)] = ""
+    recorded_at: Moment
