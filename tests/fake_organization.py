@@ -20,7 +20,7 @@ ROOT_OU = "r-root"
 FULL_ACCESS = "p-FullAWSAccess"
 
 
-@dataclass
+@dataclass(repr=False)
 class FakeOrganizationReader:
     """Everything can be changed between two readings."""
 
@@ -39,6 +39,8 @@ class FakeOrganizationReader:
     calls: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        self.named[FULL_ACCESS] = ReadPolicy(FULL_ACCESS, "FullAWSAccess", SCP, aws_managed=True)
+        self.contents[FULL_ACCESS] = "{}"
         self.member(MANAGEMENT, name="management")
 
     def ou(self, id_: OuId, name: str, parent: OuId = ROOT_OU) -> OuId:
@@ -65,6 +67,7 @@ class FakeOrganizationReader:
         while path[0] != ROOT_OU:
             path.insert(0, self.ou_names[path[0]][0])
         self.members[id_] = ReadAccount(id_, name, email, state, joined, tuple(path))
+        self.attach(FULL_ACCESS, id_)
         if tags:
             self.tags[id_] = tags
         return id_
@@ -131,8 +134,6 @@ class FakeOrganizationReader:
 
     def attached(self, account_id: AccountId, policy_type: PolicyType) -> Iterator[PolicyId]:
         self._call("attached")
-        if policy_type == SCP:
-            yield FULL_ACCESS
         for id_, targets in self.attachments.items():
             if account_id in targets and self.named[id_].type == policy_type:
                 yield id_

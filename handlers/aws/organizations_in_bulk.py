@@ -232,8 +232,8 @@ def _account(found: Mapping[str, Any], ous: tuple[OuId, ...] | None = None) -> R
     """Return an account of an answer. `Status` was retired in September 2026; older answers have nothing else."""
     return ReadAccount(
         found["Id"],
-        found.get("Name", ""),
-        found.get("Email", ""),
+        found.get("Name"),
+        found.get("Email"),
         str(found.get("State") or found.get("Status")),
         found.get("JoinedMethod"),
         ous or _path(found.get("Paths")),

@@ -16,6 +16,7 @@ from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk
 from handlers.aws.organizations_reader import OrganizationsReaderApi
+from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.sqs_moves import SqsMoves
 from handlers.aws.sqs_operator import SqsDeadLetterQueues
@@ -26,6 +27,7 @@ from handlers.core.redrive.preflight import Preflight
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
 from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
+from schemas.compiled_guardrails import CompiledGuardrails
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,12 +149,20 @@ class _Clients:
         return self._session.client("organizations", config=self._config.merge(adaptive))
 
 
+def _in_force(client: _Clients, outputs: dict[str, str], parameters: dict[str, str]) -> Guardrails:
+    """Return the guardrails that the stack's parameters name, or their short form."""
+    if key := parameters.get("GuardrailsKey"):
+        content = S3Artifacts(client("s3"), parameters["CodeBucket"]).read(key)
+        return Guardrails(CompiledGuardrails.model_validate_json(content))
+    return Guardrails.for_everyone(each for each in outputs["PolicyIds"].split(",") if each)
+
+
 def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
     client: _Clients, caller: Caller, outputs: dict[str, str], parameters: dict[str, str], poll: int, seen: Seen
 ) -> Context:
     sqs, clock = client("sqs"), SystemClock()
     requirements = Requirements(
-        Guardrails.for_everyone(each for each in outputs["PolicyIds"].split(",") if each),
+        _in_force(client, outputs, parameters),
         parameters["OrganizationId"],
         parameters["ManagementAccountId"],
         # Stacks of earlier versions have no such parameter, and attach to every account.

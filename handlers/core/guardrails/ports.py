@@ -53,8 +53,8 @@ class ReadAccount:
     """An account of the organization; None is what AWS's answer did not have."""
 
     id: AccountId
-    name: str
-    email: str
+    name: str | None
+    email: str | None
     #: AWS's `State`, or `Status` where there is no `State`.
     state: str
     joined: JoinMethod | None = None
