@@ -65,6 +65,8 @@ class Report:
     #: What has to be corrected.
     problems: tuple[Mistake, ...]
     notes: tuple[Mistake, ...]
+    #: Whether all policies of the accounts that get one were read.
+    reads_places: bool = False
 
 
 def print_report(report: Report, form: Format, *, reveals: bool) -> None:
@@ -284,10 +286,14 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"Left out: {states}."
     in_part = {each.type for each in plan.policies}.difference(plan.types_in_full)
     if in_part:
-        yield (
-            f"Policies of {', '.join(sorted(in_part))} that the document does not name are not counted, except one of "
-            "AWS's own an account. --places reads those of the accounts that get a policy."
-        )
+        kinds = ", ".join(sorted(in_part))
+        if report.reads_places:
+            yield f"Policies of {kinds} that the document does not name are counted where a policy is attached."
+        else:
+            yield (
+                f"Policies of {kinds} that the document does not name are not counted, except one of AWS's own on each "
+                "account. --places reads those of the accounts that get a policy."
+            )
     for each in plan.unread:
         what = f"{each.part} of {report.labels.policy(each.policy)}" if each.policy else each.part
         yield f"Could not read: {what} ({each.code})."

@@ -115,6 +115,7 @@ def plan(request: Request, connection: Connection) -> int:
         Labels.of(resolved.lock, snapshot),
         problems=tuple(map(loaded.source.mistake, (*resolved.check.problems, *_problems(loaded, made)))),
         notes=(*loaded.notes, *_lock_notes(request.document, loaded, resolved.check)),
+        reads_places=request.reads_places,
     )
     print_report(report, request.form, reveals=request.reveals)
     if report.problems:

@@ -28,8 +28,15 @@ _READS: Final = (
     "organizations:DescribeAccount",
     "organizations:DescribeOrganization",
     "organizations:DescribePolicy",
+    "organizations:ListAccounts",
+    "organizations:ListAccountsForParent",
+    "organizations:ListOrganizationalUnitsForParent",
+    "organizations:ListParents",
+    "organizations:ListPolicies",
     "organizations:ListPoliciesForTarget",
     "organizations:ListRoots",
+    "organizations:ListTagsForResource",
+    "organizations:ListTargetsForPolicy",
 )
 
 

@@ -23,7 +23,7 @@ from infra.deploy.build import ROOT, RUNTIME
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 JOINGUARD = Path(sysconfig.get_path("scripts")) / "joinguard"
 #: The package that installs a module of another name.
-INSTALLED_BY = {"botocore": "boto3", "yaml": "pyyaml"}
+INSTALLED_BY = {"botocore": "boto3", "pydantic_core": "pydantic", "yaml": "pyyaml"}
 #: Modules that only the function imports; its packages are in a group of their own.
 FUNCTION = {
     "handlers/attach_policies.py",

@@ -37,6 +37,7 @@ WITHOUT_RESOURCES = {
     "organizations:ListAccounts",
     "organizations:ListPolicies",
     "organizations:ListRoots",
+    "tag:GetResources",
 }
 
 
@@ -623,7 +624,8 @@ def test_operator_reads_cannot_read_backups_because_they_contain_account_ids() -
         for resource in each["Resource"]
     }
 
-    assert readable == {"${Evidence.Arn}/evidence/*", "${Evidence.Arn}/acts/*"}
+    guardrails = "arn:${AWS::Partition}:s3:::${CodeBucket}/joinguard/guardrails/*"
+    assert readable == {"${Evidence.Arn}/evidence/*", "${Evidence.Arn}/acts/*", guardrails}
 
 
 def _listed(value: str | list[str]) -> list[str]:
