@@ -89,7 +89,7 @@ class _Resolved:
 
 
 @dataclass(frozen=True)
-class _InForce:
+class InForce:
     """The guardrails in force, and the pace."""
 
     guardrails: CompiledGuardrails | None
@@ -99,29 +99,59 @@ class _InForce:
 def plan(request: Request, connection: Connection) -> int:
     """Plan a document, and print the plan; return the exit status."""
     now = connection.now()
-    loaded = load(request.document, now)
     in_force = _in_force(request, now, connection)
-    before = read_lock(lock_path(request.document))
     if request.snapshot:
-        snapshot = read_snapshot(request.snapshot)
-        resolved = _resolved(loaded, before, organization_of(snapshot))
-        made = make_plan(in_force.guardrails, resolved.guardrails, snapshot, now, in_force.per_second)
+        report = recorded_report(request.document, in_force, read_snapshot(request.snapshot), now)
     else:
-        with reading() as progress:
-            online = _Online(loaded, before, in_force, connection.organization(), progress)
-            resolved, made, snapshot = online.plan(now, reads_places=request.reads_places)
-    report = Report(
-        made,
-        Labels.of(resolved.lock, snapshot),
-        problems=tuple(map(loaded.source.mistake, (*resolved.check.problems, *_problems(loaded, made)))),
-        notes=(*loaded.notes, *_lock_notes(request.document, loaded, resolved.check)),
-        reads_places=request.reads_places,
-    )
+        report = live_report(request.document, in_force, connection.organization(), reads_places=request.reads_places)
     print_report(report, request.form, reveals=request.reveals)
     if report.problems:
         return 1
-    done = made.is_empty and made.is_decided
+    done = report.plan.is_empty and report.plan.is_decided
     return _CHANGES if request.detailed_exitcode and not done else 0
+
+
+def live_report(
+    document: pathlib.Path, in_force: InForce, context: OrganizationContext, *, reads_places: bool = False
+) -> Report:
+    """Plan a document against the organization as it is now.
+
+    Raises GuardrailsError if the document has mistakes or names what is not there, before the long part of the reading.
+    """
+    now = context.clock.now()
+    loaded, lock = load(document, now), read_lock(lock_path(document))
+    with reading() as progress:
+        online = _Online(loaded, lock, in_force, context, progress)
+        resolved, made, snapshot = online.plan(now, reads_places=reads_places)
+    return _report(document, loaded, resolved, made, snapshot, reads_places=reads_places)
+
+
+def recorded_report(document: pathlib.Path, in_force: InForce, snapshot: Snapshot, now: datetime) -> Report:
+    """Plan a document against a recorded organization; raise GuardrailsError as above."""
+    loaded, lock = load(document, now), read_lock(lock_path(document))
+    if missing := set(policy_types(loaded.document)).difference(snapshot.read_types):
+        raise OperateError(f"the recording has no policies of {', '.join(sorted(missing))}. {_RECORD}")
+    resolved = _resolved(loaded, lock, organization_of(snapshot))
+    made = make_plan(in_force.guardrails, resolved.guardrails, snapshot, now, in_force.per_second)
+    return _report(document, loaded, resolved, made, snapshot)
+
+
+def _report(  # noqa: PLR0913 - the parts of a report
+    document: pathlib.Path,
+    loaded: Loaded,
+    resolved: _Resolved,
+    made: Plan,
+    snapshot: Snapshot,
+    *,
+    reads_places: bool = False,
+) -> Report:
+    return Report(
+        made,
+        Labels.of(resolved.lock, snapshot),
+        problems=tuple(map(loaded.source.mistake, (*resolved.check.problems, *_problems(loaded, made)))),
+        notes=(*loaded.notes, *_lock_notes(document, loaded, resolved.check)),
+        reads_places=reads_places,
+    )
 
 
 def record(context: OrganizationContext, path: pathlib.Path, document: pathlib.Path, *, force: bool) -> Snapshot:
@@ -183,20 +213,20 @@ def read_guardrails(path: pathlib.Path, at: datetime) -> CompiledGuardrails:
         raise OperateError(f"{shown(path)} is neither compiled guardrails (JSON) nor a document (.yaml)") from error
 
 
-def _in_force(request: Request, at: datetime, connection: Connection) -> _InForce:
+def _in_force(request: Request, at: datetime, connection: Connection) -> InForce:
     if request.before == NONE or (request.snapshot and not request.before):
-        return _InForce(None)
+        return InForce(None)
     if request.before:
-        return _InForce(read_guardrails(pathlib.Path(request.before), at))
+        return InForce(read_guardrails(pathlib.Path(request.before), at))
     installation = connection()
-    return _InForce(installation.requirements.guardrails.document, installation.attachments_per_second)
+    return InForce(installation.requirements.guardrails.document, installation.attachments_per_second)
 
 
 class _Online:
     """A plan against the organization as it is."""
 
     def __init__(
-        self, loaded: Loaded, lock: Lock | None, in_force: _InForce, context: OrganizationContext, progress: Progress
+        self, loaded: Loaded, lock: Lock | None, in_force: InForce, context: OrganizationContext, progress: Progress
     ) -> None:
         self._loaded = loaded
         self._lock = lock

@@ -207,6 +207,14 @@ def test_unreadable_facts_decide_nothing_and_remove_nothing() -> None:
     assert made.rules[0] == ("tagged", 0, 1)
 
 
+def test_a_policy_that_is_undecided_now_is_not_said_to_be_needed_no_longer() -> None:
+    tagged = rule("tagged", A, when={"tags": {"environment": ("prod",)}})
+
+    made = plan(guardrails(tagged), Made([account(1, tags=None)], {A: {ONE}}), before=guardrails(rule("all", A)))
+
+    assert (of(made, A).stay, list(of(made, A).undecided)) == ([], [ONE])
+
+
 def test_each_rule_says_how_many_accounts_it_selects_even_if_an_exception_takes_it_away() -> None:
     exception = CompiledException(id="x", accounts=(ONE,), policies=(A,), expires=date(2027, 1, 31))
     prod = rule("prod", A, when={"ou": (OuRange(id=PROD, max_levels=None),)})

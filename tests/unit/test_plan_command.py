@@ -319,6 +319,18 @@ def test_a_recorded_organization_gives_the_same_plan_without_any_call() -> None:
     assert Snapshot.model_validate_json(file.read_bytes()).accounts
 
 
+def test_a_recording_without_a_policy_type_of_the_document_is_not_an_organization_without_such_policies(
+    document: Path,
+) -> None:
+    tool_of(organization()).run("snapshot", "organization.json")
+    document.write_text(TEXT.replace("region-lock]\nrules", "{name: region-lock, type: TAG_POLICY}]\nrules"))
+
+    result = tool_of(organization()).run("plan", "--snapshot", "organization.json")
+
+    assert result.exit_code == 1
+    assert "the recording has no policies of TAG_POLICY. Record one: joinguard snapshot FILE" in said(result)
+
+
 @pytest.mark.usefixtures("document")
 def test_a_recording_is_not_replaced_without_force() -> None:
     Path("organization.json").write_text("mine")

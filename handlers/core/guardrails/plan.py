@@ -283,7 +283,7 @@ class _Planning:
             required = [*each.carry, *each.get, *each.no_place]
             targets = frozenset(self.attached.targets.get(each.id, ()))
             each.inherit = [account for account in required if self._units.is_below(account, targets)]
-            if not each.undecided and each.is_read:
+            if each.is_read:
                 each.hints = self._units.hints(required, targets, each.type)
         return tuple(self._plans.values())
 
