@@ -1,4 +1,4 @@
-"""Lambda: receive join events from the queue and attach the policies that the accounts must carry."""
+"""Lambda: receive the events of accounts from the queue and attach the policies that the accounts must carry."""
 
 import base64
 import traceback

@@ -28,7 +28,13 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    policy_ids: Annotated[tuple[PolicyId, ...], Field(min_length=1), BeforeValidator(_split), AfterValidator(_unique)]
+    #: The short form of the guardrails: one list for every account. Needed without `guardrails_key`.
+    policy_ids: Annotated[
+        tuple[PolicyId, ...], Field(min_length=1), BeforeValidator(_split), AfterValidator(_unique)
+    ] = ()
+    #: The key of the compiled guardrails in `artifacts_bucket`.
+    guardrails_key: str = ""
+    artifacts_bucket: NonEmpty = ""
     outcomes_table: NonEmpty
     evidence_bucket: NonEmpty
     queue_url: NonEmpty
@@ -51,7 +57,9 @@ class Settings(BaseModel):
         """
         try:
             values = {name: environ.get(name.upper(), "") for name in cls.model_fields}
-            return cls.model_validate({name: value for name, value in values.items() if value or cls._is_needed(name)})
+            needed = {name for name, field in cls.model_fields.items() if field.is_required()}
+            needed.add("artifacts_bucket" if values["guardrails_key"] else "policy_ids")
+            return cls.model_validate({name: value for name, value in values.items() if value or name in needed})
         except ValidationError as error:
             problems = [_problem(dict(problem), environ) for problem in error.errors()]
             raise SettingsError(
@@ -59,10 +67,6 @@ class Settings(BaseModel):
                 "correct the parameter and deploy again. Until then SQS delivers each message again, for two hours, "
                 "and then moves it to the dead letters"
             ) from error
-
-    @classmethod
-    def _is_needed(cls, name: str) -> bool:
-        return cls.model_fields[name].is_required()
 
 
 def _problem(problem: dict[str, Any], environ: Mapping[str, str]) -> str:

@@ -33,8 +33,12 @@ KNOWN_EVENT_NAMES: Final = frozenset(
         "MoveAccount",
         "RemoveAccountFromOrganization",
         "ResponsibilityTransferAccepted",
+        "TagResource",
+        "UntagResource",
     }
 )
+#: Why an account is evaluated: it joined, it was moved, its tags were changed, or the sweep or an operator requests it.
+Cause = Literal["joined", "moved", "tagged", "requested"]
 
 
 class _Result(BaseModel):
@@ -48,9 +52,11 @@ class _Result(BaseModel):
 
 
 class Join(_Result):
-    """An account joined the organization, or the sweep or an operator requests its policies."""
+    """An account has to be evaluated: it joined the organization, or what decides its policies may have changed."""
 
     kind: Literal["join"] = "join"
+    #: Records hold the event's name and source, from which it follows.
+    cause: Cause = "joined"
     source: Text
     account_id: AccountId
     #: None if the event does not hold it; then only the queue's policy ensures that the event is from the organization.
@@ -58,7 +64,7 @@ class Join(_Result):
 
 
 class NoJoin(_Result):
-    """An event of the organization that is not a join."""
+    """An event of the organization after which no account has to be evaluated."""
 
     kind: Literal["no_join"] = "no_join"
     source: Text

@@ -73,7 +73,10 @@ class Evidence(BaseModel):
     #: `late`: a later attempt began while this one was still running, and this one wrote the evidence itself.
     course: Literal["completed", "interrupted", "late"] = "completed"
     status: OutcomeStatus
-    #: The policies that the account must carry; empty for `interrupted`, because the settings may have changed since.
+    #: SHA-256 of the compiled guardrails that decided. Absent if the event is no join, and in version 1.
+    guardrails: Sha256 | None = None
+    #: The policies that the account must carry, as far as its facts are known; empty for `interrupted`, because the
+    #: settings may have changed since.
     required: tuple[PolicyId, ...] = ()
     policies: tuple[RecordedPolicy, ...] = ()
     fault: RecordedFault | None = None

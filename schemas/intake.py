@@ -1,11 +1,11 @@
-"""Read a message: a join, an event that is not a join, or an invalid event.
+"""Read a message: an account to evaluate, an event that needs no evaluation, or an invalid event.
 
 The fields that decide (source, names, ids, action, state, error code) must appear once and be well-formed. All other
 fields are ignored. The only error that this module raises is `InvalidEventError`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from pydantic import ValidationError
 
 from schemas.announcements import joined
+from schemas.changes import account_of_call
 from schemas.document import MAX_BODY_BYTES, InvalidEventError, Node, Number, parse
-from schemas.events import KNOWN_EVENT_NAMES, CloudTrailRecord, Join, JoinRequest, NoJoin, Requester
+from schemas.events import KNOWN_EVENT_NAMES, Cause, CloudTrailRecord, Join, JoinRequest, NoJoin, Requester
 from schemas.ids import AccountId
 from schemas.naming import ACCOUNT_ID_RULE, account_id, agreed, is_account_id, organization_id
 from schemas.values import moment
@@ -29,6 +30,15 @@ _MAX_AGE: Final = timedelta(days=60)
 _MAX_AHEAD: Final = timedelta(minutes=15)
 _SOURCE: Final = "aws.organizations"
 _EVENT_SOURCE: Final = "organizations.amazonaws.com"
+#: The events of Organizations that may need an evaluation.
+_CAUSES: Final[Mapping[str, Cause]] = {
+    "AcceptHandshake": "joined",
+    "AccountJoinedOrganization": "joined",
+    "CreateAccountResult": "joined",
+    "MoveAccount": "moved",
+    "TagResource": "tagged",
+    "UntagResource": "tagged",
+}
 
 # Values that reasons may repeat, because they are enumerated by AWS (botocore, organizations 2016-11-28).
 _ACTIONS: Final = frozenset(
@@ -47,9 +57,12 @@ _ERRORS: Final = frozenset(
     {
         "AccessDenied",
         "AccessDeniedForDependency",
+        "AccountNotFound",
         "AWSOrganizationsNotInUse",
         "ConcurrentModification",
         "ConstraintViolation",
+        "DestinationParentNotFound",
+        "DuplicateAccount",
         "HandshakeAlreadyInState",
         "HandshakeConstraintViolation",
         "HandshakeNotFound",
@@ -57,6 +70,8 @@ _ERRORS: Final = frozenset(
         "InvalidInput",
         "MasterCannotLeaveOrganization",
         "Service",
+        "SourceParentNotFound",
+        "TargetNotFound",
         "TooManyRequests",
     }
 )
@@ -64,7 +79,7 @@ _ERRORS: Final = frozenset(
 #: How pydantic's messages begin.
 _SHOULD: Final = re.compile("^(?:(?:Input|String) should|Value error, must)")
 
-#: The account id and organization id of a join, or the reason why the event is not a join.
+#: The account id and organization id of an account to evaluate, or the reason why none has to be evaluated.
 Reading: TypeAlias = tuple[str, str | None] | str
 _TimeSource: TypeAlias = Literal["event", "envelope", "queue"]
 
@@ -133,6 +148,7 @@ def _requested(message: Node, sent_at: datetime | None) -> Join:
         event_name="JoinRequest",
         event_time=event_time,
         event_time_from=time_from,
+        cause="requested",
         source=request.source,
         account_id=request.account_id,
         organization_id=request.organization_id,
@@ -159,7 +175,8 @@ def _organizations(
     reading = _reading(event.event_name, envelope, record, management_account_id)
     if isinstance(reading, str):
         return NoJoin(**common, reason=reading)
-    return Join(**common, account_id=reading[0], organization_id=reading[1])
+    cause = _CAUSES[event.event_name]
+    return Join(**common, cause=cause, account_id=reading[0], organization_id=reading[1])
 
 
 def _time(envelope: Node, record: Node, sent_at: datetime | None) -> tuple[datetime, _TimeSource]:
@@ -182,23 +199,21 @@ def _plausible(event_time: datetime, time_from: _TimeSource, sent_at: datetime |
 
 
 def _reading(name: str, envelope: Node, record: Node, management_account_id: AccountId | None) -> Reading:
-    if name not in {"AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"}:
-        return f"{name if name in KNOWN_EVENT_NAMES else 'an unknown event'} does not report a join"
+    if name not in _CAUSES:
+        known = name if name in KNOWN_EVENT_NAMES else "an unknown event"
+        return f"{known} reports neither a join nor a change of an account's OU or tags"
     code = record["errorCode"]
     if code.value not in (None, ""):
         error = _required(code)
-        known = error.removesuffix("Exception") in _ERRORS
-        return f"the API call failed: {error if known else 'unknown error'}"
-    if name == "AcceptHandshake":
-        return _accept_handshake(record)
-    if name == "CreateAccountResult":
-        return _create_account_result(record)
-    nodes = (envelope["account"], record["recipientAccountId"])
-    management = {management_account_id, *(node.string for node in nodes if is_account_id(node.string))}
-    account, organization = joined(record, frozenset(filter(None, management)))
-    if account is None:
-        return "the management account itself joined, which AWS reports when an organization is created"
-    return account, organization
+        return f"the API call failed: {error if error.removesuffix('Exception') in _ERRORS else 'unknown error'}"
+    match name:
+        case "AcceptHandshake":
+            return _accept_handshake(record)
+        case "CreateAccountResult":
+            return _create_account_result(record)
+        case "AccountJoinedOrganization":
+            return _account_joined(envelope, record, management_account_id)
+    return _changed(name, record, management_account_id)
 
 
 def _accept_handshake(record: Node) -> Reading:
@@ -239,6 +254,26 @@ def _create_account_result(record: Node) -> Reading:
     account = account_id(status["accountId"])
     if account is None:
         raise InvalidEventError((status["accountId"].path, ACCOUNT_ID_RULE))
+    return account, None
+
+
+def _account_joined(envelope: Node, record: Node, management_account_id: AccountId | None) -> Reading:
+    nodes = (envelope["account"], record["recipientAccountId"])
+    management = {management_account_id, *(node.string for node in nodes if is_account_id(node.string))}
+    account, organization = joined(record, frozenset(filter(None, management)))
+    if account is None:
+        return "the management account itself joined, which AWS reports when an organization is created"
+    return account, organization
+
+
+def _changed(name: str, record: Node, management_account_id: AccountId | None) -> Reading:
+    """Read a call that moved an account or changed the tags of a resource."""
+    account, resource = account_of_call(name, record)
+    if account is None:
+        return f"the tags are those of {resource}, not of an account"
+    # Not the account of the envelope or of the record: a delegated administrator can change its own tags.
+    if account == management_account_id:
+        return "the call is about the management account, to which no policy is attached"
     return account, None
 
 

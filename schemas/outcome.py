@@ -28,7 +28,7 @@ class OutcomeStatus(StrEnum):
     RETRYING = "RETRYING"
     #: An attempt failed for a lasting cause, and the message is in the dead letters with the reason.
     FAILED = "FAILED"
-    #: The event is not a join. Final.
+    #: After the event, no account has to be evaluated. Final.
     IGNORED = "IGNORED"
     #: The worker only observes this account, and attached nothing. If the event comes again, it is handled again.
     OBSERVED = "OBSERVED"
@@ -119,6 +119,8 @@ class Outcome(_Record):
     intents: Annotated[
         dict[_Number, Annotated[tuple[PolicyId, ...], Field(max_length=_MAX_POLICIES)]], Field(max_length=_MAX_UNPROVEN)
     ] = {}
+    #: SHA-256 of the compiled guardrails that decided in the last attempt.
+    guardrails: Sha256 | None = None
     #: SHA-256 of all evidence that was about to be written about these attempts, by the number of the attempt.
     announced: Annotated[
         dict[_Number, Annotated[tuple[Sha256, ...], Field(max_length=_MAX_UNPROVEN)]], Field(max_length=_MAX_UNPROVEN)

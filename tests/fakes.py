@@ -17,12 +17,15 @@ from pydantic import ValidationError
 from handlers.aws.dynamodb_rows import MAX_LEASE
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.facts import Facts
+from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attempt import Dependencies
 from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.joins.ports import Attempt, Message, Pace, Settlement
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted
+from schemas.compiled_guardrails import SCP, PolicyType
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence
 from schemas.outcome import FINAL, AttachmentResult, Fault, Outcome, OutcomeStatus
@@ -98,11 +101,27 @@ class FakeOrganizations:
     attached: dict[str, list[str]] = field(default_factory=dict)
     #: The account, the policy and the delivery of each attachment.
     changes: list[tuple[str, str, str]] = field(default_factory=list)
+    #: The types of the policies that are no SCPs.
+    types: dict[str, PolicyType] = field(default_factory=dict)
+    #: The facts of accounts.
+    facts: dict[str, Facts] = field(default_factory=dict)
     #: Identifies the delivery that a worker handles now.
     delivery: str = ""
 
-    def attached_policies(self, account_id: str) -> frozenset[str]:
-        return self.steps.take("read", lambda: frozenset(self._account(account_id)))
+    def attached_policies(self, account_id: str, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+        def attached() -> tuple[AttachedPolicy, ...]:
+            known = ((each, self.types.get(each, SCP)) for each in self._account(account_id))
+            return tuple(AttachedPolicy(each, policy_type) for each, policy_type in known if policy_type in types)
+
+        return self.steps.take("read", attached)
+
+    def described(self, facts: Facts) -> Facts:
+        known = self.facts.get(facts.account_id, facts)
+        return self.steps.take("describe", lambda: dataclasses.replace(known, tags=facts.tags))
+
+    def tagged(self, facts: Facts) -> Facts:
+        known = self.facts.get(facts.account_id, facts)
+        return self.steps.take("tags", lambda: dataclasses.replace(facts, tags=known.tags))
 
     def attach(self, policy_id: str, account_id: str) -> AttachmentResult:
         return self.steps.take("attach", lambda: self._attach(policy_id, account_id))
@@ -190,6 +209,7 @@ class FakeLedger:
             "status": settlement.status,
             "policies": settlement.policies,
             "fault": settlement.fault,
+            "guardrails": settlement.guardrails,
             "unclear": tuple(settlement.ambiguous),
             "updated_at": now,
             "intents": {n: intent for n, intent in row["intents"].items() if n not in settlement.proven},
@@ -313,8 +333,8 @@ class World:
             clock=self.clock,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
-        guardrails, scope = Guardrails.for_everyone(policies), Scope.parse(attach_to)
-        requirements = Requirements(guardrails, ORGANIZATION, MANAGEMENT, scope)
+        guardrails = Guardrails.for_everyone(policies)
+        requirements = Requirements(guardrails, ORGANIZATION, MANAGEMENT, Scope.parse(attach_to))
         self.enforcer = Enforcer(requirements, dependencies, self.inbox, self.dead_letters, rng=Random(seed))  # noqa: S311 - as above
 
     def handle(self, event: Mapping[str, Any] | str, *, receives: int = 1, seconds: float = 60) -> Handled:
@@ -337,10 +357,13 @@ class World:
 
 def joined(account_id: str = ACCOUNT, *, event_id: str = "event-1", age: float = 5, **changes: Any) -> dict[str, Any]:
     """Return the event of an invitation that was accepted `age` seconds before noon."""
-    event = handshake_accepted(account_id, ORGANIZATION, MANAGEMENT, **changes)
-    when = (NOON - timedelta(seconds=age)).isoformat()
-    event["detail"] |= {"eventID": event_id, "eventTime": when}
-    return event
+    return of_age(age, handshake_accepted(account_id, ORGANIZATION, MANAGEMENT, **changes), event_id=event_id)
+
+
+def of_age(seconds: float, event: dict[str, Any], *, event_id: str = "event-1") -> dict[str, Any]:
+    """Return an event of AWS as one that happened some seconds before noon."""
+    when = (NOON - timedelta(seconds=seconds)).isoformat()
+    return event | {"detail": event["detail"] | {"eventID": event_id, "eventTime": when}}
 
 
 def message(event: Mapping[str, Any] | str, *, receives: int = 1) -> Message:

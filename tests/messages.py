@@ -8,7 +8,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from infra.local.events import account_created, account_joined, handshake_accepted
+from infra.local.events import (
+    account_created,
+    account_joined,
+    account_moved,
+    handshake_accepted,
+    resource_tagged,
+    resource_untagged,
+)
 from schemas.events import Join, NoJoin
 from schemas.intake import read_event
 
@@ -31,6 +38,18 @@ def announced(**detail: Any) -> Event:
     event = account_joined(ACCOUNT, ORGANIZATION, MANAGEMENT)
     event["detail"] |= detail
     return event
+
+
+def moved(**parameters: Any) -> Event:
+    return account_moved(ACCOUNT, MANAGEMENT, **parameters)
+
+
+def tagged(**parameters: Any) -> Event:
+    return resource_tagged(ACCOUNT, MANAGEMENT, **parameters)
+
+
+def untagged(**parameters: Any) -> Event:
+    return resource_untagged(ACCOUNT, MANAGEMENT, **parameters)
 
 
 def requested(**changes: Any) -> Event:

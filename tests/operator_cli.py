@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from handlers.core.errors import Cause, JoinguardError, RetryableError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.facts import Facts
+from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Account, MoveTask
 from handlers.core.redrive.preflight import Preflight
@@ -22,7 +24,7 @@ from handlers.operate.__main__ import cli
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
 from schemas.audit import AuditRecord
-from schemas.compiled_guardrails import CompiledGuardrails
+from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
 from schemas.pseudonym import Pseudonym
 from tests.fake_organization import FakeOrganizationReader
 from tests.fake_queues import FakeQueues
@@ -43,9 +45,9 @@ class FakeOrganization:
         if self.error:
             raise self.error
 
-    def scps_enabled(self) -> bool:
+    def enabled_types(self) -> frozenset[str]:
         self._call("enabled")
-        return self.enabled
+        return frozenset({SCP} if self.enabled else ())
 
     def policy_arn(self, policy_id: str) -> str | None:
         self._call("policy")
@@ -55,10 +57,19 @@ class FakeOrganization:
         self._call("account")
         return Account(f"arn:account/{account_id}", self.state) if self.state else None
 
-    def attached_policies(self, account_id: str) -> frozenset[str]:
+    def attached_policies(self, account_id: str, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
         self._call("attached")
         assert account_id
-        return frozenset(self.attached)
+        assert types == (SCP,)
+        return tuple(AttachedPolicy(each, SCP) for each in self.attached)
+
+    def described(self, facts: Facts) -> Facts:
+        self._call("described")
+        return facts
+
+    def tagged(self, facts: Facts) -> Facts:
+        self._call("tagged")
+        return facts
 
 
 @dataclass

@@ -309,6 +309,7 @@ def _settled(settlement: Settlement, *, now: datetime) -> dict[str, Any]:
         "done_at": None if settlement.status is OutcomeStatus.RETRYING else stamp(now),
         "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in settlement.policies],
         "fault": fault.model_dump(mode="json", exclude_none=True) if fault else None,
+        "guardrails": settlement.guardrails,
         "unclear": sorted(settlement.ambiguous) or None,
         "lease_until": None,
         "closed": None,

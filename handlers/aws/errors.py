@@ -65,6 +65,9 @@ _LATER: Final = frozenset(
 #: minutes. https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html (eventual consistency)
 _NOT_YET_EFFECTIVE: Final = frozenset({"AccessDeniedException", "PolicyNotFoundException"})
 
+#: The account is no member, by the call that says so.
+_NO_ACCOUNT: Final = frozenset({"AccountNotFoundException", "ChildNotFoundException", "TargetNotFoundException"})
+
 #: The cause behind each code of a dead letter: those of Organizations, and ours.
 CAUSES: Final[Mapping[str, Cause]] = {
     "PolicyNotFoundException": Cause.POLICY_NOT_FOUND,
@@ -72,6 +75,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "ConstraintViolationException": Cause.TOO_MANY_POLICIES,
     "AccessDeniedException": Cause.ACCESS_DENIED,
     "TargetNotFoundException": Cause.ACCOUNT_NOT_FOUND,
+    "NO_PLACE": Cause.TOO_MANY_POLICIES,
+    "FACTS_UNKNOWN": Cause.FACTS_UNKNOWN,
     "InvalidInputException": Cause.INVALID_INPUT,
     "AWSOrganizationsNotInUseException": Cause.NO_ORGANIZATION,
     "UnsupportedAPIEndpointException": Cause.WRONG_ENDPOINT,
@@ -167,7 +172,7 @@ def _translate(error: Exception) -> JoinguardError:
         return RetryableError(why, soon=True, cause=cause)
     if code in _LATER:
         return RetryableError(why, cause=cause)
-    if code == "TargetNotFoundException":
+    if code in _NO_ACCOUNT:
         return AccountNotFoundError(why, cause=cause)
     return (NotYetEffectiveError if code in _NOT_YET_EFFECTIVE else PermanentError)(why, cause=cause)
 

@@ -1,4 +1,4 @@
-"""AWS Organizations, as the worker uses it: which SCPs an account carries, and attaching them."""
+"""AWS Organizations, as the worker uses it: what an account carries, its facts, and attaching policies."""
 
 from __future__ import annotations
 
@@ -7,25 +7,37 @@ from typing import TYPE_CHECKING, Any
 from botocore.parsers import ResponseParserError
 
 from handlers.aws.errors import organizations_errors
+from handlers.aws.organizations_facts import described, tagged
+from handlers.core.guardrails.places import AttachedPolicy
 from schemas.outcome import AttachmentResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mypy_boto3_organizations import OrganizationsClient
 
+    from handlers.core.guardrails.facts import Facts
+    from schemas.compiled_guardrails import PolicyType
     from schemas.ids import AccountId, PolicyId
 
 
 class OrganizationsApi:
-    """Read and attach the service control policies of an account."""
+    """Read an account and attach policies to it."""
 
     def __init__(self, client: OrganizationsClient) -> None:
         self._client = client
 
-    def attached_policies(self, account_id: AccountId) -> frozenset[PolicyId]:
-        """Return the SCPs attached to the account itself."""
-        return attached_policies(self._client, account_id)
+    def attached_policies(self, account_id: AccountId, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+        """Return the policies of these types that are attached to the account itself."""
+        return attached_policies(self._client, account_id, types)
+
+    def described(self, facts: Facts) -> Facts:
+        """Return the facts with name, e-mail address, join method and OUs."""
+        return described(self._client, facts)
+
+    def tagged(self, facts: Facts) -> Facts:
+        """Return the facts with tags."""
+        return tagged(self._client, facts)
 
     def attach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
         """Attach a policy to an account; a policy that is already attached is not an error."""
@@ -37,16 +49,22 @@ class OrganizationsApi:
         return AttachmentResult.ATTACHED
 
 
-def attached_policies(client: OrganizationsClient, account_id: AccountId) -> frozenset[PolicyId]:
-    """Return the SCPs attached to the account itself, without those that it inherits.
+def attached_policies(
+    client: OrganizationsClient, account_id: AccountId, types: Collection[PolicyType]
+) -> tuple[AttachedPolicy, ...]:
+    """Return the policies of these types that are attached to the account itself, without those that it inherits.
 
-    Makes one call for up to 20 policies; an account can carry 10. An empty page can be followed by others.
+    Makes one call a type for up to 20 policies; an account can carry 10 SCPs. An empty page can be followed by others.
     """
-    pages = client.get_paginator("list_policies_for_target").paginate(
-        TargetId=account_id, Filter="SERVICE_CONTROL_POLICY"
-    )
+    paginator = client.get_paginator("list_policies_for_target")
     with organizations_errors():
-        return frozenset(policy["Id"] for page in pages for policy in _policies(page))
+        return tuple(
+            AttachedPolicy(policy["Id"], each)
+            for each in types
+            # The stubs do not know every type.
+            for page in paginator.paginate(TargetId=account_id, Filter=each)  # type: ignore[arg-type]
+            for policy in _policies(page)
+        )
 
 
 def _policies(page: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 
 from handlers.aws.errors import organizations_errors
 from handlers.aws.organizations import attached_policies
+from handlers.aws.organizations_facts import described, tagged
 from handlers.core.redrive.ports import Account
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from mypy_boto3_organizations import OrganizationsClient
 
+    from handlers.core.guardrails.facts import Facts
+    from handlers.core.guardrails.places import AttachedPolicy
+    from schemas.compiled_guardrails import PolicyType
     from schemas.ids import AccountId, PolicyId
 
 
@@ -20,11 +26,11 @@ class OrganizationsReaderApi:
     def __init__(self, client: OrganizationsClient) -> None:
         self._client = client
 
-    def scps_enabled(self) -> bool:
-        """Return whether service control policies are enabled in the root."""
+    def enabled_types(self) -> frozenset[str]:
+        """Return the policy types that are enabled in the root."""
         with organizations_errors():
             types = [kind for root in self._client.list_roots()["Roots"] for kind in root["PolicyTypes"]]
-        return ("SERVICE_CONTROL_POLICY", "ENABLED") in [(each["Type"], each["Status"]) for each in types]
+        return frozenset(each["Type"] for each in types if each["Status"] == "ENABLED")
 
     def policy_arn(self, policy_id: PolicyId) -> str | None:
         """Return a policy's ARN; None if the policy does not exist."""
@@ -44,6 +50,14 @@ class OrganizationsReaderApi:
             # `Status` was retired in September 2026.
             return Account(arn=found["Arn"], state=str(found.get("State") or found.get("Status")))
 
-    def attached_policies(self, account_id: AccountId) -> frozenset[PolicyId]:
-        """Return the SCPs attached to the account itself."""
-        return attached_policies(self._client, account_id)
+    def attached_policies(self, account_id: AccountId, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+        """Return the policies of these types that are attached to the account itself."""
+        return attached_policies(self._client, account_id, types)
+
+    def described(self, facts: Facts) -> Facts:
+        """Return the facts with name, e-mail address, join method and OUs."""
+        return described(self._client, facts)
+
+    def tagged(self, facts: Facts) -> Facts:
+        """Return the facts with tags."""
+        return tagged(self._client, facts)

@@ -1,9 +1,10 @@
-"""S3: the artifacts bucket, whose objects have the SHA-256 of their content as their name."""
+"""S3: what a deployment wrote for the function and the operators' tool, under keys with its SHA-256."""
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from handlers.aws.errors import service_errors
 from handlers.core.errors import PermanentError, fault
@@ -11,23 +12,25 @@ from handlers.core.errors import PermanentError, fault
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_DIGEST: Final = re.compile(r"/([0-9a-f]{64})\.json")
+
 
 class S3Artifacts:
-    """Read what a deployment stored."""
+    """Read artifacts, and compare each with the SHA-256 in its key."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
 
     def read(self, key: str) -> bytes:
-        """Return an object's bytes; `key` is `…/SHA256.suffix`.
+        """Return an artifact.
 
-        Raises PermanentError if they do not have this SHA-256, RetryableError if they cannot be read.
+        Raises RetryableError if it cannot be read, and PermanentError if it is not what its key says.
         """
-        with service_errors("S3"), self._client.get_object(Bucket=self._bucket, Key=key)["Body"] as body:
-            content = body.read()
-        if sha256(content).hexdigest() != key.rpartition("/")[2].partition(".")[0]:
-            raise PermanentError(
-                fault("WRONG_CONTENT", f"{key} does not have the content that its name says; deploy it again")
-            )
-        return content
+        with service_errors("S3"):
+            body: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        digest = _DIGEST.search(key)
+        if not digest or digest[1] != sha256(body).hexdigest():
+            why = f"the object {key} does not have the SHA-256 in its key; deploy again, and find out who replaced it"
+            raise PermanentError(fault("ARTIFACT_DIFFERS", why))
+        return body

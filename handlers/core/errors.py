@@ -5,7 +5,7 @@ JoinguardError
 │   ├── AttemptInProgressError    another worker handles the same event
 │   └── OutOfTimeError            the invocation has too little time left; nothing was begun
 └── PermanentError            outcome FAILED, dead letter with the reason, the record succeeds
-    ├── AccountNotFoundError      retryable while the event is recent
+    ├── AccountNotFoundError      retryable while a join is recent, or in the first receives
     └── NotYetEffectiveError      retryable in the first receives
 """
 
@@ -31,6 +31,7 @@ class Cause(Enum):
     CREDENTIALS_EXPIRED = auto()
     CREDENTIALS_INVALID = auto()
     CREDENTIALS_MISSING = auto()
+    FACTS_UNKNOWN = auto()
     INVALID_EVENT = auto()
     INVALID_INPUT = auto()
     MANAGEMENT_ACCOUNT = auto()

@@ -22,12 +22,12 @@ from handlers.aws.sqs_moves import SqsMoves
 from handlers.aws.sqs_operator import SqsDeadLetterQueues
 from handlers.clock import SystemClock
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.reading import read_or_unreadable
 from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
 from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
-from schemas.compiled_guardrails import CompiledGuardrails
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,20 +149,12 @@ class _Clients:
         return self._session.client("organizations", config=self._config.merge(adaptive))
 
 
-def _in_force(client: _Clients, outputs: dict[str, str], parameters: dict[str, str]) -> Guardrails:
-    """Return the guardrails that the stack's parameters name, or their short form."""
-    if key := parameters.get("GuardrailsKey"):
-        content = S3Artifacts(client("s3"), parameters["CodeBucket"]).read(key)
-        return Guardrails(CompiledGuardrails.model_validate_json(content))
-    return Guardrails.for_everyone(each for each in outputs["PolicyIds"].split(",") if each)
-
-
 def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
     client: _Clients, caller: Caller, outputs: dict[str, str], parameters: dict[str, str], poll: int, seen: Seen
 ) -> Context:
     sqs, clock = client("sqs"), SystemClock()
     requirements = Requirements(
-        _in_force(client, outputs, parameters),
+        _guardrails(client, outputs, parameters),
         parameters["OrganizationId"],
         parameters["ManagementAccountId"],
         # Stacks of earlier versions have no such parameter, and attach to every account.
@@ -197,3 +189,10 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
         seen=seen,
     )
+
+
+def _guardrails(client: _Clients, outputs: Mapping[str, str], parameters: Mapping[str, str]) -> Guardrails:
+    """Return the guardrails in force. Stacks of earlier versions have only the short form."""
+    if not (key := parameters.get("GuardrailsKey")):
+        return Guardrails.for_everyone(each for each in outputs["PolicyIds"].split(",") if each)
+    return read_or_unreadable(S3Artifacts(client("s3"), parameters["CodeBucket"]), key)

@@ -52,7 +52,7 @@ class Move:
                 f"{undelivered:,} undelivered messages stay: SQS moves only messages of a dead-letter queue of another "
                 "queue. `redrive` without --native redrives them too"
             )
-        problems = self.context.preflight.cannot_attach
+        problems = self.context.preflight.of_organization
         print_unknown(self.context.preflight.unknown)
         if problems and not force:
             raise OperateError(f"all of them would fail again: {sentences(problems)}. Add --force to move them anyway")

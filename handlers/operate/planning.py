@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from handlers.core.guardrails.compile import Organization, Problem, StaleLockError, compiled, ou_patterns
 from handlers.core.guardrails.evaluate import Guardrails
-from handlers.core.guardrails.facts import Fact
+from handlers.core.guardrails.facts import Fact, Facts
 from handlers.core.guardrails.lock import LockCheck, check_lock
 from handlers.core.guardrails.names import policy_types
 from handlers.core.guardrails.plan import Plan, make_plan
@@ -44,6 +44,7 @@ NONE: Final = "none"
 #: Attachments a second, if no installation says so: what AWS allows.
 _PER_SECOND: Final = 2.0
 _CHANGES: Final = 2
+_NOBODY: Final = "000000000000"
 _RECORD: Final = "Record one: joinguard snapshot FILE"
 
 
@@ -219,6 +220,8 @@ def _in_force(request: Request, at: datetime, connection: Connection) -> InForce
     if request.before:
         return InForce(read_guardrails(pathlib.Path(request.before), at))
     installation = connection()
+    # Guardrails that could not be read look empty, and raise the reason when they are asked.
+    installation.requirements.guardrails.evaluate(Facts(_NOBODY), at)
     return InForce(installation.requirements.guardrails.document, installation.attachments_per_second)
 
 

@@ -22,8 +22,9 @@ from infra.deploy import delegation, destroying, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import plan_restore
+from infra.deploy.guardrails import compile_for
 from infra.deploy.health import Check, check_subscribers, checks
-from infra.deploy.preflight import read_account, warnings
+from infra.deploy.preflight import EVENT_REGIONS, read_account, warnings
 from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
 from infra.deploy.stages import Stage, Target, load_stage
@@ -334,12 +335,14 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
     for each in warnings(target, account):
         stderr.print(f"[yellow]warning: {escape(each)}")
     stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
+    with stderr.status("comparing the guardrails with their lock file"):
+        compiled = compile_for(target, EVENT_REGIONS[account.partition], lambda note: stderr.print(f"note: {note}"))
     with stderr.status("building the zip"):
         package = installing.build_for(stage, allow_dirty=allow_dirty)
     stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
     kind = prepare(cloudformation, stage.stack, log=stderr.print, poll_seconds=target.poll_seconds)
     with stderr.status("creating the change set"):
-        parameters = installing.parameters_for(target, account, package.path)
+        parameters = installing.parameters_for(target, account, package.path, compiled)
         if kind == "CREATE":
             adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
             _report_adoptions(adoptions)

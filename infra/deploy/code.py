@@ -80,15 +80,18 @@ def upload_template(s3: S3Client, bucket: str, text: str, *, owner: str) -> str:
     A template in a request has at most 51,200 bytes, and one in S3 at most 1,000,000.
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
     """
-    there = upload(s3, bucket, text.encode(), "template", owner=owner)
+    there = upload(s3, bucket, text.encode(), "joinguard/{}.template", owner=owner)
     version = f"?versionId={there.version}" if there.version else ""
     return f"{s3.meta.endpoint_url}/{bucket}/{there.key}{version}"
 
 
-def upload(s3: S3Client, bucket: str, content: bytes, kind: str, *, owner: str) -> Uploaded:
-    """Upload content under a key with its SHA-256 and a suffix, unless it is there, and return where it is."""
+def upload(s3: S3Client, bucket: str, content: bytes, form: str, *, owner: str) -> Uploaded:
+    """Upload content under a key of a form such as joinguard/{}.zip, with its SHA-256, unless it is there.
+
+    Returns where it is.
+    """
     digest = hashlib.sha256(content)
-    key = f"joinguard/{digest.hexdigest()}.{kind}"
+    key = form.format(digest.hexdigest())
     checksum = base64.b64encode(digest.digest()).decode()
     try:
         there = s3.head_object(Bucket=bucket, Key=key, ExpectedBucketOwner=owner, ChecksumMode="ENABLED")

@@ -6,22 +6,27 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
+from handlers.core.guardrails.facts import Fact
 from infra.deploy.adopt import clashes
 from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
+from infra.deploy.guardrails import policy_arns, upload_guardrails
 from infra.deploy.preflight import EVENT_REGIONS, Account, problems, read_account
 from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, plan, prepare
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from infra.deploy.adopt import Adoptions
     from infra.deploy.stages import Stage, Target
+    from schemas.compiled_guardrails import CompiledGuardrails
 
 TEMPLATE: Final = ROOT / "infra" / "template.yaml"
 FORWARDER: Final = ROOT / "infra" / "forwarder.yaml"
+#: The facts that a call can change, by the parameter of both templates that makes their rules match the call.
+_WATCHED: Final = {"WatchMoves": Fact.OUS, "WatchTags": Fact.TAGS}
 
 
 def check(target: Target, template: Path = TEMPLATE) -> Account:
@@ -44,17 +49,22 @@ def build_for(stage: Stage, *, allow_dirty: bool) -> Package:
     return build(architecture=architecture, allow_dirty=allow_dirty)
 
 
-def parameters_for(target: Target, account: Account, package: Path) -> dict[str, str | None]:
-    """Upload the zip and return the parameters of the main stack."""
+def parameters_for(
+    target: Target, account: Account, package: Path, guardrails: CompiledGuardrails | None = None
+) -> dict[str, str | None]:
+    """Upload the zip and the guardrails, and return the parameters of the main stack."""
     stage, s3 = target.stage, target.client("s3")
     bucket = stage.parameters.get("CodeBucket") or bucket_name(account.account_id, stage.region)
     ensure_bucket(s3, bucket, owner=account.account_id, region=stage.region)
-    code = upload(s3, bucket, package.read_bytes(), "zip", owner=account.account_id)
+    code = upload(s3, bucket, package.read_bytes(), "joinguard/{}.zip", owner=account.account_id)
+    key = upload_guardrails(target, bucket, guardrails, owner=account.account_id) if guardrails else ""
     return {
         "OrganizationId": account.organization_id,
         "ManagementAccountId": account.management_account_id,
         "NameSuffix": stage.suffix,
         **stage.parameters,
+        "PolicyArns": ",".join(policy_arns(account, stage, guardrails)),
+        "GuardrailsKey": key,
         "CodeBucket": code.bucket,
         "CodeKey": code.key,
         "CodeVersion": code.version,
@@ -177,6 +187,11 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
         poll_seconds=target.poll_seconds,
     )
     return region, planned
+
+
+def watch_parameters(needed: Collection[Fact]) -> dict[str, str]:
+    """Return the parameters of both templates for guardrails that depend on these facts."""
+    return {parameter: str(fact in needed).lower() for parameter, fact in _WATCHED.items()}
 
 
 def _shared_parameters(stage: Stage) -> dict[str, str]:

@@ -82,22 +82,12 @@ def read_account(target: Target) -> Account:
 
 def problems(target: Target, account: Account) -> Iterator[str]:
     """Yield each problem that would keep the installation from working, with the next step."""
-    stage, policy_ids = target.stage, target.stage.policy_ids
+    stage = target.stage
     if not account.all_features:
         yield "the organization has only consolidated billing features; run aws organizations enable-all-features"
-    if stage.creates_policies and policy_ids:
-        yield "the stage sets both CreatePolicies and PolicyIds; keep one of them"
-    if not stage.creates_policies and not policy_ids:
-        yield 'the stage names no policies; set PolicyIds, or CreatePolicies to "true"'
-    if stage.creates_policies and not account.is_management:
-        yield "CreatePolicies works only in the management account; create the policies there and set PolicyIds"
-    if len(policy_ids) >= _MAX_ATTACHED:
-        yield (
-            f"{len(policy_ids)} policies do not fit: an account can have {_MAX_ATTACHED} including FullAWSAccess; "
-            "merge some of them"
-        )
+    yield from _naming_problems(stage, account)
     yield from _boundary_problems(target)
-    yield from _policy_problems(target.client("organizations"), account, policy_ids)
+    yield from _policy_problems(target.client("organizations"), account, stage.policy_ids)
     yield from _delivery_problems(target, account)
     yield from _trail_problems(target, account)
     for other in _others(target, account):
@@ -107,6 +97,24 @@ def problems(target: Target, account: Account) -> Iterator[str]:
                 f'Set AttachTo to "none" in stage {stage.name}, which then only observes; or set it in stage '
                 f"{other.stage} and deploy that stage first"
             )
+
+
+def _naming_problems(stage: Stage, account: Account) -> Iterator[str]:
+    """Yield what is wrong with how a stage names its policies."""
+    policy_ids = stage.policy_ids
+    if stage.creates_policies and policy_ids:
+        yield "the stage sets both CreatePolicies and PolicyIds; keep one of them"
+    if stage.document and policy_ids:
+        yield "the stage sets PolicyIds and has a guardrails document; name the policies in the document alone"
+    if not stage.creates_policies and not policy_ids and not stage.document:
+        yield 'the stage names no policies; set PolicyIds, or CreatePolicies to "true", or write a guardrails document'
+    if stage.creates_policies and not account.is_management:
+        yield "CreatePolicies works only in the management account; create the policies there and set PolicyIds"
+    if len(policy_ids) >= _MAX_ATTACHED:
+        yield (
+            f"{len(policy_ids)} policies do not fit: an account can have {_MAX_ATTACHED} including FullAWSAccess; "
+            "merge some of them"
+        )
 
 
 def warnings(target: Target, account: Account) -> Iterator[str]:

@@ -32,6 +32,8 @@ class Stage(BaseModel):
     role_arn: Annotated[str, Field(pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/.+$")] | None = None
     #: Tags of the stack, which CloudFormation copies to its resources.
     tags: dict[str, str] = {}
+    #: The guardrails document, if the stage has one.
+    document: Path | None = None
     #: Whether CloudFormation refuses to delete the stack.
     termination_protection: bool = False
 
@@ -56,14 +58,14 @@ class Stage(BaseModel):
         return [each.strip() for each in self.parameters.get("PolicyIds", "").split(",") if each.strip()]
 
     @property
-    def attaches(self) -> bool:
-        """Whether the stage attaches policies to any account; if not, it only observes."""
-        return self.parameters.get("AttachTo") != "none"
-
-    @property
     def creates_policies(self) -> bool:
         """Whether the stack creates the two predefined policies."""
         return self.parameters.get("CreatePolicies") == "true"
+
+    @property
+    def attaches(self) -> bool:
+        """Whether the stage attaches policies to any account; if not, it only observes."""
+        return self.parameters.get("AttachTo") != "none"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def load_stage(name: str) -> Stage:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise DeployError(f"there is no stage {name!r}; use one of {known}, or the path of a file that ends in .yaml")
     try:
-        return Stage.model_validate({"name": path.stem, **yaml.safe_load(path.read_text())})
+        document = path.parent.parent / "guardrails" / path.name
+        found = {"name": path.stem} | ({"document": document} if document.is_file() else {})
+        return Stage.model_validate({**found, **yaml.safe_load(path.read_text())})
     except (yaml.YAMLError, TypeError) as error:
         raise DeployError(f"stage file {path.name} is not a YAML mapping: {error}") from error
     except ValidationError as error:

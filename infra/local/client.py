@@ -10,7 +10,14 @@ import boto3
 import click
 
 from infra.local.environment import isolate_from_user
-from infra.local.events import account_created, account_joined, handshake_accepted
+from infra.local.events import (
+    account_created,
+    account_joined,
+    account_moved,
+    handshake_accepted,
+    resource_tagged,
+    resource_untagged,
+)
 from infra.local.installation import RUNNING, Installation
 
 
@@ -24,6 +31,18 @@ def _created(account_id: str, at: Installation) -> str:
 
 def _announced(account_id: str, at: Installation) -> str:
     return json.dumps(account_joined(account_id, at.organization_id, at.management_account_id))
+
+
+def _moved(account_id: str, at: Installation) -> str:
+    return json.dumps(account_moved(account_id, at.management_account_id))
+
+
+def _tagged(account_id: str, at: Installation) -> str:
+    return json.dumps(resource_tagged(account_id, at.management_account_id))
+
+
+def _untagged(account_id: str, at: Installation) -> str:
+    return json.dumps(resource_untagged(account_id, at.management_account_id))
 
 
 def _no_join(account_id: str, at: Installation) -> str:
@@ -44,6 +63,9 @@ SAMPLES: Final[dict[str, Callable[[str, Installation], str]]] = {
     "invited": _invited,
     "created": _created,
     "announced": _announced,
+    "moved": _moved,
+    "tagged": _tagged,
+    "untagged": _untagged,
     "no-join": _no_join,
     "truncated": _truncated,
     "another-organization": _of_another_organization,
@@ -80,7 +102,7 @@ of_process = click.option("--pid", type=int, help="The process id of make local,
 
 @cli.command()
 @of_process
-@click.option("--account", metavar="ID", default="", help="The account that joins. Default: the first sample account.")
+@click.option("--account", metavar="ID", default="", help="The event's account. Default: the first sample account.")
 @click.option("--kind", type=click.Choice(list(SAMPLES)), default="invited", show_default=True, help="The event.")
 def join(pid: int | None, account: str, kind: str) -> None:
     """Send a sample event to the joins queue."""

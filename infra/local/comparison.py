@@ -10,6 +10,7 @@ from infra.local.stand_in_policies import adapt_resource_policy
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from infra.deploy.health.deployed import Deployed
     from infra.local.standin import StandIn
 
 #: What is compared, the template's value, the actual value.
@@ -24,10 +25,9 @@ def default_retention(parameters: Mapping[str, str]) -> dict[str, Any]:
 class Comparison:
     """Read back the properties that matter, each with the template's value and the actual value."""
 
-    def __init__(
-        self, aws: StandIn, resources: Mapping[str, str], parameters: Mapping[str, str], declared: Mapping[str, Any]
-    ) -> None:
-        self._aws, self._resources, self._parameters, self._declared = aws, resources, parameters, declared
+    def __init__(self, aws: StandIn, stack: Deployed) -> None:
+        self._aws, self._stack, self._resources = aws, stack, stack.ids
+        self._declared = {name: each.get("Properties", {}) for name, each in stack.template["Resources"].items()}
 
     def results(self) -> Iterator[Compared]:
         """Yield every comparison."""
@@ -73,7 +73,7 @@ class Comparison:
 
     def _rule(self) -> Iterator[Compared]:
         events, name = self._aws.client("events"), self._rule_name()
-        declared = self._declared["MemberAccountInitialization"]
+        declared = self._stack.properties("MemberAccountInitialization")
         target = events.list_targets_by_rule(Rule=name)["Targets"][0]
         pattern = json.loads(events.describe_rule(Name=name)["EventPattern"])
         yield "the rule's pattern", declared["EventPattern"], pattern
@@ -82,7 +82,7 @@ class Comparison:
     def _evidence(self) -> Iterator[Compared]:
         s3, bucket = self._aws.client("s3"), self._resources["Evidence"]
         lock = s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
-        yield "Evidence's retention", default_retention(self._parameters), lock["Rule"]["DefaultRetention"]
+        yield "Evidence's retention", default_retention(self._stack.parameters), lock["Rule"]["DefaultRetention"]
         yield "Evidence's versioning", "Enabled", s3.get_bucket_versioning(Bucket=bucket).get("Status")
 
     def _outcomes(self) -> Iterator[Compared]:

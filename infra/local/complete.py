@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.template import dump, load
 from infra.local.comparison import Comparison, default_retention
 from infra.local.stand_in_policies import adapt_resource_policy, adapt_role_policy
@@ -73,27 +74,17 @@ def for_stand_in(template: str) -> str:
 def complete(aws: StandIn, stack: str) -> None:
     """Complete and verify a deployed stack; raise IncompleteError naming each difference."""
     cloudformation = aws.client("cloudformation")
-    resources = {
-        each["LogicalResourceId"]: each["PhysicalResourceId"]
-        for each in cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
-    }
-    parameters = {
-        each["ParameterKey"]: each["ParameterValue"]
-        for each in cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["Parameters"]
-    }
-    # botocore parses a template in JSON, which `for_stand_in` writes.
-    template = cloudformation.get_template(StackName=stack)["TemplateBody"]
-    declared = {name: resource.get("Properties", {}) for name, resource in template["Resources"].items()}
+    deployed = read_contents(cloudformation, read_stack(cloudformation, stack))
     ids_by_type: dict[str, list[str]] = {}
-    for name, physical_id in resources.items():
-        ids_by_type.setdefault(template["Resources"][name]["Type"], []).append(physical_id)
+    for name, physical_id in deployed.ids.items():
+        ids_by_type.setdefault(deployed.declaration(name)["Type"], []).append(physical_id)
     _adapt_resource_policies(aws, ids_by_type["AWS::SQS::Queue"], ids_by_type["AWS::S3::Bucket"])
-    _set_retention(aws, resources["Evidence"], parameters)
+    _set_retention(aws, deployed.id("Evidence"), deployed.parameters)
     for role in ids_by_type["AWS::IAM::Role"]:
         _adapt_role_policies(aws, role)
     differences = [
         f"{what} is {actual!r}, not {expected!r}"
-        for what, expected, actual in Comparison(aws, resources, parameters, declared).results()
+        for what, expected, actual in Comparison(aws, deployed).results()
         if expected != actual
     ]
     if differences:

@@ -1,7 +1,8 @@
-"""Join events as EventBridge sends them to the queue, for the demo and the tests.
+"""Events as EventBridge sends them to the queue, for the demo and the tests.
 
 The layouts are those of CloudTrail's records of Organizations calls and service events. The layout of
-`AccountJoinedOrganization` is inferred, because AWS has not published it.
+`AccountJoinedOrganization` is inferred, because AWS has not published it. The parameters of `TagResource` and
+`UntagResource` are those of botocore's model, in the spelling that CloudTrail gives those of `MoveAccount`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,42 @@ def account_joined(account_id: str, organization_id: str, management_account_id:
         management_account_id,
         userIdentity={"accountId": management_account_id, "invokedBy": "organizations.amazonaws.com"},
         serviceEventDetails={"accountId": account_id, "organizationId": organization_id, "joinedMethod": "INVITED"},
+    )
+
+
+def account_moved(account_id: str, management_account_id: str, **changes: object) -> Event:
+    """Return a `MoveAccount` event: somebody moved an account from the root to an OU."""
+    parents = {"sourceParentId": "r-exam", "destinationParentId": "ou-exam-ple12345"}
+    return _called("MoveAccount", management_account_id, {"accountId": account_id} | parents | changes)
+
+
+def resource_tagged(resource_id: str, management_account_id: str, **changes: object) -> Event:
+    """Return a `TagResource` event; the resource may also be an OU, the root, or a policy."""
+    tags = [{"key": "environment", "value": "prod"}]
+    return _called("TagResource", management_account_id, {"resourceId": resource_id, "tags": tags} | changes)
+
+
+def resource_untagged(resource_id: str, management_account_id: str, **changes: object) -> Event:
+    """Return an `UntagResource` event; the resource may also be an OU, the root, or a policy."""
+    keys = ["environment"]
+    return _called("UntagResource", management_account_id, {"resourceId": resource_id, "tagKeys": keys} | changes)
+
+
+def _called(name: str, management_account_id: str, parameters: dict[str, object]) -> Event:
+    """Return the event of a call that somebody made in the management account, and whose response is empty."""
+    caller = {
+        "type": "AssumedRole",
+        "principalId": "AROAEXAMPLE:someone",
+        "arn": f"arn:aws:sts::{management_account_id}:assumed-role/OrganizationAdmin/someone",
+        "accountId": management_account_id,
+    }
+    return _event(
+        name,
+        "AWS API Call via CloudTrail",
+        management_account_id,
+        userIdentity=caller,
+        sourceIPAddress="192.0.2.10",
+        requestParameters=parameters,
     )
 
 

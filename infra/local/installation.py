@@ -107,7 +107,10 @@ def install(
     ]
     account_ids = [create_account(aws, f"member-{number}") for number in range(1, accounts + 1)]
     log(f"organization with {len(policy_ids)} policies and {len(account_ids)} member accounts")
-    parameters = _parameters(aws, package, organization) | {"PolicyIds": ",".join(policy_ids)}
+    prefix = f"arn:aws:organizations::{organization['MasterAccountId']}:policy/{organization['Id']}"
+    arns = [f"{prefix}/service_control_policy/{each}" for each in policy_ids]
+    named = {"PolicyIds": ",".join(policy_ids), "PolicyArns": ",".join(arns)}
+    parameters = _parameters(aws, package, organization) | named
     stack_outputs = configure(aws, parameters | dict(changes or {}))
     log("infra/template.yaml deployed through CloudFormation")
     return Installation(
@@ -125,11 +128,11 @@ def install(
 
 
 def _parameters(aws: StandIn, package: Path, organization: Mapping[str, str]) -> dict[str, str]:
-    """Upload the zip and return the template's parameters except PolicyIds."""
+    """Upload the zip and return the template's parameters except the policies."""
     s3 = aws.client("s3")
     owner = organization["MasterAccountId"]
     ensure_bucket(s3, CODE_BUCKET, owner=owner, region=aws.region)
-    code = upload(s3, CODE_BUCKET, package.read_bytes(), "zip", owner=owner)
+    code = upload(s3, CODE_BUCKET, package.read_bytes(), "joinguard/{}.zip", owner=owner)
     return {
         "OrganizationId": organization["Id"],
         "ManagementAccountId": organization["MasterAccountId"],

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from handlers.aws.errors import organizations_errors
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.joins.attempt import Dependencies
 from handlers.core.joins.enforce import Enforcer
 from handlers.core.joins.ports import Message, Pace
@@ -36,7 +37,10 @@ from tests.fakes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+
+    from handlers.core.guardrails.facts import Facts
+    from schemas.compiled_guardrails import PolicyType
 
 OK = 200
 #: Seconds that a call of each other service takes.
@@ -64,9 +68,16 @@ class InProcess:
     organizations: Organizations
     pace: Pace
 
-    def attached_policies(self, account_id: str) -> frozenset[str]:
+    def attached_policies(self, account_id: str, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+        [policy_type] = types
         answer = self._call(READ, {"TargetId": account_id})
-        return frozenset(policy["Id"] for policy in answer["Policies"])
+        return tuple(AttachedPolicy(policy["Id"], policy_type) for policy in answer["Policies"])
+
+    def described(self, facts: Facts) -> Facts:
+        raise NotImplementedError("the burst has one rule for every account")
+
+    def tagged(self, facts: Facts) -> Facts:
+        raise NotImplementedError("the burst has one rule for every account")
 
     def attach(self, policy_id: str, account_id: str) -> AttachmentResult:
         try:

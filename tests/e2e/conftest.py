@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.local.events import account_created, handshake_accepted
+from infra.local.events import account_created, account_moved, handshake_accepted, resource_tagged
 from infra.local.installation import STACK, Installation, build_local, create_account, install
 from infra.local.standin import StandIn, running
 from infra.local.watch import Watch
@@ -48,6 +48,12 @@ class Pipeline:
 
     def created(self, account_id: str) -> Event:
         return account_created(account_id, self.at.management_account_id)
+
+    def moved(self, account_id: str) -> Event:
+        return account_moved(account_id, self.at.management_account_id)
+
+    def tagged(self, resource_id: str) -> Event:
+        return resource_tagged(resource_id, self.at.management_account_id)
 
     def outcome(self, event_id: str) -> Outcome:
         """Return an event's outcome; fail if there is none."""

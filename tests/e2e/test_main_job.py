@@ -12,6 +12,8 @@ from infra.local.waiting import until
 from schemas.outcome import AttachmentResult, OutcomeStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.e2e.conftest import Pipeline
 
 READ, ATTACH = "ListPoliciesForTarget", "AttachPolicy"
@@ -213,20 +215,77 @@ def test_the_worker_runs_under_the_templates_role(pipeline: Pipeline) -> None:
     assert outcome.fault.code == "AccessDeniedException"
 
 
-def test_the_rule_matches_joins_and_nothing_else(pipeline: Pipeline) -> None:
+def test_a_move_takes_one_read_and_attaches_what_is_missing(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    pipeline.handle(pipeline.invited(account_id))
+    pipeline.client("organizations").detach_policy(PolicyId=pipeline.at.policy_ids[0], TargetId=account_id)
+    pipeline.relay.counted()
+    event = pipeline.moved(account_id)
+
+    pipeline.handle(event)
+
+    assert pipeline.relay.counted() == {READ: 1, ATTACH: 1}
+    assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
+    outcome = pipeline.outcome(event_id(event))
+    assert (outcome.status, outcome.event_name) == (OutcomeStatus.ENFORCED, "MoveAccount")
+    assert [each.event_name for each in pipeline.watch.evidence(event_id(event))] == ["MoveAccount"]
+
+
+def test_a_tag_of_an_account_that_carries_everything_takes_one_read(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    pipeline.handle(pipeline.invited(account_id))
+    pipeline.relay.counted()
+    event = pipeline.tagged(account_id)
+
+    pipeline.handle(event)
+
+    assert pipeline.relay.counted() == {READ: 1}
+    assert pipeline.outcome(event_id(event)).status is OutcomeStatus.ENFORCED
+
+
+def test_tags_of_an_ou_and_a_move_of_the_management_account_are_ignored_without_a_call(pipeline: Pipeline) -> None:
+    for event in (pipeline.tagged("ou-exam-12345678"), pipeline.moved(pipeline.at.management_account_id)):
+        pipeline.handle(event)
+        assert pipeline.outcome(event_id(event)).status is OutcomeStatus.IGNORED
+
+    assert pipeline.relay.counted() == {}
+    assert pipeline.watch.dead_letter_count() == 0
+
+
+def rule_matches(pipeline: Pipeline, event: object) -> bool:
     """Test the pattern itself: the stand-in, like AWS, accepts aws.* events only from AWS's services."""
     events = pipeline.client("events")
     rule = pipeline.resource("MemberAccountInitialization").rpartition("/")[2]
     pattern = events.describe_rule(Name=rule)["EventPattern"]
+    return bool(events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"])
+
+
+def test_the_rule_matches_joins_and_nothing_else(pipeline: Pipeline) -> None:
     join = pipeline.invited("222222222222")
     failed = join | {"detail": join["detail"] | {"errorCode": "AccessDenied"}}
-    other = join | {"detail": join["detail"] | {"eventName": "MoveAccount"}}
 
-    def matches(event: object) -> bool:
-        return bool(events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"])
+    assert rule_matches(pipeline, join)
+    assert rule_matches(pipeline, pipeline.created("222222222222"))
+    assert not rule_matches(pipeline, failed)
+    assert not rule_matches(pipeline, pipeline.moved("222222222222"))
+    assert not rule_matches(pipeline, pipeline.tagged("222222222222"))
+    assert not rule_matches(pipeline, join | {"source": "aws.iam"})
 
-    assert matches(join)
-    assert matches(pipeline.created("222222222222"))
-    assert not matches(failed)
-    assert not matches(other)
-    assert not matches(join | {"source": "aws.iam"})
+
+@pytest.fixture
+def watching(pipeline: Pipeline) -> Iterator[Pipeline]:
+    configure(pipeline.aws, {"WatchMoves": "true", "WatchTags": "true"})
+    yield pipeline
+    configure(pipeline.aws, {"WatchMoves": "false", "WatchTags": "false"})
+
+
+def test_a_rule_that_watches_changes_matches_joins_moves_and_tags_of_accounts(watching: Pipeline) -> None:
+    moved, tagged = watching.moved("222222222222"), watching.tagged("222222222222")
+
+    assert rule_matches(watching, watching.invited("222222222222"))
+    assert rule_matches(watching, watching.created("222222222222"))
+    assert rule_matches(watching, moved)
+    assert rule_matches(watching, tagged)
+    assert not rule_matches(watching, moved | {"detail": moved["detail"] | {"errorCode": "AccountNotFoundException"}})
+    for resource in ("ou-exam-12345678", "r-exam", "p-aaaaaaaa", "rp-aaaaaaaa"):
+        assert not rule_matches(watching, watching.tagged(resource))

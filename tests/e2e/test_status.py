@@ -746,7 +746,7 @@ def test_a_stage_in_another_region_needs_a_healthy_forwarder(installed: Installe
         StackName="joinguard-far-forwarder", WaiterConfig={"Delay": 1}
     )
     names = {"forwarder", "forwarder's rule", "forwarder's target", "unforwarded", "policy of queue Unforwarded"}
-    names |= {"forwarder's topic", "forwarder's alarms"}
+    names |= {"forwarder's topic", "forwarder's alarms", "forwarder's pattern"}
     well = installed.checks(FAR)
     assert {name: well[name].found for name in names if not well[name].well} == {}
     assert well["forwarder's subscribers"].found == "nobody gets the page: 0 confirmed"

@@ -143,6 +143,8 @@ def test_the_function_imports_nothing_of_the_operators_tool() -> None:
         "guardrails.conditions",
         "guardrails.evaluate",
         "guardrails.facts",
+        "guardrails.places",
+        "guardrails.reading",
         "guardrails.scope",
         "joins.failure_attributes",
         "joins.ports",

@@ -97,7 +97,7 @@ def test_the_version_with_our_bytes_is_used(there: str | None, version: str) -> 
             sent = OURS | {"Key": key, "Body": b"zip", "ChecksumSHA256": checksum}
             s3.add_response("put_object", {"VersionId": "v-2"}, sent)
 
-        assert upload(s3.client, BUCKET, b"zip", "zip", owner=ACCOUNT_ID) == Uploaded(BUCKET, key, version)
+        assert upload(s3.client, BUCKET, b"zip", "joinguard/{}.zip", owner=ACCOUNT_ID) == Uploaded(BUCKET, key, version)
         s3.assert_no_pending_responses()
 
 

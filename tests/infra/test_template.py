@@ -7,17 +7,25 @@ import re
 import tomllib
 from datetime import timedelta
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from moto.events.models import EventPattern
 
+from handlers.core.guardrails.facts import Fact
 from handlers.core.timing import MAX_BACKOFF, backoff
 from handlers.settings import Settings
 from infra.deploy.build import ROOT
+from infra.deploy.health.deployed import Deployed
+from infra.deploy.installing import watch_parameters
 from infra.deploy.stages import Stage
 from infra.deploy.template import dump, load
 from schemas.events import JoinRequest
 from schemas.outcome import OutcomeStatus
+from tests.messages import Event, announced, created, invited, moved, tagged, untagged, with_detail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TEXT = (ROOT / "infra" / "template.yaml").read_text()
 TEMPLATE = load(TEXT)
@@ -105,18 +113,79 @@ def test_a_record_fails_alone_and_at_most_two_workers_run() -> None:
         assert mapping["ScalingConfig"]["MaximumConcurrency"] == 2
 
 
-def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
-    rule = RESOURCES["MemberAccountInitialization"]["Properties"]
-    pattern = rule["EventPattern"]
+def pattern_of(
+    changes: Mapping[str, str], template: Mapping[str, Any] = TEMPLATE, rule: str = "MemberAccountInitialization"
+) -> Any:
+    """Return a rule's pattern as CloudFormation resolves it with the parameters' defaults and these changes."""
+    stack = Deployed(
+        name="joinguard",
+        stack_id="arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1",
+        status="CREATE_COMPLETE",
+        reason="",
+        parameters={name: each.get("Default", "") for name, each in template["Parameters"].items()} | dict(changes),
+        template=template,
+    )
+    return stack.resolve(template["Resources"][rule]["Properties"]["EventPattern"])
 
-    assert pattern["source"] == ["aws.organizations"]
-    assert "detail-type" not in pattern
-    assert set(pattern["detail"]["eventName"]) == {
-        "AcceptHandshake",
-        "AccountJoinedOrganization",
-        "CreateAccountResult",
+
+def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
+    """Without guardrails that depend on OUs or tags, it matches joins alone."""
+    assert pattern_of({}) == {
+        "source": ["aws.organizations"],
+        "detail": {
+            "eventSource": ["organizations.amazonaws.com"],
+            "eventName": ["AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"],
+            "errorCode": [{"exists": False}],
+        },
     }
-    assert pattern["detail"]["errorCode"] == [{"exists": False}]
+
+
+JOINS = {"invited": invited(), "created": created(), "announced": announced()}
+#: Each with the parameter that makes the rule match it.
+CHANGES: dict[str, tuple[str, Event]] = {
+    "moved": ("WatchMoves", moved()),
+    "tagged": ("WatchTags", tagged()),
+    "untagged": ("WatchTags", untagged()),
+    "an account whose id begins with a zero": ("WatchTags", tagged(resourceId="012345678901")),
+    "an account whose id begins with a nine": ("WatchTags", untagged(resourceId="912345678901")),
+}
+UNRELATED: dict[str, Event] = {
+    "tags of an OU": tagged(resourceId="ou-exam-12345678"),
+    "tags of the root": untagged(resourceId="r-exam"),
+    "tags of a policy": tagged(resourceId="p-aaaaaaaa"),
+    "tags of the resource policy": untagged(resourceId="rp-aaaaaaaa"),
+    "a call that failed": with_detail(moved(), errorCode="AccountNotFoundException"),
+    "a join that failed": with_detail(invited(), errorCode="AccessDenied"),
+    "a closed account": with_detail(moved(), eventName="CloseAccount"),
+    "another service's event of this name": with_detail(tagged(), eventSource="kms.amazonaws.com"),
+}
+WATCHED = [{"WatchMoves": moves, "WatchTags": tags} for moves in ("false", "true") for tags in ("false", "true")]
+
+
+@pytest.mark.parametrize("watched", WATCHED, ids=lambda each: f"moves {each['WatchMoves']}, tags {each['WatchTags']}")
+def test_the_rule_matches_joins_always_and_changes_only_where_they_are_watched(watched: dict[str, str]) -> None:
+    pattern: Any = EventPattern.load(json.dumps(pattern_of(watched)))
+
+    assert all(map(pattern.matches_event, JOINS.values()))
+    found = {name: pattern.matches_event(event) for name, (_, event) in CHANGES.items()}
+    assert found == {name: watched[parameter] == "true" for name, (parameter, _) in CHANGES.items()}
+    assert not [name for name, event in UNRELATED.items() if pattern.matches_event(event)]
+
+
+@pytest.mark.parametrize(
+    ("needed", "watched"),
+    [
+        ({Fact.NAME, Fact.EMAIL, Fact.JOINED}, []),
+        ({Fact.OUS}, ["WatchMoves"]),
+        (set(Fact), ["WatchMoves", "WatchTags"]),
+    ],
+)
+def test_the_rule_watches_only_what_the_guardrails_depend_on(needed: set[Fact], watched: list[str]) -> None:
+    parameters = watch_parameters(needed)
+
+    assert [name for name, value in parameters.items() if value == "true"] == watched
+    for template in (TEMPLATE, FORWARDER):
+        assert all(value in template["Parameters"][name]["AllowedValues"] for name, value in parameters.items())
 
 
 def test_an_undeliverable_event_is_retried_for_a_day_and_then_kept() -> None:
@@ -180,24 +249,25 @@ def test_no_role_has_wildcard_actions_or_resources() -> None:
         assert statement["Resource"] != "*" or set(actions) <= WITHOUT_RESOURCES, (role, statement["Sid"])
 
 
-def test_the_worker_may_attach_only_the_named_policies() -> None:
-    """The statement has room for nine policies; unused ones get a name that no policy can have."""
-    [attach] = [s for _, s in statements() if s["Action"] == "organizations:AttachPolicy"]
-    policies = [each for each in attach["Resource"] if isinstance(each["Fn::Sub"], list)]
+def test_the_worker_may_attach_only_the_named_policies_and_nothing_if_it_only_observes() -> None:
+    accounts, policies = [s for _, s in statements() if s["Action"] == "organizations:AttachPolicy"]
+    condition, named, created = policies["Resource"]["Fn::If"]
 
-    assert len(policies) == 9
-    for place, each in enumerate(policies):
-        text, variables = each["Fn::Sub"]
-        assert text.endswith("service_control_policy/${Id}")
-        index, split = variables["Id"]["Fn::Select"]
-        condition, created, named = split["Fn::Split"][1]["Fn::If"]
-        assert index == place
-        assert condition == "CreatesPolicies"
-        for known, listed in ((2, created["Fn::Sub"]), (1, named["Fn::Sub"])):
-            places = listed.split(",")
-            assert len(places) >= 9
-            assert all(name.startswith("${") for name in places[:known])
-            assert set(places[known:]) == {"-"}
+    assert accounts["Resource"]["Fn::Sub"].endswith(":account/${OrganizationId}/*")
+    assert (condition, named) == ("NamesPolicies", {"Ref": "PolicyArns"})
+    prefix = (
+        "arn:${AWS::Partition}:organizations::${ManagementAccountId}:policy/${OrganizationId}/service_control_policy"
+    )
+    assert [each["Fn::Sub"] for each in created] == [f"{prefix}/${{DenyCdnPurchase}}", f"{prefix}/${{DenyLeave}}"]
+    assert [each["Effect"] for each in (accounts, policies)] == [{"Fn::If": ["Attaches", "Allow", "Deny"]}] * 2
+
+
+def test_the_worker_reads_facts_and_guardrails_only_where_there_are_guardrails() -> None:
+    worker = {s["Sid"]: s for role, s in statements() if role == "AttachPoliciesRole"}
+
+    for sid in ("ReadFacts", "ReadGuardrails"):
+        assert worker[sid]["Effect"] == {"Fn::If": ["HasGuardrails", "Allow", "Deny"]}
+    assert worker["ReadGuardrails"]["Resource"]["Fn::Sub"].endswith(":s3:::${CodeBucket}/${GuardrailsKey}")
 
 
 def test_no_partition_region_or_account_is_written_down() -> None:
@@ -333,7 +403,7 @@ def test_one_record_that_somebody_else_may_have_written_sets_off_an_alarm(name: 
 
 def test_the_worker_reads_only_evidence_and_replaces_only_rows_of_outcomes() -> None:
     worker = [statement for role, statement in statements() if role == "AttachPoliciesRole"]
-    [reads] = [each for each in worker if "s3:GetObject" in _listed(each["Action"])]
+    [reads] = [each for each in worker if "s3:GetObject" in _listed(each["Action"]) and each["Sid"] != "ReadGuardrails"]
     [puts] = [each for each in worker if "dynamodb:PutItem" in _listed(each["Action"])]
 
     assert reads["Resource"] == {"Fn::Sub": "${Evidence.Arn}/evidence/*"}
@@ -567,6 +637,8 @@ def test_the_forwarder_forwards_the_events_that_the_rule_matches() -> None:
     rule = RESOURCES["MemberAccountInitialization"]["Properties"]
 
     assert forwarder["EventPattern"] == rule["EventPattern"]
+    for watched in WATCHED:
+        assert pattern_of(watched, FORWARDER, "Forwarder") == pattern_of(watched)
     assert forwarder["Targets"][0]["DeadLetterConfig"]
 
 
@@ -621,7 +693,7 @@ def test_operator_reads_cannot_read_backups_because_they_contain_account_ids() -
         resource["Fn::Sub"]
         for role, each in statements()
         if role == "OperatorReads" and "s3:GetObject" in _listed(each["Action"])
-        for resource in each["Resource"]
+        for resource in ([each["Resource"]] if isinstance(each["Resource"], dict) else each["Resource"])
     }
 
     guardrails = "arn:${AWS::Partition}:s3:::${CodeBucket}/joinguard/guardrails/*"

@@ -13,6 +13,7 @@ from handlers.aws.errors import FAILURES
 from handlers.aws.organizations import OrganizationsApi
 from handlers.core.errors import RetryableError
 from infra.local.organizations import Fault, Organizations, Rules, serving
+from schemas.compiled_guardrails import SCP
 from schemas.outcome import AttachmentResult
 
 ACCOUNT, POLICY = "222222222222", "p-aaaaaaaa"
@@ -120,7 +121,8 @@ def test_boto3_reads_every_page() -> None:
         results = [organizations.attach(policy_id, ACCOUNT) for policy_id in sorted(made.policies)]
 
         assert results == [AttachmentResult.ATTACHED] * 5
-        assert organizations.attached_policies(ACCOUNT) == made.policies | {"p-FullAWSAccess"}
+        found = organizations.attached_policies(ACCOUNT, [SCP])
+        assert {each.id for each in found} == made.policies | {"p-FullAWSAccess"}
     assert made.calls == Counter({"AttachPolicy": 5, "ListPoliciesForTarget": 6})
 
 

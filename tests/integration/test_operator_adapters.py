@@ -190,7 +190,8 @@ def test_policies_are_enabled_if_the_root_lists_them_as_enabled(
     with Stubber(organizations) as stub:
         stub.add_response("list_roots", {"Roots": [{"Id": "r-root", "PolicyTypes": types}]})
 
-        assert OrganizationsReaderApi(organizations).scps_enabled() is enabled
+        found = OrganizationsReaderApi(organizations).enabled_types()
+        assert found == {"TAG_POLICY", *(["SERVICE_CONTROL_POLICY"] if enabled else [])}
 
 
 def test_one_call_returns_the_outcomes_of_many_events(table: Any) -> None:

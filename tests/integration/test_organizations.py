@@ -32,6 +32,8 @@ from handlers.core.errors import (
     PermanentError,
     RetryableError,
 )
+from handlers.core.guardrails.places import AttachedPolicy
+from schemas.compiled_guardrails import SCP
 from schemas.outcome import AttachmentResult
 from tests.fakes import ACCOUNT, POLICIES
 from tests.integration.conftest import URL, Hook, answers, fails
@@ -113,7 +115,7 @@ def test_an_errors_code_decides_its_meaning(organizations: Any, code: str, expec
     sent = counted(organizations, answers(400, json.dumps(body).encode()))
     for call in (
         lambda: api.attach(POLICIES[0], ACCOUNT),
-        lambda: api.attached_policies(ACCOUNT),
+        lambda: api.attached_policies(ACCOUNT, [SCP]),
     ):
         with pytest.raises(JoinguardError) as raised:
             call()
@@ -154,7 +156,7 @@ def test_an_empty_page_is_not_always_the_last_one(organizations: Any) -> None:
         stub.add_response("list_policies_for_target", second, request | {"NextToken": "more"})
         stub.add_response("list_policies_for_target", {"Policies": []}, request | {"NextToken": "end"})
 
-        assert OrganizationsApi(organizations).attached_policies(ACCOUNT) == {POLICIES[0]}
+        assert OrganizationsApi(organizations).attached_policies(ACCOUNT, [SCP]) == (AttachedPolicy(POLICIES[0], SCP),)
         stub.assert_no_pending_responses()
 
 
@@ -162,7 +164,7 @@ def test_a_repeated_page_token_is_transient(organizations: Any) -> None:
     sent = counted(organizations, answers(200, b'{"Policies": [], "NextToken": "again"}'))
 
     with pytest.raises(RetryableError):
-        OrganizationsApi(organizations).attached_policies(ACCOUNT)
+        OrganizationsApi(organizations).attached_policies(ACCOUNT, [SCP])
 
     assert len(sent) == 2
 
@@ -173,7 +175,7 @@ def test_an_error_on_a_later_page_fails_the_whole_read(organizations: Any) -> No
         stub.add_client_error("list_policies_for_target", "TooManyRequestsException")
 
         with pytest.raises(RetryableError):
-            OrganizationsApi(organizations).attached_policies(ACCOUNT)
+            OrganizationsApi(organizations).attached_policies(ACCOUNT, [SCP])
 
 
 AMBIGUOUS = {
@@ -233,7 +235,7 @@ def test_a_malformed_answer_to_a_read_is_transient(organizations: Any, body: byt
     sent = counted(organizations, answers(200, body))
 
     with pytest.raises(RetryableError):
-        OrganizationsApi(organizations).attached_policies(ACCOUNT)
+        OrganizationsApi(organizations).attached_policies(ACCOUNT, [SCP])
 
     assert sent == ["ListPoliciesForTarget"]
 
@@ -243,7 +245,7 @@ def test_an_answer_without_a_list_is_reported_as_such(organizations: Any, body: 
     counted(organizations, answers(200, body))
 
     with pytest.raises(RetryableError, match="the answer lists no policies"):
-        OrganizationsApi(organizations).attached_policies(ACCOUNT)
+        OrganizationsApi(organizations).attached_policies(ACCOUNT, [SCP])
 
 
 def test_missing_credentials_are_transient(organizations: Any) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from handlers.aws.s3_artifacts import S3Artifacts
-from handlers.core.errors import JoinguardError, PermanentError, RetryableError
+from handlers.core.errors import PermanentError, RetryableError
+from handlers.operate.__main__ import cli
 from handlers.operate.installation import open_context
 from infra.local.organizations import served
 from schemas.compiled_guardrails import for_everyone
@@ -38,7 +41,7 @@ def test_an_object_is_read_if_its_content_is_what_its_name_says(s3: Any) -> None
 def test_another_content_than_the_name_says_is_an_error_that_no_retry_corrects(s3: Any) -> None:
     s3.put_object(Bucket=BUCKET, Key=KEY, Body=GUARDRAILS.canonical() + b" ")
 
-    with pytest.raises(PermanentError, match="does not have the content that its name says"):
+    with pytest.raises(PermanentError, match="does not have the SHA-256 in its key"):
         S3Artifacts(s3, BUCKET).read(KEY)
 
 
@@ -122,8 +125,15 @@ def test_without_a_key_the_policies_of_the_stack_are_in_force_for_everyone(
 
 
 @pytest.mark.usefixtures("s3")
-def test_guardrails_that_are_not_there_are_an_error_and_not_the_short_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_takes_guardrails_that_are_not_there_for_an_error_and_not_for_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text("version: 1\npolicies: [a]\nrules: [{id: all, attach: [a], match: all}]\n")
     missing = f"joinguard/guardrails/{'0' * 64}.json"
 
-    with stack(monkeypatch, GuardrailsKey=missing), pytest.raises(JoinguardError, match="NoSuchKey"):
-        open_context("joinguard", None, "us-east-1", 1)
+    with stack(monkeypatch, GuardrailsKey=missing):
+        result = CliRunner().invoke(cli, ["--region", "us-east-1", "plan", "x.yaml"])
+
+    assert result.exit_code == 1
+    assert "NoSuchKey" in result.output

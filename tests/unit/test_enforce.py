@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from handlers.core.errors import NotYetEffectiveError, PermanentError, RetryableError, fault
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, MANAGEMENT, POLICIES, World, joined
+from tests.fakes import ACCOUNT, MANAGEMENT, POLICIES, World, joined, of_age
+from tests.messages import moved, requested, tagged, untagged
 
 
 def permanent(code: str = "PolicyNotFoundException") -> PermanentError:
@@ -82,6 +85,64 @@ def test_an_account_that_left_and_joined_again_is_new_work() -> None:
 
     assert handled.status is OutcomeStatus.ENFORCED
     assert world.attached() == set(POLICIES)
+
+
+CHANGES = {"moved": moved, "tagged": tagged, "untagged": untagged}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_moved_or_tagged_account_is_read_once_and_gets_what_it_lacks(change: Callable[[], dict[str, Any]]) -> None:
+    world = World()
+    world.organizations.attached[ACCOUNT].append(POLICIES[0])
+
+    handled = world.handle(of_age(5, change()))
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert (world.steps.count("read"), world.steps.count("attach")) == (1, 1)
+    assert world.attached() == set(POLICIES)
+    assert (
+        world.ledger.outcome("event-1").event_name == change()["detail"]["eventName"] == world.evidence()[0].event_name
+    )
+    world.steps.log.clear()
+    assert world.handle(of_age(5, change())).status is OutcomeStatus.ENFORCED
+    assert set(world.steps.log) <= {"pseudonym", "begin"}, "a redelivery makes no call"
+
+
+def test_only_joins_count_for_the_time_from_join_to_guardrail() -> None:
+    others = [*(of_age(5, change()) for change in CHANGES.values()), requested()]
+
+    assert [World().handle(each).seconds_to_guardrail for each in others] == [None] * len(others)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_an_account_that_left_after_a_change_is_not_awaited_for_as_long_as_one_that_joined(
+    change: Callable[[], dict[str, Any]],
+) -> None:
+    """Organizations knew it when it was changed, so it is not about to appear."""
+    world = World()
+    del world.organizations.attached[ACCOUNT]
+
+    statuses = [world.handle(of_age(5, change()), receives=number).status for number in range(1, 5)]
+
+    assert statuses == [*[OutcomeStatus.RETRYING] * 3, OutcomeStatus.FAILED]
+    assert World().handle(joined("444444444444"), receives=4).status is OutcomeStatus.RETRYING
+
+
+def test_tags_of_an_ou_are_ignored_without_a_call() -> None:
+    world = World()
+
+    handled = world.handle(of_age(5, tagged(resourceId="ou-exam-12345678")))
+
+    assert handled.status is OutcomeStatus.IGNORED
+    assert (world.steps.count("read"), world.steps.count("attach")) == (0, 0)
+    assert world.dead_letters.dead_letters == []
+
+
+def test_a_move_of_the_management_account_is_no_dead_letter() -> None:
+    world = World()
+
+    assert world.handle(of_age(5, moved(accountId=MANAGEMENT))).status is OutcomeStatus.IGNORED
+    assert world.dead_letters.dead_letters == []
 
 
 def test_a_policy_that_fails_does_not_keep_the_others_from_being_attached() -> None:

@@ -107,8 +107,8 @@ REFUSED: Final[dict[str, tuple[Any, str]]] = {
         {"Events": []},
         "is the output of CloudTrail's lookup-events with 0",
     ),
-    "not a join": (joined(action="APPROVE_ALL_FEATURES"), "the event does not report a join"),
-    "a failed call": (RECORD | {"errorCode": "AccessDenied"}, "the event does not report a join"),
+    "not a join": (joined(action="APPROVE_ALL_FEATURES"), "no account has to be evaluated after this event"),
+    "a failed call": (RECORD | {"errorCode": "AccessDenied"}, "no account has to be evaluated after this event"),
     "another organization": (
         json.loads(json.dumps(RECORD).replace(ORGANIZATION, "o-anotherorganization")),
         f"is about organization o-anotherorganization; this is {ORGANIZATION}",

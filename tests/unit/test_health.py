@@ -10,12 +10,14 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.session import get_session
 
+from infra.deploy.build import ROOT
 from infra.deploy.health import checks, delivery, page, worker
 from infra.deploy.health.check import attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.health.stacks import STATES
 from infra.deploy.preflight import Account, warnings
 from infra.deploy.stages import Stage, Target
+from infra.deploy.template import load
 from infra.deploy.trail import read_trails
 from tests.prepared import stub
 
@@ -387,6 +389,46 @@ def test_a_trail_of_another_region_counts_only_if_it_covers_all_regions() -> Non
 
     assert found.working == ("everywhere",)
     assert asked == ["us-east-1", "eu-west-1"], "the home Region answers for its trail"
+
+
+def test_the_rules_pattern_is_compared_as_its_parameters_resolve_it() -> None:
+    watching = pattern_of("true")
+
+    def found(watches: str, actual: object) -> str:
+        rule = {"State": "ENABLED", "EventPattern": json.dumps(actual)}
+        [check] = delivery.rule(Answers(describe_rule=rule), main_stack(watches), "MemberAccountInitialization")
+        return check.found
+
+    assert "TagResource" in watching["detail"]["eventName"]
+    assert found("true", watching) == found("false", pattern_of("false")) == "ENABLED"
+    assert found("true", pattern_of("false")) == found("false", watching) == "the pattern was changed"
+
+
+@pytest.mark.parametrize(("forwarder", "rule", "well"), [("true", "true", True), ("false", "true", False)])
+def test_a_forwarder_that_was_deployed_for_fewer_events_needs_to_be_deployed_again(
+    forwarder: str, rule: str, *, well: bool
+) -> None:
+    template = load((ROOT / "infra" / "forwarder.yaml").read_text())
+    forwarding = deployed(template=template, parameters={"WatchMoves": "false", "WatchTags": forwarder})
+
+    main = (main_stack(rule), "MemberAccountInitialization")
+    [check] = delivery.forwarded((forwarding, "Forwarder"), main, "pattern", "run `make forwarder`")
+
+    assert (check.well, check.next_step) == (well, "run `make forwarder`")
+
+
+def main_stack(watches_tags: str) -> Deployed:
+    """Return the main stack, whose rule watches tags or not."""
+    template = load((ROOT / "infra" / "template.yaml").read_text())
+    parameters = {"NameSuffix": "", "WatchMoves": "false", "WatchTags": watches_tags}
+    names = ("MemberAccountInitialization", "Joins", "Undelivered")
+    return deployed(template=template, parameters=parameters, ids={name: name for name in names})
+
+
+def pattern_of(watches_tags: str) -> dict[str, Any]:
+    """Return the pattern of the main stack's rule."""
+    pattern: dict[str, Any] = main_stack(watches_tags).properties("MemberAccountInitialization")["EventPattern"]
+    return pattern
 
 
 def test_the_bus_policy_is_compared_by_our_statement_only() -> None:

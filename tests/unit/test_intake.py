@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import KNOWN_EVENT_NAMES, Join, NoJoin
+from schemas.events import KNOWN_EVENT_NAMES, Cause, Join, NoJoin
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 from tests.messages import (
     ACCOUNT,
@@ -29,11 +29,14 @@ from tests.messages import (
     created,
     invited,
     json_values,
+    moved,
     paths,
     read,
     requested,
     resource,
+    tagged,
     twice,
+    untagged,
     with_detail,
     without,
 )
@@ -78,6 +81,11 @@ JOINS = {
     "an account with a GovCloud account": created(govCloudAccountId=OTHER),
     "requested by an operator": requested(),
     "requested by the sweep": requested(source="joinguard.sweep"),
+    "a moved account": moved(),
+    "tags of an account": tagged(),
+    "removed tags of an account": untagged(),
+    "a call of somebody whose account is not readable": with_detail(moved(), userIdentity=None, sourceIPAddress=OTHER),
+    "a call of a member": with_detail(moved(), userIdentity={"accountId": OTHER}, recipientAccountId=OTHER),
 }
 
 
@@ -88,6 +96,34 @@ def test_a_join_is_recognized_and_its_account_found(event: dict[str, Any]) -> No
     assert isinstance(found, Join)
     assert found.account_id == ACCOUNT
     assert found.organization_id in {ORGANIZATION, None}
+
+
+CAUSES: dict[str, tuple[Event, Cause]] = {
+    "an accepted invitation": (invited(), "joined"),
+    "a created account": (created(), "joined"),
+    "an announced join": (announced(), "joined"),
+    "a moved account": (moved(), "moved"),
+    "tags": (tagged(), "tagged"),
+    "removed tags": (untagged(), "tagged"),
+    "a request": (requested(), "requested"),
+}
+
+
+@pytest.mark.parametrize(("event", "cause"), CAUSES.values(), ids=CAUSES)
+def test_an_account_to_evaluate_has_a_cause(event: Event, cause: Cause) -> None:
+    found = read(event)
+
+    assert isinstance(found, Join)
+    assert found.cause == cause
+
+
+def test_a_delegated_administrator_that_tags_its_own_account_is_not_the_management_account() -> None:
+    """Its event is on its own bus, so the event names no other account than this member."""
+    event = with_detail(tagged(), recipientAccountId=ACCOUNT, userIdentity={"accountId": ACCOUNT})
+
+    found = read_event(json.dumps(event | {"account": ACCOUNT}), management_account_id=MANAGEMENT)
+
+    assert isinstance(found, Join)
 
 
 NOT_JOINS = {
@@ -108,9 +144,31 @@ NOT_JOINS = {
     ),
     "an unknown event, whose name is not quoted": (
         with_detail(invited(), eventName=f"Event{ACCOUNT}"),
-        "an unknown event does not report a join",
+        "an unknown event reports neither a join nor a change of an account's OU or tags",
     ),
-    "a moved account": (with_detail(invited(), eventName="MoveAccount"), "MoveAccount"),
+    "our own event's name in an event of AWS": (
+        with_detail(invited(), eventName="JoinRequest"),
+        "JoinRequest reports neither a join nor a change",
+    ),
+    "the management account is moved": (moved(accountId=MANAGEMENT), "about the management account"),
+    "the management account is tagged": (tagged(resourceId=MANAGEMENT), "about the management account"),
+    "tags of an OU": (tagged(resourceId="ou-exam-12345678"), "the tags are those of an OU, not of an account"),
+    "tags of the root": (untagged(resourceId="r-exam"), "those of the root"),
+    "tags of a policy": (tagged(resourceId="p-aaaaaaaa"), "those of a policy"),
+    "tags of the resource policy": (tagged(resourceId="rp-aaaaaaaa"), "those of the resource policy"),
+    "tags of a billing transfer": (untagged(resourceId="rt-aaaaaaaa"), "those of a responsibility transfer"),
+    "tags of an unknown resource, which is not quoted": (
+        tagged(resourceId="secret-1"),
+        "those of another resource",
+    ),
+    "a move that failed": (
+        with_detail(moved(), errorCode="DestinationParentNotFoundException"),
+        "the API call failed: DestinationParentNotFoundException",
+    ),
+    "tags that were refused, of nothing": (
+        with_detail(tagged(resourceId=None), errorCode="TargetNotFound"),
+        "the API call failed: TargetNotFound",
+    ),
     "a departed account": (
         with_detail(invited(), eventName="AccountDepartedOrganization"),
         "AccountDepartedOrganization",
@@ -119,12 +177,12 @@ NOT_JOINS = {
 
 
 @pytest.mark.parametrize(("event", "reason"), NOT_JOINS.values(), ids=NOT_JOINS)
-def test_an_event_that_is_not_a_join_has_a_reason(event: dict[str, Any], reason: str) -> None:
-    found = read(event)
+def test_an_event_after_which_no_account_is_evaluated_has_a_reason(event: dict[str, Any], reason: str) -> None:
+    found = read_event(json.dumps(event), management_account_id=MANAGEMENT)
 
     assert isinstance(found, NoJoin)
     assert reason in found.reason
-    assert ACCOUNT not in found.reason
+    assert not re.search("[0-9]{12}|secret", found.reason)
 
 
 INVALID = {
@@ -159,6 +217,28 @@ INVALID = {
     "an invalid account id": (created(accountId="12345"), "createAccountStatus.accountId: must be an account id"),
     "an account id in other digits": (created(accountId="٢٢٢٢٢٢٢٢٢٢٢٢"), "must be an account id"),
     "an account id as a number": (created(accountId=222222222222), "createAccountStatus.accountId"),
+    "a move without parameters": (
+        with_detail(moved(), requestParameters=None),
+        "detail.requestParameters.accountId: must be an account id: a string of 12 digits",
+    ),
+    "a move of nothing": (moved(accountId=None), "detail.requestParameters.accountId: must be an account id"),
+    "a move of a number": (moved(accountId=222222222222), "detail.requestParameters.accountId"),
+    "a move of a hidden account": (moved(accountId="****"), "detail.requestParameters.accountId"),
+    "a move of an OU": (moved(accountId="ou-exam-12345678"), "detail.requestParameters.accountId"),
+    "a move of several accounts": (moved(accountId=[ACCOUNT, OTHER]), "detail.requestParameters.accountId"),
+    "a move that names the account elsewhere": (
+        with_detail(moved(accountId=None), serviceEventDetails={"accountId": ACCOUNT}),
+        "detail.requestParameters.accountId",
+    ),
+    "tags of nothing": (
+        tagged(resourceId=None),
+        "detail.requestParameters.resourceId: must be an account id: a string of 12 digits, or the id of another",
+    ),
+    "tags of an account with dashes": (tagged(resourceId="2222-2222-2222"), "requestParameters.resourceId: must be an"),
+    "tags of thirteen digits": (untagged(resourceId=f"{ACCOUNT}2"), "requestParameters.resourceId: must be an account"),
+    "tags of an account and a line": (tagged(resourceId=f"{ACCOUNT}\n"), "requestParameters.resourceId: must be an"),
+    "tags of an ARN": (tagged(resourceId=f"arn:aws:organizations::{MANAGEMENT}:account/x/{ACCOUNT}"), "resourceId"),
+    "tags of an object": (untagged(resourceId={"accountId": ACCOUNT}), "detail.requestParameters.resourceId: must be"),
     "no handshake": (with_detail(invited(), responseElements=None), HANDSHAKE),
     "a handshake without action": (invited(action=None), f"{HANDSHAKE}.action"),
     "a creation without state": (created(state=None), "createAccountStatus.state"),
@@ -212,6 +292,10 @@ def test_a_body_larger_than_a_queue_accepts_is_rejected() -> None:
         read_event(b" " * (MAX_BODY_BYTES + 1))
 
 
+#: The parameter that names the account.
+PARAMETER = {"MoveAccount": "accountId", "TagResource": "resourceId", "UntagResource": "resourceId"}
+
+
 def deciding_paths(event: Event) -> list[Path]:
     """Return the paths of the fields that decide how an event is read; none of these keys may be duplicate."""
     record: list[Path] = [("eventName",), ("eventID",), ("eventSource",)]
@@ -225,6 +309,8 @@ def deciding_paths(event: Event) -> list[Path]:
     elif name == "CreateAccountResult":
         status = ("serviceEventDetails", "createAccountStatus")
         record += [status[:1], status, (*status, "state"), (*status, "accountId")]
+    elif name in PARAMETER:
+        record += [("requestParameters",), ("requestParameters", PARAMETER[name])]
     elif name == "AccountJoinedOrganization":
         details = ("serviceEventDetails",)
         record += [details, (*details, "accountId"), (*details, "organizationId"), ("recipientAccountId",)]
@@ -234,7 +320,15 @@ def deciding_paths(event: Event) -> list[Path]:
     return [*envelope, *(("detail", *path) for path in record)]
 
 
-VALID = {"invited": invited(), "created": created(), "announced": announced(), "requested": requested()}
+VALID = {
+    "invited": invited(),
+    "created": created(),
+    "announced": announced(),
+    "requested": requested(),
+    "moved": moved(),
+    "tagged": tagged(),
+    "untagged": untagged(),
+}
 DECIDING = {
     f"{name}: {'.'.join(map(str, path))}": (event, path)
     for name, event in VALID.items()
@@ -398,7 +492,7 @@ def test_no_change_to_a_valid_event_raises_another_error(event: Event, data: st.
 
 UNUSED = [
     (event, path)
-    for event in (invited(), created(), announced())
+    for event in (invited(), created(), announced(), moved(), tagged(), untagged())
     for path in paths(event)
     if path and isinstance(path[-1], str) and path not in deciding_paths(event)
 ]

@@ -31,7 +31,7 @@ from handlers.operate.output import clean, stderr, stdout
 from schemas.intake import InvalidEventError, read_event
 from tests.fake_queues import dead_letter
 from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps
-from tests.messages import ACCOUNT, announced, created, invited, requested, resource
+from tests.messages import ACCOUNT, announced, created, invited, moved, requested, resource, tagged
 
 #: Characters of the short text; the long one has eight times as many.
 SIZE: Final = 2_000
@@ -123,6 +123,9 @@ BODIES: Final[dict[str, Callable[[int], str]]] = {
     "resources and parties": handshake,
     "a long name": lambda size: json.dumps(created() | {"detail": created()["detail"] | {"eventName": "x" * size}}),
     "a long id": lambda size: json.dumps(created(accountId="2" * size)),
+    "a long account": lambda size: json.dumps(moved(accountId="2" * size)),
+    "a long resource": lambda size: json.dumps(tagged(resourceId="ou-" + "2" * size + "!")),
+    "many tags": lambda size: json.dumps(tagged(tags=[{"key": "a", "value": "b"}] * entries(size))),
     "a long time": lambda size: json.dumps(invited() | {"time": "2026-11-24T12:00:00." + "0" * size + "Z"}),
     "records": lambda size: json.dumps({"Records": [{"eventName": "x"}] * entries(size)}),
     "fields of a request": lambda size: json.dumps(requested() | {f"key{n}": n for n in range(entries(size))}),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
+from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.redrive.explanations import Problems, Reason
 from handlers.core.redrive.preflight import MAX_ACCOUNTS, Preflight
 from handlers.operate.advice import sentence, sentences
+from schemas.compiled_guardrails import PolicyType
 from schemas.events import JoinRequest
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON, POLICIES, FakeClock, joined
@@ -92,7 +95,8 @@ def test_a_policy_that_is_attached_needs_no_permission() -> None:
 def test_an_error_keeps_the_reasons_that_were_found_before() -> None:
     @dataclass
     class Throttled(FakeOrganization):
-        def attached_policies(self, account_id: str) -> frozenset[str]:
+        def attached_policies(self, account_id: str, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+            assert types
             raise RetryableError(fault("TooManyRequestsException", account_id))
 
     checks = preflight(Throttled(state="SUSPENDED", policies=POLICIES[:1]))

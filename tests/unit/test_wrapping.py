@@ -64,7 +64,7 @@ def test_a_wrapped_event_is_read(body: str | bytes) -> None:
 
 
 def test_a_bare_record_that_is_not_a_join_is_recognized() -> None:
-    found = read_event(json.dumps(RECORD | {"eventName": "MoveAccount"}))
+    found = read_event(json.dumps(RECORD | {"eventName": "CloseAccount"}))
 
     assert isinstance(found, NoJoin)
 

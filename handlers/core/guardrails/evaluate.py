@@ -27,6 +27,7 @@ from schemas.compiled_guardrails import (
     CompiledGuardrails,
     CompiledRule,
     CompiledSelector,
+    PolicyType,
     RuleId,
     for_everyone,
 )
@@ -130,6 +131,8 @@ class Guardrails:
         self.document = document
         #: All policies, the most important first.
         self.policy_ids: tuple[PolicyId, ...] = tuple(each.id for each in document.policies)
+        #: The types of the policies, each of which has to be read for an account.
+        self.policy_types: tuple[PolicyType, ...] = tuple(dict.fromkeys(each.type for each in document.policies))
         self._conditions = Conditions()
         self._rules = tuple(_Rule(rule, self._masks(rule.match), self._masks(rule.exclude)) for rule in document.rules)
         #: The positions of the rules that attach each policy.

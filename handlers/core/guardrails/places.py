@@ -26,6 +26,7 @@ class NoPlace:
     """A required policy that cannot be attached, because the account carries as many of its type as AWS allows."""
 
     policy_id: PolicyId
+    type: PolicyType
     #: The policies of the guardrails that hold a place and are not required, or are less important.
     held_by: tuple[PolicyId, ...]
     #: How many places policies hold that are not in the guardrails, AWS's own included.
@@ -67,7 +68,7 @@ def places(
         same_type = {each.id for each in attached if each.type == policy.type}
         dispensable = [each for each in order if each not in required or each in order[position:]]
         held_by = tuple(each for each in dispensable if each in same_type)
-        no_place.append(NoPlace(policy.id, held_by, foreign=len(same_type.difference(order))))
+        no_place.append(NoPlace(policy.id, policy.type, held_by, foreign=len(same_type.difference(order))))
     return Places(
         tuple(each for each in order if each in required and each in carried), tuple(to_attach), tuple(no_place)
     )

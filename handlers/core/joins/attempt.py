@@ -21,7 +21,7 @@ the settlement holds the conflict.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from random import Random
 from typing import Final, Literal, NoReturn, TypeAlias, TypeVar
@@ -40,6 +40,8 @@ from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.evidence.references import event_reference
 from handlers.core.guardrails.evaluate import Decision, Requirements
 from handlers.core.guardrails.facts import Facts
+from handlers.core.guardrails.places import AttachedPolicy, NoPlace, places
+from handlers.core.guardrails.reading import decide
 from handlers.core.joins.ports import Attempt, Ledger, Message, Organizations, Pace, Settlement
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.timing import TimeSlice, retry
@@ -53,9 +55,10 @@ T = TypeVar("T")
 Course: TypeAlias = Literal["completed", "interrupted", "late"]
 Result: TypeAlias = AttachmentResult | JoinguardError
 
-#: How long after an event Organizations may not find the account.
+#: How long after a join Organizations may not find the account.
 RECENT: Final = timedelta(minutes=30)
-#: The number of receives in which a missing permission or policy is retried: 105 to 210 s with the backoff.
+#: The number of receives in which a missing permission, policy or former member is retried: 105 to 210 s with the
+#: backoff.
 FIRST_RECEIVES: Final = 3
 
 
@@ -92,12 +95,11 @@ class AttemptRun:
     retried_faults: list[Fault] = field(default_factory=list, init=False)
     #: Evidence keys that held another object.
     conflicts: list[str] = field(default_factory=list, init=False)
-    #: The moment for which the guardrails are asked, the same for effect and evidence.
-    began: datetime = field(init=False)
+    #: What the guardrails say about the account, as far as its facts are known.
+    decision: Decision | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Start with the policies that earlier attempts left ambiguous."""
-        self.began = self.dependencies.clock.now()
         self.ambiguous = set(self.attempt.ambiguous)
 
     def run(self) -> Settlement:
@@ -122,6 +124,7 @@ class AttemptRun:
             proven=frozenset(self.proven),
             ambiguous=frozenset(self.ambiguous),
             retried_calls=len(self.retried_faults),
+            guardrails=self.decision.sha256 if self.decision else None,
             conflicts=tuple(self.conflicts),
         )
         ledger, clock = self.dependencies.ledger, self.dependencies.clock
@@ -140,14 +143,17 @@ class AttemptRun:
     def _decide_on(self, join: Join) -> Settlement:
         try:
             self._check_target(join)
-            organizations = self.dependencies.organizations
-            attached = self._call(lambda: organizations.attached_policies(join.account_id), remaining_calls=1)
+            organizations, guardrails = self.dependencies.organizations, self.requirements.guardrails
+            self.decision = guardrails.evaluate(Facts(join.account_id), self.dependencies.clock.now())
+            attached = self._call(
+                lambda: organizations.attached_policies(join.account_id, guardrails.policy_types), remaining_calls=1
+            )
         except PermanentError as error:
             # Nothing shows what earlier attempts did. Their policies stay ambiguous until a later read succeeds.
             self.ambiguous |= self._intended_before()
             self._write_interrupted_evidence(())
             return Settlement(OutcomeStatus.FAILED, fault=error.fault)
-        self._write_interrupted_evidence(attached)
+        self._write_interrupted_evidence({each.id for each in attached})
         return self._attach_missing(join, attached)
 
     def _check_target(self, join: Join) -> None:
@@ -159,14 +165,18 @@ class AttemptRun:
             why = "the event names the management account, which SCPs do not affect; nothing was attached"
             raise PermanentError(fault("MANAGEMENT_ACCOUNT", why))
 
-    def _attach_missing(self, join: Join, attached: Collection[PolicyId]) -> Settlement:
-        """Attach each missing policy, whether or not others fail; one result for each required policy."""
-        decision = self._decision(join.account_id)
-        required, missing = decision.required, decision.missing(attached)
-        ours = self.ambiguous & set(attached)
-        results: dict[PolicyId, Result] = dict.fromkeys(required, AttachmentResult.ALREADY_ATTACHED)
+    def _attach_missing(self, join: Join, attached: Sequence[AttachedPolicy]) -> Settlement:
+        """Attach each missing policy, whether or not others fail; one result for each required or undecided policy."""
+        carried = {each.id for each in attached}
+        decision, undecided = self._decided(join, carried)
+        document = self.requirements.guardrails.document
+        fit = places(document.policies, decision.required, attached, document.policies_per_account)
+        ours = self.ambiguous & carried
+        results: dict[PolicyId, Result] = dict.fromkeys(decision.required, AttachmentResult.ALREADY_ATTACHED)
         results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
-        observes = not self.requirements.scope.attaches_to(join.account_id)
+        results |= undecided
+        results |= {each.policy_id: _without_place(each) for each in fit.no_place}
+        missing, observes = fit.to_attach, not self.requirements.scope.attaches_to(join.account_id)
         if observes:
             results |= dict.fromkeys(missing, AttachmentResult.WOULD_ATTACH)
             missing = ()
@@ -178,11 +188,21 @@ class AttemptRun:
             except (PermanentError, RetryableError) as error:
                 results[policy_id] = error
         settlement = _combined(results, self.ambiguous)
-        return replace(settlement, status=OutcomeStatus.OBSERVED) if observes else settlement
+        return replace(settlement, status=OutcomeStatus.OBSERVED) if observes and not undecided else settlement
 
-    def _decision(self, account_id: AccountId) -> Decision:
-        """Return what the guardrails say about an account, as of the beginning of this attempt."""
-        return self.requirements.guardrails.evaluate(Facts(account_id), self.began)
+    def _decided(self, join: Join, carried: Collection[PolicyId]) -> tuple[Decision, dict[PolicyId, JoinguardError]]:
+        """Return what the guardrails say, with the facts that they need, and why what is not carried is undecided."""
+        dependencies = self.dependencies
+        informed = decide(
+            self.requirements.guardrails,
+            join.account_id,
+            dependencies.clock.now(),
+            dependencies.organizations,
+            lambda read: self._call(read, remaining_calls=1),
+        )
+        self.decision = informed.decision
+        undecided = [each for each in informed.decision.undecided if each not in carried]
+        return informed.decision, dict.fromkeys(undecided, informed.error)
 
     def _intend(self, policies: tuple[PolicyId, ...], *, ambiguous: set[PolicyId]) -> None:
         """Record the policies that this attempt is about to attach or found attached, and the ambiguous ones."""
@@ -237,7 +257,9 @@ class AttemptRun:
 
     def _may_pass(self, error: AccountNotFoundError | NotYetEffectiveError) -> bool:
         """Return whether AWS may answer otherwise soon, although nobody corrects anything."""
-        if isinstance(error, NotYetEffectiveError):
+        # An account that was moved or tagged was a member then: if it is not found, it has left.
+        was_member = isinstance(self.event, Join) and self.event.cause in {"moved", "tagged"}
+        if was_member or isinstance(error, NotYetEffectiveError):
             return self.message.receives <= FIRST_RECEIVES
         return abs(self.dependencies.clock.now() - self.attempt.event_time) < RECENT
 
@@ -290,7 +312,7 @@ class AttemptRun:
     def _evidence(self, number: int, settlement: Settlement, course: Course) -> Evidence:
         event, dependencies = self.event, self.dependencies
         join = event if isinstance(event, Join) else None
-        required = self._decision(join.account_id).required if join else ()
+        required = self.decision.required if self.decision else ()
         return Evidence(
             event_id=event_reference(event.event_id, dependencies.pseudonyms.digest),
             event_name=event.event_name,
@@ -303,6 +325,7 @@ class AttemptRun:
             attempt=number,
             course=course,
             status=settlement.status,
+            guardrails=self.decision.sha256 if self.decision else None,
             required=() if course == "interrupted" else required,
             policies=tuple(map(RecordedPolicy.of, settlement.policies)),
             fault=RecordedFault.of(settlement.fault),
@@ -318,6 +341,14 @@ class AttemptRun:
         if not proven and _needs_evidence(decision):
             self._record(self._evidence(self.attempt.number, decision, "late"))
         raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt at this event has begun"))
+
+
+def _without_place(no_place: NoPlace) -> PermanentError:
+    """Return the error about a required policy for which the account has no place."""
+    held = f"policies that are not in the guardrails hold {no_place.foreign} of them"
+    less = ", ".join(no_place.held_by)
+    also = f", and {less}, less important or not required, the others" if less else ""
+    return PermanentError(fault("NO_PLACE", f"the account has no place left for a policy of this type: {held}{also}"))
 
 
 def _bytes(evidence: Evidence) -> bytes:

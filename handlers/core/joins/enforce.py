@@ -36,7 +36,7 @@ class Handled:
     row_replaced: bool = False
     #: The number of Organizations calls that were tried again.
     retried_calls: int = 0
-    #: From the event until the account carried every policy; None for a redelivery.
+    #: From a join until the account carried every policy; None for a redelivery, and for anything but a join.
     seconds_to_guardrail: float | None = None
     #: Seconds until SQS delivers the message again; None if it does not, or if its visibility could not be changed.
     again_in: int | None = None
@@ -44,7 +44,7 @@ class Handled:
 
 @dataclass(frozen=True)
 class Enforcer:
-    """Make every account that joins carry its policies."""
+    """Make every account that joins, moves or gets other tags carry its policies."""
 
     requirements: Requirements
     dependencies: Dependencies
@@ -99,7 +99,7 @@ class Enforcer:
 
     def _settled(self, handled: Handled, settled: Settlement, event: Join | NoJoin) -> Handled:
         seconds = None
-        if settled.status is OutcomeStatus.ENFORCED:
+        if settled.status is OutcomeStatus.ENFORCED and isinstance(event, Join) and event.cause == "joined":
             # Clocks differ; a negative time would distort the statistics.
             seconds = max(0.0, (self.dependencies.clock.now() - event.event_time).total_seconds())
         return replace(

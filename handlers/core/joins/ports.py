@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from handlers.core.guardrails.places import AttachedPolicy
+from handlers.core.guardrails.reading import FactsReader
+from schemas.compiled_guardrails import PolicyType
 from schemas.events import Join, NoJoin
 from schemas.ids import AccountId, PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, Outcome, OutcomeStatus, PolicyOutcome
@@ -58,15 +61,17 @@ class Settlement:
     ambiguous: frozenset[PolicyId] = frozenset()
     #: The number of Organizations calls that failed and were tried again (throttles, conflicts, server errors).
     retried_calls: int = 0
+    #: The guardrails that decided; None if the event is no join.
+    guardrails: Sha256 | None = None
     #: Evidence keys that held an object other than the evidence to be written there.
     conflicts: tuple[str, ...] = ()
 
 
-class Organizations(Protocol):
+class Organizations(FactsReader, Protocol):
     """AWS Organizations, as the worker uses it."""
 
-    def attached_policies(self, account_id: AccountId) -> frozenset[PolicyId]:
-        """Return the SCPs attached to the account itself."""
+    def attached_policies(self, account_id: AccountId, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+        """Return the policies of these types that are attached to the account itself."""
 
     def attach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
         """Attach a policy; a policy that is already attached is not an error."""

@@ -12,7 +12,7 @@ class Reason(Enum):
     INVALID_EVENT = auto()
     WRONG_ORGANIZATION = auto()
     MANAGEMENT_ACCOUNT = auto()
-    POLICY_TYPE_DISABLED = auto()
+    POLICY_TYPE_DISABLED = auto()  # policy type
     POLICY_NOT_FOUND = auto()  # policy id
     ACCOUNT_NOT_FOUND = auto()
     ACCOUNT_NOT_ACTIVE = auto()  # state

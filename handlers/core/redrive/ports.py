@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
+from handlers.core.guardrails.places import AttachedPolicy
+from handlers.core.guardrails.reading import FactsReader
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter, Queue, Receipt
+from schemas.compiled_guardrails import PolicyType
 from schemas.ids import AccountId, PolicyId
 from schemas.outcome import Closed, Outcome, OutcomeStatus
 
@@ -130,11 +133,11 @@ class Account:
     state: str
 
 
-class OrganizationsReader(Protocol):
+class OrganizationsReader(FactsReader, Protocol):
     """AWS Organizations, as operators read it."""
 
-    def scps_enabled(self) -> bool:
-        """Return whether service control policies are enabled."""
+    def enabled_types(self) -> frozenset[str]:
+        """Return the policy types that are enabled."""
 
     def policy_arn(self, policy_id: PolicyId) -> str | None:
         """Return a policy's ARN; None if the policy does not exist."""
@@ -142,8 +145,8 @@ class OrganizationsReader(Protocol):
     def account(self, account_id: AccountId) -> Account | None:
         """Return a member account; None if the account is not a member."""
 
-    def attached_policies(self, account_id: AccountId) -> frozenset[PolicyId]:
-        """Return the SCPs attached to the account itself."""
+    def attached_policies(self, account_id: AccountId, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+        """Return the policies of these types that are attached to the account itself."""
 
 
 class Permissions(Protocol):

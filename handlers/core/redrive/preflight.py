@@ -7,11 +7,13 @@ from typing import Final
 
 from handlers.core.errors import Cause, JoinguardError
 from handlers.core.guardrails.evaluate import Requirements
-from handlers.core.guardrails.facts import Facts
+from handlers.core.guardrails.places import places
+from handlers.core.guardrails.reading import decide
 from handlers.core.ports import Clock
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Problems, Reason
 from handlers.core.redrive.ports import OrganizationsReader, Permissions
+from schemas.compiled_guardrails import SCP
 from schemas.events import Join
 from schemas.ids import AccountId, PolicyId
 
@@ -45,8 +47,8 @@ class Preflight:
     #: What could not be found out.
     unknown: list[Explanation] = field(default_factory=list, init=False)
     _accounts: dict[AccountId, Problems] = field(default_factory=dict, init=False)
-    #: The accounts that carry every required policy.
-    _complete: set[AccountId] = field(default_factory=set, init=False)
+    #: The required policies that accounts lack.
+    _missing: dict[AccountId, tuple[PolicyId, ...]] = field(default_factory=dict, init=False)
     _policy_arns: list[str] = field(default_factory=list, init=False)
     _denied: tuple[str, ...] | None = field(default=None, init=False)
 
@@ -69,16 +71,20 @@ class Preflight:
         """
         if account_id == self.requirements.management_account_id:
             return (Explanation(Reason.MANAGEMENT_ACCOUNT),)
-        attaches = self.requirements.scope.attaches_to(account_id)
-        of_organization = self.cannot_attach if attaches else ()
+        of_organization = self.of_organization if self.requirements.scope.attaches_to(account_id) else ()
         if read_account and account_id not in self._accounts:
             self._accounts[account_id] = self._collected(self._check_account(account_id))
-        # Nothing is attached to an account that carries everything, so nothing can fail.
-        return () if account_id in self._complete else of_organization + self._accounts.get(account_id, ())
+        # What the account carries or need not carry cannot fail.
+        missing = self._missing.get(account_id, self.requirements.guardrails.policy_ids)
+        if not missing:
+            return ()
+        types = {each.type for each in self.requirements.guardrails.document.policies if each.id in missing}
+        relevant = tuple(each for each in of_organization if each.values[0] in {*missing, *types})
+        return relevant + self._accounts.get(account_id, ())
 
     @cached_property
-    def cannot_attach(self) -> Problems:
-        """Every reason why nothing can be attached to any account; none if no reason is found."""
+    def of_organization(self) -> Problems:
+        """Every reason why a policy cannot be attached to any account: policy types and policies that are not there."""
         return self._collected(self._check_organization())
 
     def _collected(self, found: Iterable[Explanation]) -> Problems:
@@ -99,8 +105,10 @@ class Preflight:
             self.unknown.append(unknown)
 
     def _check_organization(self) -> Iterator[Explanation]:
-        if not self.organizations.scps_enabled():
-            yield Explanation(Reason.POLICY_TYPE_DISABLED)
+        enabled = self.organizations.enabled_types()
+        for policy_type in self.requirements.guardrails.policy_types:
+            if policy_type not in enabled:
+                yield Explanation(Reason.POLICY_TYPE_DISABLED, (policy_type,))
         for policy_id in self.requirements.guardrails.policy_ids:
             arn = self.organizations.policy_arn(policy_id)
             if arn is None:
@@ -118,13 +126,19 @@ class Preflight:
             return
         if account.state not in _MEMBER:
             yield Explanation(Reason.ACCOUNT_NOT_ACTIVE, (account.state,))
-        attached = self.organizations.attached_policies(account_id)
-        missing = self.requirements.guardrails.evaluate(Facts(account_id), self.clock.now()).missing(attached)
+        guardrails = self.requirements.guardrails
+        attached = self.organizations.attached_policies(account_id, guardrails.policy_types)
+        informed = decide(guardrails, account_id, self.clock.now(), self.organizations, lambda read: read())
+        if informed.decision.undecided:
+            self._add_unknown(Explanation(Reason.ORGANIZATIONS_UNAVAILABLE, (str(informed.error),)))
+        missing = self._missing[account_id] = informed.decision.missing({each.id for each in attached})
         if not missing:
-            self._complete.add(account_id)
             return
-        if len(attached) + len(missing) > self.max_policies:
-            yield Explanation(Reason.TOO_MANY_POLICIES, (len(attached), len(missing)))
+        limits = {SCP: self.max_policies} | guardrails.document.policies_per_account
+        fit = places(guardrails.document.policies, informed.decision.required, attached, limits)
+        if fit.no_place:
+            carried = sum(each.type == fit.no_place[0].type for each in attached)
+            yield Explanation(Reason.TOO_MANY_POLICIES, (carried, len(missing)))
         if denied := self._denied_of(account.arn, missing):
             yield Explanation(Reason.ACCESS_DENIED, denied)
 

@@ -95,7 +95,7 @@ def _digest(context: Context, request: JoinRequest) -> MessageDigest:
 
 
 def _account_of(context: Context, event: BinaryIO | None) -> AccountId:
-    """Return the account whose join an event reports; raise OperateError if it reports something else."""
+    """Return the account that has to be evaluated after an event; raise OperateError if there is none."""
     body = event.read(MAX_BODY_BYTES + 1) if event else b""
     requirements = context.requirements
     try:
@@ -106,7 +106,8 @@ def _account_of(context: Context, event: BinaryIO | None) -> AccountId:
         ) from error
     if isinstance(join, NoJoin):
         raise OperateError(
-            f"the event does not report a join: {join.reason}. If the account is a member, give the account id"
+            f"no account has to be evaluated after this event: {join.reason}. "
+            "If the account is a member, give the account id"
         )
     if join.organization_id not in {None, requirements.organization_id}:
         raise OperateError(

@@ -7,7 +7,7 @@ import click
 from rich.text import Text
 
 from handlers.core.errors import JoinguardError
-from handlers.core.guardrails.facts import Facts
+from handlers.core.guardrails.reading import decide
 from handlers.operate.context import Context
 from handlers.operate.options import AccountIdType, as_json, with_context
 from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, print_outcomes
@@ -55,10 +55,14 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
 
 def _carried(context: Context, account_id: AccountId) -> tuple[list[str] | None, list[str], str]:
     """Return the attached policies, the missing ones, and both in words."""
+    guardrails, organizations = context.requirements.guardrails, context.organizations
     try:
-        attached = context.organizations.attached_policies(account_id)
+        attached = {each.id for each in organizations.attached_policies(account_id, guardrails.policy_types)}
+        informed = decide(guardrails, account_id, context.clock.now(), organizations, lambda read: read())
     except JoinguardError as error:
         return None, [], f"cannot read its policies ({error.fault.code}): {error.fault.message}"
-    decision = context.requirements.guardrails.evaluate(Facts(account_id), context.clock.now())
-    missing = sorted(decision.missing(attached))
-    return sorted(attached), missing, f"lacks {', '.join(missing)}" if missing else "carries every required policy"
+    missing = sorted(informed.decision.missing(attached))
+    verdict = f"lacks {', '.join(missing)}" if missing else "carries every required policy"
+    if undecided := sorted(set(informed.decision.undecided) - attached):
+        verdict += f"; it is not known whether it must carry {', '.join(undecided)}: {informed.error}"
+    return sorted(attached), missing, verdict

@@ -27,8 +27,9 @@ __all__ = ["Check", "check_subscribers", "checks"]
 Planned = tuple[str, tuple[str, ...], "Callable[[], Iterable[Check]]"]
 DEAD_LETTERS = "handlers/operate/RUNBOOK.md#dead-letters"
 UNDELIVERED = "handlers/operate/RUNBOOK.md#undelivered"
-#: The rule that matches join events.
+#: The rule that matches the events, and the forwarder's rule.
 JOINS = "MemberAccountInitialization"
+FORWARDER = "Forwarder"
 MANAGEMENT = "ManagementAccountId"
 #: How the names of the forwarder's checks begin.
 FORWARDERS = "forwarder's "
@@ -130,7 +131,11 @@ def _forwarder(target: Target, stack: Deployed) -> list[Check]:
         return [Check("forwarder", found, "unknown", step, needs_operator=False)]
     if region in {None, stack.region}:
         return []
-    return _forwarders_stack(target, str(region))[1]
+    forwarder, results = _forwarders_stack(target, str(region))
+    if forwarder and forwarder.template["Resources"]:
+        what, step = f"{FORWARDERS}pattern", f"run `make forwarder STAGE={target.stage.name}`"
+        results += attempt(what, lambda: delivery.forwarded((forwarder, FORWARDER), (stack, JOINS), what, step))
+    return results
 
 
 def _forwarder_to_elsewhere(target: Target) -> list[Check]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from infra.deploy.health.check import Check, compared
 from infra.deploy.health.difference import matches, policy_differences, property_differences
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Properties of a queue that GetQueueAttributes returns, apart from JSON documents.
 _OF_QUEUES: Final = ("VisibilityTimeout", "MessageRetentionPeriod", "SqsManagedSseEnabled")
 _DOCUMENTS: Final = ("RedrivePolicy", "RedriveAllowPolicy")
+#: A stack, and the logical id of a rule in it.
+Rule: TypeAlias = "tuple[Deployed, str]"
 
 
 def trail(client: Callable[..., Any], *, account: str, management_account: str, partition: str) -> Iterator[Check]:
@@ -45,6 +47,15 @@ def rule(events: Any, stack: Deployed, name: str, what: str = "rule") -> Iterato
     if not _same_pattern(declared["EventPattern"], json.loads(actual.get("EventPattern", "{}"))):
         differences.append("the pattern was changed")
     yield compared(what, actual["State"], differences)
+
+
+def forwarded(forwarder: Rule, rule: Rule, what: str, step: str) -> Iterator[Check]:
+    """Check that the forwarder's rule was deployed with the pattern of the main stack's rule."""
+    patterns = [
+        stack.resolve(stack.declaration(name)["Properties"]["EventPattern"]) for stack, name in (forwarder, rule)
+    ]
+    differences = [] if _same_pattern(*patterns) else ["it was deployed for other events than the rule"]
+    yield compared(what, "that of the rule", differences, next_step=step)
 
 
 def target(events: Any, stack: Deployed, name: str, what: str = "target") -> Iterator[Check]:
