@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from handlers.core.errors import PermanentError, fault
+from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.ports import Identity, ReadAccount, ReadOu, ReadPolicy, ReadRoot
+from handlers.core.redrive.ports import Account
 from schemas.compiled_guardrails import SCP, JoinMethod, PolicyType
 from tests.fakes import MANAGEMENT, ORGANIZATION
 
 if TYPE_CHECKING:
+    from handlers.core.guardrails.facts import Facts
     from schemas.ids import AccountId, OuId, PolicyId, Sha256
 
 ROOT_OU = "r-root"
@@ -120,10 +123,6 @@ class FakeOrganizationReader:
         self._call("accounts_in")
         yield from (each.id for each in self.members.values() if each.ous and each.ous[-1] == parent)
 
-    def account(self, account_id: AccountId) -> ReadAccount | None:
-        self._call("account")
-        return self.members.get(account_id)
-
     def tagged(self) -> Iterator[tuple[AccountId, Mapping[str, str]]]:
         self._call("tagged")
         yield from self.tags.items()
@@ -137,3 +136,36 @@ class FakeOrganizationReader:
         for id_, targets in self.attachments.items():
             if account_id in targets and self.named[id_].type == policy_type:
                 yield id_
+
+
+@dataclass(frozen=True)
+class FakeAccounts:
+    """The same organization, as commands ask it about one account."""
+
+    organization: FakeOrganizationReader
+
+    def enabled_types(self) -> frozenset[str]:
+        return frozenset(self.organization.enabled)
+
+    def policy_arn(self, policy_id: str) -> str | None:
+        return f"arn:policy/{policy_id}" if policy_id in self.organization.named else None
+
+    def account(self, account_id: AccountId) -> Account | None:
+        found = self.organization.members.get(account_id)
+        return Account(f"arn:account/{account_id}", found.state) if found else None
+
+    def attached_policies(self, account_id: AccountId, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+        return tuple(
+            AttachedPolicy(each, kind) for kind in types for each in self.organization.attached(account_id, kind)
+        )
+
+    def described(self, facts: Facts) -> Facts:
+        found = self.organization.members[facts.account_id]
+        assert found.name
+        assert found.email
+        assert found.joined
+        assert found.ous
+        return replace(facts, name=found.name, email=found.email, joined=found.joined, ous=found.ous)
+
+    def tagged(self, facts: Facts) -> Facts:
+        return replace(facts, tags=self.organization.tags_of(facts.account_id))

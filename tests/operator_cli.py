@@ -26,7 +26,7 @@ from handlers.operate.context import Caller, Context, OrganizationContext
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
 from schemas.pseudonym import Pseudonym
-from tests.fake_organization import FakeOrganizationReader
+from tests.fake_organization import FakeAccounts, FakeOrganizationReader
 from tests.fake_queues import FakeQueues
 from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeClock, FakePseudonyms, Steps
 
@@ -220,7 +220,7 @@ class OperatorCli:
         return self.context()
 
     def organization(self) -> OrganizationContext:
-        return OrganizationContext(self.reader, self.queues.clock, self.account_id)
+        return OrganizationContext(self.reader, FakeAccounts(self.reader), self.queues.clock, self.account_id)
 
     def now(self) -> datetime:
         return self.queues.clock.now()

@@ -51,6 +51,7 @@ class OrganizationContext:
     """The organization of the operator's credentials."""
 
     reader: OrganizationReader
+    accounts: OrganizationsReader
     clock: Clock
     #: The account of the credentials.
     account_id: str

@@ -19,13 +19,14 @@ from handlers.operate.tables import Cell, lines, print_fields, print_table
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from handlers.core.guardrails.evaluate import Decision, PolicyDecision
-    from handlers.core.guardrails.ports import OrganizationReader, ReadAccount
-    from handlers.operate.context import Connection
+    from handlers.operate.context import Connection, OrganizationContext
     from schemas.ids import AccountId, OuId, PolicyId
 
+#: The facts that a description of the account holds.
+_DESCRIBED: Final = frozenset(Fact) - {Fact.TAGS}
 _TAGS: Final = "tags."
 _KEYS: Final = {"ous": "ou"}
 _JOINED: Final = ("INVITED", "CREATED")
@@ -44,18 +45,18 @@ def explain(
         Guardrails(read_guardrails(document, connection.now())) if document else connection().requirements.guardrails
     )
     organization = connection.organization()
-    asked = _Asked(organization.reader, guardrails)
-    account = organization.reader.account(account_id)
+    asked = _Asked(organization, guardrails)
+    account = organization.accounts.account(account_id)
     if account is None:
         raise OperateError(f"{account_id} is not an account of this organization. Correct it, or add --profile")
-    facts = asked.changed(asked.facts(account), changes)
+    facts = asked.changed(asked.facts(account_id), changes)
     decision = guardrails.evaluate(facts, connection.now())
     attached = asked.attached(account_id)
     names = asked.names()
     if as_json:
         print_json(_fields(decision, facts, attached, names) | {"account": account_id, "state": account.state})
     else:
-        _print(decision, facts, attached, names, account)
+        _print(decision, facts, attached, names, account.state)
     lacks = attached is not None and decision.missing(attached)
     return 1 if attached is None or lacks or decision.undecided else 0
 
@@ -63,41 +64,42 @@ def explain(
 class _Asked:
     """What is read of one account."""
 
-    def __init__(self, reader: OrganizationReader, guardrails: Guardrails) -> None:
-        self._reader = reader
+    def __init__(self, organization: OrganizationContext, guardrails: Guardrails) -> None:
+        self._reader = organization.reader
+        self._accounts = organization.accounts
         self._guardrails = guardrails
-        self._types = sorted({each.type for each in guardrails.document.policies})
 
-    def facts(self, account: ReadAccount) -> Facts:
+    def facts(self, account_id: AccountId) -> Facts:
         """Return the facts of an account; tags only if a rule depends on them."""
-        return Facts(
-            account.id,
-            name=Unknown.UNREADABLE if account.name is None else account.name,
-            email=Unknown.UNREADABLE if account.email is None else account.email,
-            joined=account.joined or Unknown.UNREADABLE,
-            ous=account.ous or Unknown.UNREADABLE,
-            tags=self._tags(account.id) if Fact.TAGS in self._guardrails.facts_needed else Unknown.NOT_READ,
-        )
+        facts = self._read(self._accounts.described, Facts(account_id), "cannot describe it", _DESCRIBED)
+        if Fact.TAGS not in self._guardrails.facts_needed:
+            return facts
+        return self._read(self._accounts.tagged, facts, "cannot read its tags", (Fact.TAGS,))
 
-    def _tags(self, account_id: AccountId) -> Mapping[str, str] | Unknown:
+    @staticmethod
+    def _read(read: Callable[[Facts], Facts], facts: Facts, failed: str, expected: Collection[Fact]) -> Facts:
         try:
-            return self._reader.tags_of(account_id)
+            return read(facts)
         except JoinguardError as error:
-            stderr.print(f"cannot read its tags ({error.fault.code}): {error.fault.message}", style="yellow")
-            return Unknown.UNREADABLE
+            stderr.print(f"{failed} ({error.fault.code}): {error.fault.message}", style="yellow")
+            unreadable: Any = dict.fromkeys(expected, Unknown.UNREADABLE)
+            return replace(facts, **unreadable)
 
     def attached(self, account_id: AccountId) -> frozenset[PolicyId] | None:
         """Return the policies that the account carries itself; None if they cannot be read."""
         try:
-            return frozenset(each for kind in self._types for each in self._reader.attached(account_id, kind))
+            found = self._accounts.attached_policies(account_id, self._guardrails.policy_types)
         except JoinguardError as error:
             stderr.print(f"cannot read its policies ({error.fault.code}): {error.fault.message}", style="yellow")
             return None
+        return frozenset(each.id for each in found)
 
     def names(self) -> Mapping[PolicyId, str]:
         """Return the names of the policies; without them, people see ids."""
         try:
-            return {each.id: each.name for kind in self._types for each in self._reader.policies(kind)}
+            return {
+                each.id: each.name for kind in self._guardrails.policy_types for each in self._reader.policies(kind)
+            }
         except JoinguardError:
             return {}
 
@@ -178,11 +180,11 @@ def _print(
     facts: Facts,
     attached: frozenset[PolicyId] | None,
     names: Mapping[PolicyId, str],
-    account: ReadAccount,
+    state: str,
 ) -> None:
-    print_fields(f"Account {account.id}", {_KEYS.get(key, key): value for key, value in _facts(facts).items()})
-    if account.state != ACTIVE:
-        stderr.print(f"the account is {account.state}; policies are attached to active accounts", style="yellow")
+    print_fields(f"Account {facts.account_id}", {_KEYS.get(key, key): value for key, value in _facts(facts).items()})
+    if state != ACTIVE:
+        stderr.print(f"the account is {state}; policies are attached to active accounts", style="yellow")
     rows: list[list[Cell]] = [
         [names.get(each.policy_id, each.policy_id), _state(each, attached), lines(*_reasons(each))]
         for each in decision.policies

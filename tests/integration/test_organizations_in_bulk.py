@@ -30,7 +30,13 @@ FIRST: dict[str, Any] = {
     "JoinedMethod": "INVITED",
     "Paths": [f"{ORGANIZATION}/r-root/{OU}/{BELOW}/{ACCOUNT}/"],
 }
-OLDER = {"Id": "333333333333", "Name": "older", "Email": "o@example.com", "Status": "SUSPENDED"}
+OLDER = {
+    "Id": "333333333333",
+    "Name": "older",
+    "Email": "o@example.com",
+    "Status": "SUSPENDED",
+    "JoinedMethod": "BY_MAGIC",
+}
 
 
 @dataclass
@@ -133,6 +139,7 @@ def test_every_ou_comes_after_the_one_that_it_is_in() -> None:
                             "Id": "r-root",
                             "PolicyTypes": [
                                 {"Type": "SERVICE_CONTROL_POLICY", "Status": "ENABLED"},
+                                {"Type": "NEW_POLICY", "Status": "ENABLED"},
                                 {"Type": "TAG_POLICY", "Status": "PENDING_ENABLE"},
                             ],
                         }
@@ -196,25 +203,6 @@ def test_tags_are_read_in_bulk_or_of_one_account() -> None:
     assert reader.tags_of(ACCOUNT) == {"environment": "prod", "b": ""}
     first = next(asked for name, asked in service.requests if name == "GetResources")
     assert first == {"ResourceTypeFilters": ["organizations:account"], "ResourcesPerPage": 100}
-
-
-def test_the_path_of_one_account_is_read_from_its_parents_if_its_description_has_none() -> None:
-    service = Service(
-        {
-            "DescribeAccount": [{"Account": {**FIRST, "Paths": []}}],
-            f"ListParents {ACCOUNT}": [{"Parents": [{"Id": BELOW, "Type": "ORGANIZATIONAL_UNIT"}]}],
-            f"ListParents {BELOW}": [{"Parents": [{"Id": "r-root", "Type": "ROOT"}]}],
-        }
-    )
-
-    account = reading(service).account(ACCOUNT)
-
-    assert account
-    assert account.ous == ("r-root", BELOW)
-
-
-def test_an_account_that_is_not_in_the_organization_is_none() -> None:
-    assert reading(Service({}, faults=("AccountNotFoundException",))).account(ACCOUNT) is None
 
 
 def test_throttles_and_conflicts_lose_nothing() -> None:

@@ -89,9 +89,6 @@ class OrganizationReader(Protocol):
     def accounts_in(self, parent: OuId) -> Iterable[AccountId]:
         """Yield the accounts in a root or OU, without those below it."""
 
-    def account(self, account_id: AccountId) -> ReadAccount | None:
-        """Return one account with its OUs; None if it is not in the organization."""
-
     def tagged(self) -> Iterable[tuple[AccountId, Mapping[str, str]]]:
         """Yield every account that has tags, with them, in bulk; only for the management account's credentials."""
 
