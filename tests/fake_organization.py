@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from handlers.core.errors import PermanentError, fault
+from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.ports import Identity, ReadAccount, ReadOu, ReadPolicy, ReadRoot
 from handlers.core.redrive.ports import Account
@@ -39,6 +39,8 @@ class FakeOrganizationReader:
     has_paths: bool = True
     #: The methods that fail, with AWS's code.
     refused: dict[str, str] = field(default_factory=dict)
+    #: The methods whose retries are used up.
+    unavailable: Collection[str] = ()
     calls: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -82,6 +84,8 @@ class FakeOrganizationReader:
         self.calls[name] += 1
         if name in self.refused:
             raise PermanentError(fault(self.refused[name], "not allowed"))
+        if name in self.unavailable:
+            raise RetryableError(fault("TooManyRequestsException", "slow down"))
 
     # The port.
 

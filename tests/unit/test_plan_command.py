@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from handlers.core.errors import RetryableError
 from handlers.core.guardrails.snapshot import Wanted, take_snapshot, with_tags
 from handlers.operate.guardrails_files import default_document, lock_path
 from schemas.compiled_guardrails import SCP, CompiledGuardrails
@@ -283,6 +284,20 @@ def test_a_policy_whose_targets_cannot_be_read_is_an_error() -> None:
     assert result.exit_code == 1
     assert "prod.yaml:2: policy deny-leave: nobody knows where it is attached" in result.output
     assert "Nothing to do, as far as could be read, for 2 accounts." in result.output
+
+
+@pytest.mark.usefixtures("document")
+@pytest.mark.parametrize("part", ["accounts", "targets", "content_sha256", "tagged", "attached"])
+def test_a_failure_that_may_pass_ends_the_plan(part: str) -> None:
+    """Half a snapshot would look like a whole one."""
+    reader = organization()
+    reader.unavailable = (part,)
+
+    result = tool_of(reader).run("plan", "--before", "none", "--places")
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, RetryableError)
+    assert "Policy" not in result.output
 
 
 @pytest.mark.usefixtures("document")

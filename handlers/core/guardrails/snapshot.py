@@ -1,14 +1,15 @@
 """Read an organization into a snapshot, at as few calls as a document allows, and ask the snapshot.
 
-What a plan cannot do without (tree, policies, accounts) raises JoinguardError if it cannot be read. Other parts stay
-None, and the snapshot says why.
+What a plan cannot do without (tree, policies, accounts) raises JoinguardError if it cannot be read. Other parts stay None
+if the caller may not read them, and the snapshot says why. A transient failure that lasts ends the reading: half a
+snapshot would look like a whole one.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
-from handlers.core.errors import JoinguardError
+from handlers.core.errors import PermanentError
 from handlers.core.guardrails.compile import Organization, OrganizationPolicy
 from handlers.core.guardrails.facts import Facts, Unknown
 from handlers.core.guardrails.names import paths
@@ -101,7 +102,7 @@ def with_tags(
             needed = [each.id for each in snapshot.accounts if each.state == ACTIVE and needs_tags(each)]
             for each in counted(progress, f"tags of {len(needed):,} accounts", needed):
                 tags[each] = reader.tags_of(each)
-        except JoinguardError as error:
+        except PermanentError as error:
             unread = (*unread, Unread(part="tags", code=error.fault.code))
     accounts = tuple(
         each.model_copy(update={"tags": dict(tags[each.id])}) if each.id in tags else each for each in snapshot.accounts
@@ -114,7 +115,7 @@ def _tags_in_bulk(
 ) -> dict[AccountId, Mapping[str, str]] | None:
     try:
         tagged = dict(counted(progress, "tagged accounts", reader.tagged()))
-    except JoinguardError:
+    except PermanentError:
         # Permission for one way is no permission for the other.
         return None
     # The answer leaves out accounts without tags.
@@ -130,7 +131,7 @@ def with_attached(
     try:
         for each in counted(progress, f"policies of {len(accounts):,} accounts", sorted(accounts)):
             found[each] = {kind: tuple(reader.attached(each, kind)) for kind in snapshot.read_types}
-    except JoinguardError as error:
+    except PermanentError as error:
         unread = (*unread, Unread(part="attached", code=error.fault.code))
     told = tuple(
         each.model_copy(update={"attached": found[each.id]}) if each.id in found else each for each in snapshot.accounts
@@ -178,7 +179,7 @@ class _Reading:
     def _with_content(self, policy: SnapshotPolicy) -> SnapshotPolicy:
         try:
             return policy.model_copy(update={"sha256": self._reader.content_sha256(policy.id)})
-        except JoinguardError as error:
+        except PermanentError as error:
             self.unread.append(Unread(part="content", policy=policy.id, code=error.fault.code))
             return policy
 
@@ -188,7 +189,7 @@ class _Reading:
             return policy
         try:
             targets = sorted(self.counted(f"targets of {policy.name}", self._reader.targets(policy.id)))
-        except JoinguardError as error:
+        except PermanentError as error:
             self.unread.append(Unread(part="targets", policy=policy.id, code=error.fault.code))
             return policy
         return policy.model_copy(update={"targets": tuple(targets)})
@@ -204,7 +205,7 @@ class _Reading:
         try:
             for ou in self.counted("accounts of organizational units", above):
                 found.update(dict.fromkeys(self._reader.accounts_in(ou), above[ou]))
-        except JoinguardError as error:
+        except PermanentError as error:
             self.unread.append(Unread(part="ous", code=error.fault.code))
         return [replace(each, ous=each.ous or found.get(each.id)) for each in accounts]
 
