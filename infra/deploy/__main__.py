@@ -24,7 +24,7 @@ from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import plan_restore
 from infra.deploy.guardrails import compile_for
 from infra.deploy.health import Check, check_subscribers, checks
-from infra.deploy.preflight import EVENT_REGIONS, read_account, warnings
+from infra.deploy.preflight import read_account, warnings
 from infra.deploy.sources import BuildError
 from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
 from infra.deploy.stages import Stage, Target, load_stage
@@ -207,11 +207,12 @@ def delegation_policy(target: Target, administrator: str) -> None:
     The organization has only one resource policy, so the statements are merged into the present one.
     """
     stage = target.stage
-    if not stage.policy_ids:
+    if not stage.policy_ids and not stage.document:
         raise DeployError(f"stage {stage.name} names no policies; set PolicyIds, which limits the resource policy")
     account = read_account(target)
     present = delegation.read_policy(target.client("organizations"))
-    merged = delegation.merge(present, delegation.statements(account, stage, administrator))
+    guardrails = compile_for(target, installing.event_region(account), lambda note: stderr.print(f"note: {note}"))
+    merged = delegation.merge(present, delegation.statements(account, stage, administrator, guardrails))
     text = delegation.text_of(merged)
     changes = delegation.difference(present, merged)
     click.echo("\n".join(changes) if changes else "the organization's resource policy has these statements", err=True)
@@ -336,7 +337,7 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
         stderr.print(f"[yellow]warning: {escape(each)}")
     stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
     with stderr.status("comparing the guardrails with their lock file"):
-        compiled = compile_for(target, EVENT_REGIONS[account.partition], lambda note: stderr.print(f"note: {note}"))
+        compiled = compile_for(target, installing.event_region(account), lambda note: stderr.print(f"note: {note}"))
     with stderr.status("building the zip"):
         package = installing.build_for(stage, allow_dirty=allow_dirty)
     stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from infra.deploy.guardrails import policy_arns
 from infra.deploy.stack import DeployError
+from schemas.compiled_guardrails import SCP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from infra.deploy.preflight import Account
     from infra.deploy.stages import Stage
+    from schemas.compiled_guardrails import CompiledGuardrails
 
 #: Characters of a resource policy, according to Organizations' API.
 MAX_LENGTH: Final = 40_000
@@ -38,23 +41,36 @@ _READS: Final = (
     "organizations:ListTagsForResource",
     "organizations:ListTargetsForPolicy",
 )
+#: What they read beside that for a guardrails document: facts of accounts, and the organization for lock and plan.
+_READS_FOR_GUARDRAILS: Final = (
+    "organizations:ListAccounts",
+    "organizations:ListAccountsForParent",
+    "organizations:ListOrganizationalUnitsForParent",
+    "organizations:ListParents",
+    "organizations:ListPolicies",
+    "organizations:ListTagsForResource",
+    "organizations:ListTargetsForPolicy",
+)
 
 
-def statements(account: Account, stage: Stage, administrator_id: str) -> list[dict[str, Any]]:
+def statements(
+    account: Account, stage: Stage, administrator_id: str, guardrails: CompiledGuardrails | None = None
+) -> list[dict[str, Any]]:
     """Return statements that let a member account attach only the stage's policies; each stage has its own Sids."""
     prefix = f"arn:{account.partition}:organizations::{account.management_account_id}"
     accounts = f"{prefix}:account/{account.organization_id}/*"
-    policies = [f"{prefix}:policy/{account.organization_id}/service_control_policy/{each}" for each in stage.policy_ids]
+    types = sorted({each.type for each in guardrails.policies} if guardrails else {SCP})
+    actions = [*_READS, *(_READS_FOR_GUARDRAILS if guardrails else ())]
     allow = {"Effect": "Allow", "Principal": {"AWS": f"arn:{account.partition}:iam::{administrator_id}:root"}}
     # A Sid has only letters and digits.
     suffix = "".join(part.capitalize() for part in stage.suffix.split("-"))
-    reads = {"Sid": f"JoinguardReads{suffix}", **allow, "Action": list(_READS), "Resource": "*"}
+    reads = {"Sid": f"JoinguardReads{suffix}", **allow, "Action": actions, "Resource": "*"}
     attaches = {
         "Sid": f"JoinguardAttaches{suffix}",
         **allow,
         "Action": "organizations:AttachPolicy",
-        "Resource": [accounts, *policies],
-        "Condition": {"StringLikeIfExists": {"organizations:PolicyType": "SERVICE_CONTROL_POLICY"}},
+        "Resource": [accounts, *policy_arns(account, stage, guardrails)],
+        "Condition": {"StringLikeIfExists": {"organizations:PolicyType": types if len(types) > 1 else types[0]}},
     }
     return [reads, attaches]
 
@@ -98,7 +114,7 @@ def text_of(policy: Mapping[str, Any]) -> str:
         raise DeployError(
             f"the organization's resource policy would have {len(compact):,} characters, and AWS allows "
             f"{MAX_LENGTH:,}. Remove statements that nobody needs from the present policy (aws organizations "
-            "describe-resource-policy), or name fewer policies in PolicyIds"
+            "describe-resource-policy), or name fewer policies"
         )
     return compact
 

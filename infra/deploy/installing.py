@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
+from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
 from infra.deploy.adopt import clashes
 from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
-from infra.deploy.guardrails import policy_arns, upload_guardrails
+from infra.deploy.guardrails import compile_for, policy_arns, upload_guardrails
 from infra.deploy.preflight import EVENT_REGIONS, Account, problems, read_account
 from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, plan, prepare
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from infra.deploy.adopt import Adoptions
@@ -63,6 +64,7 @@ def parameters_for(
         "ManagementAccountId": account.management_account_id,
         "NameSuffix": stage.suffix,
         **stage.parameters,
+        **watch_parameters(guardrails),
         "PolicyArns": ",".join(policy_arns(account, stage, guardrails)),
         "GuardrailsKey": key,
         "CodeBucket": code.bucket,
@@ -174,13 +176,14 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
     if account.receives_events and not bus:
         raise DeployError(f"stage {stage.name} is in {region}, where the events are; it needs no forwarder")
     own_bus = f"arn:{account.partition}:events:{stage.region}:{account.account_id}:event-bus/default"
+    parameters = {**_shared_parameters(stage), **watch_parameters(compile_for(target, region, log))}
     planned = plan(
         cloudformation,
         Request(
             stack=stage.forwarder,
             kind=prepare(cloudformation, stage.forwarder, log=log, poll_seconds=target.poll_seconds),
             template=FORWARDER.read_text(),
-            parameters={**_shared_parameters(stage), "TargetBusArn": bus or own_bus, "NameSuffix": stage.suffix},
+            parameters={**parameters, "TargetBusArn": bus or own_bus, "NameSuffix": stage.suffix},
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),
@@ -189,8 +192,11 @@ def plan_forwarder(target: Target, target_bus: str | None, log: Callable[[str], 
     return region, planned
 
 
-def watch_parameters(needed: Collection[Fact]) -> dict[str, str]:
-    """Return the parameters of both templates for guardrails that depend on these facts."""
+def watch_parameters(guardrails: CompiledGuardrails | None) -> dict[str, str]:
+    """Return the parameters of both templates that follow from a document; none without a document."""
+    if guardrails is None:
+        return {}
+    needed = Guardrails(guardrails).facts_needed
     return {parameter: str(fact in needed).lower() for parameter, fact in _WATCHED.items()}
 
 

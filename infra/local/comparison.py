@@ -68,7 +68,7 @@ class Comparison:
         actual = client.get_function_configuration(FunctionName=self._resources["AttachPolicies"])
         for name in ("Handler", "Timeout"):
             yield f"AttachPolicies.{name}", declared[name], actual[name]
-        variables = declared["Environment"]["Variables"]
+        variables = self._stack.resolve(declared["Environment"]["Variables"])
         yield "AttachPolicies.Environment", sorted(variables), sorted(actual["Environment"]["Variables"])
 
     def _rule(self) -> Iterator[Compared]:

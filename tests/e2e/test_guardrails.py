@@ -177,6 +177,26 @@ def test_an_account_gets_what_the_rules_say(
     assert evidence.guardrails == outcome.guardrails
 
 
+def test_a_move_and_a_change_of_tags_bring_what_the_rules_require_then(
+    pipeline: Pipeline, organization: Organization
+) -> None:
+    moved, tagged = organization.account(), organization.account()
+    for account_id in (moved, tagged):
+        pipeline.handle(pipeline.invited(account_id))
+        assert organization.carried(account_id) == {"baseline"}
+    ous = organization.ous
+    organization.client.move_account(
+        AccountId=moved, SourceParentId=ous["/"], DestinationParentId=ous["/Workloads/Prod/Web"]
+    )
+    organization.client.tag_resource(ResourceId=tagged, Tags=[{"Key": "environment", "Value": "prod"}])
+
+    for event, account_id in ((pipeline.moved(moved), moved), (pipeline.tagged(tagged), tagged)):
+        pipeline.handle(event)
+
+        assert pipeline.outcome(event_id(event)).status is OutcomeStatus.ENFORCED
+        assert organization.carried(account_id) == {"baseline", "region-lock"}
+
+
 def test_an_exception_takes_a_policy_away(pipeline: Pipeline, organization: Organization) -> None:
     event = pipeline.invited(organization.exempt)
 
@@ -252,7 +272,10 @@ def test_the_deployment_passes_the_guardrails_to_the_stack(organization: Organiz
 
     parameters = parameters_for(target, read_account(target), package, guardrails)
 
+    assert (parameters["WatchMoves"], parameters["WatchTags"]) == ("true", "true")
     assert parameters["GuardrailsKey"] == f"joinguard/guardrails/{guardrails.sha256()}.json"
+    # Its rules depend on OUs and tags.
+    assert (parameters["WatchMoves"], parameters["WatchTags"]) == ("true", "true")
     arns = str(parameters["PolicyArns"]).split(",")
     assert [each.split("/", 2)[2] for each in arns] == [
         f"service_control_policy/{organization.policies['baseline']}",

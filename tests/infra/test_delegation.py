@@ -13,6 +13,7 @@ import pytest
 from infra.deploy.delegation import MAX_LENGTH, difference, merge, read_policy, statements, text_of
 from infra.deploy.stack import DeployError
 from infra.deploy.stages import Stage
+from schemas.compiled_guardrails import CompiledGuardrails, CompiledPolicy
 from tests.prepared import ACCOUNT, ACCOUNT_ID, ORGANIZATION_ID, stub
 
 MEMBER = "333333333333"
@@ -35,6 +36,29 @@ def test_our_statements_name_only_the_stages_policies_and_the_administrator() ->
     ]
     assert attaches["Action"] == "organizations:AttachPolicy"
     assert {each["Principal"]["AWS"] for each in (reads, attaches)} == {f"arn:aws:iam::{MEMBER}:root"}
+
+
+def test_the_statements_follow_a_guardrails_document() -> None:
+    document = CompiledGuardrails(
+        policies=(
+            CompiledPolicy(id="p-12345678", type="SERVICE_CONTROL_POLICY"),
+            CompiledPolicy(id="p-87654321", type="RESOURCE_CONTROL_POLICY"),
+        ),
+        rules=(),
+    )
+
+    reads, attaches = statements(ACCOUNT, Stage(name="prod", region="us-east-1"), MEMBER, document)
+
+    prefix = f"arn:aws:organizations::{ACCOUNT_ID}:policy/{ORGANIZATION_ID}"
+    assert attaches["Resource"][1:] == [
+        f"{prefix}/service_control_policy/p-12345678",
+        f"{prefix}/resource_control_policy/p-87654321",
+    ]
+    types = attaches["Condition"]["StringLikeIfExists"]["organizations:PolicyType"]
+    assert types == ["RESOURCE_CONTROL_POLICY", "SERVICE_CONTROL_POLICY"]
+    needed = {"organizations:ListParents", "organizations:ListTagsForResource"}
+    assert needed <= set(reads["Action"])
+    assert not needed & set(ours()[0]["Action"])
 
 
 def test_what_others_delegate_stays_and_is_in_the_same_place() -> None:

@@ -559,7 +559,6 @@ FIGURES: dict[str, tuple[float, ...]] = {
     r"in order of attachment; one to (\w+)": (MOST_POLICIES,),
     r"`policyids` names your own, up to (\w+)\.": (MOST_POLICIES,),
     r"the root's (\w+) places": (PARAMETERS["PoliciesPerAccount"]["Default"],),
-    r"(\w+) policies fit on an account": (PARAMETERS["PoliciesPerAccount"]["Default"],),
     r"turn that is more than (\w+) seconds away": (named("_HORIZON").total_seconds(),),
     r"standard mode with (\w+) attempts": (named("_COMMON").retries["total_max_attempts"],),
     r"first (\w+) messages go alone": (default(operator.commands["redrive"], "--breaker"),),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from moto.events.models import EventPattern
 
-from handlers.core.guardrails.facts import Fact
 from handlers.core.timing import MAX_BACKOFF, backoff
 from handlers.settings import Settings
 from infra.deploy.build import ROOT
@@ -20,6 +19,7 @@ from infra.deploy.health.deployed import Deployed
 from infra.deploy.installing import watch_parameters
 from infra.deploy.stages import Stage
 from infra.deploy.template import dump, load
+from schemas.compiled_guardrails import CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector, OuRange
 from schemas.events import JoinRequest
 from schemas.outcome import OutcomeStatus
 from tests.messages import Event, announced, created, invited, moved, tagged, untagged, with_detail
@@ -173,17 +173,23 @@ def test_the_rule_matches_joins_always_and_changes_only_where_they_are_watched(w
 
 
 @pytest.mark.parametrize(
-    ("needed", "watched"),
+    ("match", "watched"),
     [
-        ({Fact.NAME, Fact.EMAIL, Fact.JOINED}, []),
-        ({Fact.OUS}, ["WatchMoves"]),
-        (set(Fact), ["WatchMoves", "WatchTags"]),
+        ("all", []),
+        ((CompiledSelector(name=("web*",), joined=("INVITED",)),), []),
+        ((CompiledSelector(ou=(OuRange(id="r-exam", max_levels=None),)),), ["WatchMoves"]),
+        ((CompiledSelector(tags={"environment": ("prod",)}),), ["WatchTags"]),
     ],
+    ids=["everyone", "name and join method", "OU", "tag"],
 )
-def test_the_rule_watches_only_what_the_guardrails_depend_on(needed: set[Fact], watched: list[str]) -> None:
-    parameters = watch_parameters(needed)
+def test_the_rule_watches_only_what_the_guardrails_depend_on(match: Any, watched: list[str]) -> None:
+    policy = CompiledPolicy(id="p-aaaaaaaa", type="SERVICE_CONTROL_POLICY")
+    rules = (CompiledRule(id="rule", attach=(policy.id,), match=match),)
+
+    parameters = watch_parameters(CompiledGuardrails(policies=(policy,), rules=rules))
 
     assert [name for name, value in parameters.items() if value == "true"] == watched
+    assert watch_parameters(None) == {}, "then the stage decides"
     for template in (TEMPLATE, FORWARDER):
         assert all(value in template["Parameters"][name]["AllowedValues"] for name, value in parameters.items())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -20,7 +21,8 @@ from schemas.compiled_guardrails import (
     OuRange,
 )
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, World, joined
+from tests.fakes import ACCOUNT, World, joined, of_age
+from tests.messages import moved, tagged
 
 BASE, REGIONS, DATA = "p-baseline1", "p-regions11", "p-perimeter"
 ROOT, PROD = "r-root", "ou-root-prod1111"
@@ -74,6 +76,30 @@ def test_only_the_facts_that_decide_are_read(
     assert handled.status is OutcomeStatus.ENFORCED
     assert made.attached() == expected
     assert (made.steps.count("describe"), made.steps.count("tags")) == (described, tagged)
+
+
+@pytest.mark.parametrize(
+    ("selector", "before", "change", "call"),
+    [
+        (IN_PROD, replace(FACTS, ous=(ROOT,)), moved, "describe"),
+        (TAGGED, replace(FACTS, tags={}), tagged, "tags"),
+    ],
+    ids=["moved", "tagged"],
+)
+def test_an_account_gets_what_it_lacks_after_a_move_or_a_change_of_its_tags(
+    selector: CompiledSelector, before: Facts, change: Callable[[], dict[str, Any]], call: str
+) -> None:
+    made = world(rule("regions", REGIONS, selector), facts=before)
+    made.handle(joined())
+    assert made.attached() == {BASE}
+    made.organizations.facts[ACCOUNT] = FACTS
+    made.steps.log.clear()
+
+    handled = made.handle(of_age(0, change(), event_id="event-2"))
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert made.attached() == {BASE, REGIONS}
+    assert (made.steps.count("read"), made.steps.count("attach"), made.steps.count(call)) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
