@@ -395,6 +395,38 @@ def test_options_that_exclude_each_other_are_wrong_use(arguments: list[str]) -> 
     assert tool_of(organization()).run("plan", *arguments).exit_code == 2
 
 
+def test_what_holds_the_places_is_named(document: Path) -> None:
+    document.write_text(TEXT + "limits: {policies_per_account: {SERVICE_CONTROL_POLICY: 2}}\n")
+    reader = organization()
+
+    output = tool_of(reader).run("plan", "--before", "none").output
+
+    # The account in /Test carries region-lock, which is less important, beside AWS's own policy.
+    assert "1 have no place for it" in output
+    assert "detach or merge region-lock to make place" in output
+    assert "up to 1 of the places are held by policies that are not in the document" in output
+
+
+EXCEPTION = (
+    "  - {{id: {id}, accounts: ['{account}'], policies: [deny-leave], owner: a@example.com, "
+    "approved_by: b@example.com, reason: x, expires: {expires}}}\n"
+)
+
+
+def test_each_exception_says_what_it_does(document: Path) -> None:
+    given = [("soon", ONE, "2026-12-01"), ("long", "222222222229", "2027-12-01"), ("over", TWO, "2026-11-01")]
+    lines = (EXCEPTION.format(id=id_, account=account, expires=expires) for id_, account, expires in given)
+    document.write_text(TEXT + "exceptions:\n" + "".join(lines))
+
+    result = tool_of(organization()).run("plan", "--before", "none")
+
+    text = " ".join(result.output.split())
+    assert "soon 2026-12-01 ends soon; takes away 1 attachment" in text
+    assert "long 2027-12-01 in force; takes nothing away; 1 account not evaluated" in text
+    assert "over 2026-11-01 over; not undone yet: 1 attachment to come back" in text
+    assert "prod.yaml:14: exception over: ended on 2026-11-01, so it is ignored; take it out" in text
+
+
 def test_removals_above_the_limit_name_the_digest_to_approve(document: Path) -> None:
     document.write_text(TEXT + "limits: {removals: 0}\n")
     tool = tool_of(organization())

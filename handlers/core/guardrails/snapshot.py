@@ -1,8 +1,8 @@
 """Read an organization into a snapshot, at as few calls as a document allows, and ask the snapshot.
 
-What a plan cannot do without (tree, policies, accounts) raises JoinguardError if it cannot be read. Other parts stay None
-if the caller may not read them, and the snapshot says why. A transient failure that lasts ends the reading: half a
-snapshot would look like a whole one.
+What a plan cannot do without (tree, policies, accounts) raises JoinguardError if it cannot be read. Other parts stay
+None if the caller may not read them, and the snapshot says why. A transient failure that lasts ends the reading: half
+a snapshot would look like a whole one.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
