@@ -287,13 +287,19 @@ def test_a_policy_whose_targets_cannot_be_read_is_an_error() -> None:
 
 
 @pytest.mark.usefixtures("document")
-@pytest.mark.parametrize("part", ["accounts", "targets", "content_sha256", "tagged", "attached"])
+@pytest.mark.parametrize(
+    "part", ["accounts", "accounts_in", "targets", "content_sha256", "tagged", "tags_of", "attached"]
+)
 def test_a_failure_that_may_pass_ends_the_plan(part: str) -> None:
     """Half a snapshot would look like a whole one."""
     reader = organization()
     reader.unavailable = (part,)
+    reader.has_paths = part != "accounts_in"
+    tool = tool_of(reader)
+    # Only the management account reads tags in bulk.
+    tool.account_id = ONE if part == "tags_of" else MANAGEMENT
 
-    result = tool_of(reader).run("plan", "--before", "none", "--places")
+    result = tool.run("plan", "--before", "none", "--places")
 
     assert result.exit_code == 1
     assert isinstance(result.exception, RetryableError)
