@@ -58,8 +58,12 @@ deploy forwarder revert-drift delegation-policy status logs destroy:
 
 ##@ Operation (STAGE=prod, as above; runbook: handlers/operate/RUNBOOK.md)
 
-.PHONY: lock
+.PHONY: lock plan snapshot explain
 lock: .venv/.made ## Write the lock file of the stage's guardrails document, for review (ARGS=--check)
+plan: .venv/.made ## Show what deploying the document would do to which accounts (ARGS=--markdown)
+snapshot: .venv/.made ## Record the organization, for plans without credentials (ARGS=FILE)
+explain: .venv/.made ## Show why an account must carry its policies (ARGS="ACCOUNT --as-if ou=/A/B")
+lock plan snapshot explain:
 	@$(RUN) -m infra.deploy.operate "$$STAGE" $@ $(ARGS)
 
 .PHONY: dlq show redrive drop restore edit outcome outcomes enforce close actions backups

@@ -12,6 +12,7 @@ from schemas.events import JoinRequest, OrganizationsEvent
 from schemas.evidence import Evidence
 from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
+from schemas.snapshot import Snapshot
 
 #: By the name of the file in `schemas/json`, without its suffix.
 CONTRACTS: Final[dict[str, type[BaseModel]]] = {
@@ -25,6 +26,7 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "guardrails": Document,
     "guardrails-lock": Lock,
     "guardrails-compiled": CompiledGuardrails,
+    "snapshot": Snapshot,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

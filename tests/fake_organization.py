@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from handlers.core.errors import PermanentError, fault
+from handlers.core.errors import PermanentError, RetryableError, fault
+from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.ports import Identity, ReadAccount, ReadOu, ReadPolicy, ReadRoot
+from handlers.core.redrive.ports import Account
 from schemas.compiled_guardrails import SCP, JoinMethod, PolicyType
 from tests.fakes import MANAGEMENT, ORGANIZATION
 
 if TYPE_CHECKING:
+    from handlers.core.guardrails.facts import Facts
     from schemas.ids import AccountId, OuId, PolicyId, Sha256
 
 ROOT_OU = "r-root"
 FULL_ACCESS = "p-FullAWSAccess"
 
 
-@dataclass
+@dataclass(repr=False)
 class FakeOrganizationReader:
     """Everything can be changed between two readings."""
 
@@ -36,9 +39,13 @@ class FakeOrganizationReader:
     has_paths: bool = True
     #: The methods that fail, with AWS's code.
     refused: dict[str, str] = field(default_factory=dict)
+    #: The methods whose retries are used up.
+    unavailable: Collection[str] = ()
     calls: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        self.named[FULL_ACCESS] = ReadPolicy(FULL_ACCESS, "FullAWSAccess", SCP, aws_managed=True)
+        self.contents[FULL_ACCESS] = "{}"
         self.member(MANAGEMENT, name="management")
 
     def ou(self, id_: OuId, name: str, parent: OuId = ROOT_OU) -> OuId:
@@ -65,6 +72,7 @@ class FakeOrganizationReader:
         while path[0] != ROOT_OU:
             path.insert(0, self.ou_names[path[0]][0])
         self.members[id_] = ReadAccount(id_, name, email, state, joined, tuple(path))
+        self.attach(FULL_ACCESS, id_)
         if tags:
             self.tags[id_] = tags
         return id_
@@ -76,6 +84,8 @@ class FakeOrganizationReader:
         self.calls[name] += 1
         if name in self.refused:
             raise PermanentError(fault(self.refused[name], "not allowed"))
+        if name in self.unavailable:
+            raise RetryableError(fault("TooManyRequestsException", "slow down"))
 
     # The port.
 
@@ -117,10 +127,6 @@ class FakeOrganizationReader:
         self._call("accounts_in")
         yield from (each.id for each in self.members.values() if each.ous and each.ous[-1] == parent)
 
-    def account(self, account_id: AccountId) -> ReadAccount | None:
-        self._call("account")
-        return self.members.get(account_id)
-
     def tagged(self) -> Iterator[tuple[AccountId, Mapping[str, str]]]:
         self._call("tagged")
         yield from self.tags.items()
@@ -131,8 +137,39 @@ class FakeOrganizationReader:
 
     def attached(self, account_id: AccountId, policy_type: PolicyType) -> Iterator[PolicyId]:
         self._call("attached")
-        if policy_type == SCP:
-            yield FULL_ACCESS
         for id_, targets in self.attachments.items():
             if account_id in targets and self.named[id_].type == policy_type:
                 yield id_
+
+
+@dataclass(frozen=True)
+class FakeAccounts:
+    """The same organization, as commands ask it about one account."""
+
+    organization: FakeOrganizationReader
+
+    def enabled_types(self) -> frozenset[str]:
+        return frozenset(self.organization.enabled)
+
+    def policy_arn(self, policy_id: str) -> str | None:
+        return f"arn:policy/{policy_id}" if policy_id in self.organization.named else None
+
+    def account(self, account_id: AccountId) -> Account | None:
+        found = self.organization.members.get(account_id)
+        return Account(f"arn:account/{account_id}", found.state) if found else None
+
+    def attached_policies(self, account_id: AccountId, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
+        return tuple(
+            AttachedPolicy(each, kind) for kind in types for each in self.organization.attached(account_id, kind)
+        )
+
+    def described(self, facts: Facts) -> Facts:
+        found = self.organization.members[facts.account_id]
+        assert found.name
+        assert found.email
+        assert found.joined
+        assert found.ous
+        return replace(facts, name=found.name, email=found.email, joined=found.joined, ous=found.ous)
+
+    def tagged(self, facts: Facts) -> Facts:
+        return replace(facts, tags=self.organization.tags_of(facts.account_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -24,9 +24,9 @@ from handlers.operate.__main__ import cli
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
 from schemas.audit import AuditRecord
-from schemas.compiled_guardrails import SCP, PolicyType
+from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
 from schemas.pseudonym import Pseudonym
-from tests.fake_organization import FakeOrganizationReader
+from tests.fake_organization import FakeAccounts, FakeOrganizationReader
 from tests.fake_queues import FakeQueues
 from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeClock, FakePseudonyms, Steps
 
@@ -185,6 +185,10 @@ class OperatorCli:
     organizations: FakeOrganization = field(default_factory=FakeOrganization)
     reader: FakeOrganizationReader = field(default_factory=FakeOrganizationReader)
     caller: Caller = CALLER
+    #: The account of the credentials.
+    account_id: str = MANAGEMENT
+    #: The guardrails in force, if they are not the short form.
+    in_force: CompiledGuardrails | None = None
     seen: Seen = NOTHING_SEEN
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
 
@@ -196,7 +200,7 @@ class OperatorCli:
             outcomes=self.queues,
             organizations=self.organizations,
             preflight=preflight(self.organizations),
-            requirements=REQUIREMENTS,
+            requirements=replace(REQUIREMENTS, guardrails=Guardrails(self.in_force)) if self.in_force else REQUIREMENTS,
             pseudonyms=self.pseudonyms,
             clock=self.queues.clock,
             caller=self.caller,
@@ -216,7 +220,10 @@ class OperatorCli:
         return self.context()
 
     def organization(self) -> OrganizationContext:
-        return OrganizationContext(self.reader, self.queues.clock, MANAGEMENT)
+        return OrganizationContext(self.reader, FakeAccounts(self.reader), self.queues.clock, self.account_id)
+
+    def now(self) -> datetime:
+        return self.queues.clock.now()
 
 
 def operator_cli(*dead_letters: DeadLetter, **changes: Any) -> OperatorCli:

@@ -12,7 +12,7 @@ from handlers.core.guardrails.facts import Unknown
 from schemas.compiled_guardrails import JoinMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from mypy_boto3_organizations import OrganizationsClient
 
@@ -33,7 +33,7 @@ def described(client: OrganizationsClient, facts: Facts) -> Facts:
             email=account.get("Email", Unknown.UNREADABLE),
             joined=joined if joined in _JOIN_METHODS else Unknown.UNREADABLE,
             # Earlier versions of the SDK do not know the paths.
-            ous=_in_path(account.get("Paths", ())) or _parents(client, facts.account_id),
+            ous=ous_in_path(account.get("Paths", ())) or _parents(client, facts.account_id),
         )
 
 
@@ -44,11 +44,13 @@ def tagged(client: OrganizationsClient, facts: Facts) -> Facts:
         return replace(facts, tags={each["Key"]: each["Value"] for page in pages for each in page["Tags"]})
 
 
-def _in_path(paths: Iterable[str]) -> tuple[OuId, ...]:
-    """Return the root and the OUs in a path such as o-exampleorgid/r-root/ou-root-aaaaaaaa/111122223333/."""
-    for path in paths:
-        return tuple(each for each in path.split("/") if each.startswith(("r-", "ou-")))
-    return ()
+def ous_in_path(paths: Sequence[str]) -> tuple[OuId, ...]:
+    """Return the root and the OUs in a path such as o-exampleorgid/r-root/ou-root-aaaaaaaa/111122223333/.
+
+    Returns nothing unless there is exactly one path.
+    """
+    [path] = paths if len(paths) == 1 else [""]
+    return tuple(each for each in path.split("/") if each.startswith(("r-", "ou-")))
 
 
 def _parents(client: OrganizationsClient, account_id: str) -> tuple[OuId, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
-from botocore.exceptions import ClientError
-
-from handlers.aws.errors import error_code, organizations_errors
+from handlers.aws.errors import organizations_errors
+from handlers.aws.organizations_facts import ous_in_path
 from handlers.core.errors import PermanentError, fault
 from handlers.core.guardrails.ports import Identity, ReadAccount, ReadOu, ReadPolicy, ReadRoot
 from handlers.core.timing import retry
+from schemas.compiled_guardrails import JoinMethod, PolicyType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mypy_boto3_organizations import OrganizationsClient
 
     from handlers.core.ports import Clock
-    from schemas.compiled_guardrails import PolicyType
     from schemas.ids import AccountId, OuId, PolicyId, Sha256
 
 T = TypeVar("T")
@@ -30,12 +29,10 @@ ORGANIZATIONS_REGIONS: Final = {"aws": "us-east-1", "aws-cn": "cn-northwest-1", 
 #: Calls a second that AWS allows an account
 #: (https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html).
 RATES: Final[dict[str, float]] = {
-    "DescribeAccount": 20,
     "DescribeOrganization": 1,
     "DescribePolicy": 2,
     "ListAccounts": 8,
     "ListAccountsForParent": 5,
-    "ListParents": 5,
     "ListPolicies": 5,
     "ListPoliciesForTarget": 5,
     "ListRoots": 1,
@@ -94,9 +91,9 @@ class OrganizationInBulk:
     def root(self) -> ReadRoot:
         """Return the root."""
         [found] = self._listed("ListRoots", self._client.list_roots, "Roots")
-        return ReadRoot(
-            found["Id"], frozenset(each["Type"] for each in found["PolicyTypes"] if each["Status"] == "ENABLED")
-        )
+        enabled = {each["Type"] for each in found["PolicyTypes"] if each["Status"] == "ENABLED"}
+        # AWS may have types that no document can name.
+        return ReadRoot(found["Id"], frozenset(each for each in get_args(PolicyType) if each in enabled))
 
     def ous(self, root: OuId) -> Iterator[ReadOu]:
         """Yield every OU, each after the one that it is in."""
@@ -139,25 +136,6 @@ class OrganizationInBulk:
         for each in self._listed("ListAccountsForParent", list_accounts, "Accounts", ParentId=parent):
             yield each["Id"]
 
-    def account(self, account_id: AccountId) -> ReadAccount | None:
-        """Return one account with its OUs; None if it is not in the organization."""
-
-        def describe() -> Any:
-            try:
-                return self._client.describe_account(AccountId=account_id)["Account"]
-            except ClientError as error:
-                if error_code(error) == "AccountNotFoundException":
-                    return None
-                raise
-
-        found = self._call("DescribeAccount", describe)
-        if found is None:
-            return None
-        account = _account(found)
-        if account.ous is None:
-            account = _account(found, tuple(self._above(account_id)))
-        return account
-
     def tagged(self) -> Iterator[tuple[AccountId, Mapping[str, str]]]:
         """Yield every account that has tags, with them, in bulk; only for the management account's credentials."""
         filters = {"ResourceTypeFilters": ["organizations:account"], "ResourcesPerPage": _PAGE_OF_TAGS}
@@ -179,16 +157,6 @@ class OrganizationInBulk:
         )
         for each in listed:
             yield each["Id"]
-
-    def _above(self, account_id: AccountId) -> list[OuId]:
-        """Return the root's id, then the OUs down to the one that an account is in, by a call for each."""
-        path: list[OuId] = []
-        child: str = account_id
-        while not child.startswith("r-"):
-            [parent] = self._listed("ListParents", self._client.list_parents, "Parents", ChildId=child)
-            child = parent["Id"]
-            path.insert(0, child)
-        return path
 
     def _listed(self, operation: str, call: Callable[..., Any], key: str, **request: Any) -> Iterator[Any]:
         return self._pages(operation, call, key, request | {"MaxResults": _PAGE})
@@ -228,24 +196,17 @@ class OrganizationInBulk:
         return retry(paced, deadline=self._clock.now() + _PATIENCE, clock=self._clock, rng=self._rng)
 
 
-def _account(found: Mapping[str, Any], ous: tuple[OuId, ...] | None = None) -> ReadAccount:
+def _account(found: Mapping[str, Any]) -> ReadAccount:
     """Return an account of an answer. `Status` was retired in September 2026; older answers have nothing else."""
+    joined = found.get("JoinedMethod")
     return ReadAccount(
         found["Id"],
-        found.get("Name", ""),
-        found.get("Email", ""),
+        found.get("Name"),
+        found.get("Email"),
         str(found.get("State") or found.get("Status")),
-        found.get("JoinedMethod"),
-        ous or _path(found.get("Paths")),
+        joined if joined in get_args(JoinMethod) else None,
+        ous_in_path(found.get("Paths", ())) or None,
     )
-
-
-def _path(paths: list[str] | None) -> tuple[OuId, ...] | None:
-    """Return the OUs of an account's path, such as `o-…/r-…/ou-…/111122223333/`; None if there is not exactly one."""
-    if not paths or len(paths) != 1:
-        return None
-    parts = paths[0].split("/")
-    return tuple(each for each in parts if each.startswith(("r-", "ou-"))) or None
 
 
 def _tags(tags: Any) -> dict[str, str]:

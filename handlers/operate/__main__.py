@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from typing import Any, Final
 
@@ -25,13 +26,16 @@ from handlers.operate.commands.close import close
 from handlers.operate.commands.drop import drop
 from handlers.operate.commands.edit import edit
 from handlers.operate.commands.enforce import enforce
+from handlers.operate.commands.explain import explain
 from handlers.operate.commands.list import list_messages
 from handlers.operate.commands.lock import lock
 from handlers.operate.commands.outcome import outcome
 from handlers.operate.commands.outcomes import outcomes
+from handlers.operate.commands.plan import plan
 from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.restore import restore
 from handlers.operate.commands.show import show
+from handlers.operate.commands.snapshot import snapshot
 from handlers.operate.context import Context, OrganizationContext
 from handlers.operate.errors import OperateError
 from handlers.operate.output import Group, clean, cleaned, stderr
@@ -55,7 +59,7 @@ class Commands(Group):
 
 
 @dataclass(frozen=True)
-class Connection:
+class _Connection:
     """The options that say which installation, with which credentials. Nothing is called before a command needs it."""
 
     stack: str
@@ -75,6 +79,10 @@ class Connection:
         from handlers.operate.installation import open_organization  # noqa: PLC0415 - see above
 
         return open_organization(self.profile, self.region)
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -96,7 +104,7 @@ def cli(ctx: click.Context, stack: str, profile: str | None, region: str | None,
     Start with `list`. Commands change nothing without --confirm and --reason, and every change is on record.
     """
     # Another program, such as a test, can bring a context of its own.
-    ctx.obj = ctx.obj or Connection(stack, profile, region, poll)
+    ctx.obj = ctx.obj or _Connection(stack, profile, region, poll)
 
 
 for command in (
@@ -113,6 +121,9 @@ for command in (
     actions,
     backups,
     lock,
+    plan,
+    snapshot,
+    explain,
 ):
     cli.add_command(command)
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from random import Random, SystemRandom
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from handlers.core.errors import JoinguardError
 from handlers.core.evidence.actor import Actor, is_generated, name_in
@@ -51,9 +51,23 @@ class OrganizationContext:
     """The organization of the operator's credentials."""
 
     reader: OrganizationReader
+    accounts: OrganizationsReader
     clock: Clock
     #: The account of the credentials.
     account_id: str
+
+
+class Connection(Protocol):
+    """How a command reaches an installation, or only the organization; nothing is called before a command needs it."""
+
+    def __call__(self) -> "Context":
+        """Find the installation; raise OperateError if credentials, Region or stack are wrong."""
+
+    def organization(self) -> OrganizationContext:
+        """Reach the organization, for commands that need no installation; raise OperateError as above."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
 
 
 @dataclass

@@ -64,7 +64,8 @@ def open_organization(profile: str | None, region: str | None) -> OrganizationCo
     """Reach the organization with the operator's credentials; raise OperateError if they or the Region are wrong."""
     session, caller = _session(profile, region)
     clock = SystemClock()
-    return OrganizationContext(organization_reader(session, clock), clock, caller["Account"])
+    accounts = OrganizationsReaderApi(_Clients(session).organizations())
+    return OrganizationContext(organization_reader(session, clock), accounts, clock, caller["Account"])
 
 
 def organization_reader(session: boto3.Session, clock: SystemClock) -> OrganizationInBulk:

@@ -96,6 +96,17 @@ def with_organization(command: Callable[..., int | None]) -> Callable[..., None]
     return wrapped
 
 
+def with_connection(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Pass the connection to a command, and exit with the status that the command returns."""
+
+    @click.pass_context
+    @wraps(command)
+    def wrapped(ctx: click.Context, /, **options: Any) -> None:
+        ctx.exit(command(ctx.obj, **options) or 0)
+
+    return wrapped
+
+
 def _default_document() -> Path:
     # The module imports the models of the document, which take a while.
     from handlers.operate.guardrails_files import default_document  # noqa: PLC0415 - see above

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.in_flight import InFlight
-from handlers.operate.output import stderr
+from handlers.operate.output import plain, stderr
 
 _UPDATE_EVERY: Final = 500
 #: Seconds between two lines of progress where there is no terminal.
@@ -51,6 +51,20 @@ class _Lines:
         if not stderr.is_terminal and (self._printed_at is None or now - self._printed_at >= _LINE_EVERY):
             self._printed_at = now
             stderr.print(line)
+
+
+@contextmanager
+def reading() -> Iterator[Callable[[str, int], None]]:
+    """Show what is being read; yields a function that takes the name of a part, and how much of it is read."""
+    lines = _Lines()
+    with stderr.status("reading the organization") as status:
+
+        def show(part: str, number: int) -> None:
+            line = f"reading {part}{f': {number:,} so far' if number else ''}"
+            lines.print(line)
+            status.update(plain(line))
+
+        yield show
 
 
 @contextmanager

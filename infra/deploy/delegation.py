@@ -31,8 +31,15 @@ _READS: Final = (
     "organizations:DescribeAccount",
     "organizations:DescribeOrganization",
     "organizations:DescribePolicy",
+    "organizations:ListAccounts",
+    "organizations:ListAccountsForParent",
+    "organizations:ListOrganizationalUnitsForParent",
+    "organizations:ListParents",
+    "organizations:ListPolicies",
     "organizations:ListPoliciesForTarget",
     "organizations:ListRoots",
+    "organizations:ListTagsForResource",
+    "organizations:ListTargetsForPolicy",
 )
 #: What they read beside that for a guardrails document: facts of accounts, and the organization for lock and plan.
 _READS_FOR_GUARDRAILS: Final = (

@@ -26,6 +26,7 @@ from infra.local.installation import build_local, install
 from infra.local.organizations import ATTACH, Organizations, Rules, policies_of, serving
 from infra.local.standin import running
 from infra.local.watch import Watch
+from tests.bench import plan as plans
 from tests.bench.burst import Burst, Experiment
 from tests.bench.operator_tool import measure
 from tests.bench.paces import Aimd, Fixed, Shared, Unpaced
@@ -199,13 +200,27 @@ def operator() -> dict[str, Any]:
     return rows
 
 
-PARTS: Final = {"burst": bursts, "embedded": embedded, "cold": cold_start, "warm": warm, "operator": operator}
+def plan() -> dict[str, Any]:
+    """Read organizations in bulk and plan 50 rules for them, in virtual time at AWS's documented rates."""
+    rows = plans.measure(1_000, 10_000, 50_000)
+    table("joinguard plan, every policy on every account (virtual time)", rows)
+    return rows
+
+
+PARTS: Final = {
+    "burst": bursts,
+    "embedded": embedded,
+    "cold": cold_start,
+    "warm": warm,
+    "operator": operator,
+    "plan": plan,
+}
 
 
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Run only this part. May be repeated.")
 def main(only: tuple[str, ...]) -> None:
-    """Measure bursts, cold start, warm records and the operator's tool (ten minutes); write build/bench."""
+    """Measure bursts, cold start, warm records, the operator's tool and plans (ten minutes); write build/bench."""
     isolate_from_user()
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {

@@ -45,6 +45,7 @@ WITHOUT_RESOURCES = {
     "organizations:ListAccounts",
     "organizations:ListPolicies",
     "organizations:ListRoots",
+    "tag:GetResources",
 }
 
 

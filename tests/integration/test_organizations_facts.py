@@ -32,7 +32,9 @@ def test_one_call_describes_an_account(organizations: Any) -> None:
     assert facts == Facts(ACCOUNT, "web", "it@example.com", "INVITED", (ROOT, OUTER, INNER), Unknown.NOT_READ)
 
 
-@pytest.mark.parametrize("paths", [{}, {"Paths": []}], ids=["an older SDK", "no path"])
+@pytest.mark.parametrize(
+    "paths", [{}, {"Paths": []}, {"Paths": [PATH, PATH]}], ids=["an older SDK", "no path", "two paths"]
+)
 def test_without_paths_the_parents_are_read_level_by_level(organizations: Any, paths: dict[str, Any]) -> None:
     account = {name: value for name, value in ABOUT.items() if name != "Paths"} | paths
     with Stubber(organizations) as stub:

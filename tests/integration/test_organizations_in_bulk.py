@@ -18,6 +18,7 @@ from handlers.aws.organizations_in_bulk import RATES, SHARE, OrganizationInBulk
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.names import paths
 from handlers.core.guardrails.ports import Identity, ReadAccount, ReadOu, ReadPolicy, ReadRoot
+from handlers.core.guardrails.snapshot import Wanted, organization_of, take_snapshot
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION
 from tests.integration.conftest import URL, client
 
@@ -30,7 +31,13 @@ FIRST: dict[str, Any] = {
     "JoinedMethod": "INVITED",
     "Paths": [f"{ORGANIZATION}/r-root/{OU}/{BELOW}/{ACCOUNT}/"],
 }
-OLDER = {"Id": "333333333333", "Name": "older", "Email": "o@example.com", "Status": "SUSPENDED"}
+OLDER = {
+    "Id": "333333333333",
+    "Name": "older",
+    "Email": "o@example.com",
+    "Status": "SUSPENDED",
+    "JoinedMethod": "BY_MAGIC",
+}
 
 
 @dataclass
@@ -133,6 +140,7 @@ def test_every_ou_comes_after_the_one_that_it_is_in() -> None:
                             "Id": "r-root",
                             "PolicyTypes": [
                                 {"Type": "SERVICE_CONTROL_POLICY", "Status": "ENABLED"},
+                                {"Type": "NEW_POLICY", "Status": "ENABLED"},
                                 {"Type": "TAG_POLICY", "Status": "PENDING_ENABLE"},
                             ],
                         }
@@ -198,25 +206,6 @@ def test_tags_are_read_in_bulk_or_of_one_account() -> None:
     assert first == {"ResourceTypeFilters": ["organizations:account"], "ResourcesPerPage": 100}
 
 
-def test_the_path_of_one_account_is_read_from_its_parents_if_its_description_has_none() -> None:
-    service = Service(
-        {
-            "DescribeAccount": [{"Account": {**FIRST, "Paths": []}}],
-            f"ListParents {ACCOUNT}": [{"Parents": [{"Id": BELOW, "Type": "ORGANIZATIONAL_UNIT"}]}],
-            f"ListParents {BELOW}": [{"Parents": [{"Id": "r-root", "Type": "ROOT"}]}],
-        }
-    )
-
-    account = reading(service).account(ACCOUNT)
-
-    assert account
-    assert account.ous == ("r-root", BELOW)
-
-
-def test_an_account_that_is_not_in_the_organization_is_none() -> None:
-    assert reading(Service({}, faults=("AccountNotFoundException",))).account(ACCOUNT) is None
-
-
 def test_throttles_and_conflicts_lose_nothing() -> None:
     service = Service(
         {"ListAccounts": [{"Accounts": [FIRST]}, {"Accounts": [OLDER]}]},
@@ -259,3 +248,31 @@ def test_calls_of_an_operation_keep_below_its_documented_rate() -> None:
     list(reading(service).accounts())
 
     assert service.clock.at == pytest.approx(80 / (RATES["ListAccounts"] * SHARE))
+
+
+def test_an_organization_of_moto_is_read_as_a_whole(aws: None) -> None:  # noqa: ARG001 - used for its effect
+    organizations = client("organizations")
+    organizations.create_organization(FeatureSet="ALL")
+    root = organizations.list_roots()["Roots"][0]["Id"]
+    ou = organizations.create_organizational_unit(ParentId=root, Name="Prod")["OrganizationalUnit"]["Id"]
+    created = organizations.create_account(AccountName="web", Email="web@example.com")["CreateAccountStatus"]
+    account_id = created["AccountId"]
+    organizations.move_account(AccountId=account_id, SourceParentId=root, DestinationParentId=ou)
+    policy = organizations.create_policy(
+        Content='{"Version": "2012-10-17"}', Description="x", Name="one", Type="SERVICE_CONTROL_POLICY"
+    )["Policy"]["PolicySummary"]["Id"]
+    organizations.attach_policy(PolicyId=policy, TargetId=account_id)
+    reader = OrganizationInBulk(organizations, None, Clock(), Random(1))  # noqa: S311 - no secret
+
+    snapshot = take_snapshot(reader, Wanted(["SERVICE_CONTROL_POLICY"], ["one"]), Clock(), lambda _part, _number: None)
+
+    assert {each.id: (each.name, each.state, each.ous) for each in snapshot.accounts}[account_id] == (
+        "web",
+        "ACTIVE",
+        (root, ou),
+    )
+    [one] = [each for each in snapshot.policies if each.name == "one"]
+    assert one.targets == (account_id,)
+    assert one.sha256 == sha256(b'{"Version": "2012-10-17"}').hexdigest()
+    assert [each.targets for each in snapshot.policies if each.aws_managed] == [None]
+    assert organization_of(snapshot).ous == {"/": root, "/Prod": ou}

@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         *DECISIONS,
         "handlers.operate",
         "handlers.operate.errors",
+        "schemas",
     },
     "handlers.operate.errors": set(),
     "handlers.operate.commands": {

@@ -237,6 +237,6 @@ def test_only_the_contents_of_named_policies_are_read() -> None:
 
     assert reader.calls["content_sha256"] == 1
     assert reader.calls["accounts"] == 0
-    assert len(names.policies) == 52
+    assert len(names.policies) == 53
     assert names.ous == {"/": ROOT_OU, "/Prod": PROD, "/Prod/Web": WEB, "/Test": TEST}
     assert check_lock(Document.model_validate(written), None, names).lock

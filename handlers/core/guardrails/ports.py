@@ -53,8 +53,8 @@ class ReadAccount:
     """An account of the organization; None is what AWS's answer did not have."""
 
     id: AccountId
-    name: str
-    email: str
+    name: str | None
+    email: str | None
     #: AWS's `State`, or `Status` where there is no `State`.
     state: str
     joined: JoinMethod | None = None
@@ -88,9 +88,6 @@ class OrganizationReader(Protocol):
 
     def accounts_in(self, parent: OuId) -> Iterable[AccountId]:
         """Yield the accounts in a root or OU, without those below it."""
-
-    def account(self, account_id: AccountId) -> ReadAccount | None:
-        """Return one account with its OUs; None if it is not in the organization."""
 
     def tagged(self) -> Iterable[tuple[AccountId, Mapping[str, str]]]:
         """Yield every account that has tags, with them, in bulk; only for the management account's credentials."""

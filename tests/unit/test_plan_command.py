@@ -1,0 +1,537 @@
+"""`plan`, `snapshot` and `explain`, from outside."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from handlers.core.errors import RetryableError
+from handlers.core.guardrails.snapshot import Wanted, take_snapshot, with_tags
+from handlers.operate.guardrails_files import default_document, lock_path
+from schemas.compiled_guardrails import SCP, CompiledGuardrails
+from schemas.snapshot import Snapshot
+from tests.fake_organization import ROOT_OU, FakeOrganizationReader
+from tests.fakes import MANAGEMENT, FakeClock
+from tests.operator_cli import OperatorCli, operator_cli
+
+DENY, REGIONS = "p-denyleave1", "p-regionlock"
+PROD, WEB, TEST = "ou-root-prod0000", "ou-root-web00000", "ou-root-test0000"
+ONE, TWO, THREE = "222222222221", "222222222222", "222222222223"
+TEXT = """\
+version: 1
+policies: [deny-leave, region-lock]
+rules:
+  - {id: everyone, attach: [deny-leave], match: all}
+  - id: prod
+    attach: [region-lock]
+    match:
+      - ou: /Prod/**
+        tags: {environment: [prod]}
+    when_no_longer: remove
+"""
+
+
+def organization() -> FakeOrganizationReader:
+    made = FakeOrganizationReader()
+    made.ou(PROD, "Prod")
+    made.ou(WEB, "Web", PROD)
+    made.ou(TEST, "Test")
+    made.policy(DENY, "deny-leave")
+    made.policy(REGIONS, "region-lock")
+    made.member(ONE, WEB, tags={"environment": "prod"})
+    made.member(TWO, TEST)
+    made.member(THREE, state="SUSPENDED")
+    made.attach(DENY, ONE)
+    made.attach(REGIONS, TWO)
+    return made
+
+
+def tool_of(reader: FakeOrganizationReader) -> OperatorCli:
+    tool = operator_cli()
+    tool.reader = reader
+    return tool
+
+
+def said(result: Result) -> str:
+    return f"{result.output}{result.exception or ''}"
+
+
+@pytest.fixture
+def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = default_document("joinguard")
+    path.parent.mkdir(parents=True)
+    path.write_text(TEXT)
+    return path
+
+
+def planned(tool: OperatorCli, *arguments: str) -> dict[str, Any]:
+    result = tool.run("plan", "--json", *arguments)
+    assert result.exit_code == 0, said(result)
+    plan: dict[str, Any] = json.loads(result.stdout)
+    return plan
+
+
+def by_policy(plan: dict[str, Any], key: str) -> dict[str, Any]:
+    return {each["policy"]: each[key] for each in plan["policies"]}
+
+
+@pytest.mark.usefixtures("document")
+def test_the_plan_says_who_gets_and_loses_what() -> None:
+    plan = planned(tool_of(organization()), "--before", "none", "--reveal")
+
+    assert by_policy(plan, "get") == {"deny-leave": [TWO], "region-lock": [ONE]}
+    assert by_policy(plan, "lose") == {"deny-leave": [], "region-lock": [TWO]}
+    assert by_policy(plan, "carry") == {"deny-leave": 1, "region-lock": 0}
+    assert (plan["accounts"], plan["left_out"]) == (2, {"MANAGEMENT": 1, "SUSPENDED": 1})
+    assert (plan["attachments"], plan["removals"], plan["seconds"]) == (2, 1, 1)
+    assert plan["problems"] == []
+
+
+@pytest.mark.usefixtures("document")
+@pytest.mark.parametrize("form", ["--json", "--markdown", "--places"])
+def test_account_ids_are_shown_only_on_request(form: str) -> None:
+    hidden = tool_of(organization()).run("plan", "--before", "none", form)
+    shown = tool_of(organization()).run("plan", "--before", "none", form, "--reveal")
+
+    assert TWO not in hidden.output
+    assert TWO in shown.output
+
+
+@pytest.mark.usefixtures("document")
+def test_the_table_says_in_words_what_happens() -> None:
+    output = tool_of(organization()).run("plan", "--before", "none").output
+
+    for text in (
+        "1 carry it, 1 get it",
+        "1 get it, 1 lose it",
+        "2 accounts: 2 attachments (about 1s at 2 a second), at most 1 removal (only of what Joinguard attached).",
+        "Left out: 1 MANAGEMENT",
+        "infra/guardrails/prod.lock.json:1: is not up to date; run `joinguard lock`",
+    ):
+        assert text in output
+
+
+@pytest.mark.usefixtures("document")
+def test_names_in_markdown_are_shown_as_they_are() -> None:
+    reader = organization()
+    reader.ou(WEB, "a|b <script> @team", PROD)
+    reader.member("222222222224", WEB, tags={"environment": "prod"})
+    reader.member("222222222225", PROD)
+
+    output = tool_of(reader).run("plan", "--before", "none", "--markdown").output
+
+    assert "/Prod/a\\|b &lt;script\\> \\@team" in output
+    assert "| Policy | Carry | Get | Lose | No place | Also |" in output
+
+
+@pytest.mark.usefixtures("document")
+@pytest.mark.parametrize(("options", "status"), [([], 0), (["--detailed-exitcode"], 2)])
+def test_the_exit_status_of_changes(options: list[str], status: int) -> None:
+    assert tool_of(organization()).run("plan", "--before", "none", *options).exit_code == status
+
+
+@pytest.mark.usefixtures("document")
+def test_nothing_to_do_is_exit_status_0() -> None:
+    reader = organization()
+    reader.attachments = {DENY: {ONE, TWO}, REGIONS: {ONE}}
+
+    result = tool_of(reader).run("plan", "--before", "none", "--detailed-exitcode")
+
+    assert result.exit_code == 0
+    assert "Nothing to do for 2 accounts." in result.output
+
+
+def test_a_rule_that_selects_no_account_is_an_error_unless_it_may(document: Path) -> None:
+    document.write_text(TEXT.replace("environment: [prod]", "environment: [prd]"))
+    wrong = tool_of(organization()).run("plan", "--before", "none", "--detailed-exitcode")
+    document.write_text(document.read_text() + "    allow_empty: true\n")
+    right = tool_of(organization()).run("plan", "--before", "none")
+
+    assert wrong.exit_code == 1
+    assert "infra/guardrails/prod.yaml:5: rule prod: selects no account; correct match, or add allow" in wrong.output
+    assert right.exit_code == 0, right.output
+
+
+def test_an_example_that_fails_is_an_error(document: Path) -> None:
+    document.write_text(TEXT + "examples:\n  - {account: {ou: /Test, tags: {}}, carries: [region-lock]}\n")
+
+    result = tool_of(organization()).run("plan", "--before", "none")
+
+    assert result.exit_code == 1
+    assert "prod.yaml:12: example 1" in said(result)
+
+
+def test_a_name_that_is_not_found_ends_the_plan_before_accounts_are_read(document: Path) -> None:
+    document.write_text(TEXT.replace("/Prod/**", "/Prd/**"))
+    reader = organization()
+
+    result = tool_of(reader).run("plan", "--before", "none")
+
+    assert result.exit_code == 1
+    assert "prod.yaml:8: rule prod: the organization has no OU /Prd; did you mean /Prod?" in said(result)
+    assert reader.calls["accounts"] == reader.calls["targets"] == 0
+
+
+@pytest.mark.usefixtures("document")
+def test_the_guardrails_in_force_are_those_of_the_installation_or_of_a_file(tmp_path: Path) -> None:
+    before = CompiledGuardrails.model_validate(
+        {"policies": [{"id": DENY, "type": SCP}], "rules": [{"id": "all", "attach": [DENY], "match": "all"}]}
+    )
+    (tmp_path / "before.json").write_bytes(before.canonical())
+    installed = tool_of(organization())
+    installed.in_force = before
+    from_file = planned(tool_of(organization()), "--before", "before.json")
+
+    for plan in (planned(installed), from_file):
+        assert plan["before"] == before.sha256()
+        assert by_policy(plan, "missing_today") == {"deny-leave": 1, "region-lock": 0}
+    assert planned(tool_of(organization()), "--before", "none")["digest"] == from_file["digest"]
+
+
+def test_a_document_with_its_lock_file_can_be_the_guardrails_in_force(document: Path) -> None:
+    tool_of(organization()).run("lock")
+    lock = json.loads(lock_path(document).read_text())
+
+    plan = planned(tool_of(organization()), "--before", str(document))
+
+    assert plan["before"] == plan["after"] == lock["compiled"]
+    assert plan["notes"] == []
+
+
+@pytest.mark.usefixtures("document")
+def test_tags_are_read_only_if_a_rule_needs_them_and_in_bulk_only_by_the_management_account(
+    document: Path,
+) -> None:
+    in_bulk, member = organization(), organization()
+    planned(tool_of(in_bulk), "--before", "none")
+    elsewhere = tool_of(member)
+    elsewhere.account_id = ONE
+    plan = planned(elsewhere, "--before", "none", "--reveal")
+
+    assert (in_bulk.calls["tagged"], in_bulk.calls["tags_of"]) == (1, 0)
+    # Only the account in /Prod depends on its tags.
+    assert (member.calls["tagged"], member.calls["tags_of"]) == (0, 1)
+    assert by_policy(plan, "get")["region-lock"] == [ONE]
+
+    document.write_text(TEXT.replace("        tags: {environment: [prod]}\n", ""))
+    without = organization()
+    planned(tool_of(without), "--before", "none")
+    assert (without.calls["tagged"], without.calls["tags_of"]) == (0, 0)
+
+
+@pytest.mark.usefixtures("document")
+def test_tags_that_cannot_be_read_leave_the_policy_undecided_and_remove_nothing() -> None:
+    reader = organization()
+    reader.attach(REGIONS, ONE)
+    reader.refused = {"tagged": "AccessDeniedException", "tags_of": "AccessDeniedException"}
+
+    plan = planned(tool_of(reader), "--before", "none")
+
+    assert by_policy(plan, "undecided") == {"deny-leave": 0, "region-lock": 1}
+    assert by_policy(plan, "lose") == {"deny-leave": 0, "region-lock": 1}, "the account in /Test is decided"
+    assert plan["unread"] == [{"part": "tags", "code": "AccessDeniedException"}]
+
+
+@pytest.mark.usefixtures("document")
+def test_a_plan_that_leaves_something_undecided_is_not_nothing_to_do() -> None:
+    reader = organization()
+    reader.attachments = {DENY: {ONE, TWO}}
+    reader.refused = {"tagged": "AccessDeniedException", "tags_of": "AccessDeniedException"}
+
+    result = tool_of(reader).run("plan", "--before", "none", "--detailed-exitcode")
+
+    assert result.exit_code == 2
+    assert "Nothing to do, as far as could be read, for 2 accounts." in result.output
+    assert "Could not read: tags (AccessDeniedException)." in result.output
+
+
+@pytest.mark.usefixtures("document")
+def test_without_paths_in_the_answers_the_ous_are_read_from_the_ous() -> None:
+    reader = organization()
+    reader.has_paths = False
+
+    plan = planned(tool_of(reader), "--before", "none", "--reveal")
+
+    assert reader.calls["accounts_in"] == 4
+    assert by_policy(plan, "get") == {"deny-leave": [TWO], "region-lock": [ONE]}
+
+
+@pytest.mark.usefixtures("document")
+def test_ous_that_cannot_be_read_are_unknown() -> None:
+    reader = organization()
+    reader.has_paths = False
+    reader.refused = {"accounts_in": "AccessDeniedException"}
+
+    plan = planned(tool_of(reader), "--before", "none", "--reveal")
+
+    assert by_policy(plan, "undecided")["region-lock"] == [ONE]
+    assert plan["unread"] == [{"part": "ous", "code": "AccessDeniedException"}]
+
+
+@pytest.mark.usefixtures("document")
+def test_a_policy_whose_targets_cannot_be_read_is_an_error() -> None:
+    reader = organization()
+    reader.refused = {"targets": "AccessDeniedException"}
+
+    result = tool_of(reader).run("plan", "--before", "none")
+
+    assert result.exit_code == 1
+    assert "prod.yaml:2: policy deny-leave: nobody knows where it is attached" in result.output
+    assert "Nothing to do, as far as could be read, for 2 accounts." in result.output
+
+
+@pytest.mark.usefixtures("document")
+@pytest.mark.parametrize(
+    "part", ["accounts", "accounts_in", "targets", "content_sha256", "tagged", "tags_of", "attached"]
+)
+def test_a_failure_that_may_pass_ends_the_plan(part: str) -> None:
+    """Half a snapshot would look like a whole one."""
+    reader = organization()
+    reader.unavailable = (part,)
+    reader.has_paths = part != "accounts_in"
+    tool = tool_of(reader)
+    # Only the management account reads tags in bulk.
+    tool.account_id = ONE if part == "tags_of" else MANAGEMENT
+
+    result = tool.run("plan", "--before", "none", "--places")
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, RetryableError)
+    assert "Policy" not in result.output
+
+
+@pytest.mark.usefixtures("document")
+def test_places_are_read_only_of_accounts_that_get_something() -> None:
+    reader = organization()
+    for number in range(9):
+        reader.policy(f"p-foreign{number}", f"foreign-{number}")
+        reader.attach(f"p-foreign{number}", TWO)
+
+    without = planned(tool_of(reader), "--before", "none")
+    assert reader.calls["attached"] == 0
+    plan = planned(tool_of(reader), "--before", "none", "--places")
+
+    assert by_policy(without, "no_place") == {"deny-leave": 0, "region-lock": 0}
+    assert by_policy(plan, "no_place") == {"deny-leave": 1, "region-lock": 0}
+    assert reader.calls["attached"] == 2
+
+
+@pytest.mark.usefixtures("document")
+def test_a_recorded_organization_gives_the_same_plan_without_any_call() -> None:
+    recorded = tool_of(organization()).run("snapshot", "organization.json")
+    file = Path("organization.json")
+    nobody = tool_of(FakeOrganizationReader())
+
+    offline = planned(nobody, "--snapshot", "organization.json", "--reveal")
+    online = planned(tool_of(organization()), "--before", "none", "--reveal")
+
+    assert recorded.exit_code == 0, said(recorded)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert nobody.reader.calls.total() == 0
+    assert offline["digest"] == online["digest"]
+    assert offline["types_in_full"] == [SCP], "a recording holds every policy"
+    assert online["types_in_full"] == []
+    assert Snapshot.model_validate_json(file.read_bytes()).accounts
+
+
+def test_a_recording_without_a_policy_type_of_the_document_is_not_an_organization_without_such_policies(
+    document: Path,
+) -> None:
+    tool_of(organization()).run("snapshot", "organization.json")
+    document.write_text(TEXT.replace("region-lock]\nrules", "{name: region-lock, type: TAG_POLICY}]\nrules"))
+
+    result = tool_of(organization()).run("plan", "--snapshot", "organization.json")
+
+    assert result.exit_code == 1
+    assert "the recording has no policies of TAG_POLICY. Record one: joinguard snapshot FILE" in said(result)
+
+
+@pytest.mark.usefixtures("document")
+def test_a_recording_is_not_replaced_without_force() -> None:
+    Path("organization.json").write_text("mine")
+    reader = organization()
+    refused = tool_of(reader).run("snapshot", "organization.json")
+
+    assert refused.exit_code == 1
+    assert "is already there. Choose another name, or add --force" in said(refused)
+    assert Path("organization.json").read_text() == "mine"
+    assert reader.calls.total() == 0
+    assert tool_of(reader).run("snapshot", "organization.json", "--force").exit_code == 0
+    assert [each.name for each in Path().iterdir() if each.is_file()] == ["organization.json"]
+
+
+@pytest.mark.usefixtures("document")
+def test_a_recording_that_lacks_a_part_says_so_and_exits_with_1() -> None:
+    reader = organization()
+    reader.refused = {"tagged": "AccessDeniedException", "tags_of": "AccessDeniedException"}
+
+    result = tool_of(reader).run("snapshot", "organization.json", "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["unread"] == [{"part": "tags", "code": "AccessDeniedException"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--snapshot", "nothing.json"], "cannot read nothing.json"),
+        (["--snapshot", "infra/guardrails/prod.yaml"], "is not a recorded organization"),
+        (["--before", "nothing.json"], "cannot read the guardrails nothing.json"),
+        (["--before", "infra/guardrails/prod.yaml"], "has no lock file. Run `joinguard lock"),
+        (["nothing.yaml"], "cannot read the guardrails document nothing.yaml"),
+    ],
+)
+@pytest.mark.usefixtures("document")
+def test_files_that_are_not_what_they_must_be_are_named(arguments: list[str], message: str) -> None:
+    result = tool_of(organization()).run("plan", *arguments)
+
+    assert result.exit_code == 1
+    assert message in said(result)
+
+
+@pytest.mark.parametrize("arguments", [["--markdown", "--json"], ["--places", "--snapshot", "x.json"]])
+@pytest.mark.usefixtures("document")
+def test_options_that_exclude_each_other_are_wrong_use(arguments: list[str]) -> None:
+    assert tool_of(organization()).run("plan", *arguments).exit_code == 2
+
+
+def test_what_holds_the_places_is_named(document: Path) -> None:
+    document.write_text(TEXT + "limits: {policies_per_account: {SERVICE_CONTROL_POLICY: 2}}\n")
+    reader = organization()
+
+    output = tool_of(reader).run("plan", "--before", "none").output
+
+    # The account in /Test carries region-lock, which is less important, beside AWS's own policy.
+    assert "1 have no place for it" in output
+    assert "detach or merge region-lock to make place" in output
+    assert "up to 1 of the places are held by policies that are not in the document" in output
+
+
+EXCEPTION = (
+    "  - {{id: {id}, accounts: ['{account}'], policies: [deny-leave], owner: a@example.com, "
+    "approved_by: b@example.com, reason: x, expires: {expires}}}\n"
+)
+
+
+def test_each_exception_says_what_it_does(document: Path) -> None:
+    given = [("soon", ONE, "2026-12-01"), ("long", "222222222229", "2027-12-01"), ("over", TWO, "2026-11-01")]
+    lines = (EXCEPTION.format(id=id_, account=account, expires=expires) for id_, account, expires in given)
+    document.write_text(TEXT + "exceptions:\n" + "".join(lines))
+
+    result = tool_of(organization()).run("plan", "--before", "none")
+
+    text = " ".join(result.output.split())
+    assert "soon 2026-12-01 ends soon; takes away 1 attachment" in text
+    assert "long 2027-12-01 in force; takes nothing away; 1 account not evaluated" in text
+    assert "over 2026-11-01 over; not undone yet: 1 attachment to come back" in text
+    assert "prod.yaml:14: exception over: ended on 2026-11-01, so it is ignored; take it out" in text
+
+
+def test_removals_above_the_limit_name_the_digest_to_approve(document: Path) -> None:
+    document.write_text(TEXT + "limits: {removals: 0}\n")
+    tool = tool_of(organization())
+
+    digest = planned(tool, "--before", "none")["digest"]
+
+    assert f"1 removals are more than limits.removals (0): they need the approval of this plan, {digest}." in (
+        tool.run("plan", "--before", "none").output
+    )
+
+
+def test_tags_of_other_accounts_are_not_absent_but_unknown() -> None:
+    reader = organization()
+    snapshot = take_snapshot(reader, Wanted([SCP]), FakeClock(), lambda _part, _number: None)
+
+    one = with_tags(snapshot, reader, lambda each: each.id == ONE, lambda _part, _number: None, in_bulk=False)
+
+    assert {each.id: each.tags for each in one.accounts} == {
+        MANAGEMENT: None,
+        ONE: {"environment": "prod"},
+        TWO: None,
+        THREE: None,
+    }
+
+
+# explain
+
+
+def explained(tool: OperatorCli, *arguments: str) -> tuple[int, dict[str, Any]]:
+    result = tool.run("explain", ONE, "--json", *arguments)
+    assert result.stdout, said(result)
+    return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.fixture
+def locked(document: Path) -> Path:
+    assert tool_of(organization()).run("lock").exit_code == 0
+    return document
+
+
+def test_explain_says_which_rules_decide_and_what_is_attached(locked: Path) -> None:
+    status, found = explained(tool_of(organization()), "--document", str(locked))
+
+    assert status == 1, "it lacks a policy"
+    assert found["facts"]["ous"] == [ROOT_OU, PROD, WEB]
+    assert [(each["policy"], each["ruling"], each["attached"], each["demanded_by"]) for each in found["policies"]] == [
+        ("deny-leave", "REQUIRED", True, ["everyone"]),
+        ("region-lock", "REQUIRED", False, ["prod"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "ruling"),
+    [
+        (["ou=/Test"], "NOT_REQUIRED"),
+        ([f"ou={TEST}"], "NOT_REQUIRED"),
+        (["tags.environment=test"], "NOT_REQUIRED"),
+        (["tags.environment"], "NOT_REQUIRED"),
+        (["tags.environment=", "tags.environment=prod"], "REQUIRED"),
+        (["ou=/Prod", "name=x", "email=a@b.c", "joined=INVITED"], "REQUIRED"),
+    ],
+)
+def test_explain_answers_as_if_a_fact_were_different(locked: Path, changes: list[str], ruling: str) -> None:
+    options = [option for change in changes for option in ("--as-if", change)]
+    _, found = explained(tool_of(organization()), "--document", str(locked), *options)
+
+    assert {each["policy"]: each["ruling"] for each in found["policies"]}["region-lock"] == ruling
+
+
+@pytest.mark.parametrize("change", ["ou", "ou=/Nowhere", "tags.", "joined=x", "x=y", "name="])
+def test_a_fact_that_is_not_valid_is_named(locked: Path, change: str) -> None:
+    result = tool_of(organization()).run("explain", ONE, "--document", str(locked), "--as-if", change)
+
+    assert result.exit_code == 1
+    assert change.partition("=")[2] in said(result)
+    assert "Use " in said(result)
+
+
+def test_explain_says_in_words_what_cannot_be_read(locked: Path) -> None:
+    reader = organization()
+    reader.refused = {"tags_of": "AccessDeniedException"}
+
+    result = tool_of(reader).run("explain", ONE, "--document", str(locked))
+
+    assert result.exit_code == 1
+    assert "cannot read its tags (AccessDeniedException)" in result.output
+    assert "undecided in rule prod" in result.output
+    assert "cannot be read: tags" in result.output
+
+
+def test_explain_uses_the_guardrails_in_force_and_says_what_else_is_attached() -> None:
+    tool = tool_of(organization())
+
+    result = tool.run("explain", ONE)
+
+    assert result.exit_code == 1
+    assert "demanded by rule everyone" in result.output
+    assert "Carries too: FullAWSAccess, deny-leave" in result.output
+
+
+def test_an_account_that_is_not_in_the_organization_cannot_be_explained() -> None:
+    assert "is not an account of this organization" in said(tool_of(organization()).run("explain", "999999999999"))
