@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: The Region of each partition that has Organizations, and with it the tags of accounts. Others have one Region.
-ORGANIZATIONS_REGIONS: Final = {"aws": "us-east-1", "aws-cn": "cn-northwest-1", "aws-us-gov": "us-gov-west-1"}
+ORGANIZATIONS_REGIONS: Final = {
+    "aws": "us-east-1",
+    "aws-cn": "cn-northwest-1",
+    "aws-eusc": "eusc-de-east-1",
+    "aws-us-gov": "us-gov-west-1",
+}
 #: Calls a second that AWS allows an account
 #: (https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html).
 RATES: Final[dict[str, float]] = {

@@ -160,14 +160,14 @@ def _print_tables(report: Report, *, reveals: bool) -> None:
         stderr.print(str(each), style="yellow")
     for each in report.problems:
         stderr.print(str(each), style="red")
-    stderr.print(_summary(plan))
+    stderr.print(summary(plan))
 
 
 def _markdown(report: Report, *, reveals: bool) -> Iterator[str]:
     plan = report.plan
     yield f"### Guardrails plan `{plan.digest[:_SHORT]}`"
     yield ""
-    yield _summary(plan)
+    yield summary(plan)
     columns, rows = _policy_rows(report)
     yield from _table(columns, rows)
     columns, plain_rows = _rule_rows(plan)
@@ -312,7 +312,8 @@ def _revealed(report: Report) -> Iterator[str]:
                 yield f"{report.labels.policy(each.id)}, {what}: {', '.join(accounts)}"
 
 
-def _summary(plan: Plan) -> str:
+def summary(plan: Plan) -> str:
+    """Return in one sentence what a plan would do."""
     if plan.is_empty:
         known = "" if plan.is_decided else ", as far as could be read,"
         return f"Nothing to do{known} for {count(plan.accounts, 'account')}."

@@ -288,7 +288,10 @@ def _problems(loaded: Loaded, made: Plan) -> list[Problem]:
     numbers = {each.id: number for number, each in enumerate(loaded.document.rules)}
     for rule in made.rules:
         number = numbers[rule.id]
-        if not rule.selects and not rule.undecided and not loaded.document.rules[number].allow_empty:
+        written = loaded.document.rules[number]
+        # A new organization has no accounts yet.
+        may_be_empty = written.allow_empty or written.match == "all"
+        if not rule.selects and not rule.undecided and not may_be_empty:
             message = "selects no account; correct match, or add allow_empty: true"
             problems.append(Problem(("rules", number), message))
     for position, policy in enumerate(made.policies):

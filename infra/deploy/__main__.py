@@ -18,11 +18,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from handlers.operate.plan_output import summary
 from infra.deploy import delegation, destroying, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import plan_restore
-from infra.deploy.guardrails import compile_for
+from infra.deploy.guardrails import compile_for, report_for
 from infra.deploy.health import Check, check_subscribers, checks
 from infra.deploy.preflight import read_account, warnings
 from infra.deploy.recording import record_configuration
@@ -151,9 +152,12 @@ def deploy(  # noqa: PLR0913 - its options
     if plan_only and change_set:
         raise click.UsageError("--plan-only and --apply exclude each other; use one of them")
     # Adopting resources takes a change set of its own.
-    remaining = True
+    remaining, digest = True, None
     while remaining:
-        planned = read_plan(cloudformation, stage.stack, change_set) if change_set else _plan(target, **options)
+        if change_set:
+            planned: Plan | None = read_plan(cloudformation, stage.stack, change_set)
+        else:
+            planned, digest = _plan(target, **options)
         if plan_only:
             _show(planned)
             click.echo(planned.change_set if planned else "", nl=planned is not None)
@@ -166,7 +170,8 @@ def deploy(  # noqa: PLR0913 - its options
     with stderr.status("protecting the stack and the outcomes table"):
         installing.protect(target)
     if planned or record:
-        key = record_configuration(target, reason, change_set=planned.change_set if planned else None)
+        change = planned.change_set if planned else None
+        key = record_configuration(target, reason, change_set=change, plan=digest)
         stderr.print(f"the configuration in force is on record: {key}")
     table = Table("output", "value", title=f"Stack {stage.stack}")
     for name, value in sorted(_outputs(target).items()):
@@ -336,8 +341,11 @@ def _outputs(target: Target) -> dict[str, str]:
     return outputs(cloudformation, stage.stack)
 
 
-def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> Plan | None:
-    """Check the account, build the zip, and create the stack's next change set; return None if nothing would change."""
+def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> tuple[Plan | None, str | None]:
+    """Check the account, plan the guardrails, build the zip, and create the stack's next change set.
+
+    Returns the change set, or None if nothing would change, and the digest of the guardrails' plan, if there is one.
+    """
     stage, cloudformation = target.stage, target.client("cloudformation")
     with stderr.status("checking the account and the organization"):
         account = installing.check(target, template)
@@ -346,6 +354,8 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
     stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
     with stderr.status("comparing the guardrails with their lock file"):
         compiled = compile_for(target, installing.event_region(account), lambda note: stderr.print(f"note: {note}"))
+    if report := report_for(target, installing.event_region(account), account.account_id, compiled):
+        stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} `make plan` shows more")
     with stderr.status("building the zip"):
         package = installing.build_for(stage, allow_dirty=allow_dirty)
     stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
@@ -356,8 +366,9 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
             adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
             _report_adoptions(adoptions)
             if adoptions.ids:
-                return installing.plan_adoption(target, account, adoptions, parameters, template)
-        return installing.plan_main(target, account, parameters, kind, template)
+                return installing.plan_adoption(target, account, adoptions, parameters, template), None
+        digest = report.plan.digest if report else None
+        return installing.plan_main(target, account, parameters, kind, template), digest
 
 
 def _report_adoptions(adoptions: Adoptions) -> None:

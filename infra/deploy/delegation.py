@@ -41,16 +41,6 @@ _READS: Final = (
     "organizations:ListTagsForResource",
     "organizations:ListTargetsForPolicy",
 )
-#: What they read beside that for a guardrails document: facts of accounts, and the organization for lock and plan.
-_READS_FOR_GUARDRAILS: Final = (
-    "organizations:ListAccounts",
-    "organizations:ListAccountsForParent",
-    "organizations:ListOrganizationalUnitsForParent",
-    "organizations:ListParents",
-    "organizations:ListPolicies",
-    "organizations:ListTagsForResource",
-    "organizations:ListTargetsForPolicy",
-)
 
 
 def statements(
@@ -60,11 +50,10 @@ def statements(
     prefix = f"arn:{account.partition}:organizations::{account.management_account_id}"
     accounts = f"{prefix}:account/{account.organization_id}/*"
     types = sorted({each.type for each in guardrails.policies} if guardrails else {SCP})
-    actions = [*_READS, *(_READS_FOR_GUARDRAILS if guardrails else ())]
     allow = {"Effect": "Allow", "Principal": {"AWS": f"arn:{account.partition}:iam::{administrator_id}:root"}}
     # A Sid has only letters and digits.
     suffix = "".join(part.capitalize() for part in stage.suffix.split("-"))
-    reads = {"Sid": f"JoinguardReads{suffix}", **allow, "Action": actions, "Resource": "*"}
+    reads = {"Sid": f"JoinguardReads{suffix}", **allow, "Action": list(_READS), "Resource": "*"}
     attaches = {
         "Sid": f"JoinguardAttaches{suffix}",
         **allow,

@@ -9,26 +9,35 @@ from typing import TYPE_CHECKING, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handlers.aws.organizations_in_bulk import OrganizationInBulk
+from handlers.aws.organizations_reader import OrganizationsReaderApi
+from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.clock import SystemClock
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.compile import compiled
+from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.names import read_names
+from handlers.core.guardrails.reading import read_guardrails
+from handlers.operate.context import OrganizationContext
 from handlers.operate.errors import OperateError
 from handlers.operate.guardrails_document import load
 from handlers.operate.guardrails_files import confirmed_lock, lock_path
+from handlers.operate.planning import InForce, live_report
 from infra.deploy.code import upload
-from infra.deploy.stack import DeployError
+from infra.deploy.stack import DeployError, find, outputs
 from schemas.compiled_guardrails import for_everyone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from handlers.operate.plan_output import Report
     from infra.deploy.preflight import Account
     from infra.deploy.stages import Stage, Target
     from schemas.compiled_guardrails import CompiledGuardrails
 
 #: The length of a parameter's value that CloudFormation allows.
 _MAX_PARAMETER: Final = 4096
+#: The template's default of AttachmentsPerSecond.
+_RATE: Final = "2"
 
 
 def compile_for(target: Target, event_region: str, warn: Callable[[str], None]) -> CompiledGuardrails | None:
@@ -39,12 +48,7 @@ def compile_for(target: Target, event_region: str, warn: Callable[[str], None]) 
     path = target.stage.document
     if path is None:
         return None
-    reader = OrganizationInBulk(
-        target.client("organizations"),
-        target.client("resourcegroupstaggingapi", region=event_region),
-        SystemClock(),
-        SystemRandom(),
-    )
+    reader = _reader(target, event_region)
     try:
         loaded = load(path, datetime.now(UTC))
         root = reader.root()
@@ -61,6 +65,54 @@ def compile_for(target: Target, event_region: str, warn: Callable[[str], None]) 
             f"enable-policy-type --root-id {root.id} --policy-type {disabled[0]})"
         )
     return compiled(loaded.document, lock)
+
+
+def report_for(
+    target: Target, event_region: str, account_id: str, guardrails: CompiledGuardrails | None
+) -> Report | None:
+    """Plan a stage's document against the organization; None if its guardrails are in force already.
+
+    Raises DeployError if the plan shows what has to be corrected first.
+    """
+    before = in_force(target)
+    if guardrails is None or target.stage.document is None or (before and before.sha256 == guardrails.sha256()):
+        return None
+    organizations = target.client("organizations")
+    context = OrganizationContext(
+        _reader(target, event_region), OrganizationsReaderApi(organizations), SystemClock(), account_id
+    )
+    rate = float(target.stage.parameters.get("AttachmentsPerSecond", _RATE))
+    try:
+        report = live_report(target.stage.document, InForce(before.document if before else None, rate), context)
+    except (OperateError, JoinguardError, BotoCoreError, ClientError) as error:
+        raise DeployError(str(error)) from error
+    if report.problems:
+        raise DeployError("\n".join(map(str, report.problems)))
+    return report
+
+
+def in_force(target: Target) -> Guardrails | None:
+    """Return the guardrails of the stage's stack, or of its short form; None if there is no stack.
+
+    Raises JoinguardError if they cannot be read.
+    """
+    cloudformation = target.client("cloudformation")
+    stack = find(cloudformation, target.stage.stack)
+    if stack is None or stack.meaning.step != "update":
+        return None
+    if key := stack.parameters.get("GuardrailsKey"):
+        return read_guardrails(S3Artifacts(target.client("s3"), stack.parameters["CodeBucket"]), key)
+    policy_ids = outputs(cloudformation, target.stage.stack).get("PolicyIds", "")
+    return Guardrails.for_everyone(filter(None, policy_ids.split(",")))
+
+
+def _reader(target: Target, event_region: str) -> OrganizationInBulk:
+    return OrganizationInBulk(
+        target.client("organizations"),
+        target.client("resourcegroupstaggingapi", region=event_region),
+        SystemClock(),
+        SystemRandom(),
+    )
 
 
 def upload_guardrails(target: Target, bucket: str, guardrails: CompiledGuardrails, *, owner: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS
 from infra.deploy.acting import others
 from infra.deploy.stack import DeployError
 from infra.deploy.trail import read_trails
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
     from infra.deploy.trail import Trails
 
 #: Organizations is a global service and sends its events in one Region per partition.
-EVENT_REGIONS: Final = {
-    "aws": "us-east-1",
-    "aws-cn": "cn-northwest-1",
-    "aws-eusc": "eusc-de-east-1",
-    "aws-us-gov": "us-gov-west-1",
-}
+EVENT_REGIONS: Final = ORGANIZATIONS_REGIONS
 #: SCPs that AWS allows per account, FullAWSAccess included (since May 2026).
 _MAX_ATTACHED: Final = 10
 

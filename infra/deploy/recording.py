@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
-from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.aws.s3_evidence import S3Archive
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails
-from handlers.core.guardrails.reading import read_guardrails
 from handlers.core.redaction import redact_words
 from infra.deploy.actor import actor_of
+from infra.deploy.guardrails import in_force
 from infra.deploy.stack import DeployError, find, outputs
 from schemas.configuration import Configuration, ConfiguredPolicy
 from schemas.keys import configuration_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from infra.deploy.stages import Target
 
 
@@ -36,10 +33,10 @@ def record_configuration(target: Target, reason: str, *, change_set: str | None 
     cloudformation, stage = target.client("cloudformation"), target.stage
     stack = find(cloudformation, stage.stack)
     if stack is None:
-        raise DeployError(f"there is no stack {stage.stack}")
+        raise DeployError(f"there is no stack {stage.stack}; run `make deploy STAGE={stage.name}`")
     made = outputs(cloudformation, stage.stack)
     try:
-        guardrails = _guardrails(target, stack.parameters, made)
+        guardrails = in_force(target) or Guardrails.for_everyone(())
         pseudonyms = KmsPseudonyms(target.client("kms"), made["PseudonymKeyId"], stack.parameters["OrganizationId"])
         actor = actor_of(target.client("sts").get_caller_identity(), pseudonyms)
         configuration = Configuration(
@@ -70,12 +67,6 @@ def record_configuration(target: Target, reason: str, *, change_set: str | None 
             f"the stack's keys, and run `make deploy STAGE={stage.name} ARGS=--record`"
         ) from error
     return key
-
-
-def _guardrails(target: Target, parameters: Mapping[str, str], made: Mapping[str, str]) -> Guardrails:
-    if key := parameters.get("GuardrailsKey"):
-        return read_guardrails(S3Artifacts(target.client("s3"), parameters["CodeBucket"]), key)
-    return Guardrails.for_everyone(filter(None, made["PolicyIds"].split(",")))
 
 
 def _attaches_to(attach_to: str) -> Any:

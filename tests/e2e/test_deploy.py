@@ -59,7 +59,7 @@ class Console:
         return subprocess.run(  # noqa: S603 - our own command
             ["make", "--silent", target, f"STAGE={stage}", f"ARGS={arguments}"],  # noqa: S607 - make from PATH
             cwd=ROOT,
-            env=os.environ | self._environment(),
+            env=os.environ | self.environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -68,11 +68,11 @@ class Console:
 
     def run(self, command: str, *arguments: str, answer: str = "", keys: Mapping[str, str] | None = None) -> Done:
         """Run the command behind a target, in this process, by default as the root user."""
-        words, environment = [command, *arguments], self._environment() | dict(keys or {})
+        words, environment = [command, *arguments], self.environment() | dict(keys or {})
         done = CliRunner().invoke(cli, words, input=answer, env=environment, catch_exceptions=False)
         return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": self.aws.endpoint,
             "AWS_ACCESS_KEY_ID": self.aws.access_key_id,

@@ -11,7 +11,10 @@ tests/infra/test_stack_states.py, with stubbed answers):
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -190,6 +193,49 @@ def test_the_keys_of_a_temporary_stage_are_deleted_and_nothing_that_they_encrypt
     made_anew = {"DataKey", "Evidence", "PseudonymKey"}
     assert {name for name in made_anew if after[name] == before[name]} == set()
     assert {name for name in ("AccessLogs", "DeadLetters", "Undelivered") if after[name] != before[name]} == set()
+
+
+def test_a_guardrails_document_is_locked_planned_deployed_and_recorded(console: Console) -> None:
+    stage = console.stage("ruled", PolicyIds="")
+    document = console.folder.parent / "guardrails" / "ruled.yaml"
+    document.parent.mkdir(exist_ok=True)
+    rules = "rules:\n  - {id: everyone, attach: [deny-x], match: all}\n"
+    nobody = "  - {id: nobody, attach: [deny-x], match: [{name: nobody-at-all}]}\n"
+    document.write_text(f"version: 1\npolicies: [deny-x]\n{rules}{nobody}")
+
+    unlocked = deploy(console, stage)
+    assert "has no lock file yet" in unlocked.stderr
+    locked = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "handlers.operate", "--region", "us-east-1", "lock", str(document)],
+        cwd=ROOT,
+        env=os.environ | console.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert locked.returncode == 0, locked.stderr
+    useless = deploy(console, stage)
+    assert "rule nobody: selects no account; correct match, or add allow_empty: true" in useless.stderr
+    assert {unlocked.returncode, useless.returncode} == {1}
+    assert "joinguard-ruled" not in console.stacks()
+
+    document.write_text(f"version: 1\npolicies: [deny-x]\n{rules}")
+    subprocess.run(locked.args, cwd=ROOT, env=os.environ | console.environment(), capture_output=True, check=True)  # noqa: S603 - as above
+    done = deploy(console, stage)
+    assert done.returncode == 0, done.stderr
+    digest = re.search(r"guardrails plan ([0-9a-f]{64}): ", done.stderr)
+    assert digest is not None
+    evidence = resources(console, "joinguard-ruled")["Evidence"]
+    [configured] = configurations(console, evidence)
+    assert configured.plan == digest[1]
+    assert configured.policies[0].sha256 is not None
+    assert configured.document_digest is not None
+    parameters = find(console.aws.client("cloudformation"), "joinguard-ruled").parameters  # type: ignore[union-attr]
+    assert parameters["GuardrailsKey"] == f"joinguard/guardrails/{configured.guardrails}.json"
+
+    again = deploy(console, stage)
+    assert "nothing to change" in again.stderr
+    assert "guardrails plan" not in again.stderr
 
 
 def test_a_failed_creation_leaves_nothing_and_the_next_deployment_succeeds(console: Console) -> None:

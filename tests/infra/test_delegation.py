@@ -56,9 +56,7 @@ def test_the_statements_follow_a_guardrails_document() -> None:
     ]
     types = attaches["Condition"]["StringLikeIfExists"]["organizations:PolicyType"]
     assert types == ["RESOURCE_CONTROL_POLICY", "SERVICE_CONTROL_POLICY"]
-    needed = {"organizations:ListParents", "organizations:ListTagsForResource"}
-    assert needed <= set(reads["Action"])
-    assert not needed & set(ours()[0]["Action"])
+    assert {"organizations:ListParents", "organizations:ListTagsForResource"} <= set(reads["Action"])
 
 
 def test_what_others_delegate_stays_and_is_in_the_same_place() -> None:

@@ -313,3 +313,10 @@ def test_whatever_is_inserted_is_read_or_reported(text: str, at: int) -> None:
         found = error.mistakes or (Mistake("", 0, "", "no mistake"),)
 
     assert all(re.fullmatch(r"x\.yaml:[1-9]\d*: .+", str(each)) for each in found)
+
+
+def test_the_example_that_people_copy_has_no_mistakes() -> None:
+    loaded = load(ROOT / "infra" / "guardrails" / "example.yaml", NOON)
+
+    assert loaded.notes == ()
+    assert len(loaded.document.rules) == 3
