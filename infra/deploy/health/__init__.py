@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from infra.deploy.health import delivery, page, records, stacks, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
+from infra.deploy.health.guardrails import guardrails
 from infra.deploy.preflight import EVENT_REGIONS
 from infra.deploy.stack import outputs
 
@@ -50,6 +51,8 @@ def checks(target: Target) -> list[Check]:
         return found
     found += _forwarder(target, stack)
     found += _run(stack, [*_event_path(target, stack), *_records(target, stack), *_page(target, stack)])
+    s3, organizations = target.client("s3"), target.client("organizations")
+    found += attempt("guardrails", lambda: guardrails(s3, organizations, stack))
     return found
 
 
