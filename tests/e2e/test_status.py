@@ -74,6 +74,7 @@ class Installed:
             "OrganizationId": self.organization["Id"],
             "ManagementAccountId": self.organization["MasterAccountId"],
             "PolicyIds": self.policy_id,
+            "PolicyArns": f"arn:aws:organizations::1:policy/o-x/service_control_policy/{self.policy_id}",
             "CodeBucket": f"code-{code_region or stage.region}",
             "CodeKey": "empty.zip",
             "NameSuffix": stage.suffix,
