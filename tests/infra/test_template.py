@@ -257,10 +257,12 @@ def test_no_role_has_wildcard_actions_or_resources() -> None:
 
 def test_the_worker_may_attach_only_the_named_policies_and_nothing_if_it_only_observes() -> None:
     accounts, policies = [s for _, s in statements() if s["Action"] == "organizations:AttachPolicy"]
-    condition, named, created = policies["Resource"]["Fn::If"]
+    condition, named, other = policies["Resource"]["Fn::If"]
+    creates, created, none = other["Fn::If"]
 
     assert accounts["Resource"]["Fn::Sub"].endswith(":account/${OrganizationId}/*")
-    assert (condition, named) == ("NamesPolicies", {"Ref": "PolicyArns"})
+    assert (condition, named, creates) == ("NamesPolicies", {"Ref": "PolicyArns"}, "CreatesPolicies")
+    assert none["Fn::Sub"].endswith("/service_control_policy/-")
     prefix = (
         "arn:${AWS::Partition}:organizations::${ManagementAccountId}:policy/${OrganizationId}/service_control_policy"
     )
