@@ -615,7 +615,7 @@ def test_each_alarm_of_the_forwarder_notifies_the_forwarders_own_topic() -> None
     assert FORWARDER["Outputs"]["Topic"]["Value"] == topic[0]
 
 
-def sizes_of_policies(parameters: Mapping[str, str], *, name: str, partition: str, region: str) -> dict[str, int]:
+def sizes_of_policies(parameters: dict[str, str], *, name: str, partition: str, region: str) -> dict[str, int]:
     """Return the characters of each role's inline policies together, and of each managed policy, as IAM counts them."""
     stack = Deployed(
         name=name,
