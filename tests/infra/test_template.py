@@ -661,6 +661,41 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
         assert sizes[name] <= 10_240, name
 
 
+def test_the_longest_environment_of_the_function_is_what_lambda_accepts() -> None:
+    """4 KB, names included. The embedded AWS accepts any size."""
+    stage = Stage(name="a" * 19, region="us-gov-west-1")
+    accounts = [f"{number:012}" for number in range(150)]
+    policies = [f"p-{number}{'x' * 127}" for number in range(9)]
+    assert re.fullmatch(TEMPLATE["Parameters"]["AttachTo"]["AllowedPattern"], ",".join(accounts))
+    assert not re.fullmatch(TEMPLATE["Parameters"]["AttachTo"]["AllowedPattern"], ",".join([*accounts, "1" * 12]))
+    given = {
+        "NameSuffix": stage.suffix,
+        "AttachTo": ",".join(accounts),
+        "PolicyIds": ",".join(policies),
+        "CodeBucket": "b" * 63,
+        "ManagementAccountId": "1" * 12,
+        "OrganizationId": f"o-{'a' * 32}",
+    }
+    stack = Deployed(
+        name=stage.stack,
+        stack_id=f"arn:aws-us-gov:cloudformation:{stage.region}:111111111111:stack/{stage.stack}/1",
+        status="CREATE_COMPLETE",
+        reason="",
+        parameters={key: str(each.get("Default", "")) for key, each in TEMPLATE["Parameters"].items()} | given,
+        template=TEMPLATE,
+        ids={
+            logical: f"https://sqs.{stage.region}.amazonaws.com/111111111111/{stage.stack}-{logical}-{'x' * 13}"
+            if each["Type"] == "AWS::SQS::Queue"
+            else f"{stage.stack}-{logical}-{'x' * 13}"
+            for logical, each in RESOURCES.items()
+        },
+    )
+
+    variables = stack.properties("AttachPolicies")["Environment"]["Variables"]
+
+    assert sum(len(name) + len(str(value)) for name, value in variables.items()) <= 4_000
+
+
 def test_operators_may_read_the_parts_of_the_forwarder_that_status_checks() -> None:
     """They are in the Region of the events. Their names begin with the stack's; the rule's is fixed."""
     see = RESOURCES["OperatorsSee"]["Properties"]["PolicyDocument"]["Statement"]
