@@ -32,14 +32,14 @@ class Configuration(BaseModel):
     #: SHA-256 of the compiled guardrails, by which outcomes and evidence name them; of the short form, too.
     guardrails: Sha256
     #: HMAC-SHA-256 of the guardrails document with the secret of the pseudonyms, since a document can name accounts.
-    #: Absent in the short form.
+    #: Absent in the short form, and if the document where it was deployed from is not the one in force.
     document_digest: Sha256 | None = None
     policies: tuple[ConfiguredPolicy, ...]
     #: Which accounts the worker attaches policies to: all, none, or the number of those that are named.
     attaches_to: Literal["all", "none"] | Annotated[int, Field(ge=1)]
     #: SHA-256 of the function's zip.
     code: Sha256 | None = None
-    #: The digest of the plan that was shown. Absent in the short form.
+    #: The digest of the plan that was shown. Absent in the short form, and if the change set was made earlier.
     plan: Sha256 | None = None
     #: Who deployed, as in audit records.
     actor: Pseudonym

@@ -11,8 +11,9 @@ from schemas.values import Moment, Text
 
 #: The maximum number of attempts without confirmed evidence. A message has fewer receives, redrives included.
 _MAX_UNPROVEN: Final = 400
-#: An account carries up to ten policies of a type; settings that change between attempts add more.
-_MAX_POLICIES: Final = 40
+#: Guardrails name about fifty policies at most, because their ARNs have to fit in a parameter; settings that change
+#: between attempts add more.
+_MAX_POLICIES: Final = 120
 _MAX_ATTEMPTS: Final = 999_999
 
 _Number = Annotated[int, Field(ge=1, le=_MAX_ATTEMPTS)]

@@ -224,7 +224,7 @@ def delegation_policy(target: Target, administrator: str) -> None:
         raise DeployError(f"stage {stage.name} names no policies; set PolicyIds, which limits the resource policy")
     account = read_account(target)
     present = delegation.read_policy(target.client("organizations"))
-    guardrails = compile_for(target, installing.event_region(account), lambda note: stderr.print(f"note: {note}"))
+    guardrails = compile_for(target, installing.event_region(account), _note)
     merged = delegation.merge(present, delegation.statements(account, stage, administrator, guardrails))
     text = delegation.text_of(merged)
     changes = delegation.difference(present, merged)
@@ -352,9 +352,10 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
     for each in warnings(target, account):
         stderr.print(f"[yellow]warning: {escape(each)}")
     stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
+    region = installing.event_region(account)
     with stderr.status("comparing the guardrails with their lock file"):
-        compiled = compile_for(target, installing.event_region(account), lambda note: stderr.print(f"note: {note}"))
-    if report := report_for(target, installing.event_region(account), account.account_id, compiled):
+        compiled = compile_for(target, region, _note)
+    if report := report_for(target, region, account.account_id, compiled, _note):
         stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} `make plan` shows more")
     with stderr.status("building the zip"):
         package = installing.build_for(stage, allow_dirty=allow_dirty)
@@ -369,6 +370,10 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
                 return installing.plan_adoption(target, account, adoptions, parameters, template), None
         digest = report.plan.digest if report else None
         return installing.plan_main(target, account, parameters, kind, template), digest
+
+
+def _note(text: str) -> None:
+    stderr.print(f"note: {escape(text)}")
 
 
 def _report_adoptions(adoptions: Adoptions) -> None:

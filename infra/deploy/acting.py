@@ -14,6 +14,8 @@ from infra.deploy.stages import PLAIN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mypy_boto3_events import EventBridgeClient
+
     from infra.deploy.preflight import Account
     from infra.deploy.stages import Target
 
@@ -31,19 +33,29 @@ class Other(NamedTuple):
 
 def others(target: Target, account: Account, event_region: str) -> Iterator[Other]:
     """Yield the other stages whose rules are in this account, in the Region of the events or of the stage."""
-    seen = {target.stage.name}
+    seen = {(target.stage.name, target.stage.region, account.account_id)}
     for region in dict.fromkeys((event_region, target.stage.region)):
-        events = target.client("events", region=region)
-        for page in events.get_paginator("list_rules").paginate(NamePrefix=_RULE):
-            for rule in page["Rules"]:
-                name, is_forwarder = _stage_of(rule["Name"])
-                if name in seen or not name or rule.get("State") == "DISABLED":
-                    continue
-                seen.add(name)
-                arn = rule["Arn"]
-                if is_forwarder:
-                    arn = events.list_targets_by_rule(Rule=rule["Name"])["Targets"][0]["Arn"]
+        for name, arn in _installations(target.client("events", region=region)):
+            # A stage whose Region was changed in its file is another installation of the same name.
+            installation = (name, arn.split(":")[3], arn.split(":")[4])
+            if installation not in seen:
+                seen.add(installation)
                 yield _other(target, account, name, arn)
+
+
+def _installations(events: EventBridgeClient) -> Iterator[tuple[str, str]]:
+    """Yield the stage of each enabled rule of ours, and an ARN in its Region and account."""
+    for page in events.get_paginator("list_rules").paginate(NamePrefix=_RULE):
+        for rule in page["Rules"]:
+            name, is_forwarder = _stage_of(rule["Name"])
+            if not name or rule.get("State") == "DISABLED":
+                continue
+            if not is_forwarder:
+                yield name, rule["Arn"]
+                continue
+            # Somebody may have removed the target: then it forwards to nowhere.
+            for each in events.list_targets_by_rule(Rule=rule["Name"]).get("Targets", []):
+                yield name, each["Arn"]
 
 
 def _stage_of(rule: str) -> tuple[str, bool]:

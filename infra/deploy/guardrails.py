@@ -12,7 +12,7 @@ from handlers.aws.organizations_in_bulk import OrganizationInBulk
 from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.clock import SystemClock
-from handlers.core.errors import JoinguardError
+from handlers.core.errors import Cause, JoinguardError, PermanentError
 from handlers.core.guardrails.compile import compiled
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.names import read_names
@@ -68,14 +68,20 @@ def compile_for(target: Target, event_region: str, warn: Callable[[str], None]) 
 
 
 def report_for(
-    target: Target, event_region: str, account_id: str, guardrails: CompiledGuardrails | None
+    target: Target,
+    event_region: str,
+    account_id: str,
+    guardrails: CompiledGuardrails | None,
+    warn: Callable[[str], None],
 ) -> Report | None:
     """Plan a stage's document against the organization; None if its guardrails are in force already.
 
     Raises DeployError if the plan shows what has to be corrected first.
     """
-    before = in_force(target)
-    if guardrails is None or target.stage.document is None or (before and before.sha256 == guardrails.sha256()):
+    if guardrails is None or target.stage.document is None:
+        return None
+    before = to_be_replaced(target, warn)
+    if before and before.sha256 == guardrails.sha256():
         return None
     organizations = target.client("organizations")
     context = OrganizationContext(
@@ -89,6 +95,21 @@ def report_for(
     if report.problems:
         raise DeployError("\n".join(map(str, report.problems)))
     return report
+
+
+def to_be_replaced(target: Target, warn: Callable[[str], None]) -> Guardrails | None:
+    """Return the guardrails in force, or None if there are none, or none that can be used any more.
+
+    Raises DeployError if AWS does not answer. What is gone or was replaced is no error, because this deployment uploads
+    it again: the worker's own error says to deploy.
+    """
+    try:
+        return in_force(target)
+    except JoinguardError as error:
+        if not (isinstance(error, PermanentError) or error.cause is Cause.NOT_FOUND):
+            raise DeployError(f"cannot read the guardrails in force: {error}; use credentials that may") from error
+        warn(f"the guardrails in force cannot be read, so the plan compares with none: {error.fault.message}")
+        return None
 
 
 def in_force(target: Target) -> Guardrails | None:

@@ -88,11 +88,21 @@ def problems(target: Target, account: Account) -> Iterator[str]:
     yield from _trail_problems(target, account)
     for other in _others(target, account):
         if other.attaches:
-            yield (
-                f"stage {other.stage} ({other.where}) attaches policies in this organization, and only one stage may. "
-                f'Set AttachTo to "none" in stage {stage.name}, which then only observes; or set it in stage '
-                f"{other.stage} and deploy that stage first"
-            )
+            yield _second(stage, other)
+
+
+def _second(stage: Stage, other: Other) -> str:
+    if other.stage == stage.name:
+        return (
+            f"stage {stage.name} is also installed {other.where}, where it attaches policies in this organization, and "
+            f"only one installation may. Set the stage's region to that one and run `make destroy STAGE={stage.name}` "
+            "first"
+        )
+    return (
+        f"stage {other.stage} ({other.where}) attaches policies in this organization, and only one stage may. "
+        f'Set AttachTo to "none" in stage {stage.name}, which then only observes; or set it in stage '
+        f"{other.stage} and deploy that stage first"
+    )
 
 
 def _naming_problems(stage: Stage, account: Account) -> Iterator[str]:

@@ -15,6 +15,8 @@ from handlers.aws.s3_evidence import S3Archive
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.redaction import redact_words
+from handlers.operate.errors import OperateError
+from handlers.operate.planning import read_guardrails
 from infra.deploy.actor import actor_of
 from infra.deploy.guardrails import in_force
 from infra.deploy.stack import DeployError, find, outputs
@@ -22,7 +24,10 @@ from schemas.configuration import Configuration, ConfiguredPolicy
 from schemas.keys import configuration_key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from infra.deploy.stages import Target
+    from schemas.ids import Sha256
 
 
 def record_configuration(target: Target, reason: str, *, change_set: str | None = None, plan: str | None = None) -> str:
@@ -44,7 +49,7 @@ def record_configuration(target: Target, reason: str, *, change_set: str | None 
             stack=stage.stack,
             change_set=change_set.rpartition("/")[2] if change_set else None,
             guardrails=guardrails.sha256,
-            document_digest=pseudonyms.digest("document", stage.document.read_text()) if stage.document else None,
+            document_digest=_document_digest(stage.document, guardrails.sha256, pseudonyms),
             policies=tuple(
                 ConfiguredPolicy(policy_id=each.id, sha256=each.sha256) for each in guardrails.document.policies
             ),
@@ -67,6 +72,19 @@ def record_configuration(target: Target, reason: str, *, change_set: str | None 
             f"the stack's keys, and run `make deploy STAGE={stage.name} ARGS=--record`"
         ) from error
     return key
+
+
+def _document_digest(document: Path | None, in_force: Sha256, pseudonyms: KmsPseudonyms) -> Sha256 | None:
+    """Return the digest of the document that is in force; None if the one here, with its lock file, is another.
+
+    A change set can be executed from another commit than the one that made it.
+    """
+    try:
+        if document is None or read_guardrails(document, datetime.now(UTC)).sha256() != in_force:
+            return None
+    except OperateError:
+        return None
+    return pseudonyms.digest("document", document.read_text())
 
 
 def _attaches_to(attach_to: str) -> Any:

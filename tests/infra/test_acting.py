@@ -100,12 +100,36 @@ def test_a_stage_in_another_region_is_found_through_its_forwarder() -> None:
     session = StubbedSession()
     rules(session, FORWARDER, f"{FORWARDER}-test")
     forwards_to(session, FORWARDER, "eu-central-1")
+    forwards_to(session, f"{FORWARDER}-test", "eu-central-1")
     stack(session, "joinguard", "all")
     rules(session)
 
     found = list(others(target(session, "eu-central-1"), ACCOUNT, "us-east-1"))
 
     assert found == [Other("prod", "in eu-central-1", attaches=True)]
+    session.assert_used()
+
+
+def test_a_stage_that_was_moved_to_another_region_attaches_in_the_old_one_too() -> None:
+    session = StubbedSession()
+    session.answer("events", "describe_rule", {}, Name=f"{FORWARDER}-test")
+    rules(session, f"{MAIN}-test")
+    stack(session, "joinguard-test", "all")
+    rules(session, f"{MAIN}-test", region="eu-central-1")
+    session.fail("organizations", "list_roots", "AccessDeniedException")
+
+    [problem] = about_stages(problems(target(session, "eu-central-1"), replace(ACCOUNT, region="eu-central-1")))
+
+    assert problem.startswith("stage test is also installed in us-east-1, where it attaches policies")
+    assert problem.endswith("run `make destroy STAGE=test` first")
+
+
+def test_a_forwarder_whose_target_was_removed_belongs_to_no_other_stage() -> None:
+    session = StubbedSession()
+    rules(session, FORWARDER)
+    session.answer("events", "list_targets_by_rule", {}, Rule=FORWARDER)
+
+    assert refused(session) == []
     session.assert_used()
 
 

@@ -67,8 +67,9 @@ BY_ADMINISTRATORS = ("LookupEvents", "Enable", "Detach", "Start", "Cancel", "Upd
 
 def operators_actions() -> set[str]:
     """Return what both operator roles may do."""
-    policy = load((ROOT / "infra" / "template.yaml").read_text())["Resources"]["OperatorsSee"]["Properties"]
-    listed = [each["Action"] for each in policy["PolicyDocument"]["Statement"]]
+    resources = load((ROOT / "infra" / "template.yaml").read_text())["Resources"]
+    policies = [resources[each]["Properties"]["PolicyDocument"] for each in ("OperatorsSee", "OperatorsRead")]
+    listed = [each["Action"] for policy in policies for each in policy["Statement"]]
     return {action for each in listed for action in ([each] if isinstance(each, str) else each)}
 
 

@@ -617,6 +617,87 @@ def test_each_alarm_of_the_forwarder_notifies_the_forwarders_own_topic() -> None
     assert FORWARDER["Outputs"]["Topic"]["Value"] == topic[0]
 
 
+def sizes_of_policies(parameters: dict[str, str], *, name: str, partition: str, region: str) -> dict[str, int]:
+    """Return the characters of each role's inline policies together, and of each managed policy, as IAM counts them."""
+    stack = Deployed(
+        name=name,
+        stack_id=f"arn:{partition}:cloudformation:{region}:111111111111:stack/{name}/1",
+        status="CREATE_COMPLETE",
+        reason="",
+        parameters={key: str(each.get("Default", "")) for key, each in TEMPLATE["Parameters"].items()} | parameters,
+        template=TEMPLATE,
+        # CloudFormation's names are at most this long, and those of keys and mappings have 36 characters.
+        ids={logical: f"{name}-{logical}-{'x' * 13}" for logical in RESOURCES},
+    )
+    documents = {
+        key: [each["PolicyDocument"] for each in properties.get("Policies", [properties])]
+        for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
+        for key in of_type(kind)
+        if "PolicyDocument" in (properties := stack.properties(key)) or "Policies" in properties
+    }
+    return {key: sum(len(re.sub(r"\s", "", json.dumps(each))) for each in found) for key, found in documents.items()}
+
+
+def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are() -> None:
+    """IAM does not count white space (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html).
+
+    The embedded AWS accepts any size.
+    """
+    stage = Stage(name="a" * 19, region="us-gov-west-1")
+    longest = {
+        "NameSuffix": stage.suffix,
+        "ManagementAccountId": "1" * 12,
+        "OrganizationId": f"o-{'a' * 32}",
+        "CodeBucket": "b" * 63,
+        "GuardrailsKey": f"joinguard/guardrails/{'0' * 64}.json",
+        "RolePath": f"/{'p' * 62}/",
+        "PolicyArns": "a" * 4096,
+    }
+
+    sizes = sizes_of_policies(longest, name=stage.stack, partition="aws-us-gov", region=stage.region)
+
+    assert sizes.keys() == {"AttachPoliciesRole", "OperatorActs", "OperatorsRead", "OperatorsSee"}
+    for name in ("OperatorsRead", "OperatorsSee"):
+        assert sizes[name] <= 6_144, name
+    for name in ("AttachPoliciesRole", "OperatorActs"):
+        assert sizes[name] <= 10_240, name
+
+
+def test_the_longest_environment_of_the_function_is_what_lambda_accepts() -> None:
+    """4 KB, names included. The embedded AWS accepts any size."""
+    stage = Stage(name="a" * 19, region="us-gov-west-1")
+    accounts = [f"{number:012}" for number in range(150)]
+    policies = [f"p-{number}{'x' * 127}" for number in range(9)]
+    assert re.fullmatch(TEMPLATE["Parameters"]["AttachTo"]["AllowedPattern"], ",".join(accounts))
+    assert not re.fullmatch(TEMPLATE["Parameters"]["AttachTo"]["AllowedPattern"], ",".join([*accounts, "1" * 12]))
+    given = {
+        "NameSuffix": stage.suffix,
+        "AttachTo": ",".join(accounts),
+        "PolicyIds": ",".join(policies),
+        "CodeBucket": "b" * 63,
+        "ManagementAccountId": "1" * 12,
+        "OrganizationId": f"o-{'a' * 32}",
+    }
+    stack = Deployed(
+        name=stage.stack,
+        stack_id=f"arn:aws-us-gov:cloudformation:{stage.region}:111111111111:stack/{stage.stack}/1",
+        status="CREATE_COMPLETE",
+        reason="",
+        parameters={key: str(each.get("Default", "")) for key, each in TEMPLATE["Parameters"].items()} | given,
+        template=TEMPLATE,
+        ids={
+            logical: f"https://sqs.{stage.region}.amazonaws.com/111111111111/{stage.stack}-{logical}-{'x' * 13}"
+            if each["Type"] == "AWS::SQS::Queue"
+            else f"{stage.stack}-{logical}-{'x' * 13}"
+            for logical, each in RESOURCES.items()
+        },
+    )
+
+    variables = stack.properties("AttachPolicies")["Environment"]["Variables"]
+
+    assert sum(len(name) + len(str(value)) for name, value in variables.items()) <= 4_000
+
+
 def test_operators_may_read_the_parts_of_the_forwarder_that_status_checks() -> None:
     """They are in the Region of the events. Their names begin with the stack's; the rule's is fixed."""
     see = RESOURCES["OperatorsSee"]["Properties"]["PolicyDocument"]["Statement"]

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from click.testing import CliRunner
 
@@ -16,6 +17,9 @@ from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.core.errors import PermanentError, RetryableError
 from handlers.operate.__main__ import cli
 from handlers.operate.installation import open_context
+from infra.deploy.guardrails import to_be_replaced
+from infra.deploy.stack import DeployError
+from infra.deploy.stages import Stage, Target
 from infra.local.organizations import served
 from schemas.compiled_guardrails import for_everyone
 from tests.fakes import MANAGEMENT, ORGANIZATION
@@ -81,6 +85,7 @@ def stack(monkeypatch: pytest.MonkeyPatch, **parameters: str) -> Iterator[None]:
     given = "".join(_pair("Parameter", *each) for each in (PARAMETERS | parameters).items())
     outputs = "".join(_pair("Output", *each) for each in OUTPUTS.items())
     member = f"<Outputs>{outputs}</Outputs><Parameters>{given}</Parameters><StackStatus>CREATE_COMPLETE</StackStatus>"
+    member += "<StackId>arn:x/joinguard/1</StackId>"
     result = f"<DescribeStacksResult><Stacks><member>{member}</member></Stacks></DescribeStacksResult>"
     body = f"<DescribeStacksResponse>{result}</DescribeStacksResponse>".encode()
 
@@ -137,3 +142,59 @@ def test_a_plan_takes_guardrails_that_are_not_there_for_an_error_and_not_for_non
 
     assert result.exit_code == 1
     assert "NoSuchKey" in result.output
+
+
+@pytest.mark.parametrize("content", [None, b"{}", GUARDRAILS.canonical() + b" "], ids=["gone", "another", "changed"])
+def test_guardrails_that_the_worker_cannot_read_do_not_keep_a_deployment_from_uploading_them_again(
+    content: bytes | None, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise nobody could do what the worker's error says: deploy again."""
+    if content is None:
+        s3.delete_object(Bucket=BUCKET, Key=KEY)
+    else:
+        s3.put_object(Bucket=BUCKET, Key=KEY, Body=content)
+    target = Target(boto3.Session(), Stage(name="prod", region="us-east-1"), poll_seconds=1)
+    notes: list[str] = []
+
+    with stack(monkeypatch, GuardrailsKey=KEY):
+        before = to_be_replaced(target, notes.append)
+
+    assert before is None
+    assert len(notes) == 1
+
+
+@pytest.mark.usefixtures("s3")
+def test_guardrails_in_force_that_can_be_read_are_those_that_a_deployment_replaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = Target(boto3.Session(), Stage(name="prod", region="us-east-1"), poll_seconds=1)
+
+    with stack(monkeypatch, GuardrailsKey=KEY):
+        before = to_be_replaced(target, pytest.fail)
+
+    assert before
+    assert before.sha256 == GUARDRAILS.sha256()
+
+
+def test_a_deployment_ends_if_the_guardrails_in_force_may_not_be_read(
+    aws: None,  # noqa: ARG001 - used for its effect
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with served(_Denies) as endpoint, stack(monkeypatch, GuardrailsKey=KEY):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        target = Target(boto3.Session(), Stage(name="prod", region="us-east-1"), poll_seconds=1)
+
+        with pytest.raises(DeployError, match="AccessDenied"):
+            to_be_replaced(target, pytest.fail)
+
+
+class _Denies(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass

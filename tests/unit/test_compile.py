@@ -77,6 +77,9 @@ def locked(written: Document) -> Lock:
         ("/*/*", {"/Prod/Web", "/Test/Web", LATER}),
         ("/*/Web", {"/Prod/Web", "/Test/Web"}),
         ("/**/Web/**", {"/Prod/Web", "/Prod/Web/EU", "/Test/Web"}),
+        # As many as a pattern can hold; without care, the time doubles with each.
+        (f"/{'**/' * 330}Web", {"/Prod/Web", "/Test/Web"}),
+        (f"/{'**/' * 330}*/Web", {"/Prod/Web", "/Test/Web"}),
         ("ou-root-prod0000", {"/Prod"}),
         ("ou-root-prod0000/**", {"/Prod", "/Prod/Web", "/Prod/Web/EU", LATER}),
         ("r-root/*", {"/Prod", "/Test"}),

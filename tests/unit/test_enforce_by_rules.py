@@ -99,7 +99,7 @@ def test_an_account_gets_what_it_lacks_after_a_move_or_a_change_of_its_tags(
 
     assert handled.status is OutcomeStatus.ENFORCED
     assert made.attached() == {BASE, REGIONS}
-    assert (made.steps.count("read"), made.steps.count("attach"), made.steps.count(call)) == (1, 1, 1)
+    assert (made.steps.count("read"), made.steps.count("attach"), made.steps.count(call)) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,17 @@ def test_policies_of_another_type_are_read_and_have_their_own_places() -> None:
 
     assert again.status is OutcomeStatus.ENFORCED
     assert made.steps.count("attach") == 0
+
+
+def test_a_throttle_of_one_type_does_not_repeat_the_reads_of_the_others() -> None:
+    """All types share five reads a second: repeating them all might never succeed."""
+    made = world(rule("data", DATA))
+    made.steps.fail("read", None, RetryableError(fault("TooManyRequestsException", "slow down"), soon=True))
+
+    handled = made.handle(joined())
+
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert (made.steps.count("read"), handled.retried_calls) == (3, 1)
 
 
 @pytest.mark.parametrize(("expires", "attached"), [(date(2026, 11, 24), {BASE}), (date(2026, 11, 23), {BASE, REGIONS})])

@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from schemas.compiled_guardrails import (
@@ -146,7 +147,9 @@ def named_ous(pattern: str, ous: Tree) -> dict[str, OuId]:
         return {path: ou for path, ou in ous.items() if ou == head}
     if head == "/":
         return {path: ou for path, ou in ous.items() if path == "/"}
-    expression = re.compile("".join(_WILD.get(each, f"/{re.escape(each)}") for each in head[1:].split("/")))
+    # Two `**` in a row mean one, and would take time that doubles with each further one.
+    names = [each for each, above in pairwise(reversed(["", *head[1:].split("/")])) if (each, above) != ("**", "**")]
+    expression = re.compile("".join(_WILD.get(each, f"/{re.escape(each)}") for each in reversed(names)))
     return {path: ou for path, ou in sorted(ous.items()) if expression.fullmatch(path)}
 
 

@@ -45,6 +45,7 @@ from handlers.core.guardrails.reading import decide
 from handlers.core.joins.ports import Attempt, Ledger, Message, Organizations, Pace, Settlement
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.timing import TimeSlice, retry
+from schemas.compiled_guardrails import PolicyType
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence, RecordedFault, RecordedPolicy
 from schemas.ids import AccountId, PolicyId, Sha256
@@ -143,11 +144,9 @@ class AttemptRun:
     def _decide_on(self, join: Join) -> Settlement:
         try:
             self._check_target(join)
-            organizations, guardrails = self.dependencies.organizations, self.requirements.guardrails
+            guardrails = self.requirements.guardrails
             self.decision = guardrails.evaluate(Facts(join.account_id), self.dependencies.clock.now())
-            attached = self._call(
-                lambda: organizations.attached_policies(join.account_id, guardrails.policy_types), remaining_calls=1
-            )
+            attached = [policy for each in guardrails.policy_types for policy in self._attached(join.account_id, each)]
         except PermanentError as error:
             # Nothing shows what earlier attempts did. Their policies stay ambiguous until a later read succeeds.
             self.ambiguous |= self._intended_before()
@@ -155,6 +154,11 @@ class AttemptRun:
             return Settlement(OutcomeStatus.FAILED, fault=error.fault)
         self._write_interrupted_evidence({each.id for each in attached})
         return self._attach_missing(join, attached)
+
+    def _attached(self, account_id: AccountId, policy_type: PolicyType) -> Sequence[AttachedPolicy]:
+        """Read the policies of one type: with all types in one try, each throttle would repeat the calls before it."""
+        organizations = self.dependencies.organizations
+        return self._call(lambda: organizations.attached_policies(account_id, (policy_type,)), remaining_calls=1)
 
     def _check_target(self, join: Join) -> None:
         """Raise PermanentError for an account that nothing may be attached to."""

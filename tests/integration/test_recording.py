@@ -1,0 +1,76 @@
+"""The record of the configuration that a deployment put in force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from handlers.core.guardrails.compile import compiled, locked
+from handlers.operate.guardrails_document import load
+from handlers.operate.guardrails_files import lock_path, rendered
+from infra.deploy.recording import record_configuration
+from infra.deploy.stages import Stage, Target
+from schemas.configuration import Configuration
+from schemas.guardrails import LockedPolicy
+from tests.fakes import NOON
+from tests.integration.conftest import client
+from tests.integration.test_s3_artifacts import BUCKET, OUTPUTS, stack
+
+TEXT = "version: 1\npolicies: [p-aaaaaaaa]\nrules: [{id: all, attach: [p-aaaaaaaa], match: all}]\n"
+
+
+@pytest.fixture
+def deployed(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG001 - used for its effect
+    """Return a document with its lock file, and the key under which its compiled guardrails are in force."""
+    document = tmp_path / "prod.yaml"
+    document.write_text(TEXT)
+    policies = [LockedPolicy(policy="p-aaaaaaaa", id="p-aaaaaaaa", type="SERVICE_CONTROL_POLICY", sha256="0" * 64)]
+    lock = locked(load(document, NOON).document, policies, {})
+    lock_path(document).write_text(rendered(lock))
+    guardrails = compiled(load(document, NOON).document, lock)
+    s3 = client("s3")
+    for bucket in (BUCKET, OUTPUTS["EvidenceBucket"]):
+        s3.create_bucket(Bucket=bucket)
+    key = f"joinguard/guardrails/{guardrails.sha256()}.json"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=guardrails.canonical())
+    made = client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["KeyId"]
+    monkeypatch.setitem(OUTPUTS, "PseudonymKeyId", made)
+    return document, key
+
+
+def recorded(document: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+    stage = Stage(name="prod", region="us-east-1", document=document)
+    with stack(monkeypatch, GuardrailsKey=key):
+        at = record_configuration(Target(boto3.Session(), stage, poll_seconds=1), "why")
+    body = client("s3").get_object(Bucket=OUTPUTS["EvidenceBucket"], Key=at)["Body"].read()
+    return Configuration.model_validate_json(body)
+
+
+def test_the_record_has_a_digest_of_the_document_that_is_in_force(
+    deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = recorded(*deployed, monkeypatch)
+
+    assert configuration.document_digest
+    assert configuration.guardrails in deployed[1]
+
+
+@pytest.mark.parametrize("change", ["another document", "no lock file", "no document any more"])
+def test_a_change_set_that_is_executed_from_other_files_is_not_recorded_as_made_of_them(
+    change: str, deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, key = deployed
+    if change == "another document":
+        document.write_text(TEXT.replace("match: all", 'match: [{account: "111122223333"}]'))
+    elif change == "no lock file":
+        lock_path(document).unlink()
+    else:
+        document.unlink()
+
+    configuration = recorded(document, key, monkeypatch)
+
+    assert configuration.document_digest is None
+    assert configuration.guardrails in key
