@@ -10,7 +10,9 @@ from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
 
 #: Codes whose messages are our own. Messages of others, which may hold a name, are not stored in evidence.
-OUR_CODES: Final = frozenset({"NOT_A_JOIN", "WRONG_ORGANIZATION", "MANAGEMENT_ACCOUNT", "INTERRUPTED"})
+OUR_CODES: Final = frozenset(
+    {"NOT_A_JOIN", "WRONG_ORGANIZATION", "MANAGEMENT_ACCOUNT", "INTERRUPTED", "NO_PLACE", "FACTS_UNKNOWN"}
+)
 
 
 class RecordedFault(BaseModel):

@@ -35,7 +35,9 @@ from infra.deploy.template import load
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from handlers.operate.plan_output import Report
     from infra.deploy.adopt import Adoptions
+    from infra.deploy.preflight import Account
 
 stderr = Console(stderr=True, soft_wrap=True)
 # A pipe has no width of its own.
@@ -148,16 +150,13 @@ def deploy(  # noqa: PLR0913 - its options
 
     If an earlier stack of this name was deleted, the new one adopts what it kept.
     """
-    stage, cloudformation = target.stage, target.client("cloudformation")
+    stage = target.stage
     if plan_only and change_set:
         raise click.UsageError("--plan-only and --apply exclude each other; use one of them")
     # Adopting resources takes a change set of its own.
-    remaining, digest = True, None
+    remaining = True
     while remaining:
-        if change_set:
-            planned: Plan | None = read_plan(cloudformation, stage.stack, change_set)
-        else:
-            planned, digest = _plan(target, **options)
+        planned = _checked_plan(target, change_set) if change_set else _plan(target, **options)
         if plan_only:
             _show(planned)
             click.echo(planned.change_set if planned else "", nl=planned is not None)
@@ -170,8 +169,7 @@ def deploy(  # noqa: PLR0913 - its options
     with stderr.status("protecting the stack and the outcomes table"):
         installing.protect(target)
     if planned or record:
-        change = planned.change_set if planned else None
-        key = record_configuration(target, reason, change_set=change, plan=digest)
+        key = record_configuration(target, reason, planned)
         stderr.print(f"the configuration in force is on record: {key}")
     table = Table("output", "value", title=f"Stack {stage.stack}")
     for name, value in sorted(_outputs(target).items()):
@@ -341,10 +339,10 @@ def _outputs(target: Target) -> dict[str, str]:
     return outputs(cloudformation, stage.stack)
 
 
-def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> tuple[Plan | None, str | None]:
+def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> Plan | None:
     """Check the account, plan the guardrails, build the zip, and create the stack's next change set.
 
-    Returns the change set, or None if nothing would change, and the digest of the guardrails' plan, if there is one.
+    Returns None if nothing would change.
     """
     stage, cloudformation = target.stage, target.client("cloudformation")
     with stderr.status("checking the account and the organization"):
@@ -356,7 +354,7 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
     with stderr.status("comparing the guardrails with their lock file"):
         compiled = compile_for(target, region, _note)
     if report := report_for(target, region, account.account_id, compiled, _note):
-        stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} `make plan` shows more")
+        _report_plan(target, account, report)
     with stderr.status("building the zip"):
         package = installing.build_for(stage, allow_dirty=allow_dirty)
     stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
@@ -367,13 +365,30 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> 
             adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
             _report_adoptions(adoptions)
             if adoptions.ids:
-                return installing.plan_adoption(target, account, adoptions, parameters, template), None
+                return installing.plan_adoption(target, account, adoptions, parameters, template)
         digest = report.plan.digest if report else None
-        return installing.plan_main(target, account, parameters, kind, template), digest
+        return installing.plan_main(target, account, parameters, kind, template, digest)
 
 
 def _note(text: str) -> None:
     stderr.print(f"note: {escape(text)}")
+
+
+def _checked_plan(target: Target, change_set: str) -> Plan:
+    """Return a change set that an earlier job made, after the checks, since the account may have changed."""
+    with stderr.status("checking the account and the organization"):
+        installing.check(target)
+    return read_plan(target.client("cloudformation"), target.stage.stack, change_set)
+
+
+def _report_plan(target: Target, account: Account, report: Report) -> None:
+    """Show what the guardrails would do, and whether the forwarder has to follow."""
+    stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} `make plan` shows more")
+    if account.is_management and not account.receives_events:
+        stderr.print(
+            f"next: `make forwarder STAGE={target.stage.name}` too, so that it forwards the events that they "
+            "depend on; `make status` says whether it does"
+        )
 
 
 def _report_adoptions(adoptions: Adoptions) -> None:

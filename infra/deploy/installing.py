@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from schemas.compiled_guardrails import CompiledGuardrails
 
 TEMPLATE: Final = ROOT / "infra" / "template.yaml"
+#: How the description of a change set with guardrails begins; the plan's digest follows.
+PLAN: Final = "guardrails plan "
 FORWARDER: Final = ROOT / "infra" / "forwarder.yaml"
 #: The facts that a call can change, by the parameter of both templates that makes their rules match the call.
 _WATCHED: Final = {"WatchMoves": Fact.OUS, "WatchTags": Fact.TAGS}
@@ -93,8 +95,13 @@ def plan_adoption(
     )
 
 
-def plan_main(
-    target: Target, account: Account, parameters: Mapping[str, str | None], kind: Kind, template: Path = TEMPLATE
+def plan_main(  # noqa: PLR0913, PLR0917 - the parts of a change set
+    target: Target,
+    account: Account,
+    parameters: Mapping[str, str | None],
+    kind: Kind,
+    template: Path = TEMPLATE,
+    digest: str | None = None,
 ) -> Plan | None:
     """Create the main stack's change set; return None if nothing would change.
 
@@ -109,6 +116,8 @@ def plan_main(
             kind=kind,
             template_url=_uploaded(target, account, parameters, template.read_text()),
             parameters={**parameters, **changed},
+            # A later job that applies the change set records which plan was approved.
+            description=f"{PLAN}{digest}" if digest else "",
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),

@@ -26,11 +26,12 @@ from schemas.keys import configuration_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from infra.deploy.stack import Plan
     from infra.deploy.stages import Target
     from schemas.ids import Sha256
 
 
-def record_configuration(target: Target, reason: str, *, change_set: str | None = None, plan: str | None = None) -> str:
+def record_configuration(target: Target, reason: str, executed: Plan | None) -> str:
     """Write what the stack's parameters put in force, by whom and why; return the key.
 
     Raises DeployError with the next step if it cannot be written. The deployment is complete nevertheless.
@@ -47,7 +48,7 @@ def record_configuration(target: Target, reason: str, *, change_set: str | None 
         configuration = Configuration(
             record_id=uuid.uuid4().hex,
             stack=stage.stack,
-            change_set=change_set.rpartition("/")[2] if change_set else None,
+            change_set=executed.change_set.rpartition("/")[2] if executed else None,
             guardrails=guardrails.sha256,
             document_digest=_document_digest(stage.document, guardrails.sha256, pseudonyms),
             policies=tuple(
@@ -55,7 +56,7 @@ def record_configuration(target: Target, reason: str, *, change_set: str | None 
             ),
             attaches_to=_attaches_to(stack.parameters.get("AttachTo", "all")),
             code=_digest_in(stack.parameters.get("CodeKey", "")),
-            plan=plan,
+            plan=_digest_in(executed.description) if executed else None,
             actor=actor.pseudonym,
             actor_name=actor.name,
             actor_id=actor.unique_id,

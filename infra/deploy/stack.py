@@ -176,6 +176,7 @@ class Plan:
     kind: Kind
     change_set: str
     changes: tuple[Change, ...]
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ class Request:
     imports: tuple[ResourceToImportTypeDef, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     role_arn: str | None = None
+    description: str = ""
 
 
 def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds: int = 5) -> Plan | None:
@@ -206,6 +208,7 @@ def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds
         "TemplateURL": request.template_url,
         "ResourcesToImport": list(request.imports),
         "RoleARN": request.role_arn,
+        "Description": request.description,
     }
     options: dict[str, Any] = {name: value for name, value in given.items() if value}
     change_set = cloudformation.create_change_set(
@@ -218,7 +221,7 @@ def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds
         Tags=[{"Key": key, "Value": value} for key, value in request.tags.items()],
         **options,
     )["Id"]
-    planned = Plan(request.stack, request.kind, change_set, ())
+    planned = Plan(request.stack, request.kind, change_set, (), request.description)
     if not _has_changes(cloudformation, planned, poll_seconds):
         return None
     return replace(planned, changes=_changes(cloudformation, planned.stack, change_set))
@@ -278,7 +281,7 @@ def read_plan(cloudformation: CloudFormationClient, stack: str, change_set: str)
     kind: Kind = "UPDATE"
     if there is None or there.status == "REVIEW_IN_PROGRESS":
         kind = "IMPORT" if changes and all(action == "Import" for action, *_ in changes) else "CREATE"
-    return Plan(stack, kind, found["ChangeSetId"], changes)
+    return Plan(stack, kind, found["ChangeSetId"], changes, found.get("Description", ""))
 
 
 def execute(cloudformation: CloudFormationClient, plan: Plan, *, poll_seconds: int = 5) -> None:

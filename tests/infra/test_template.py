@@ -786,7 +786,8 @@ def test_operator_reads_cannot_read_backups_because_they_contain_account_ids() -
     }
 
     guardrails = "arn:${AWS::Partition}:s3:::${CodeBucket}/joinguard/guardrails/*"
-    assert readable == {"${Evidence.Arn}/evidence/*", "${Evidence.Arn}/acts/*", guardrails}
+    records = {f"${{Evidence.Arn}}/{each}/*" for each in ("acts", "configuration", "evidence")}
+    assert readable == {*records, guardrails}
 
 
 def _listed(value: str | list[str]) -> list[str]:

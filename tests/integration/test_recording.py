@@ -44,7 +44,7 @@ def deployed(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def recorded(document: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> Configuration:
     stage = Stage(name="prod", region="us-east-1", document=document)
     with stack(monkeypatch, GuardrailsKey=key):
-        at = record_configuration(Target(boto3.Session(), stage, poll_seconds=1), "why")
+        at = record_configuration(Target(boto3.Session(), stage, poll_seconds=1), "why", None)
     body = client("s3").get_object(Bucket=OUTPUTS["EvidenceBucket"], Key=at)["Body"].read()
     return Configuration.model_validate_json(body)
 

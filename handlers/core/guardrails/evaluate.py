@@ -126,9 +126,10 @@ class _Answer(NamedTuple):
 class Guardrails:
     """Which policies accounts must carry: compiled guardrails, ready to be asked."""
 
-    def __init__(self, document: CompiledGuardrails) -> None:
-        """Prepare the selectors and exceptions of a document."""
+    def __init__(self, document: CompiledGuardrails, *, sha256: Sha256 | None = None) -> None:
+        """Prepare the selectors and exceptions of a document; `sha256` is that of the bytes that it was read from."""
         self.document = document
+        self._sha256 = sha256
         #: All policies, the most important first.
         self.policy_ids: tuple[PolicyId, ...] = tuple(each.id for each in document.policies)
         #: The types of the policies, each of which has to be read for an account.
@@ -160,7 +161,8 @@ class Guardrails:
     @cached_property
     def sha256(self) -> Sha256:
         """The SHA-256 of the compiled guardrails."""
-        return self.document.sha256()
+        # A later version may write fields that the bytes do not have.
+        return self._sha256 or self.document.sha256()
 
     @property
     def facts_needed(self) -> frozenset[Fact]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
@@ -33,8 +34,9 @@ class FactsReader(Protocol):
 
 def read_guardrails(artifacts: Artifacts, key: str) -> Guardrails:
     """Return the compiled guardrails under a key; raise JoinguardError if there are none."""
+    content = artifacts.read(key)
     try:
-        return Guardrails(CompiledGuardrails.model_validate_json(artifacts.read(key)))
+        return Guardrails(CompiledGuardrails.model_validate_json(content), sha256=sha256(content).hexdigest())
     except ValidationError as error:
         why = f"{key} does not hold guardrails that this version reads ({error.error_count()} mistakes); deploy again"
         raise PermanentError(fault("INVALID_GUARDRAILS", why)) from error
