@@ -15,19 +15,22 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     Cause.POLICY_NOT_FOUND: "correct PolicyIds in the stage, deploy, redrive",
     Cause.POLICY_TYPE_DISABLED: "enable service control policies in the organization, redrive",
     Cause.TOO_MANY_POLICIES: "detach or merge a policy of the account, redrive",
-    Cause.ACCESS_DENIED: "the worker's role or the delegation policy was changed: deploy, redrive",
+    Cause.ACCESS_DENIED: (
+        "the worker lacks a permission: `make status` compares its role, `make revert-drift` restores it; else a "
+        "permissions boundary, an SCP or the delegation policy denies it; then redrive"
+    ),
     Cause.FACTS_UNKNOWN: "AWS does not return what the rules need: change the rule, deploy, redrive",
     Cause.ACCOUNT_NOT_FOUND: "the account is not a member: drop, or invite the account and redrive",
     Cause.INVALID_INPUT: "Organizations rejects the policy or the target: correct PolicyIds, deploy, redrive",
     Cause.NO_ORGANIZATION: "the worker's account is in no organization: deploy in another account, redrive",
-    Cause.WRONG_ENDPOINT: "the worker calls the wrong Region: remove its endpoint settings, deploy, redrive",
+    Cause.WRONG_ENDPOINT: "the worker calls the wrong Region: `make revert-drift` restores its environment; redrive",
     Cause.INVALID_EVENT: "find out who sent it; edit the body, or drop",
     Cause.WRONG_ORGANIZATION: "find out who sent it; drop",
     Cause.MANAGEMENT_ACCOUNT: "find out who sent it; drop",
     Cause.RETRIES_EXHAUSTED: "see the outcome and the log for the cause; redrive when it is over",
 }
 _DEFAULT_STEP: Final = "read the reason, correct the cause, redrive; see handlers/operate/RUNBOOK.md#dead-letters"
-_UNDELIVERED_STEP: Final = "deploy to restore the queue and its policy, redrive"
+_UNDELIVERED_STEP: Final = "`make revert-drift` restores the queue and its policy; redrive"
 
 #: The next step after a call of the operator's own failed.
 _AFTER: Final[Mapping[Cause, str]] = {
@@ -55,7 +58,9 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.ACCOUNT_NOT_FOUND: "the account is not a member; drop the message, or invite the account",
     Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}; drop the message",
     Reason.TOO_MANY_POLICIES: "the account carries {0} policies and has no room for {1} more; detach some",
-    Reason.ACCESS_DENIED: "the worker's role may not attach ({0}); deploy to restore it",
+    Reason.ACCESS_DENIED: (
+        "the worker's role may not attach ({0}); `make revert-drift` restores it, unless its boundary denies it"
+    ),
     Reason.TOO_MANY_ATTRIBUTES: (
         "it has ten attributes, which leaves no room to count its redrives; `redrive --all --native` moves it"
     ),

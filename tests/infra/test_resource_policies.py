@@ -209,7 +209,7 @@ def test_only_one_role_can_write_each_kind_of_record_and_each_key_once(key: str,
 
 
 def test_the_sending_roles_exist_in_every_installation() -> None:
-    for role in ("AttachPoliciesRole", "OperatorActs", "OperatorReads", "OperatorsSee"):
+    for role in ("AttachPoliciesRole", "OperatorActs", "OperatorReads", "OperatorsSee", "OperatorsCheckRoles"):
         assert "Condition" not in RESOURCES[role]
 
 
