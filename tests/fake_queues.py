@@ -151,6 +151,9 @@ class FakeQueues:
             account_id
         )
 
+    def count(self, status: OutcomeStatus) -> int:
+        return len(self.failing(status))
+
     def failing(self, status: OutcomeStatus) -> list[Outcome | UnreadableRow]:
         readable: list[Outcome | UnreadableRow] = [
             row[-1][1] for row in self.rows.values() if row[-1][1].status is status

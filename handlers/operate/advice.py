@@ -9,6 +9,7 @@ from typing import Final
 from handlers.core.errors import Cause
 from handlers.core.redrive.dead_letter import Queue
 from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.operate.hints import as_typed
 
 #: The next step after a message failed.
 NEXT_STEPS: Final[Mapping[Cause, str]] = {
@@ -68,6 +69,14 @@ _SENTENCES: Final[dict[Reason, str]] = {
         "it is as large as SQS allows, which leaves no room to count its redrives; `redrive --all --native` moves it"
     ),
     Reason.OVER_REDRIVE_LIMIT: "it was redriven {0} times; --max-redrives and --force allow more",
+    Reason.ANOTHER_EVENT: (
+        "the old body is about event {0} and the new one about {1}, so event {0} would stay unhandled; check the new "
+        "body, or add --force"
+    ),
+    Reason.ANOTHER_ACCOUNT: (
+        "the old body is about account {0} and the new one about {1}, so account {0} would stay without its policies; "
+        "check the new body, or add --force"
+    ),
     Reason.IN_ITS_QUEUE: "it is in its queue",
     Reason.RESTORED_BEFORE: "it was restored before",
     Reason.ORGANIZATIONS_UNAVAILABLE: "Organizations does not answer: {0}",
@@ -95,7 +104,7 @@ def sentence(explanation: Explanation, *, message: bool = True) -> str:
     if explanation.reason is Reason.ACCESS_DENIED:
         values = (", ".join(map(str, values)),)
     words = _SENTENCES if message else _SENTENCES | _WITHOUT_MESSAGE
-    return words[explanation.reason].format(*values)
+    return as_typed(words[explanation.reason].format(*values))
 
 
 def sentences(explanations: Iterable[Explanation], *, message: bool = True) -> str:
@@ -110,7 +119,7 @@ def why(text: str) -> str:
 
 def next_step(cause: Cause, queue: Queue) -> str:
     """Return the next step after a message failed."""
-    return _UNDELIVERED_STEP if queue == "undelivered" else NEXT_STEPS.get(cause, _DEFAULT_STEP)
+    return as_typed(_UNDELIVERED_STEP if queue == "undelivered" else NEXT_STEPS.get(cause, _DEFAULT_STEP))
 
 
 def next_step_after(cause: Cause) -> str:

@@ -24,12 +24,16 @@ def send_back(  # noqa: PLR0913 - the options of a redrive
     rate: float | None,
     breaker: int,
     wait: timedelta,
+    what: str = "redriving",
 ) -> Redrive:
-    """Send messages, wait for their outcomes, add the results to the audit record; return the redrive at its end."""
+    """Send messages, wait for their outcomes, add the results to the audit record; return the redrive at its end.
+
+    `what` is the name of the work beside its progress.
+    """
     tracker = OutcomeTracker(context.outcomes)
     redrive = Redrive(in_flight, tracker, context.clock, context.patiently, rate=rate, breaker=breaker, notify=_notify)
     try:
-        with progress("redriving", len(dead_letters)) as advance:
+        with progress(what, len(dead_letters)) as advance:
             redrive.run(dead_letters, advance)
         in_flight.release_all_but(())
         if not redrive.stopped:

@@ -16,7 +16,7 @@ from handlers.core.errors import RetryableError
 from handlers.operate.__main__ import cli
 from tests.fake_queues import dead_letter
 from tests.fakes import Killed
-from tests.operator_cli import CHANGE_EVENT_ID, CONFIRM, operator_cli
+from tests.operator_cli import CHANGE_BODY, CONFIRM, operator_cli
 
 
 @pytest.mark.parametrize("name", cli.commands)
@@ -115,7 +115,7 @@ def test_an_action_that_cannot_be_recorded_is_not_performed(arguments: list[str]
     tool = operator_cli(dead_letter())
     tool.bucket.read_only = True
 
-    result = tool.run(*arguments, *CONFIRM, **CHANGE_EVENT_ID)
+    result = tool.run(*arguments, *CONFIRM, **CHANGE_BODY)
 
     assert isinstance(result.exception, RetryableError)
     assert tool.queues.messages == [dead_letter()]
@@ -169,7 +169,7 @@ def test_an_id_that_no_message_has_is_a_failure(arguments: list[str]) -> None:
     tool = operator_cli(dead_letter(1))
     _, option, unknown = arguments
 
-    assert tool.run(*arguments).exit_code == 0
+    assert tool.run(*arguments).exit_code == 1, "the plan ends as the action does"
     assert tool.run(*arguments, *CONFIRM).exit_code == 1
     both = tool.run(*arguments, option, "m-1" if option == "--id" else "event-1", *CONFIRM)
     assert both.exit_code == 1, "the action is performed on one message, and the other is not found"

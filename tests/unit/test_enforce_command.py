@@ -105,7 +105,7 @@ REFUSED: Final[dict[str, tuple[Any, str]]] = {
     "too long": (" " * (MAX_BODY_BYTES + 1), "the event is unreadable: body: is longer than"),
     "no event found": (
         {"Events": []},
-        "is the output of CloudTrail's lookup-events with 0",
+        "it has no such event; look up the eventID in detail",
     ),
     "not a join": (joined(action="APPROVE_ALL_FEATURES"), "the event does not report a join"),
     "a failed call": (RECORD | {"errorCode": "AccessDenied"}, "the event does not report a join"),

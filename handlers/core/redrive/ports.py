@@ -121,6 +121,9 @@ class Outcomes(EventOutcomes, Protocol):
     def scan(self, status: OutcomeStatus | None) -> Iterable[Outcome | UnreadableRow]:
         """Return all outcomes with a status, or with any; this reads the whole table."""
 
+    def count(self, status: OutcomeStatus) -> int:
+        """Return the number of outcomes that are RETRYING or FAILED."""
+
     def failing(self, status: OutcomeStatus) -> Iterable[Outcome | UnreadableRow]:
         """Return all outcomes that are RETRYING or FAILED, the least recently updated first."""
 
