@@ -124,10 +124,6 @@ class FakeQueues:
         self.on_step("after deleting")
         return dead_letters
 
-    def send_join(self, body: str) -> str:
-        self.joins.append(dead_letter(body=body, attributes={}))
-        return "m"
-
     def backlog(self) -> int:
         return self.backlogs.pop(0) if self.backlogs else 0
 

@@ -87,7 +87,7 @@ def session_of(pipeline: Pipeline, role: str) -> dict[str, str]:
 def list_groups(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
     done = operate(pipeline, "list", "--json", *arguments)
     assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["groups"]
     return found
 
 
@@ -273,7 +273,8 @@ def test_an_operator_enforces_an_account_whose_event_is_missing(pipeline: Pipeli
     pipeline.watch.until_quiet()
 
     assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
-    event_id = json.loads(done.stdout)["event_id"]
+    [request] = json.loads(done.stdout)["requests"]
+    event_id = request["event_id"]
     assert event_id in {each.event_id for record in audit_records(pipeline) for each in record.letters}, (
         "the audit record names the event"
     )
@@ -348,7 +349,7 @@ def test_operator_reads_can_read_and_do_nothing_else(pipeline: Pipeline) -> None
     account_id, _ = fail(pipeline)
     role = session_of(pipeline, "OperatorReads")
 
-    [group] = json.loads(operate(pipeline, "list", "--json", **role).stdout)
+    [group] = json.loads(operate(pipeline, "list", "--json", **role).stdout)["groups"]
     shown = operate(pipeline, "show", group["ids"][0], **role)
     assert shown.returncode == 0, shown.stderr
     assert "ready to redrive yes" in " ".join(shown.stdout.split())

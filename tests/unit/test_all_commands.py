@@ -36,7 +36,8 @@ def test_every_command_has_valid_examples_in_its_help(
 ) -> None:
     # The commands read this file.
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "event.json").touch()
+    for name_of_file in ("event.json", "accounts.txt"):
+        (tmp_path / name_of_file).touch()
     command = cli.commands[name]
     examples = (
         CliRunner().invoke(command, ["--help"], terminal_width=60).output.partition("Examples:\n")[2].splitlines()
@@ -145,7 +146,7 @@ def test_a_reason_is_recorded_in_any_language_without_account_ids() -> None:
 
     assert {record.reason for record in tool.bucket.audit_records} == {"修复完成, Müller für [account]"}
     [digest] = tool.bucket.audit_records[-1].letters
-    assert digest.result == "sent"
+    assert digest.result == "sent, enforced"
 
 
 @pytest.mark.parametrize("arguments", [["redrive", "--id", "m-1"], ["drop", "--id", "m-1"]])

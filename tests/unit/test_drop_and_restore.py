@@ -12,7 +12,7 @@ from handlers.core.errors import RetryableError, fault
 from schemas.keys import backup_action
 from schemas.outcome import Closed, Outcome, OutcomeStatus
 from tests.fake_queues import dead_letter
-from tests.fakes import ACCOUNT, NOON, Killed
+from tests.fakes import ACCOUNT, NOON, POLICIES, Killed
 from tests.operator_cli import CONFIRM, Lock, OperatorCli, backup_key, operator_cli
 
 if TYPE_CHECKING:
@@ -334,6 +334,7 @@ def killed_before_deleting(tool: OperatorCli) -> Callable[[str], None]:
 def test_a_closed_outcome_needs_no_evidence() -> None:
     """An outcome whose retries were exhausted may have none; it was RETRYING before."""
     tool = operator_cli(dead_letter(1))
+    tool.organizations.attached = POLICIES
     tool.queues.add_failure(dead_letter(1))
     assert tool.run("outcome", ACCOUNT).exit_code == 1, "a FAILED outcome has evidence"
 

@@ -189,6 +189,11 @@ class DeadLetter:
         return replace(self, attributes=with_redrives(self.attributes, self.redrives + 1))
 
 
+def new_message(body: str, message_id: str, now: datetime) -> DeadLetter:
+    """Return a message that is in no queue yet; if it fails, it will be a dead letter."""
+    return DeadLetter("dead letters", message_id, "", body, {}, now, receives=0)
+
+
 def about_another_event(original: DeadLetter, changed: DeadLetter) -> Explanation | None:
     """Return why a changed body cannot stand for the original one: it is about another event or account; else None."""
     event_ids, accounts = original.legible.event_ids, original.legible.account_ids

@@ -54,9 +54,6 @@ class DeadLetterQueues(Protocol):
     def send(self, to: Destination, messages: Sequence[DeadLetter]) -> Sent:
         """Send messages, their bodies and attributes unchanged."""
 
-    def send_join(self, body: str) -> str:
-        """Send a new message to the joins queue; return its id."""
-
     def delete(self, messages: Sequence[Receipt]) -> Sequence[Receipt]:
         """Delete messages; return those that are deleted."""
 
