@@ -33,7 +33,7 @@ from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.restore import restore
 from handlers.operate.commands.show import show
 from handlers.operate.context import Context, OrganizationContext
-from handlers.operate.errors import OperateError
+from handlers.operate.errors import INTERRUPTED, OperateError
 from handlers.operate.hints import as_typed
 from handlers.operate.output import Group, clean, cleaned, stderr
 
@@ -48,6 +48,9 @@ class Commands(Group):
         """Run a command; report its failure without a traceback."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            stderr.print("interrupted")
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except (OperateError, AmbiguousIdError) as error:
             raise cleaned(click.ClickException(as_typed(str(error)))) from error
         except JoinguardError as error:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from handlers.operate.errors import INTERRUPTED
 from infra.deploy import delegation, destroying, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
@@ -76,6 +77,9 @@ class Commands(click.Group):
         """Run a command; print an error of AWS or the build without a traceback."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            stderr.print("interrupted")
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except (DeployError, BuildError) as error:
             raise click.ClickException(str(error)) from error
         except (BotoCoreError, ClientError) as error:
