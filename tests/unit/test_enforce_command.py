@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from handlers.core.errors import RetryableError
 from handlers.core.redrive.ports import Account
 from infra.deploy.build import ROOT
 from infra.local.events import account_created, account_joined
-from schemas.events import JoinRequest
+from schemas.events import KNOWN_EVENT_NAMES, JoinRequest
 from schemas.intake import MAX_BODY_BYTES
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, MANAGEMENT, ORGANIZATION, POLICIES, joined
@@ -137,7 +138,7 @@ def test_enforce_needs_either_an_account_or_an_event(arguments: tuple[str, ...])
 
 
 def listed(tmp_path: Path, text: str) -> str:
-    path = tmp_path / "accounts.txt"
+    path = tmp_path / "accounts.tsv"
     path.write_text(text)
     return str(path)
 
@@ -242,7 +243,7 @@ def commands(section: str) -> list[str]:
     runbook = (ROOT / "handlers" / "operate" / "RUNBOOK.md").read_text()
     text = runbook.partition(f"### `{section}`\n")[2].partition("\n### ")[0]
     return [
-        line.removeprefix("$ ")
+        re.sub(r" +# .*", "", line.removeprefix("$ "))
         for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
         for line in block.splitlines()
     ]
@@ -252,8 +253,12 @@ def run_aws_cli(arguments: list[str]) -> None:
     """Run a command as the AWS CLI does: check the call against CloudTrail's service model, and write the response."""
     options = dict(zip(arguments[2::2], arguments[3::2], strict=True))
     assert arguments[:2] == ["cloudtrail", "lookup-events"]
-    assert options.keys() == {"--region", "--lookup-attributes", ">"}
     attribute: Any = dict(part.split("=") for part in options["--lookup-attributes"].split(","))
+    if attribute["AttributeKey"] == "EventName":
+        assert attribute["AttributeValue"] in KNOWN_EVENT_NAMES
+        assert datetime.fromisoformat(options["--start-time"]) < datetime.fromisoformat(options["--end-time"])
+        return
+    assert options.keys() == {"--region", "--lookup-attributes", ">"}
     assert attribute["AttributeValue"] == RECORD["eventID"]
     cloudtrail = boto3.client("cloudtrail", options["--region"], aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106 - not a secret
     with Stubber(cloudtrail) as stub:

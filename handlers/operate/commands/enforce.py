@@ -41,7 +41,7 @@ _NAMED: Final = 10
     examples=(
         "joinguard enforce 111122223333",
         'joinguard enforce --event event.json --confirm --reason "its event was lost, INC-123"',
-        'joinguard enforce --from accounts.txt --confirm --reason "SCPs were disabled, INC-123"',
+        'joinguard enforce --from accounts.tsv --confirm --reason "SCPs were disabled, INC-123"',
     ),
 )
 @click.argument("account_ids", metavar="[ACCOUNT]...", nargs=-1, type=AccountIdType())
