@@ -47,7 +47,7 @@ def send_and_wait(
         if not redrive.stopped:
             _wait(redrive, wait)
     except KeyboardInterrupt:
-        stderr.print(f"interrupted: {redrive.sent:,} sent, the others not. Run the command again")
+        stderr.print(f"{redrive.sent:,} of {len(messages):,} sent. Run the command again to send the others")
         raise
     finally:
         audited.results, audited.result_of = redrive.results, redrive.final_results

@@ -340,8 +340,9 @@ def test_a_signal_ends_the_command_and_releases_all_messages(pipeline: Pipeline,
         process.send_signal(sent)
         stdout, stderr = process.communicate(timeout=HANGS_AFTER)
 
-    assert process.returncode == 1, stdout + stderr
-    assert "interrupted: 1 sent" in stderr
+    assert process.returncode == 130, stdout + stderr
+    assert "1 of 4 sent" in stderr
+    assert stderr.endswith("interrupted\n")
     sqs = pipeline.client("sqs")
     counts = sqs.get_queue_attributes(QueueUrl=pipeline.at.dead_letter_queue_url, AttributeNames=["All"])["Attributes"]
     assert (counts["ApproximateNumberOfMessages"], counts["ApproximateNumberOfMessagesNotVisible"]) == ("3", "0")

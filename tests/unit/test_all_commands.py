@@ -192,7 +192,7 @@ def test_an_interrupt_leaves_an_audit_record_and_no_messages_in_flight() -> None
     result = tool.run("redrive", "--all", "--rate", "0", *CONFIRM)
 
     assert result.exit_code == 1
-    assert "interrupted: 25 sent" in result.output
+    assert "25 of 30 sent" in result.output
     ended = tool.bucket.audit_records[-1]
     assert (ended.ended, ended.results["sent"]) == ("interrupted", len(tool.queues.joins))
     assert {each.result for each in ended.letters} == {"deleted", "deleted, enforced", "left"}
