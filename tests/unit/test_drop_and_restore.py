@@ -359,3 +359,13 @@ def test_a_message_that_sqs_refuses_is_not_restored_and_the_restore_can_be_repea
     tool.queues.refused_ids = []
     assert tool.run("restore", key, *CONFIRM).exit_code == 0
     assert sorted(each.body for each in tool.queues.messages) == sorted(dead_letter(n).body for n in (1, 2))
+
+
+def test_the_plan_of_a_drop_names_the_accounts_that_stay_without_their_policies() -> None:
+    accounts = [f"{number:012}" for number in range(1, 13)]
+    tool = operator_cli(*(dead_letter(number, account=each) for number, each in enumerate(accounts, 1)))
+
+    text = tool.run("drop", "--older-than", "1s").stderr
+    assert "12 accounts stay without the policies that these messages ask for: 000000000001, " in text
+    assert "000000000010 and 2 more; `outcome ACCOUNT` shows what one carries" in text
+    assert "1 account stays without" in tool.run("drop", "--account", accounts[0]).stderr
