@@ -54,7 +54,7 @@ status: setup ## Check the installation
 logs: setup ## Print the worker's log
 destroy: setup ## Delete the installation; only with ARGS='--confirm --reason "…"'
 deploy forwarder revert-drift delegation-policy status logs destroy:
-	@$(RUN) -m infra.deploy $@ --stage "$$STAGE" $(ARGS)
+	@$(RUN) -m infra.start infra.deploy $@ --stage "$$STAGE" $(ARGS)
 
 ##@ Operation (STAGE=prod, as above; runbook: handlers/operate/RUNBOOK.md)
 
@@ -80,7 +80,7 @@ close: .venv/.made ## Close outcomes whose messages are gone (ARGS="--older-than
 actions: .venv/.made ## List what operators did, and why
 backups: .venv/.made ## List the keys of backups for restore
 dlq show redrive drop restore edit outcome outcomes enforce close actions backups:
-	@$(RUN) -m infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
+	@$(RUN) -m infra.start infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
 
 ##@ Development
 

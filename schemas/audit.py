@@ -58,3 +58,9 @@ class AuditRecord(BaseModel):
     #: How the action ended, in the `done` record. An action without that record was cut off.
     ended: Ended | None = None
     recorded_at: Moment
+
+    @property
+    def messages(self) -> int:
+        """The number of messages. The record of an edit names its message before and after, with one message id."""
+        named = [each.message_id for each in self.letters if each.message_id]
+        return len(set(named)) + len(self.letters) - len(named)

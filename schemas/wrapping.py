@@ -35,6 +35,10 @@ _SNS: Final = {
     "SubscriptionConfirmation": f"is an SNS subscription confirmation; {_ONLY_EVENTS}",
     "UnsubscribeConfirmation": f"is an SNS unsubscribe confirmation; {_ONLY_EVENTS}",
 }
+_NO_EVENT: Final = (
+    "is the answer of CloudTrail's lookup-events that it has no such event; look up the eventID in detail, not the "
+    "envelope's id, in the Region of the organization's events, 15 minutes to 90 days after the event"
+)
 #: By the event source of the first record.
 _RECORDS: Final = {
     "aws:s3": f"is an S3 notification; {_ONLY_EVENTS}",
@@ -85,6 +89,8 @@ def _only(entries: Node) -> Json:
     if len(found) == 1 and isinstance(found[0].value, dict):
         return found[0].value
     what = "a CloudTrail log file" if entries.path == "Records" else "the output of CloudTrail's lookup-events"
+    if not found and entries.path == "Events":
+        raise InvalidEventError(("body", _NO_EVENT))
     plural = "record" if len(found) == 1 else "records"
     raise InvalidEventError(("body", f"is {what} with {len(found)} {plural}; send the records one by one"))
 

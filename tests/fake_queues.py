@@ -124,10 +124,6 @@ class FakeQueues:
         self.on_step("after deleting")
         return dead_letters
 
-    def send_join(self, body: str) -> str:
-        self.joins.append(dead_letter(body=body, attributes={}))
-        return "m"
-
     def backlog(self) -> int:
         return self.backlogs.pop(0) if self.backlogs else 0
 
@@ -150,6 +146,9 @@ class FakeQueues:
         return [row[-1][1] for key, row in self.rows.items() if key[0] == account_id] + self._unreadable_rows(
             account_id
         )
+
+    def count(self, status: OutcomeStatus) -> int:
+        return len(self.failing(status))
 
     def failing(self, status: OutcomeStatus) -> list[Outcome | UnreadableRow]:
         readable: list[Outcome | UnreadableRow] = [

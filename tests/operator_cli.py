@@ -231,8 +231,8 @@ def operator_cli(*dead_letters: DeadLetter, **changes: Any) -> OperatorCli:
 
 
 CONFIRM = ("--confirm", "--reason", "x")
-#: An editor that changes the event id of message m-1.
-CHANGE_EVENT_ID = {"EDITOR": "sed -i s/event-1/event-9/"}
+#: An editor that changes the body of message m-1, and not the event that it is about.
+CHANGE_BODY = {"EDITOR": "sed -i s/envelope-1/envelope-9/"}
 
 
 def backup_key(result: Result) -> str:

@@ -48,6 +48,18 @@ class DynamoOutcomes:
             ExpressionAttributeValues={":s": _s(status.value)},
         )
 
+    def count(self, status: OutcomeStatus) -> int:
+        """Return the number of outcomes that are RETRYING or FAILED."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName="failing",
+            KeyConditionExpression="failing = :s",
+            ExpressionAttributeValues={":s": _s(status.value)},
+            Select="COUNT",
+        )
+        with service_errors("DynamoDB"):
+            return sum(page["Count"] for page in pages)
+
     def scan(self, status: OutcomeStatus | None) -> Iterator[Outcome | UnreadableRow]:
         """Yield all outcomes with a status, or with any; this reads the whole table."""
         only: Any = {}

@@ -150,11 +150,6 @@ class SqsDeadLetterQueues:
             deleted += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
         return deleted
 
-    def send_join(self, body: str) -> str:
-        """Send a new message to the joins queue; return its id."""
-        with service_errors("SQS"):
-            return self._client.send_message(QueueUrl=self._all_urls["joins"], MessageBody=body)["MessageId"]
-
     def backlog(self) -> int:
         """Return the approximate number of visible joins."""
         return self._visible(self._all_urls["joins"])

@@ -37,7 +37,8 @@ from handlers.operate.commands.restore import restore
 from handlers.operate.commands.show import show
 from handlers.operate.commands.snapshot import snapshot
 from handlers.operate.context import Context, OrganizationContext
-from handlers.operate.errors import OperateError
+from handlers.operate.errors import INTERRUPTED, OperateError
+from handlers.operate.hints import as_typed
 from handlers.operate.output import Group, clean, cleaned, stderr
 
 #: What writing to a full, closed or lost stdout ends with.
@@ -51,11 +52,14 @@ class Commands(Group):
         """Run a command; report its failure without a traceback."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            stderr.print("interrupted")
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except (OperateError, AmbiguousIdError) as error:
-            raise cleaned(click.ClickException(str(error))) from error
+            raise cleaned(click.ClickException(as_typed(str(error)))) from error
         except JoinguardError as error:
             message = f"{str(error).rstrip('.')}. {next_step_after(error.cause)}"
-            raise cleaned(click.ClickException(message)) from error
+            raise cleaned(click.ClickException(as_typed(message))) from error
 
 
 @dataclass(frozen=True)

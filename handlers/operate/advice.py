@@ -9,25 +9,29 @@ from typing import Final
 from handlers.core.errors import Cause
 from handlers.core.redrive.dead_letter import Queue
 from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.operate.hints import as_typed
 
 #: The next step after a message failed.
 NEXT_STEPS: Final[Mapping[Cause, str]] = {
     Cause.POLICY_NOT_FOUND: "correct PolicyIds in the stage, deploy, redrive",
     Cause.POLICY_TYPE_DISABLED: "enable service control policies in the organization, redrive",
     Cause.TOO_MANY_POLICIES: "detach or merge a policy of the account, redrive",
-    Cause.ACCESS_DENIED: "the worker's role or the delegation policy was changed: deploy, redrive",
+    Cause.ACCESS_DENIED: (
+        "the worker lacks a permission: `make status` compares its role, `make revert-drift` restores it; else a "
+        "permissions boundary, an SCP or the delegation policy denies it; then redrive"
+    ),
     Cause.FACTS_UNKNOWN: "AWS does not return what the rules need: change the rule, deploy, redrive",
     Cause.ACCOUNT_NOT_FOUND: "the account is not a member: drop, or invite the account and redrive",
     Cause.INVALID_INPUT: "Organizations rejects the policy or the target: correct PolicyIds, deploy, redrive",
     Cause.NO_ORGANIZATION: "the worker's account is in no organization: deploy in another account, redrive",
-    Cause.WRONG_ENDPOINT: "the worker calls the wrong Region: remove its endpoint settings, deploy, redrive",
+    Cause.WRONG_ENDPOINT: "the worker calls the wrong Region: `make revert-drift` restores its environment; redrive",
     Cause.INVALID_EVENT: "find out who sent it; edit the body, or drop",
     Cause.WRONG_ORGANIZATION: "find out who sent it; drop",
     Cause.MANAGEMENT_ACCOUNT: "find out who sent it; drop",
     Cause.RETRIES_EXHAUSTED: "see the outcome and the log for the cause; redrive when it is over",
 }
 _DEFAULT_STEP: Final = "read the reason, correct the cause, redrive; see handlers/operate/RUNBOOK.md#dead-letters"
-_UNDELIVERED_STEP: Final = "deploy to restore the queue and its policy, redrive"
+_UNDELIVERED_STEP: Final = "`make revert-drift` restores the queue and its policy; redrive"
 
 #: The next step after a call of the operator's own failed.
 _AFTER: Final[Mapping[Cause, str]] = {
@@ -55,7 +59,9 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.ACCOUNT_NOT_FOUND: "the account is not a member; drop the message, or invite the account",
     Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}; drop the message",
     Reason.TOO_MANY_POLICIES: "the account carries {0} policies and has no room for {1} more; detach some",
-    Reason.ACCESS_DENIED: "the worker's role may not attach ({0}); deploy to restore it",
+    Reason.ACCESS_DENIED: (
+        "the worker's role may not attach ({0}); `make revert-drift` restores it, unless its boundary denies it"
+    ),
     Reason.TOO_MANY_ATTRIBUTES: (
         "it has ten attributes, which leaves no room to count its redrives; `redrive --all --native` moves it"
     ),
@@ -63,6 +69,14 @@ _SENTENCES: Final[dict[Reason, str]] = {
         "it is as large as SQS allows, which leaves no room to count its redrives; `redrive --all --native` moves it"
     ),
     Reason.OVER_REDRIVE_LIMIT: "it was redriven {0} times; --max-redrives and --force allow more",
+    Reason.ANOTHER_EVENT: (
+        "the old body is about event {0} and the new one about {1}, so event {0} would stay unhandled; check the new "
+        "body, or add --force"
+    ),
+    Reason.ANOTHER_ACCOUNT: (
+        "the old body is about account {0} and the new one about {1}, so account {0} would stay without its policies; "
+        "check the new body, or add --force"
+    ),
     Reason.IN_ITS_QUEUE: "it is in its queue",
     Reason.RESTORED_BEFORE: "it was restored before",
     Reason.ORGANIZATIONS_UNAVAILABLE: "Organizations does not answer: {0}",
@@ -90,7 +104,7 @@ def sentence(explanation: Explanation, *, message: bool = True) -> str:
     if explanation.reason is Reason.ACCESS_DENIED:
         values = (", ".join(map(str, values)),)
     words = _SENTENCES if message else _SENTENCES | _WITHOUT_MESSAGE
-    return words[explanation.reason].format(*values)
+    return as_typed(words[explanation.reason].format(*values))
 
 
 def sentences(explanations: Iterable[Explanation], *, message: bool = True) -> str:
@@ -105,7 +119,7 @@ def why(text: str) -> str:
 
 def next_step(cause: Cause, queue: Queue) -> str:
     """Return the next step after a message failed."""
-    return _UNDELIVERED_STEP if queue == "undelivered" else NEXT_STEPS.get(cause, _DEFAULT_STEP)
+    return as_typed(_UNDELIVERED_STEP if queue == "undelivered" else NEXT_STEPS.get(cause, _DEFAULT_STEP))
 
 
 def next_step_after(cause: Cause) -> str:

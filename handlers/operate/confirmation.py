@@ -8,7 +8,7 @@ from handlers.core.evidence.audit import AuditedAction
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
 from handlers.operate.options import Approval
-from handlers.operate.output import print_json, stderr
+from handlers.operate.output import hint, print_json
 from schemas.audit import Action, MessageDigest
 
 NOTHING_TO_DO: Final = "Nothing to do"
@@ -53,14 +53,14 @@ def carry_out(
     if intention.obstacle or not approval.reason:
         if approval.json:
             print_json({**intention.fields, "done": False})
-        stderr.print(intention.obstacle or _NOT_CONFIRMED)
-        return 1 if approval.reason and not intention.complete else 0
+        hint(intention.obstacle or _NOT_CONFIRMED)
+        return 1 if (intention.obstacle or approval.reason) and not intention.complete else 0
     with context.begin(intention.action, approval.reason, intention.digests()) as audited:
         done = effect(audited)
     if approval.json:
         recorded = {"done": True, "action_id": audited.action_id, "results": audited.results}
         print_json({**intention.fields, **recorded, **done.fields})
-    stderr.print(done.summary)
+    hint(done.summary)
     if done.stopped:
         raise OperateError(done.stopped)
     return 0 if done.complete else 1

@@ -1,6 +1,6 @@
 """The context of a command: everything that it works with."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -22,7 +22,6 @@ from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.ports import DeadLetterQueues, MoveTasks, OrganizationsReader, OutcomeKey, Outcomes
 from handlers.core.redrive.preflight import Preflight
-from handlers.core.redrive.selection import identified
 from handlers.core.timing import patiently
 from handlers.operate.completion import Seen
 from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
@@ -114,16 +113,6 @@ class Context:
     def patiently(self, call: Callable[[], T]) -> T:
         """Make a call, and retry it while the connection is lost."""
         return patiently(call, clock=self.clock, rng=self.rng)
-
-    def pick(self, dead_letters: Iterable[DeadLetter], id_: str) -> DeadLetter:
-        """Return the one message with a message or event id; raise OperateError if there is none or more than one."""
-        found = identified(dead_letters, id_)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            few = ", ".join(each.message_id for each in found[:4])
-            raise OperateError(f"{len(found)} messages have the event id {id_} ({few}). Use a message id")
-        raise OperateError(f"no message has the id {id_}. `list` shows some ids of each group, `list --json` more")
 
     def digest(self, dead_letter: DeadLetter) -> MessageDigest:
         """Return what an audit record may hold of a message."""

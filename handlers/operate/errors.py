@@ -7,6 +7,9 @@ NAME_YOUR_SESSION: Final = (
     "Set role_session_name in your profile to your own name (see handlers/operate/README.md#name-your-session)"
 )
 
+#: The exit status after an interrupt: what shells report for a process that SIGINT ended.
+INTERRUPTED: Final = 130
+
 
 class OperateError(Exception):
     """A command cannot be carried out; the message says why and names the next step."""

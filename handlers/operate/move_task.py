@@ -13,7 +13,7 @@ from handlers.operate.confirmation import Done, Intention, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
 from handlers.operate.options import MAX_RATE, Approval
-from handlers.operate.output import print_json, stderr
+from handlers.operate.output import hint, print_json, stderr
 from handlers.operate.plans import print_unknown
 from handlers.operate.progress import move_progress
 
@@ -48,7 +48,7 @@ class Move:
         dead_letters, undelivered = queues.visible("dead letters"), queues.visible("undelivered")
         stderr.print(f"SQS would move about {dead_letters:,} dead letters, {per_second} a second, without a check")
         if undelivered:
-            stderr.print(
+            hint(
                 f"{undelivered:,} undelivered messages stay: SQS moves only messages of a dead-letter queue of another "
                 "queue. `redrive` without --native redrives them too"
             )
@@ -59,7 +59,7 @@ class Move:
 
         def start(audited: AuditedAction) -> Done:
             self.context.moves.start(per_second=per_second)
-            stderr.print("SQS moves the messages. Ctrl-C stops following it; `redrive --cancel` cancels it")
+            hint("SQS moves the messages. Ctrl-C stops following it; `redrive --cancel` cancels it")
             ended = self._follow(after=after, audited=audited)
             audited.ended = "completed" if ended.status == "COMPLETED" else "stopped"
             return _done(ended)

@@ -78,8 +78,9 @@ def print_groups(found: Sequence[Outcome | UnreadableRow], title: str) -> None:
         messages = Counter(each.fault.message for each in events if each.fault)
         texts = [f"{message} ({number:,})" for message, number in messages.most_common(_MESSAGES)]
         more = f"and {len(messages) - _MESSAGES:,} other messages" if len(messages) > _MESSAGES else ""
-        named = plain(code or status, _COLOURS[OutcomeStatus(status)])
-        rows.append([f"{len(events):,}", status, lines(*times), lines(named, *texts, more)])
+        colour = _COLOURS[OutcomeStatus(status)]
+        named = plain(code, colour)
+        rows.append([f"{len(events):,}", plain(status, colour), lines(*times), lines(named, *texts, more)])
     if unreadable := len(found) - sum(map(len, groups.values())):
         rows.append([f"{unreadable:,}", plain("unreadable", "red"), "", _UNREADABLE])
     print_table(f"{title}: {len(found):,}", ["events", "status", "updated", "code, message"], rows)

@@ -16,6 +16,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from handlers.operate.hints import as_typed
+
 #: The width of a table where there is no terminal.
 _PIPE_WIDTH: Final = 110
 _REPLACEMENT: Final = "\ufffd"
@@ -75,6 +77,11 @@ def _width() -> int | None:
 
 stderr: Final = CleanConsole(stderr=True, soft_wrap=True)
 stdout: Final = CleanConsole(width=_width())
+
+
+def hint(text: str, style: str | None = None) -> None:
+    """Print a text to stderr, with its commands in the form in which the operator types them."""
+    stderr.print(as_typed(text), style=style)
 
 
 def print_json(value: Any) -> None:

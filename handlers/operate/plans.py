@@ -9,11 +9,13 @@ from rich.text import Text
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation
 from handlers.core.redrive.selection import Plan
+from handlers.core.redrive.summary import kind_of
 from handlers.operate.advice import sentence, sentences, why
 from handlers.operate.confirmation import NOTHING_TO_DO, Intention
 from handlers.operate.context import Context
 from handlers.operate.options import Approval
-from handlers.operate.output import plain, stderr
+from handlers.operate.output import plain, stderr, stdout
+from handlers.operate.progress import elsewhere
 from handlers.operate.tables import Cell, count, duration, lines, print_table
 from schemas.audit import Action
 
@@ -43,16 +45,20 @@ def _print_table(plan: Plan, done: str) -> None:
     rows: list[list[Cell]] = []
     groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
     for each in plan.chosen:
-        groups.setdefault(("", each.code, each.why), []).append(each)
+        groups.setdefault(("", each.code, kind_of(each)), []).append(each)
     for each, problems in plan.left_out:
-        groups.setdefault((sentences(problems), each.code, each.why), []).append(each)
+        groups.setdefault((sentences(problems), each.code, kind_of(each)), []).append(each)
     largest_first = sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1])))
     for (problem_text, code, reason), found in largest_first:
         verdict = Text("left out", "yellow") if problem_text else Text(done, "green")
         note = plain(f"left out: {problem_text}", "yellow") if problem_text else ""
-        details = lines(plain(code, "bold"), why(reason), note, plain(_ids(found), "dim"))
+        own = reason if len(found) > 1 else found[0].why
+        details = lines(plain(code, "bold"), why(own), note, plain(_ids(found), "dim"))
         rows.append([str(len(found)), verdict, details])
-    print_table(f"{count(len(plan.chosen), 'message')} to be {done}", ["messages", "plan", "why"], rows)
+    if rows:
+        print_table(f"{count(len(plan.chosen), 'message')} to be {done}", ["messages", "plan", "why"], rows)
+    elif plan.elsewhere:
+        stdout.print(plain(f"no visible message to be {done}; {elsewhere(plan.elsewhere)}"))
     if plan.missing:
         stderr.print(f"not found: {', '.join(plan.missing)}", style="yellow")
 

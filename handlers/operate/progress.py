@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.in_flight import InFlight
-from handlers.operate.output import plain, stderr
+from handlers.operate.output import hint, plain, stderr
 
 _UPDATE_EVERY: Final = 500
 #: Seconds between two lines of progress where there is no terminal.
@@ -32,11 +32,16 @@ def receive_all(in_flight: InFlight, what: str) -> Iterator[DeadLetter]:
             f"{in_flight.late:,} more arrived meanwhile and are left out; run the command again", style="yellow"
         )
     if in_flight.elsewhere:
-        stderr.print(
-            f"about {in_flight.elsewhere:,} more are in flight elsewhere (another operator, or a command that was "
-            "killed): visible again within 15 minutes; `actions` shows who began what",
-            style="yellow",
-        )
+        hint(f"{elsewhere(in_flight.elsewhere)}; `actions` shows who began what", "yellow")
+
+
+def elsewhere(messages: int) -> str:
+    """Return what it means that about this number of messages are in flight elsewhere."""
+    number = "1 message is" if messages == 1 else f"{messages:,} messages are"
+    return (
+        f"about {number} in flight elsewhere (another operator, or a command that was killed) and visible again within "
+        "15 minutes"
+    )
 
 
 @dataclass

@@ -24,26 +24,38 @@ def send_back(  # noqa: PLR0913 - the options of a redrive
     rate: float | None,
     breaker: int,
     wait: timedelta,
+    what: str = "redriving",
 ) -> Redrive:
-    """Send messages, wait for their outcomes, add the results to the audit record; return the redrive at its end."""
+    """Send messages, wait for their outcomes, add the results to the audit record; return the redrive at its end.
+
+    `what` is the name of the work beside its progress.
+    """
     tracker = OutcomeTracker(context.outcomes)
-    redrive = Redrive(in_flight, tracker, context.clock, context.patiently, rate=rate, breaker=breaker, notify=_notify)
+    redrive = Redrive(in_flight, tracker, context.clock, context.patiently, rate=rate, breaker=breaker, notify=notify)
+    send_and_wait(redrive, dead_letters, wait, audited, what=what)
+    return redrive
+
+
+def send_and_wait(
+    redrive: Redrive, messages: Sequence[DeadLetter], wait: timedelta, audited: AuditedAction, *, what: str
+) -> None:
+    """Send messages and wait for their outcomes, with progress; add the results to the audit record in any case."""
     try:
-        with progress("redriving", len(dead_letters)) as advance:
-            redrive.run(dead_letters, advance)
-        in_flight.release_all_but(())
+        with progress(what, len(messages)) as advance:
+            redrive.run(messages, advance)
+        redrive.in_flight.release_all_but(())
         if not redrive.stopped:
             _wait(redrive, wait)
     except KeyboardInterrupt:
-        stderr.print(f"interrupted: {redrive.sent:,} sent; the others stay in their queues. Run the command again")
+        stderr.print(f"{redrive.sent:,} of {len(messages):,} sent. Run the command again to send the others")
         raise
     finally:
         audited.results, audited.result_of = redrive.results, redrive.final_results
         audited.ended = "stopped" if redrive.stopped else "completed"
-    return redrive
 
 
-def _notify(explanation: Explanation) -> None:
+def notify(explanation: Explanation) -> None:
+    """Print why a redrive waits."""
     stderr.print(sentence(explanation))
 
 

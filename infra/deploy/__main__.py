@@ -16,15 +16,16 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoC
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
+from handlers.operate.errors import INTERRUPTED
 from handlers.operate.plan_output import summary
 from infra.deploy import delegation, destroying, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
-from infra.deploy.drift import plan_restore
+from infra.deploy.drift import NOTHING_DIFFERS, plan_restore
 from infra.deploy.guardrails import compile_for, report_for
 from infra.deploy.health import Check, check_subscribers, checks
+from infra.deploy.health.table import print_checks
 from infra.deploy.preflight import read_account, warnings
 from infra.deploy.recording import record_configuration
 from infra.deploy.sources import BuildError
@@ -43,7 +44,6 @@ stderr = Console(stderr=True, soft_wrap=True)
 # A pipe has no width of its own.
 stdout = Console(width=None if sys.stdout.isatty() else 120)
 
-_STATES = {"ok": "green", "unknown": "yellow", "wrong": "red"}
 _COLOURS = {"Add": "green", "Import": "green", "Modify": "yellow", "Remove": "red"}
 
 
@@ -81,6 +81,9 @@ class Commands(click.Group):
         """Run a command; print an error of AWS or the build without a traceback."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            stderr.print("interrupted")
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except (DeployError, BuildError) as error:
             raise click.ClickException(str(error)) from error
         except (BotoCoreError, ClientError) as error:
@@ -205,6 +208,9 @@ def revert_drift(target: Target, *, yes: bool, of_forwarder: bool) -> None:
     with stderr.status("comparing the resources with the template"):
         cloudformation = target.client("cloudformation", region=region)
         planned = plan_restore(cloudformation, name, poll_seconds=target.poll_seconds)
+    if planned is None:
+        stderr.print(NOTHING_DIFFERS)
+        return
     _confirm_and_execute(target, region, planned, yes=yes)
     stderr.print(f"next: `make status STAGE={stage.name}`")
 
@@ -238,18 +244,16 @@ def delegation_policy(target: Target, administrator: str) -> None:
 
 @cli.command()
 @staged
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(target: Target, *, as_json: bool) -> None:
-    """Check the installation; exit with status 1 if something needs an operator."""
-    found = checks(target)
+@click.option("--all", "everything", is_flag=True, help="Show the checks that are well, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all checks.")
+def status(target: Target, *, everything: bool, as_json: bool) -> None:
+    """Check the installation, and show what is not well; exit with status 1 if something needs an operator."""
+    with stderr.status("checking the installation"):
+        found = checks(target)
     if as_json:
         click.echo(json.dumps([check.fields() for check in found]))
     else:
-        table = Table("check", "result", "next step", title=f"Joinguard, stage {target.stage.name}")
-        for check in found:
-            found_text = Text(check.found, style=_STATES[check.state])
-            table.add_row(Text(check.what), found_text, Text("" if check.well else check.next_step))
-        stdout.print(table)
+        print_checks(f"Joinguard, stage {target.stage.name}", found, everything=everything)
     sys.exit(max(check.exit_status for check in found))
 
 

@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-chang
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import WaiterError
 
@@ -15,6 +15,13 @@ from infra.deploy.stack import DeployError, Plan, waiter_config
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
+
+#: What else can keep the worker from its work if no resource differs.
+NOTHING_DIFFERS: Final = (
+    "nothing to change: CloudFormation finds the resources as the template has them. If AWS still denies something, "
+    "the cause is outside the stack: a permissions boundary, an SCP of the worker's account if it is a member, or the "
+    "organization's delegation policy (handlers/operate/RUNBOOK.md#accessdeniedexception)"
+)
 
 
 def plan_restore(cloudformation: CloudFormationClient, stack: str, *, poll_seconds: int = 5) -> Plan | None:

@@ -6,6 +6,7 @@ The stage file names the stack and its Region, so that one word chooses the inst
 import sys
 
 from handlers.operate.__main__ import main
+from handlers.operate.hints import run_by_make
 from infra.deploy.stack import DeployError
 from infra.deploy.stages import load_stage
 
@@ -16,6 +17,7 @@ def operate(stage_name: str, *arguments: str) -> None:
         stage = load_stage(stage_name)
     except DeployError as error:
         sys.exit(f"Error: {error}")
+    run_by_make(stage_name)
     main(["--stack", stage.stack, "--region", stage.region, *arguments])
 
 

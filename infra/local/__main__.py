@@ -48,21 +48,22 @@ def main() -> int:
     isolate_from_user()
     state = RUNNING / f"{os.getpid()}.json"
     try:
-        package = build_local()
-        log(f"built {package.name}")
-        with fault_injection(os.environ.get("FAULTS")) as (double, register), running(double or endpoint) as aws:
-            installation = install(aws, package=package, log=log)
-            register(installation)
-            log("a local run cannot show:")
-            for each in NOT_CHECKED:
-                log(f"  - {each}")
-            log("ready; send join events to queue_url; stop with Ctrl-C")
-            print(installation.line(), flush=True)  # noqa: T201 - the command's output
-            RUNNING.mkdir(parents=True, exist_ok=True)
-            state.write_text(installation.line())
-            while not terminal.is_closed():
-                aws.check()
-            return 0
+        with fault_injection(os.environ.get("FAULTS")) as (double, register):
+            package = build_local()
+            log(f"built {package.name}")
+            with running(double or endpoint) as aws:
+                installation = install(aws, package=package, log=log)
+                register(installation)
+                log("a local run cannot show:")
+                for each in NOT_CHECKED:
+                    log(f"  - {each}")
+                log("ready; send join events to queue_url; stop with Ctrl-C")
+                print(installation.line(), flush=True)  # noqa: T201 - the command's output
+                RUNNING.mkdir(parents=True, exist_ok=True)
+                state.write_text(installation.line())
+                while not terminal.is_closed():
+                    aws.check()
+                return 0
     except (*START_ERRORS, ValueError) as error:
         log(f"error: {error}")
     finally:

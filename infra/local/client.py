@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable
 from typing import Any, Final
@@ -106,6 +107,8 @@ of_process = click.option("--pid", type=int, help="The process id of make local,
 @click.option("--kind", type=click.Choice(list(SAMPLES)), default="invited", show_default=True, help="The event.")
 def join(pid: int | None, account: str, kind: str) -> None:
     """Send a sample event to the joins queue."""
+    if account and not re.fullmatch("[0-9]{12}", account):
+        raise click.ClickException(f"{account!r} is not an account id. An account id has twelve digits")
     at = running_installation(pid)
     account = account or at.account_ids[0]
     client: Any = boto3.client("sqs", **_settings(at))  # type: ignore[call-overload]
@@ -116,9 +119,16 @@ def join(pid: int | None, account: str, kind: str) -> None:
 @cli.command()
 @of_process
 def env(pid: int | None) -> None:
-    """Print export lines, for eval "$(make -s local-env)": joinguard and the AWS CLI then use this pipeline."""
+    """Print export lines, for eval "$(make -s local-env)": joinguard and version 2 of the AWS CLI use this pipeline."""
     at = running_installation(pid)
     settings = _settings(at)
+    # Version 1 replaces the endpoint of these services unless the option is given, whatever the environment says:
+    # https://github.com/aws/aws-cli/issues/8737
+    click.echo(
+        "note: version 1 of the AWS CLI ignores AWS_ENDPOINT_URL for sqs, and would call AWS. Use version 2, or add "
+        '--endpoint-url "$AWS_ENDPOINT_URL"',
+        err=True,
+    )
     names = {
         "AWS_ENDPOINT_URL": settings["endpoint_url"],
         "AWS_DEFAULT_REGION": settings["region_name"],

@@ -120,8 +120,8 @@ class Demo:
     def _list_dead_letters(self) -> dict[str, str]:
         """Show the dead letters, check their codes; return the message id of each code."""
         self._operate("list")
-        groups = json.loads(self._run("list", "--by", "code", "--json").stdout or "[]")
-        ids = {group["code"]: group["ids"][0] for group in groups}
+        listed = json.loads(self._run("list", "--by", "code", "--json").stdout or '{"groups": []}')
+        ids = {group["code"]: group["ids"][0] for group in listed["groups"]}
         self._check(
             set(ids) == {"INVALID_EVENT", "PolicyTypeNotEnabledException"}, f"the dead letters' codes are {[*ids]}"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -92,14 +93,28 @@ class Rules:
             name, _, value = part.partition("=")
             if name.strip() not in known:
                 raise ValueError(f"{name.strip()!r} is not a rule of FAULTS; use one of {', '.join(known)}")
-            given[name.strip()] = _value(known[name.strip()], value.strip())
+            given[name.strip()] = _value(name.strip(), known[name.strip()], value.strip())
         return cls(**given)
 
 
-def _value(default: object, text: str) -> object:
+def _value(name: str, default: object, text: str) -> object:
     if isinstance(default, bool):
         return text in {"1", "true", "yes"}
-    return int(text) if isinstance(default, int) else float(text)
+    try:
+        number = int(text) if isinstance(default, int) else float(text)
+    except ValueError:
+        number = -1
+    at_least = sys.float_info.min if name in _POSITIVE else 0
+    at_most, what = (1, "a number from 0 to 1") if name == "faults" else (sys.maxsize, "a number")
+    # This form of the condition rejects NaN too.
+    if not at_least <= number <= at_most:
+        more = " above 0" if at_least else ""
+        raise ValueError(f"{name}={text} in FAULTS is not possible; use {what}{more}, such as {default}")
+    return number
+
+
+#: Rules by which something is divided, or of which there is at least one.
+_POSITIVE: Final = frozenset({"attach_rate", "attach_burst", "read_rate", "read_burst", "page_size", "time_scale"})
 
 
 class Clock(Protocol):

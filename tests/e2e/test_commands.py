@@ -139,7 +139,7 @@ def test_sample_events_reach_the_local_pipeline_and_its_settings_are_printed() -
         # The line is printed before the file is written.
         pid = f"--pid={process.pid}"
         until(lambda: run("infra.local.client", "env", pid).returncode == 0, "the file of the process")
-        exported = run("infra.local.client", "env", pid).stdout
+        exported = run("infra.local.client", "env", pid)
         account = f"--account={at.account_ids[1]}"
         sent = [run("infra.local.client", "join", pid, account, f"--kind={kind}") for kind in SAMPLES]
         watch = Watch(StandIn(at.endpoint, ROOT, process), at)
@@ -151,8 +151,9 @@ def test_sample_events_reach_the_local_pipeline_and_its_settings_are_printed() -
     assert {each.returncode for each in sent} == {0}, sent
     assert codes == {"INVALID_EVENT", "WRONG_ORGANIZATION"}
     assert attached == set(at.policy_ids)
-    assert f"export AWS_ENDPOINT_URL={at.endpoint}\n" in exported
-    assert f"export AWS_ENDPOINT_URL_ORGANIZATIONS={at.endpoint}\n" in exported
+    assert f"export AWS_ENDPOINT_URL={at.endpoint}\n" in exported.stdout
+    assert "version 1 of the AWS CLI ignores AWS_ENDPOINT_URL for sqs" in exported.stderr
+    assert f"export AWS_ENDPOINT_URL_ORGANIZATIONS={at.endpoint}\n" in exported.stdout
     late = run("infra.local.client", "join", pid)
     assert (late.returncode, late.stderr) == (1, "Error: make local is not running; start it in another terminal\n")
 

@@ -40,6 +40,7 @@ STAGE: Final = Stage(name="truth", region="us-east-1")
 FAR: Final = Stage(name="far", region="eu-central-1")
 #: A template that is valid and small.
 TOPIC: Final = json.dumps({"Resources": {"Pages": {"Type": "AWS::SNS::Topic"}}})
+ANY_POLICY: Final = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 RULE: Final = "MemberAccountInitialization-truth"
 
 
@@ -49,6 +50,7 @@ class Installed:
 
     aws: StandIn
     policy_id: str
+    policy_arn: str
     organization: dict[str, str]
     ids: dict[str, str] = field(default_factory=dict)
     clients: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +76,8 @@ class Installed:
             "OrganizationId": self.organization["Id"],
             "ManagementAccountId": self.organization["MasterAccountId"],
             "PolicyIds": self.policy_id,
-            "PolicyArns": f"arn:aws:organizations::1:policy/o-x/service_control_policy/{self.policy_id}",
+            # Several, as CloudFormation passes a list on.
+            "PolicyArns": f"{self.policy_arn},{self.policy_arn}x",
             "CodeBucket": f"code-{code_region or stage.region}",
             "CodeKey": "empty.zip",
             "NameSuffix": stage.suffix,
@@ -105,7 +108,9 @@ def installed() -> Iterator[Installed]:
     with running() as aws, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", aws.endpoint)
         organization = aws.client("organizations").describe_organization()["Organization"]
-        found = Installed(aws, create_policy(aws, "deny-x", DENY), organization)
+        policy_id = create_policy(aws, "deny-x", DENY)
+        policy = aws.client("organizations").describe_policy(PolicyId=policy_id)["Policy"]["PolicySummary"]
+        found = Installed(aws, policy_id, policy["Arn"], organization)
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as archive:
             archive.writestr("empty.py", "")
@@ -127,21 +132,26 @@ def complete(at: Installed) -> None:
     at.client("lambda").update_function_configuration(FunctionName=at.ids["AttachPolicies"], KMSKeyArn=key["Arn"])
     lock(at)
     subscribe(at)
-    put_operators_policy(at, adapt_role_policy(operators_policy(at), at.aws.access_key_id))
+    for name in OPERATORS_POLICIES:
+        put_operators_policy(at, name, adapt_role_policy(operators_policy(at, name), at.aws.access_key_id))
     at.client("s3").create_bucket(Bucket="trail")
     at.client("cloudtrail").create_trail(Name="all", S3BucketName="trail", IsMultiRegionTrail=True)
     at.client("cloudtrail").start_logging(Name="all")
 
 
-def operators_policy(at: Installed) -> Any:
-    iam, arn = at.client("iam"), at.ids["OperatorsSee"]
+#: The managed policies of the operators' roles.
+OPERATORS_POLICIES: Final = ("OperatorsSee", "OperatorsRead")
+
+
+def operators_policy(at: Installed, name: str) -> Any:
+    iam, arn = at.client("iam"), at.ids[name]
     version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
 
 
-def put_operators_policy(at: Installed, document: Any) -> None:
+def put_operators_policy(at: Installed, name: str, document: Any) -> None:
     """Make a document the policy's default version, and delete the one before, since there may be five."""
-    iam, arn = at.client("iam"), at.ids["OperatorsSee"]
+    iam, arn = at.client("iam"), at.ids[name]
     before = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
     iam.delete_policy_version(PolicyArn=arn, VersionId=before)
@@ -180,6 +190,9 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "policy of queue Undelivered",
         "mapping",
         "function",
+        "worker's role",
+        "role OperatorReads",
+        "role OperatorActs",
         "permissions boundary",
         "table Outcomes",
         "table Pace",
@@ -245,6 +258,27 @@ def delete_rule(at: Installed) -> None:
 def restore_rule(at: Installed) -> None:
     put_rule(at)
     change_target(at)
+
+
+def put_role_policy(at: Installed, removed_sid: str | None) -> None:
+    """Put the worker's policy again, without one of its statements."""
+    role, iam = {"RoleName": at.ids["AttachPoliciesRole"], "PolicyName": "attach-policies"}, at.client("iam")
+    kept = keep(at, "role", lambda: iam.get_role_policy(**role)["PolicyDocument"])
+    statements = [each for each in kept["Statement"] if each["Sid"] != removed_sid]
+    iam.put_role_policy(**role, PolicyDocument=json.dumps(kept | {"Statement": statements}))
+
+
+def delete_role_policy(at: Installed) -> None:
+    put_role_policy(at, None)
+    at.client("iam").delete_role_policy(RoleName=at.ids["AttachPoliciesRole"], PolicyName="attach-policies")
+
+
+def attach_policy(at: Installed, role: str) -> None:
+    at.client("iam").attach_role_policy(RoleName=at.ids[role], PolicyArn=ANY_POLICY)
+
+
+def detach_policy(at: Installed, role: str) -> None:
+    at.client("iam").detach_role_policy(RoleName=at.ids[role], PolicyArn=ANY_POLICY)
 
 
 def queue_policy(at: Installed, queue: str, policy: str | None) -> None:
@@ -435,6 +469,27 @@ FAULTS: Final[dict[str, Fault]] = {
         "Disabled",
         KEY,
     ),
+    "the worker's role lost a statement": Fault(
+        lambda at: put_role_policy(at, "AttachToAccounts"),
+        lambda at: put_role_policy(at, None),
+        "worker's role",
+        "the policy lacks the statement AttachToAccounts",
+    ),
+    "the worker's role lost its policy": Fault(
+        delete_role_policy, lambda at: put_role_policy(at, None), "worker's role", "lacks the policy"
+    ),
+    "the worker's role has another policy": Fault(
+        lambda at: attach_policy(at, "AttachPoliciesRole"),
+        lambda at: detach_policy(at, "AttachPoliciesRole"),
+        "worker's role",
+        f"it has another policy, {ANY_POLICY}",
+    ),
+    "an operator's role has another policy": Fault(
+        lambda at: attach_policy(at, "OperatorReads"),
+        lambda at: detach_policy(at, "OperatorReads"),
+        "role OperatorReads",
+        f"it has another policy, {ANY_POLICY}",
+    ),
     "there is no trail": Fault(
         lambda at: at.client("cloudtrail").delete_trail(Name="all"), create_trail, "trail", "there is no trail", TRAIL
     ),
@@ -598,37 +653,44 @@ FOR_STATUS: Final = {
     "ListAlarmsAndTrails",
     "CheckTrails",
     "CheckThatTheWorkerMayAttach",
+    "CheckRoles",
 }
 
 
-def for_status() -> list[str]:
-    statements = load((ROOT / "infra" / "template.yaml").read_text())["Resources"]["OperatorsSee"]["Properties"]
-    listed = [each for each in statements["PolicyDocument"]["Statement"] if each["Sid"] in FOR_STATUS]
-    assert {each["Sid"] for each in listed} == FOR_STATUS
+def for_status() -> list[tuple[str, str]]:
+    """Return each action with the policy that allows it."""
+    resources = load((ROOT / "infra" / "template.yaml").read_text())["Resources"]
+    listed = [
+        (policy, each)
+        for policy in OPERATORS_POLICIES
+        for each in resources[policy]["Properties"]["PolicyDocument"]["Statement"]
+        if each["Sid"] in FOR_STATUS
+    ]
+    assert {each["Sid"] for _, each in listed} == FOR_STATUS
     return [
-        action
-        for each in listed
+        (policy, action)
+        for policy, each in listed
         for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
     ]
 
 
-@pytest.mark.parametrize("action", for_status())
+@pytest.mark.parametrize(("policy", "action"), for_status())
 def test_without_any_single_action_status_says_what_it_cannot_read_and_goes_on(
-    installed: Installed, action: str
+    installed: Installed, policy: str, action: str
 ) -> None:
     everything = installed.checks(keys=operator(installed))
-    document = operators_policy(installed)
+    document = operators_policy(installed, policy)
     less = json.loads(json.dumps(document))
     removed = {action, "lambda:ListEventSourceMappings"} if action == "lambda:GetEventSourceMapping" else {action}
     for statement in less["Statement"]:
         actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
         statement["Action"] = [each for each in actions if each not in removed]
     less["Statement"] = [each for each in less["Statement"] if each["Action"]]
-    put_operators_policy(installed, less)
+    put_operators_policy(installed, policy, less)
     try:
         found = installed.checks(keys=operator(installed))
     finally:
-        put_operators_policy(installed, document)
+        put_operators_policy(installed, policy, document)
 
     unread = {name: check for name, check in found.items() if check.state == "unknown"}
     assert unread
@@ -705,7 +767,7 @@ def test_the_command_prints_every_check_and_exits_with_1(installed: Installed, t
     stage = tmp_path / f"{STAGE.name}.yaml"
     stage.write_text("region: us-east-1")
 
-    table, listed = (run(installed, "status", "--stage", str(stage), *more) for more in ([], ["--json"]))
+    table, listed = (run(installed, "status", "--stage", str(stage), *more) for more in (["--all"], ["--json"]))
 
     assert (table.exit_code, listed.exit_code) == (1, 1)
     rows = {row["what"]: row for row in json.loads(listed.stdout)}

@@ -303,9 +303,10 @@ def lines() -> list[str]:
 def test_each_command_in_the_documents_is_valid(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
-    # The commands read this file.
+    # The commands read these files.
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "event.json").touch()
+    for file in ("event.json", "accounts.tsv"):
+        (tmp_path / file).touch()
     program, name, *rest = shlex.split(line)
     [given] = [each.removeprefix("ARGS=") for each in rest if each.startswith("ARGS=")] or [shlex.join(rest)]
     words = [word for word in shlex.split(given.replace("ACCOUNT", "222222222222")) if word != "…"]

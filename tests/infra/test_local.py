@@ -9,9 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
 from infra.deploy.build import ROOT
 from infra.local.__main__ import fault_injection
+from infra.local.client import cli as client
 from infra.local.demo import run_on
 from infra.local.standin import StandInError, running
 from infra.local.waiting import until
@@ -74,3 +76,12 @@ def test_without_rules_there_is_no_double_of_organizations() -> None:
 def test_a_wait_that_hangs_is_an_error_that_names_what_it_waited_for() -> None:
     with pytest.raises(TimeoutError, match=r"waited 0.1 s for the queue to be empty"):
         until(lambda: False, "the queue to be empty", hangs_after=0.1)
+
+
+def test_an_account_id_that_is_none_is_refused_in_one_line_before_anything_is_sent() -> None:
+    result = CliRunner().invoke(client, ["join", "--account", "12"])
+
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: '12' is not an account id. An account id has twelve digits\n",
+    )

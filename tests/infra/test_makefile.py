@@ -110,8 +110,8 @@ def test_a_value_reaches_the_command_unchanged_and_runs_nothing(
     assert (
         called
         == {
-            "status": ["-m", "infra.deploy", "status", "--stage", value, "FAULTS="],
-            "redrive": ["-m", "infra.deploy.operate", value, "redrive", "FAULTS="],
+            "status": ["-m", "infra.start", "infra.deploy", "status", "--stage", value, "FAULTS="],
+            "redrive": ["-m", "infra.start", "infra.deploy.operate", value, "redrive", "FAULTS="],
             "local": ["-m", "infra.local", f"FAULTS={value}"],
         }[target]
     )
@@ -153,6 +153,7 @@ def test_the_shell_splits_args_into_words(checkout: Path) -> None:
 
     assert called[:-1] == [
         "-m",
+        "infra.start",
         "infra.deploy.operate",
         "prod",
         "redrive",

@@ -63,6 +63,7 @@ def test_alarms_status_and_messages_link_to_the_runbook() -> None:
 
 #: What the runbook says that only an administrator may do.
 BY_ADMINISTRATORS = ("LookupEvents", "Enable", "Detach", "Start", "Cancel", "Update")
+BY_ADMINISTRATORS_WITH_MAKE = ("make deploy", "make revert-drift", "make forwarder", "make delegation-policy")
 
 
 def operators_actions() -> set[str]:
@@ -81,6 +82,19 @@ def test_the_operator_roles_may_run_each_command_that_only_reads(service: str, c
     operation = "".join(word.capitalize() for word in command.split("-"))
 
     assert (f"{service}:{operation}" in operators_actions()) != operation.startswith(BY_ADMINISTRATORS)
+
+
+def test_each_command_that_needs_an_administrator_is_marked_and_no_other() -> None:
+    """Neither operator role may change the installation or read CloudTrail's events."""
+    lines = re.findall(r"^\$ (.+)$", (ROOT / RUNBOOK).read_text(), re.MULTILINE)
+    marked = {line for line in lines if re.search(r"# administrator(:|$)", line)}
+    operations = {
+        line: "".join(map(str.capitalize, line.split()[2].split("-"))) for line in lines if line[:4] == "aws "
+    }
+    needed = {line for line in lines if line.startswith(BY_ADMINISTRATORS_WITH_MAKE)}
+    needed |= {line for line, operation in operations.items() if operation.startswith(BY_ADMINISTRATORS)}
+
+    assert marked == needed
 
 
 def test_the_operator_roles_may_read_the_dashboard_and_the_log() -> None:

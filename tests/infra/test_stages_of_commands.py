@@ -83,6 +83,8 @@ def test_a_stage_chooses_the_stack(aws: Aws, stage: str, stack: str) -> None:
     assert aws.asked == [(stack, "us-east-1")]
     assert result.returncode == 1
     assert f"stack {stack} " in result.stderr
+    where = "" if stage == "prod" else f" STAGE={stage}"
+    assert f"run `make deploy{where}`" in result.stderr
 
 
 def test_the_region_comes_from_the_stage_file_and_not_from_the_environment(aws: Aws, tmp_path: Path) -> None:

@@ -164,3 +164,19 @@ def test_an_unknown_rule_is_named_with_the_known_ones() -> None:
     assert Rules.parse("faults=0.2,seed=7,empty_pages=yes") == Rules(faults=0.2, seed=7, empty_pages=True)
     with pytest.raises(ValueError, match="'fault' is not a rule of FAULTS; use one of attach_rate"):
         Rules.parse("fault=1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("faults=2", "faults=2 in FAULTS is not possible; use a number from 0 to 1"),
+        ("faults=-0.1", "use a number from 0 to 1"),
+        ("faults=nan", "use a number from 0 to 1"),
+        ("seed=x", "seed=x in FAULTS is not possible; use a number"),
+        ("page_size=0", "use a number above 0"),
+        ("attach_rate=inf", "use a number above 0"),
+    ],
+)
+def test_a_rule_with_an_impossible_value_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rules.parse(text)

@@ -17,7 +17,7 @@ from handlers.core.errors import PermanentError, RetryableError
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.ports import Account, MoveTask
 from schemas.events import Join
-from schemas.outcome import Outcome, OutcomeStatus
+from schemas.outcome import FAILING, Outcome, OutcomeStatus
 from tests.fake_queues import outcome
 from tests.fakes import NOON
 from tests.integration.conftest import client
@@ -253,10 +253,13 @@ def test_a_scan_returns_the_outcomes_of_all_pages_with_a_status_or_any(
             row = row_of(known.model_copy(update={"event_id": f"event-{number}-{copy}", "source": "x" * 1000}))
             table.put_item(Item=row)
 
-    found = list(DynamoOutcomes(client("dynamodb"), table.name).scan(status))
+    reader = DynamoOutcomes(client("dynamodb"), table.name)
+    found = list(reader.scan(status))
 
     assert all(isinstance(each, Outcome) and status in {None, each.status} for each in found)
     assert len({each.event_id for each in found}) == len(found) == 160 * (len(OutcomeStatus) if status is None else 1)
+    if status in FAILING:
+        assert reader.count(status) == 160
 
 
 def test_unprocessed_keys_are_requested_again(aws: None) -> None:  # noqa: ARG001 - used for its effect

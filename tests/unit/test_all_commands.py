@@ -16,7 +16,7 @@ from handlers.core.errors import RetryableError
 from handlers.operate.__main__ import cli
 from tests.fake_queues import dead_letter
 from tests.fakes import Killed
-from tests.operator_cli import CHANGE_EVENT_ID, CONFIRM, operator_cli
+from tests.operator_cli import CHANGE_BODY, CONFIRM, operator_cli
 
 
 @pytest.mark.parametrize("name", cli.commands)
@@ -36,7 +36,8 @@ def test_every_command_has_valid_examples_in_its_help(
 ) -> None:
     # The commands read this file.
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "event.json").touch()
+    for name_of_file in ("event.json", "accounts.tsv"):
+        (tmp_path / name_of_file).touch()
     command = cli.commands[name]
     examples = (
         CliRunner().invoke(command, ["--help"], terminal_width=60).output.partition("Examples:\n")[2].splitlines()
@@ -115,7 +116,7 @@ def test_an_action_that_cannot_be_recorded_is_not_performed(arguments: list[str]
     tool = operator_cli(dead_letter())
     tool.bucket.read_only = True
 
-    result = tool.run(*arguments, *CONFIRM, **CHANGE_EVENT_ID)
+    result = tool.run(*arguments, *CONFIRM, **CHANGE_BODY)
 
     assert isinstance(result.exception, RetryableError)
     assert tool.queues.messages == [dead_letter()]
@@ -145,7 +146,7 @@ def test_a_reason_is_recorded_in_any_language_without_account_ids() -> None:
 
     assert {record.reason for record in tool.bucket.audit_records} == {"修复完成, Müller für [account]"}
     [digest] = tool.bucket.audit_records[-1].letters
-    assert digest.result == "sent"
+    assert digest.result == "sent, enforced"
 
 
 @pytest.mark.parametrize("arguments", [["redrive", "--id", "m-1"], ["drop", "--id", "m-1"]])
@@ -169,7 +170,7 @@ def test_an_id_that_no_message_has_is_a_failure(arguments: list[str]) -> None:
     tool = operator_cli(dead_letter(1))
     _, option, unknown = arguments
 
-    assert tool.run(*arguments).exit_code == 0
+    assert tool.run(*arguments).exit_code == 1, "the plan ends as the action does"
     assert tool.run(*arguments, *CONFIRM).exit_code == 1
     both = tool.run(*arguments, option, "m-1" if option == "--id" else "event-1", *CONFIRM)
     assert both.exit_code == 1, "the action is performed on one message, and the other is not found"
@@ -191,7 +192,7 @@ def test_an_interrupt_leaves_an_audit_record_and_no_messages_in_flight() -> None
     result = tool.run("redrive", "--all", "--rate", "0", *CONFIRM)
 
     assert result.exit_code == 1
-    assert "interrupted: 25 sent" in result.output
+    assert "25 of 30 sent" in result.output
     ended = tool.bucket.audit_records[-1]
     assert (ended.ended, ended.results["sent"]) == ("interrupted", len(tool.queues.joins))
     assert {each.result for each in ended.letters} == {"deleted", "deleted, enforced", "left"}

@@ -29,7 +29,7 @@ def test_no_record_has_a_digest_that_trying_all_account_ids_would_reveal() -> No
     tool.run("enforce", ACCOUNT, *CONFIRM)
     tool.run("redrive", "--all", *CONFIRM)
     tool.queues.messages = [dead_letter(2), dead_letter(3)]
-    tool.run("edit", "m-2", *CONFIRM, EDITOR="sed -i s/event-2/event-9/")
+    tool.run("edit", "m-2", *CONFIRM, EDITOR="sed -i s/envelope-2/envelope-9/")
     key = backup_key(tool.run("drop", "--id", "m-3", *CONFIRM))
     tool.run("restore", key, *CONFIRM)
 

@@ -20,7 +20,7 @@ from infra.deploy.build import ROOT
 from schemas.events import KNOWN_EVENT_NAMES
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT
-from tests.operator_cli import CHANGE_EVENT_ID, CONFIRM, OperatorCli, operator_cli
+from tests.operator_cli import CHANGE_BODY, CONFIRM, OperatorCli, operator_cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -132,7 +132,7 @@ def test_keys_of_backups_are_completed_after_drop_edit_and_backups() -> None:
     [dropped] = ours.bucket.locks
     assert completed("restore", "back") == [dropped]
     ours.queues.messages = [dead_letter(1)]
-    ours.run("edit", "m-1", *CONFIRM, **CHANGE_EVENT_ID)
+    ours.run("edit", "m-1", *CONFIRM, **CHANGE_BODY)
     assert set(completed("restore", "")) == set(ours.bucket.locks)
 
     ours.bucket.objects = {BACKUP: b""}

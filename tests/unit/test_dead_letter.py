@@ -11,8 +11,9 @@ from botocore.session import get_session
 from handlers.aws.errors import CAUSES
 from handlers.core.errors import Cause
 from handlers.core.redrive.dead_letter import RETRIES_EXHAUSTED, DeadLetter, edited
+from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.summary import KEYS, summarize
-from handlers.operate.advice import NEXT_STEPS, next_step
+from handlers.operate.advice import NEXT_STEPS, next_step, sentence
 from infra.local.events import account_created
 from schemas.intake import InvalidEventError
 from tests.fake_queues import dead_letter
@@ -94,7 +95,23 @@ def test_messages_with_one_code_and_different_error_messages_have_different_reas
 
 
 def test_an_undelivered_event_has_its_own_next_step() -> None:
-    assert next_step(Cause.OTHER, "undelivered").startswith("deploy to restore")
+    assert next_step(Cause.OTHER, "undelivered").startswith("`make revert-drift` restores")
+
+
+def test_advice_never_sends_somebody_to_deploy_for_a_change_by_hand() -> None:
+    """An ordinary change set does not see such changes."""
+    restoring = [
+        next_step(Cause.ACCESS_DENIED, "dead letters"),
+        next_step(Cause.WRONG_ENDPOINT, "dead letters"),
+        next_step(Cause.OTHER, "undelivered"),
+        sentence(Explanation(Reason.ACCESS_DENIED, ("p-aaaaaaaa",))),
+    ]
+
+    for each in restoring:
+        assert "make revert-drift" in each
+        assert "deploy" not in each
+    for suspect in ("boundary", "SCP", "delegation policy"):
+        assert suspect in restoring[0]
 
 
 def test_every_cause_of_a_dead_letter_has_a_next_step() -> None:

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from infra.deploy.drift import plan_restore
+from infra.deploy.drift import NOTHING_DIFFERS, plan_restore
 from infra.deploy.stack import DeployError, Plan
 
 STACK = {
@@ -56,6 +56,13 @@ def test_without_a_difference_there_is_no_plan() -> None:
     failed = {"Status": "FAILED", "StatusReason": "The submitted information didn't contain changes."}
 
     assert planned(failed, failed) is None
+
+
+def test_without_a_difference_the_other_suspects_are_named_instead_of_another_command() -> None:
+    """`make status` sends people here, so sending them back would be a circle."""
+    for suspect in ("permissions boundary", "SCP", "delegation policy"):
+        assert suspect in NOTHING_DIFFERS
+    assert "make " not in NOTHING_DIFFERS
 
 
 def test_a_failed_comparison_gives_cloudformations_reason() -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from handlers.core.errors import RetryableError, fault
+from schemas.keys import backup_action
 from schemas.outcome import Closed, Outcome, OutcomeStatus
 from tests.fake_queues import dead_letter
-from tests.fakes import ACCOUNT, NOON, Killed
+from tests.fakes import ACCOUNT, NOON, POLICIES, Killed
 from tests.operator_cli import CONFIRM, Lock, OperatorCli, backup_key, operator_cli
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def test_restore_edit_and_redrive_keep_the_trace_header() -> None:
     key = backup_key(tool.run("drop", "--id", "m-1", *CONFIRM))
 
     tool.run("restore", key, *CONFIRM)
-    tool.run("edit", "m-2", *CONFIRM, EDITOR="sed -i s/event-2/event-9/")
+    tool.run("edit", "m-2", *CONFIRM, EDITOR="sed -i s/envelope-2/envelope-9/")
     tool.run("redrive", "--id", "m-3", *CONFIRM)
 
     assert [each.trace_header for each in tool.queues.messages] == ["Root=1-1"]
@@ -242,9 +243,42 @@ def test_drop_and_restore_retry_after_a_lost_connection() -> None:
 
 def test_an_object_that_is_not_a_backup_is_not_restored() -> None:
     tool = operator_cli()
-    tool.bucket.objects["acts/x.json"] = b'{"schema_version": "x"}'
+    tool.bucket.objects |= dict.fromkeys(["acts/x.json", "backups/2026/11/24/x.jsonl"], b'{"schema_version": "x"}')
 
-    assert "is not a backup" in str(tool.run("restore", "acts/x.json").exception)
+    assert "is not a backup" in str(tool.run("restore", "backups/2026/11/24/x.jsonl").exception)
+    wrong = str(tool.run("restore", "acts/x.json").exception)
+    assert wrong == "no backup has the key acts/x.json. `backups` lists the keys"
+
+
+def test_the_beginning_of_a_backups_key_is_enough_if_no_other_has_it() -> None:
+    tool = operator_cli(dead_letter(1), dead_letter(2))
+    keys = [backup_key(tool.run("drop", "--id", f"m-{number}", *CONFIRM)) for number in (1, 2)]
+    name = backup_action(keys[0])
+
+    assert "2 backups have a key that begins with backups/2026" in str(tool.run("restore", "backups/2026").exception)
+    result = tool.run("restore", name[:12], *CONFIRM)
+
+    assert result.exit_code == 0, result.output
+    assert "1 restored, with new message ids" in result.stderr
+    assert [each.body for each in tool.queues.messages] == [dead_letter(1).body]
+
+
+def test_the_backup_that_was_made_last_is_first_and_is_the_one_in_the_hint() -> None:
+    """Keys name the day only, and are random within it."""
+    tool = operator_cli(*(dead_letter(number) for number in range(1, 9)))
+    made = []
+    for number in range(1, 9):
+        tool.queues.clock.sleep(1)
+        made.append(backup_key(tool.run("drop", "--id", f"m-{number}", *CONFIRM)))
+    tool.bucket.objects["backups/2026/11/24/unknown.jsonl"] = b""
+
+    shown = [each["key"] for each in json.loads(tool.run("backups", "--json").stdout)]
+    assert shown == [*reversed(made), "backups/2026/11/24/unknown.jsonl"]
+    few = tool.run("backups", "--limit", "2")
+    assert made[-1] in "".join(few.stdout.split())
+    assert made[0] not in "".join(few.stdout.split())
+    assert "12:00:08Z" in few.stdout
+    assert f"`restore {made[-1]}` restores the latest, of 2026-11-24 12:00:08Z" in few.stderr
 
 
 def test_a_lost_key_is_found_among_the_backups() -> None:
@@ -252,7 +286,7 @@ def test_a_lost_key_is_found_among_the_backups() -> None:
     assert "no backups" in tool.run("backups").stderr
     key = backup_key(tool.run("drop", "--id", "m-1", "--id", "m-2", "--confirm", "--reason", "INC-7"))
     tool.queues.clock.sleep(86_400)
-    later = backup_key(tool.run("edit", "m-3", *CONFIRM, EDITOR="sed -i s/event-3/event-9/"))
+    later = backup_key(tool.run("edit", "m-3", *CONFIRM, EDITOR="sed -i s/envelope-3/envelope-9/"))
     tool.bucket.objects["backups/2026/01/01/unknown.jsonl"] = b""
 
     result = tool.run("backups")
@@ -261,7 +295,7 @@ def test_a_lost_key_is_found_among_the_backups() -> None:
     assert text.index(later) < text.index(key) < text.index("unknown.jsonl")
     assert "2messages" in text
     assert "INC-7" in text
-    assert f"`restore {later}`" in result.stderr
+    assert f"`restore {later}` restores the latest" in result.stderr
     found = json.loads(tool.run("backups", "--json", "--limit", "2").stdout)
     assert [(each["key"], each["action"], each["messages"]) for each in found] == [(later, "edit", 1), (key, "drop", 2)]
     assert "2 more; --limit 3 shows all" in tool.run("backups", "--limit", "1").stderr
@@ -300,6 +334,7 @@ def killed_before_deleting(tool: OperatorCli) -> Callable[[str], None]:
 def test_a_closed_outcome_needs_no_evidence() -> None:
     """An outcome whose retries were exhausted may have none; it was RETRYING before."""
     tool = operator_cli(dead_letter(1))
+    tool.organizations.attached = POLICIES
     tool.queues.add_failure(dead_letter(1))
     assert tool.run("outcome", ACCOUNT).exit_code == 1, "a FAILED outcome has evidence"
 
@@ -324,3 +359,13 @@ def test_a_message_that_sqs_refuses_is_not_restored_and_the_restore_can_be_repea
     tool.queues.refused_ids = []
     assert tool.run("restore", key, *CONFIRM).exit_code == 0
     assert sorted(each.body for each in tool.queues.messages) == sorted(dead_letter(n).body for n in (1, 2))
+
+
+def test_the_plan_of_a_drop_names_the_accounts_that_stay_without_their_policies() -> None:
+    accounts = [f"{number:012}" for number in range(1, 13)]
+    tool = operator_cli(*(dead_letter(number, account=each) for number, each in enumerate(accounts, 1)))
+
+    text = tool.run("drop", "--older-than", "1s").stderr
+    assert "12 accounts stay without the policies that these messages ask for: 000000000001, " in text
+    assert "000000000010 and 2 more; `outcome ACCOUNT` shows what one carries" in text
+    assert "1 account stays without" in tool.run("drop", "--account", accounts[0]).stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ from botocore.stub import Stubber
 from click.testing import Result
 
 from handlers.core.errors import RetryableError
+from handlers.core.redrive.ports import Account
 from infra.deploy.build import ROOT
 from infra.local.events import account_created, account_joined
-from schemas.events import JoinRequest
+from schemas.events import KNOWN_EVENT_NAMES, JoinRequest
 from schemas.intake import MAX_BODY_BYTES
 from tests.fake_queues import dead_letter
 from tests.fakes import ACCOUNT, MANAGEMENT, ORGANIZATION, POLICIES, joined
@@ -77,7 +79,7 @@ def test_enforce_requests_the_account_of_an_event(event: object, tmp_path: Path)
 
     plan = enforce_event(tool, tmp_path / "event.json", event)
     assert (plan.exit_code, tool.queues.joins, tool.bucket.objects) == (0, [], {})
-    assert f"a join request for {ACCOUNT}" in plan.output
+    assert f"this sends 1 join request to the joins queue: {ACCOUNT}" in plan.output
     result = enforce_event(tool, tmp_path / "event.json", event, *CONFIRM, "--json")
 
     assert result.exit_code == 0, result.output
@@ -88,13 +90,12 @@ def test_enforce_requests_the_account_of_an_event(event: object, tmp_path: Path)
         ACCOUNT,
         ORGANIZATION,
     )
-    assert json.loads(result.stdout) | {"action_id": "", "event_id": ""} == {
+    assert json.loads(result.stdout) | {"action_id": ""} == {
         "done": True,
         "action_id": "",
-        "results": {"sent": 1},
-        "event_id": "",
-        "account": ACCOUNT,
-        "would_fail": None,
+        "results": {"sent": 1, "enforced": 1},
+        "requests": [{"account": ACCOUNT, "event_id": request.event_id}],
+        "left_out": [],
         "unknown": [],
     }
     assert [record.action for record in tool.bucket.audit_records] == ["enforce", "enforce"]
@@ -105,7 +106,7 @@ REFUSED: Final[dict[str, tuple[Any, str]]] = {
     "too long": (" " * (MAX_BODY_BYTES + 1), "the event is unreadable: body: is longer than"),
     "no event found": (
         {"Events": []},
-        "is the output of CloudTrail's lookup-events with 0",
+        "it has no such event; look up the eventID in detail",
     ),
     "not a join": (joined(action="APPROVE_ALL_FEATURES"), "no account has to be evaluated after this event"),
     "a failed call": (RECORD | {"errorCode": "AccessDenied"}, "no account has to be evaluated after this event"),
@@ -129,11 +130,104 @@ def test_an_event_without_an_account_of_this_organization_is_rejected_with_a_rea
     assert (tool.queues.joins, tool.bucket.objects) == ([], {})
 
 
-@pytest.mark.parametrize("arguments", [(), (ACCOUNT, "--event", "-")])
+@pytest.mark.parametrize("arguments", [(), (ACCOUNT, "--event", "-"), (ACCOUNT, "--from", "-")])
 def test_enforce_needs_either_an_account_or_an_event(arguments: tuple[str, ...]) -> None:
     result = operator_cli().run("enforce", *arguments)
 
     assert (result.exit_code, "either an account id" in result.output) == (2, True)
+
+
+def listed(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "accounts.tsv"
+    path.write_text(text)
+    return str(path)
+
+
+def test_one_action_requests_the_accounts_of_a_file_at_the_workers_pace_and_waits(tmp_path: Path) -> None:
+    """As `aws organizations list-accounts --output text` writes them: with tabs, and with the management account."""
+    accounts = [f"{number:012}" for number in range(300, 320)]
+    tool = operator_cli()
+    begin = tool.queues.clock.now()
+
+    result = tool.run("enforce", "--from", listed(tmp_path, "\t".join([*accounts, MANAGEMENT, accounts[0]])), *CONFIRM)
+
+    assert result.exit_code == 0, result.output
+    assert [each.account_id for each in tool.queues.joins] == accounts
+    assert "20 sent; 20 enforced" in result.stderr
+    assert f"without {MANAGEMENT}: it is the management account" in result.stderr
+    assert (tool.queues.clock.now() - begin).total_seconds() >= 18, "one a second, with two policies at two a second"
+    intended, done = tool.bucket.audit_records
+    assert (intended.action, intended.messages, done.results) == ("enforce", 20, {"sent": 20, "enforced": 20})
+    assert {each.result for each in done.letters} == {"sent, enforced"}
+
+
+def test_requests_that_fail_stop_the_rest() -> None:
+    accounts = [f"{number:012}" for number in range(300, 320)]
+    tool = operator_cli(fails_again=lambda _: True)
+
+    result = tool.run("enforce", *accounts, *CONFIRM)
+
+    assert result.exit_code == 1
+    assert "the cause is not corrected" in str(result.exception)
+    assert len(tool.queues.joins) == 5
+
+
+def test_accounts_that_would_fail_are_left_out_with_the_reason_and_the_others_are_requested() -> None:
+    tool = operator_cli()
+    known = tool.organizations.account
+
+    def member(account_id: str) -> Account | None:
+        return None if account_id == "333333333333" else known(account_id)
+
+    tool.organizations.account = member  # type: ignore[method-assign]
+
+    result = tool.run("enforce", ACCOUNT, "333333333333", *CONFIRM)
+
+    assert result.exit_code == 1, "one is left"
+    assert "333333333333 would fail: the account is not a member" in result.stderr
+    assert [each.account_id for each in tool.queues.joins] == [ACCOUNT]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{ACCOUNT}\n12\n", "line 2 of the file: '12' is not an account id"),
+        (" \n", "has no account ids"),
+        (ACCOUNT + " " * 2**20, "is longer than 1,048,576 bytes"),
+    ],
+)
+def test_a_file_with_anything_but_account_ids_is_refused_as_a_whole(tmp_path: Path, text: str, message: str) -> None:
+    tool = operator_cli()
+
+    result = tool.run("enforce", "--from", listed(tmp_path, text), *CONFIRM)
+
+    assert (result.exit_code, tool.queues.joins) == (2, [])
+    assert message in " ".join(result.output.split())
+
+
+def test_outcome_says_how_to_request_missing_policies_and_fails() -> None:
+    tool = operator_cli()
+
+    result = tool.run("outcome", ACCOUNT)
+
+    assert result.exit_code == 1
+    assert f"→ `enforce {ACCOUNT}` requests the missing policies" in result.stderr
+    tool.organizations.attached = POLICIES
+    assert tool.run("outcome", ACCOUNT).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("account_id", "verdict"),
+    [(ACCOUNT, "is not a member of the organization"), (MANAGEMENT, "is the management account")],
+)
+def test_outcome_says_of_an_account_that_carries_nothing_what_it_is(account_id: str, verdict: str) -> None:
+    tool = operator_cli()
+    tool.organizations.state = None
+
+    result = tool.run("outcome", account_id)
+
+    assert verdict in result.stdout
+    assert "enforce" not in result.output
 
 
 def test_a_request_that_cannot_be_recorded_is_not_sent() -> None:
@@ -149,7 +243,7 @@ def commands(section: str) -> list[str]:
     runbook = (ROOT / "handlers" / "operate" / "RUNBOOK.md").read_text()
     text = runbook.partition(f"### `{section}`\n")[2].partition("\n### ")[0]
     return [
-        line.removeprefix("$ ")
+        re.sub(r" +# .*", "", line.removeprefix("$ "))
         for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
         for line in block.splitlines()
     ]
@@ -159,8 +253,12 @@ def run_aws_cli(arguments: list[str]) -> None:
     """Run a command as the AWS CLI does: check the call against CloudTrail's service model, and write the response."""
     options = dict(zip(arguments[2::2], arguments[3::2], strict=True))
     assert arguments[:2] == ["cloudtrail", "lookup-events"]
-    assert options.keys() == {"--region", "--lookup-attributes", ">"}
     attribute: Any = dict(part.split("=") for part in options["--lookup-attributes"].split(","))
+    if attribute["AttributeKey"] == "EventName":
+        assert attribute["AttributeValue"] in KNOWN_EVENT_NAMES
+        assert datetime.fromisoformat(options["--start-time"]) < datetime.fromisoformat(options["--end-time"])
+        return
+    assert options.keys() == {"--region", "--lookup-attributes", ">"}
     assert attribute["AttributeValue"] == RECORD["eventID"]
     cloudtrail = boto3.client("cloudtrail", options["--region"], aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106 - not a secret
     with Stubber(cloudtrail) as stub:

@@ -13,7 +13,7 @@ from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.evidence.checks import MAX_BYTES, MAX_OBJECTS
 from schemas.keys import key_beside
 from tests.fake_queues import dead_letter
-from tests.fakes import ACCOUNT, World, joined, message
+from tests.fakes import ACCOUNT, POLICIES, World, joined, message
 from tests.operator_cli import CONFIRM, FakeBucket, OperatorCli, operator_cli
 
 ANOTHER: Final = "333333333333"
@@ -31,6 +31,7 @@ def with_records_of(world: World) -> tuple[OperatorCli, str]:
     outcome = world.ledger.outcome("event-1", ACCOUNT)
     tool.queues.rows[ACCOUNT, "event-1"] = [(tool.queues.clock.now(), outcome)]
     tool.bucket.objects |= world.archive.bodies
+    tool.organizations.attached = POLICIES
     return tool, outcome.evidence_key or ""
 
 

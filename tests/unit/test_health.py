@@ -339,6 +339,20 @@ def test_a_permissions_boundary_is_asked_about_each_action_of_the_worker() -> No
     assert boundary("yny").found == "it denies kms:Decrypt"
 
 
+def test_a_list_parameter_is_resolved_as_a_list() -> None:
+    """Otherwise the boundary would be asked about all policies as one resource."""
+    stack = deployed(
+        template=TEMPLATE | {"Parameters": {"Arns": {"Type": "CommaDelimitedList"}, "One": {"Type": "String"}}},
+        parameters={"Arns": "arn:a, arn:b", "One": "x,y"},
+    )
+
+    assert stack.resolve({"Resource": {"Ref": "Arns"}, "Text": {"Fn::Join": ["", {"Ref": "Arns"}]}}) == {
+        "Resource": ["arn:a", "arn:b"],
+        "Text": "arn:aarn:b",
+    }
+    assert stack.resolve({"Ref": "One"}) == "x,y"
+
+
 def advanced(*fields: dict[str, Any]) -> dict[str, Any]:
     category = {"Field": "eventCategory", "Equals": ["Management"]}
     return {"AdvancedEventSelectors": [{"FieldSelectors": [category, *fields]}]}

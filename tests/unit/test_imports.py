@@ -67,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
         *KERNEL,
         *DECISIONS,
     },
+    "handlers.operate.start": {"handlers.operate.__main__", "handlers.operate.errors"},
     "handlers.operate": {
         "handlers.operate",
         "handlers.operate.errors",

@@ -75,6 +75,9 @@ TEXTS: Final = {
     "invisible characters": repeated("1\u200b"),
     "policies": repeated("p-"),
     "dates": repeated("2026-11-24T12:00:00."),
+    "fields of events": repeated('"eventID": "a"'),
+    "beginnings of fields": repeated('"eventID" '),
+    "quoted accounts": repeated('"type":"ACCOUNT","id":"1"'),
     "uuids": repeated("12345678-1234-4234-8234-1234"),
     "short lines": repeated("a\n"),
     "lines that repeat in order": repeated("".join(f"{number}\n" for number in range(120))),
@@ -149,6 +152,7 @@ def dead_letters(text: str) -> None:
     message = dead_letter_of(text)
     message.digest(FakePseudonyms(Steps()).digest)
     assert message.first_seen
+    assert message.legible
     assert message.fingerprint
     assert message.code
     assert message.size_bytes > 0

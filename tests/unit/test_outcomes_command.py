@@ -102,3 +102,18 @@ def test_csv_and_json_exclude_each_other() -> None:
 
 def test_no_outcome_is_said_in_words() -> None:
     assert "Events that are FAILED: none" in with_outcomes().run("outcomes").stderr
+
+
+def test_messages_without_an_outcome_are_named_with_the_command_that_shows_them() -> None:
+    hint = "messages with an unreadable body have no outcome: `list --code INVALID_EVENT`"
+
+    for arguments in ([], ["--status", "any"]):
+        assert hint in with_outcomes(failed("AccessDeniedException")).run("outcomes", *arguments).stderr
+    assert hint not in with_outcomes().run("outcomes", "--status", "RETRYING").stderr
+
+
+def test_a_status_without_a_code_is_named_once() -> None:
+    printed = with_outcomes((OutcomeStatus.ENFORCED, {})).run("outcomes", "--status", "any").stdout
+    groups = printed.partition("One by one")[0]
+
+    assert groups.count("ENFORCED") == 1

@@ -1,8 +1,9 @@
 """What operators did, from the audit records."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from typing import Final
 
 from pydantic import ValidationError
@@ -73,6 +74,18 @@ class History:
                 raise
             return Backup(key, None)
 
+    def latest_backups(self, keys: Sequence[str], limit: int) -> list[Backup]:
+        """Return the backups that were made last, the latest first, then those whose audit record is unreadable.
+
+        `keys` are those of all backups. A key names only the day, so the records of as many days as needed are read.
+        """
+        found: list[Backup] = []
+        for _, of_day in groupby(sorted(keys, key=backup_day, reverse=True), backup_day):
+            found += map(self.backup, of_day)
+            if sum(each.made_by is not None for each in found) >= limit:
+                break
+        return sorted(found, key=_made, reverse=True)[:limit]
+
     def restored_since(self, message_ids: Collection[str], backup_key: str) -> set[str]:
         """Return which of these messages were restored since their backup was made."""
         return set(message_ids) & {
@@ -102,6 +115,10 @@ class History:
             return AuditRecord.model_validate_json(body) if len(body) <= _MAX_BYTES else None
         except ValidationError:
             return None
+
+
+def _made(backup: Backup) -> tuple[bool, datetime]:
+    return (True, backup.made_by.recorded_at) if backup.made_by else (False, datetime.min.replace(tzinfo=UTC))
 
 
 def _digests(record: AuditRecord, names: Collection[str]) -> list[MessageDigest]:

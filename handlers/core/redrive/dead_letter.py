@@ -13,6 +13,7 @@ from handlers.core.errors import Cause
 from handlers.core.evidence.references import Keyed, event_reference
 from handlers.core.redaction import redact, safe_code
 from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.core.redrive.legible import Legible
 from schemas.attribute import MAX_ATTRIBUTES, MAX_BYTES, size_bytes
 from schemas.audit import MessageDigest
 from schemas.dead_letter import DeadLetterAttributes, read_attributes, string_value, with_redrives
@@ -121,6 +122,14 @@ class DeadLetter:
         """The account that the event is about; an empty string if it names none."""
         return self.event.account_id if isinstance(self.event, Join) else ""
 
+    @cached_property
+    def legible(self) -> Legible:
+        """What can be read from its body even if the body is unreadable as an event."""
+        if self.event is None:
+            return Legible.of(self.body)
+        accounts = (self.account_id,) if self.account_id else ()
+        return Legible((self.event.event_id,), (self.event.event_name,), accounts)
+
     @property
     def origin(self) -> str:
         """The event's name; for join requests, their source."""
@@ -178,6 +187,22 @@ class DeadLetter:
     def redriven(self) -> Self:
         """Return the message as it is sent back: unchanged, with one redrive more."""
         return replace(self, attributes=with_redrives(self.attributes, self.redrives + 1))
+
+
+def new_message(body: str, message_id: str, now: datetime) -> DeadLetter:
+    """Return a message that is in no queue yet; if it fails, it will be a dead letter."""
+    return DeadLetter("dead letters", message_id, "", body, {}, now, receives=0)
+
+
+def about_another_event(original: DeadLetter, changed: DeadLetter) -> Explanation | None:
+    """Return why a changed body cannot stand for the original one: it is about another event or account; else None."""
+    event_ids, accounts = original.legible.event_ids, original.legible.account_ids
+    if event_ids and changed.event_id not in event_ids:
+        return Explanation(Reason.ANOTHER_EVENT, (event_ids[0], changed.event_id))
+    # Of an unreadable body, it is not known which account the event is about.
+    if original.event and accounts and changed.account_id not in accounts:
+        return Explanation(Reason.ANOTHER_ACCOUNT, (accounts[0], changed.account_id or "none"))
+    return None
 
 
 def edited(dead_letter: DeadLetter, body: str) -> DeadLetter:

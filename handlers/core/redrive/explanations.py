@@ -22,6 +22,9 @@ class Reason(Enum):
     TOO_MANY_ATTRIBUTES = auto()
     TOO_LARGE = auto()
     OVER_REDRIVE_LIMIT = auto()  # number of redrives
+    # An edited body is not that of the message.
+    ANOTHER_EVENT = auto()  # event id of the old body, event id of the new one
+    ANOTHER_ACCOUNT = auto()  # account id of the old body, account id of the new one
     # A message is not restored.
     IN_ITS_QUEUE = auto()
     RESTORED_BEFORE = auto()

@@ -54,9 +54,6 @@ class DeadLetterQueues(Protocol):
     def send(self, to: Destination, messages: Sequence[DeadLetter]) -> Sent:
         """Send messages, their bodies and attributes unchanged."""
 
-    def send_join(self, body: str) -> str:
-        """Send a new message to the joins queue; return its id."""
-
     def delete(self, messages: Sequence[Receipt]) -> Sequence[Receipt]:
         """Delete messages; return those that are deleted."""
 
@@ -120,6 +117,9 @@ class Outcomes(EventOutcomes, Protocol):
 
     def scan(self, status: OutcomeStatus | None) -> Iterable[Outcome | UnreadableRow]:
         """Return all outcomes with a status, or with any; this reads the whole table."""
+
+    def count(self, status: OutcomeStatus) -> int:
+        """Return the number of outcomes that are RETRYING or FAILED."""
 
     def failing(self, status: OutcomeStatus) -> Iterable[Outcome | UnreadableRow]:
         """Return all outcomes that are RETRYING or FAILED, the least recently updated first."""

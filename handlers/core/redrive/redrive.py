@@ -110,15 +110,19 @@ class Redrive:
         late = [each.message_id for each in batch if not self.in_flight.has(each)]
         self.result_of |= dict.fromkeys(late, f"refused: {NOT_IN_FLIGHT}")
         # If an answer is lost, SQS receives a message twice, which changes nothing.
-        sent = self.patiently(lambda: self.in_flight.queues.send("joins", ready))
+        deleted = self.in_flight.delete(self._put(ready))
+        self.result_of |= dict.fromkeys(deleted, "deleted")
+        self.deleted += len(deleted)
+
+    def _put(self, messages: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+        """Put messages on the joins queue and track them; return those that SQS accepted."""
+        sent = self.patiently(lambda: self.in_flight.queues.send("joins", messages))
         self.result_of |= {each.message_id: "sent" for each in sent.accepted}
         self.result_of |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}
         self.sent += len(sent.accepted)
         self.untracked += sum(each.outcome_key is None for each in sent.accepted)
         self.tracker.track(sent.accepted)
-        deleted = self.in_flight.delete(sent.accepted)
-        self.result_of |= dict.fromkeys(deleted, "deleted")
-        self.deleted += len(deleted)
+        return sent.accepted
 
     def _must_stop(self) -> bool:
         self._poll()
@@ -157,3 +161,15 @@ class Redrive:
 
     def _poll(self) -> None:
         self.patiently(lambda: self.tracker.poll(self.clock.now()))
+
+
+class Requests(Redrive):
+    """Send new messages, which are in no queue and therefore not deleted, the same way."""
+
+    def _send(self, batch: Sequence[DeadLetter]) -> None:
+        self._put(batch)
+
+    @property
+    def results(self) -> dict[str, int]:
+        """The number of messages for each result that there is."""
+        return {name: number for name, number in super().results.items() if number}

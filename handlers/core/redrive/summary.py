@@ -1,5 +1,6 @@
 """Dead letters in groups, counted one by one, so that memory grows with the number of groups and not of messages."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +13,20 @@ from handlers.core.redrive.dead_letter import DeadLetter, Queue
 #: The number of messages that a group names.
 _NAMED: Final = 10
 
+#: Where a body stops being JSON, which differs from message to message.
+_PLACE: Final = re.compile(r"\bline [0-9]{1,9}, column [0-9]{1,9}")
+
+
+def kind_of(dead_letter: DeadLetter) -> str:
+    """Return the reason why a message failed, without the place in its body, so that equal reasons are one."""
+    if dead_letter.cause is not Cause.INVALID_EVENT:
+        return dead_letter.why
+    return _PLACE.sub("line …, column …", dead_letter.why)
+
+
 #: What messages can be grouped by.
 KEYS: Final[Mapping[str, Callable[[DeadLetter], str]]] = {
-    "reason": lambda each: f"{each.code}: {each.why}" if each.why else each.code,
+    "reason": lambda each: f"{each.code}: {kind_of(each)}" if each.why else each.code,
     "code": lambda each: each.code,
     "account": lambda each: each.account_id or "none",
     "policy": lambda each: ", ".join(each.policies) or "none",
@@ -32,12 +44,15 @@ class Failure:
     policies: tuple[str, ...]
     cause: Cause
     queue: Queue
+    #: The reason of the first message, with the place in its body.
+    example: str = field(compare=False)
 
     @classmethod
     def of(cls, dead_letter: DeadLetter) -> "Failure":
         """Return why a message failed."""
         policies = tuple(dead_letter.policies)
-        return cls(dead_letter.code, dead_letter.why, policies, dead_letter.cause, dead_letter.queue)
+        reason = kind_of(dead_letter)
+        return cls(dead_letter.code, reason, policies, dead_letter.cause, dead_letter.queue, dead_letter.why)
 
 
 @dataclass

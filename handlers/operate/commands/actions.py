@@ -70,7 +70,7 @@ def _row(context: Context, each: PastAction) -> Sequence[Cell]:
     )
     return [
         lines(f"{intended.recorded_at:%Y-%m-%d %H:%M}Z", plain(intended.action, "bold")),
-        lines(count(len(intended.letters), "message"), end, *results),
+        lines(count(intended.messages, "message"), end, *results),
         lines(intended.reason, who(context, intended), plain(f"action {intended.act_id}", "dim")),
     ]
 
@@ -83,7 +83,7 @@ def _fields(context: Context, each: PastAction) -> dict[str, Any]:
         "recorded_at": intended.recorded_at.isoformat(),
         **who_fields(context, intended),
         "reason": intended.reason,
-        "messages": len(intended.letters),
+        "messages": intended.messages,
         "ended": done.ended if done else None,
         "ended_at": done.recorded_at.isoformat() if done else None,
         "results": done.results if done else {},

@@ -7,6 +7,7 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.references import event_reference
+from handlers.operate.codes import check_codes
 from handlers.operate.completion import complete_code
 from handlers.operate.confirmation import NOTHING_TO_DO, Done, Intention, carry_out
 from handlers.operate.context import Context
@@ -59,9 +60,11 @@ def close(  # noqa: PLR0913 - the options of the command
     until = context.clock.now() - older_than if older_than else context.clock.now()
     with context.in_flight() as in_flight:
         present = {each.outcome_key for each in receive_all(in_flight, "receiving both queues")}
+    failing = list(context.outcomes.failing(OutcomeStatus(status)))
+    seen = {each.fault.code for each in failing if isinstance(each, Outcome) and each.fault}
     wanted = [
         each
-        for each in context.outcomes.failing(OutcomeStatus(status))
+        for each in failing
         if isinstance(each, Outcome)
         and each.updated_at <= until
         and (not accounts or each.account_id in accounts)
@@ -73,8 +76,12 @@ def close(  # noqa: PLR0913 - the options of the command
         print_groups(chosen, "Outcomes to be closed")
     if kept:
         stderr.print(f"{kept:,} left out: their messages are in the queues; redrive or drop those", style="yellow")
-    if in_flight.elsewhere and approval.reason:
-        raise OperateError("messages of these events may be in flight elsewhere. Run the command again in 15 minutes")
+    if in_flight.elsewhere:
+        refusal = "messages of these events may be in flight elsewhere. Run the command again in 15 minutes"
+        if approval.reason:
+            raise OperateError(refusal)
+        stderr.print(f"--confirm will be refused: {refusal}", style="yellow")
+    check_codes(codes, seen)
 
     def effect(audited: AuditedAction) -> Done:
         with progress("closing", len(chosen)) as advance:

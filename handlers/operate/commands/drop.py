@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import click
 
@@ -9,14 +10,18 @@ from handlers.core.evidence.audit import AuditedAction
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import OutcomeKey
 from handlers.core.redrive.selection import Filter, Plan, select
+from handlers.operate.codes import check_codes, noting_codes
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.options import Approval, confirmed, filtered, limited, with_context
-from handlers.operate.output import Command, stderr
+from handlers.operate.output import Command, hint
 from handlers.operate.plans import intention, print_plan
 from handlers.operate.progress import progress, receive_all
 from handlers.operate.tables import count
 from schemas.attribute import MAX_BATCH
+
+#: The number of accounts that a plan names.
+_NAMED: Final = 10
 
 
 @click.command(
@@ -40,15 +45,18 @@ def drop(context: Context, wanted: Filter, approval: Approval) -> int:
         raise click.UsageError("drop needs a filter. Add --id or another one")
     with context.in_flight() as in_flight:
         events = Counter[OutcomeKey]()
-        received = _counted(receive_all(in_flight, "receiving both queues"), events)
+        codes = set[str]()
+        received = _counted(noting_codes(receive_all(in_flight, "receiving both queues"), codes), events)
         selected, missing = select(received, wanted, context.clock.now())
         chosen = selected[: wanted.limit]
         in_flight.release_all_but(chosen)
         plan = Plan(tuple(chosen), missing=missing, elsewhere=in_flight.elsewhere)
+        check_codes(wanted.codes, codes)
         print_plan(plan, "dropped", approval)
+        _print_accounts(chosen)
 
         def delete(audited: AuditedAction) -> Done:
-            stderr.print(f"`restore {context.back_up(audited, chosen)}` restores the messages")
+            hint(f"`restore {context.back_up(audited, chosen)}` restores the messages")
             with progress("dropping", len(chosen)) as advance:
                 for begin in range(0, len(chosen), MAX_BATCH):
                     in_flight.extend_visibility()
@@ -66,6 +74,18 @@ def drop(context: Context, wanted: Filter, approval: Approval) -> int:
             )
 
         return carry_out(context, intention(context, "drop", plan), approval, delete)
+
+
+def _print_accounts(chosen: Sequence[DeadLetter]) -> None:
+    """Print the accounts that nobody will attach policies to after this."""
+    if accounts := sorted({each.account_id for each in chosen if each.account_id}):
+        few = ", ".join(accounts[:_NAMED]) + (f" and {len(accounts) - _NAMED:,} more" if len(accounts) > _NAMED else "")
+        stay = "account stays" if len(accounts) == 1 else "accounts stay"
+        hint(
+            f"{len(accounts):,} {stay} without the policies that these messages ask for: {few}; `outcome ACCOUNT` "
+            "shows what one carries",
+            "yellow",
+        )
 
 
 def _counted(dead_letters: Iterable[DeadLetter], events: Counter[OutcomeKey]) -> Iterator[DeadLetter]:

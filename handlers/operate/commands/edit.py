@@ -1,30 +1,35 @@
 """`edit`."""
 
 import tempfile
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import click
 
 from handlers.core.evidence.audit import AuditedAction
-from handlers.core.redrive.dead_letter import DeadLetter, edited
+from handlers.core.redrive.dead_letter import DeadLetter, about_another_event, edited
 from handlers.core.redrive.explanations import Problems
 from handlers.core.redrive.in_flight import InFlight
+from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.selection import Plan
 from handlers.operate.advice import sentences
 from handlers.operate.completion import complete_id
-from handlers.operate.confirmation import Done, carry_out
+from handlers.operate.confirmation import NOTHING_TO_DO, Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
 from handlers.operate.options import Approval, DurationType, confirmed, with_context
-from handlers.operate.output import Command, stderr
+from handlers.operate.output import Command, hint, stderr
+from handlers.operate.picking import pick
 from handlers.operate.plans import intention, print_unknown
-from handlers.operate.progress import receive_all
 from handlers.operate.send_back import send_back
 from handlers.operate.tables import print_difference
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError
+from schemas.outcome import FINAL, Outcome
+
+#: SQS keeps no message longer, so a body that is older belongs to none.
+_LONGEST_RETENTION: Final = timedelta(days=14)
 
 
 @click.command(
@@ -40,7 +45,7 @@ from schemas.intake import MAX_BODY_BYTES, InvalidEventError
 @click.option(
     "--wait", type=DurationType(), default="30s", show_default=True, help="How long to wait until it is decided."
 )
-@click.option("--force", is_flag=True, help="Send the message although it would fail again.")
+@click.option("--force", is_flag=True, help="Send the message although it would fail again, or is about another event.")
 @with_context
 def edit(  # noqa: PLR0913 - the options of the command
     context: Context, id_: str, body: BinaryIO | None, approval: Approval, *, wait: timedelta, force: bool
@@ -50,41 +55,74 @@ def edit(  # noqa: PLR0913 - the options of the command
     A body that is not sent, because it is unreadable or without --confirm, stays in a file for --body.
     """
     with context.in_flight() as in_flight:
-        original = context.pick(receive_all(in_flight, "receiving both queues"), id_)
+        original = pick(in_flight, id_)
         in_flight.release_all_but([original])
         kept = _KeptBody(id_, body)
-        kept.prepare()
+        kept.prepare(context.clock.now())
         changed = _changed(original, kept)
         print_difference(original.body, changed.body)
         plan = _plan(context, original, changed, force=force)
         print_unknown(plan.unknown)
+        _print_new_event(context, changed)
         for _, problems in plan.left_out:
-            stderr.print(f"it would fail again: {sentences(problems)}", style="yellow")
-        if changed.body != original.body and not (plan.chosen and approval.reason):
-            stderr.print(f"`{kept.command(changed.body)}` continues from here")
+            stderr.print(f"not to be sent: {sentences(problems)}", style="yellow")
+        if changed.body == original.body:
+            kept.forget()
+        elif not (plan.chosen and approval.reason):
+            hint(f"`{kept.command(changed.body)}` continues from here")
         if plan.chosen and approval.reason:
             _check_in_flight(in_flight, original, changed, kept)
 
         def send(audited: AuditedAction) -> Done:
-            stderr.print(f"`restore {context.back_up(audited, [original])}` restores the old body")
-            ended = send_back(context, in_flight, [changed], audited, rate=None, breaker=1, wait=wait)
+            hint(f"`restore {context.back_up(audited, [original])}` restores the old body")
+            ended = send_back(context, in_flight, [changed], audited, rate=None, breaker=1, wait=wait, what="editing")
             if ended.deleted:
                 kept.forget()
-            results = ", ".join(ended.final_results.values()) or "left in its queue"
-            return Done(results, complete=bool(ended.deleted) and not ended.failed)
+            return Done(_summary(original, changed, ended), complete=bool(ended.deleted) and not ended.failed)
 
         wants = intention(context, "edit", plan, on_record=[original, changed])
-        return carry_out(context, wants, approval, send)
+        if changed.body == original.body:
+            wants = replace(wants, obstacle=f"{NOTHING_TO_DO}: the body is not changed")
+        return carry_out(context, replace(wants, fields={**wants.fields, "event": _event(changed)}), approval, send)
 
 
 def _plan(context: Context, original: DeadLetter, changed: DeadLetter, *, force: bool) -> Plan:
     problems: Problems = (changed.cannot_redrive,) if changed.cannot_redrive else ()
-    problems += () if force else context.preflight.would_fail(changed)
+    if not force:
+        another = about_another_event(original, changed)
+        problems += ((another,) if another else ()) + context.preflight.would_fail(changed)
     return Plan(
         (changed,) if changed.body != original.body and not problems else (),
         ((changed, problems),) if problems else (),
         unknown=tuple(context.preflight.unknown),
     )
+
+
+def _event(changed: DeadLetter) -> dict[str, str | None]:
+    """Return the event of the new body, for --json."""
+    return {"name": changed.origin, "event_id": changed.event_id, "account": changed.account_id or None}
+
+
+def _named(dead_letter: DeadLetter) -> str:
+    account = f", account {dead_letter.account_id}" if dead_letter.account_id else ""
+    return f"{dead_letter.origin} {dead_letter.event_id}{account}"
+
+
+def _print_new_event(context: Context, changed: DeadLetter) -> None:
+    """Print which event the new body is about, and whether it is handled already."""
+    stderr.print(f"the new body is about {_named(changed)}")
+    key = changed.outcome_key
+    outcome = context.outcomes.of_events([key]).get(key) if key else None
+    if isinstance(outcome, Outcome) and outcome.status in FINAL:
+        stderr.print(f"this event is {outcome.status} already, so sending it changes nothing", style="yellow")
+
+
+def _summary(original: DeadLetter, changed: DeadLetter, ended: Redrive) -> str:
+    """Return what became of the message, and of the event of the new body."""
+    results = ended.final_results.get(changed.message_id, "left in its queue")
+    result, _, status = results.partition(", ")
+    decided = status or ("not decided yet" if ended.sent else "not sent")
+    return f"message {original.message_id}: {result}; {_named(changed)}: {decided}"
 
 
 def _check_in_flight(in_flight: InFlight, original: DeadLetter, changed: DeadLetter, kept: "_KeptBody") -> None:
@@ -126,12 +164,18 @@ class _KeptBody:
     #: The operator's file; None for $EDITOR.
     source: BinaryIO | None
 
-    def prepare(self) -> None:
-        """Make the folder before the editor opens, so that no edited body is lost; raise OperateError if it cannot."""
+    def prepare(self, now: datetime) -> None:
+        """Make the folder before the editor opens, so that no edited body is lost; raise OperateError if it cannot.
+
+        Bodies that are older than any message are deleted.
+        """
         try:
             self._folder().mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._folder()):
                 pass
+            for each in self._folder().glob("*.json"):
+                if now.timestamp() - each.stat().st_mtime > _LONGEST_RETENTION.total_seconds():
+                    each.unlink(missing_ok=True)
         except OSError as error:
             if self.source is None:
                 raise OperateError(

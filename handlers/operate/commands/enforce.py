@@ -1,23 +1,39 @@
 """`enforce`."""
 
+import re
 import uuid
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, BinaryIO, Final
 
 import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.references import event_reference
+from handlers.core.redrive.dead_letter import new_message
+from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.core.redrive.preflight import MAX_ACCOUNTS
+from handlers.core.redrive.redrive import Redrive, Requests
+from handlers.core.redrive.tracker import OutcomeTracker
 from handlers.operate.advice import sentence, sentences
 from handlers.operate.confirmation import Done, Intention, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
-from handlers.operate.options import AccountIdType, Approval, confirmed, with_context
+from handlers.operate.options import AccountIdType, Approval, DurationType, confirmed, with_context
 from handlers.operate.output import Command, stderr
-from handlers.operate.plans import print_unknown
+from handlers.operate.plans import print_unknown, time_estimate
+from handlers.operate.send_back import notify, send_and_wait
+from handlers.operate.tables import count
 from schemas.audit import MessageDigest
 from schemas.events import JoinRequest, NoJoin
 from schemas.ids import AccountId
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
+
+#: More bytes than the account ids of the largest organization take.
+_MAX_FILE: Final = 1_048_576
+#: The number of accounts that a plan names for each reason.
+_NAMED: Final = 10
 
 
 @click.command(
@@ -25,55 +41,142 @@ from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
     examples=(
         "joinguard enforce 111122223333",
         'joinguard enforce --event event.json --confirm --reason "its event was lost, INC-123"',
+        'joinguard enforce --from accounts.tsv --confirm --reason "SCPs were disabled, INC-123"',
     ),
 )
-@click.argument("account_id", metavar="[ACCOUNT]", required=False, type=AccountIdType())
+@click.argument("account_ids", metavar="[ACCOUNT]...", nargs=-1, type=AccountIdType())
 @click.option(
     "--event",
     type=click.File("rb"),
     help="Take the account from this event (- for stdin): a CloudTrail record, or the output of `lookup-events`.",
 )
+@click.option("--from", "file", type=click.File("rb"), help="Take the account ids from this file (- for stdin).")
 @confirmed
-@click.option("--force", is_flag=True, help="Send the request although it would fail.")
+@click.option(
+    "--wait", type=DurationType(), default="30s", show_default=True, help="How long to wait until all are decided."
+)
+@click.option("--force", is_flag=True, help="Send requests although they would fail.")
 @with_context
-def enforce(
-    context: Context, account_id: str | None, event: BinaryIO | None, approval: Approval, *, force: bool
+def enforce(  # noqa: PLR0913 - the options of the command
+    context: Context,
+    account_ids: Sequence[str],
+    event: BinaryIO | None,
+    file: BinaryIO | None,
+    approval: Approval,
+    *,
+    wait: timedelta,
+    force: bool,
 ) -> int:
-    """Request the policies of an account whose join no event reported."""
-    if (account_id is None) == (event is None):
-        raise click.UsageError("give either an account id, or --event FILE with the event of its join")
-    account_id = account_id or _account_of(context, event)
-    problems = context.preflight.of_account(account_id)
-    print_unknown(context.preflight.unknown)
-    if problems:
-        stderr.print(f"it would fail: {sentences(problems, message=False)}", style="yellow")
-    stderr.print(f"this sends a join request for {account_id} to the joins queue")
-    if not context.requirements.scope.attaches_to(account_id):
-        stderr.print("this stage only observes the account (AttachTo), so nothing will be attached", style="yellow")
-    request = _request(context, account_id, approval)
+    """Request the policies of accounts, such as one whose join no event reported.
+
+    Requests are sent no faster than the workers handle them, and live joins go first. If requests fail, it stops.
+    """
+    if [bool(account_ids), event is not None, file is not None].count(True) != 1:
+        raise click.UsageError("give either an account id or several, --from FILE with account ids, or --event FILE")
+    if event:
+        account_ids = [_account_of(context, event)]
+    elif file:
+        account_ids = list(_listed(file))
+    plan = _plan(context, list(dict.fromkeys(account_ids)), force=force)
+    _print_plan(context, plan)
+    requests = [_request(context, each, approval) for each in plan.chosen]
 
     def send(audited: AuditedAction) -> Done:
-        context.queues.send_join(request.model_dump_json())
-        audited.add("sent", [each.event_id for each in audited.intended.letters if each.event_id])
-        return Done(
-            f"event {request.event_id} is in the queue; `outcome {account_id}` shows its outcome",
-            complete=True,
-            fields={"event_id": request.event_id},
-        )
+        return _done(plan, _send(context, requests, audited, wait))
 
-    blocked = bool(problems) and not force
     intention = Intention(
         "enforce",
-        lambda: [_digest(context, request)],
-        {
-            "account": account_id,
-            "would_fail": sentences(problems, message=False) or None,
-            "unknown": [sentence(each) for each in context.preflight.unknown],
-        },
-        obstacle="Nothing was done. Add --force to send the request anyway" if blocked else None,
-        complete=not blocked,
+        lambda: [_digest(context, each) for each in requests],
+        _fields(plan, requests),
+        obstacle=None if plan.chosen else "Nothing was done. Add --force to send the requests anyway",
+        complete=not plan.left_out,
     )
     return carry_out(context, intention, approval, send)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which accounts requests are sent for."""
+
+    chosen: Sequence[AccountId]
+    #: With the reasons in words.
+    left_out: dict[AccountId, str]
+    unknown: Sequence[Explanation]
+
+
+def _plan(context: Context, account_ids: Sequence[AccountId], *, force: bool) -> _Plan:
+    left_out: dict[AccountId, str] = {}
+    preflight = context.preflight
+    for number, each in enumerate(account_ids):
+        problems = preflight.of_account(each, read_account=number < MAX_ACCOUNTS)
+        if len(account_ids) > 1 and problems and problems[0].reason is Reason.MANAGEMENT_ACCOUNT:
+            # A list of all accounts of the organization has it.
+            stderr.print(f"without {each}: {sentences(problems, message=False)}")
+            account_ids = [other for other in account_ids if other != each]
+        elif problems:
+            left_out[each] = sentences(problems, message=False)
+    chosen = account_ids if force else [each for each in account_ids if each not in left_out]
+    return _Plan(chosen, left_out, tuple(preflight.unknown))
+
+
+def _print_plan(context: Context, plan: _Plan) -> None:
+    print_unknown(plan.unknown)
+    reasons: dict[str, list[AccountId]] = {}
+    for account_id, why in plan.left_out.items():
+        reasons.setdefault(why, []).append(account_id)
+    for why, accounts in reasons.items():
+        stderr.print(f"{_few(accounts)} would fail: {why}", style="yellow")
+    if plan.chosen:
+        stderr.print(f"this sends {count(len(plan.chosen), 'join request')} to the joins queue: {_few(plan.chosen)}")
+    if len(plan.chosen) > 1:
+        stderr.print(time_estimate(len(plan.chosen), context.pace, context.pace))
+    scope = context.requirements.scope
+    if observed := [each for each in plan.chosen if not scope.attaches_to(each)]:
+        stderr.print(f"this stage only observes {_few(observed)} (AttachTo): nothing will be attached", style="yellow")
+
+
+def _few(accounts: Sequence[AccountId]) -> str:
+    left = len(accounts) - _NAMED
+    return ", ".join(accounts[:_NAMED]) + (f" and {left:,} more" if left > 0 else "")
+
+
+def _fields(plan: _Plan, requests: Sequence[JoinRequest]) -> dict[str, Any]:
+    return {
+        "requests": [{"account": each.account_id, "event_id": each.event_id} for each in requests],
+        "left_out": [{"account": account, "why": why} for account, why in plan.left_out.items()],
+        "unknown": [sentence(each) for each in plan.unknown],
+    }
+
+
+def _send(context: Context, requests: Sequence[JoinRequest], audited: AuditedAction, wait: timedelta) -> Redrive:
+    messages = [new_message(each.model_dump_json(), each.event_id, context.clock.now()) for each in requests]
+    with context.in_flight() as in_flight:
+        sending = Requests(
+            in_flight,
+            OutcomeTracker(context.outcomes),
+            context.clock,
+            context.patiently,
+            rate=context.pace,
+            notify=notify,
+        )
+        try:
+            send_and_wait(sending, messages, wait, audited, what="requesting")
+        finally:
+            named = {each.event_id: event_reference(each.event_id, context.pseudonyms.digest) for each in requests}
+            audited.result_of = {named[each]: result for each, result in audited.result_of.items()}
+    return sending
+
+
+def _done(plan: _Plan, ended: Redrive) -> Done:
+    parts = [f"{ended.sent:,} sent"]
+    if left := len(plan.chosen) - ended.sent:
+        parts.append(f"{left:,} not sent")
+    parts += [f"{number:,} {status.value.lower()}" for status, number in sorted(ended.tracker.by_status.items())]
+    if undecided := ended.tracker.undecided:
+        account = plan.chosen[0] if len(plan.chosen) == 1 else "ACCOUNT"
+        parts.append(f"{undecided:,} without an outcome yet: `outcome {account}` shows it")
+    complete = ended.sent == len(plan.chosen) and not ended.failed and not plan.left_out
+    return Done("; ".join(parts), complete, stopped=sentence(ended.stopped) if ended.stopped else None)
 
 
 def _request(context: Context, account_id: AccountId, approval: Approval) -> JoinRequest:
@@ -94,9 +197,23 @@ def _digest(context: Context, request: JoinRequest) -> MessageDigest:
     )
 
 
-def _account_of(context: Context, event: BinaryIO | None) -> AccountId:
+def _listed(file: BinaryIO) -> Iterator[AccountId]:
+    """Yield the account ids of a file, divided by white space; raise UsageError for anything else in it."""
+    text = file.read(_MAX_FILE + 1).decode(errors="replace")
+    if len(text) > _MAX_FILE:
+        raise click.UsageError(f"the file of account ids is longer than {_MAX_FILE:,} bytes")
+    if not text.split():
+        raise click.UsageError("the file has no account ids. Write one id a line")
+    for number, line in enumerate(text.splitlines(), 1):
+        for each in line.split():
+            if not re.fullmatch("[0-9]{12}", each):
+                raise click.UsageError(f"line {number} of the file: {each[:40]!r} is not an account id")
+            yield each
+
+
+def _account_of(context: Context, event: BinaryIO) -> AccountId:
     """Return the account that has to be evaluated after an event; raise OperateError if there is none."""
-    body = event.read(MAX_BODY_BYTES + 1) if event else b""
+    body = event.read(MAX_BODY_BYTES + 1)
     requirements = context.requirements
     try:
         join = read_event(body, management_account_id=requirements.management_account_id)

@@ -11,10 +11,12 @@ from rich.text import Text
 from handlers.core.redrive.selection import Filter
 from handlers.core.redrive.summary import KEYS, Failure, Group, summarize
 from handlers.operate.advice import next_step, why
+from handlers.operate.codes import check_codes, noting_codes
 from handlers.operate.context import Context
 from handlers.operate.options import as_json, filtered, with_context
-from handlers.operate.output import Command, plain, print_json, stderr
-from handlers.operate.progress import receive_all
+from handlers.operate.output import Command, hint, plain, print_json, stdout
+from handlers.operate.progress import elsewhere, receive_all
+from handlers.operate.retrying import number_retrying, print_retrying
 from handlers.operate.tables import Cell, count, duration, lines, print_table
 
 _NAMED: Final = 3
@@ -41,15 +43,34 @@ def list_messages(context: Context, by: str, wanted: Filter, *, as_json: bool) -
     now = context.clock.now()
     with context.in_flight() as in_flight:
         received = receive_all(in_flight, "receiving both queues")
-        groups = summarize((each for each in received if wanted.matches(each, now)), by)
+        codes = set[str]()
+        groups = summarize((each for each in noting_codes(received, codes) if wanted.matches(each, now)), by)
+    check_codes(wanted.codes, codes)
     context.seen.add("messages", [id_ for group in groups for id_ in group.ids], only=wanted == Filter())
     if as_json:
-        print_json([_fields(by, group) for group in groups])
-    elif groups:
+        print_json(
+            {
+                "messages": sum(group.messages for group in groups),
+                "in_flight_elsewhere": in_flight.elsewhere,
+                "retrying": number_retrying(context),
+                "groups": [_fields(by, group) for group in groups],
+            }
+        )
+        return
+    if groups:
         _print_groups(groups, by, now)
-        stderr.print(f"`show {groups[0].ids[0][:8]}` shows one message; `redrive` plans to send messages back")
+        hint(f"`show {groups[0].ids[0][:8]}` shows one message; `redrive` plans to send messages back")
     else:
-        stderr.print("no messages" if wanted == Filter() else "no message matches")
+        stdout.print(plain(_none(wanted, in_flight.elsewhere)))
+    print_retrying(context)
+
+
+def _none(wanted: Filter, in_flight_elsewhere: int) -> str:
+    """Return that there is no message, and how sure that is."""
+    if in_flight_elsewhere:
+        what = "no visible messages" if wanted == Filter() else "no visible message matches"
+        return f"{what}; {elsewhere(in_flight_elsewhere)}"
+    return "no messages" if wanted == Filter() else "no message matches"
 
 
 def _print_groups(groups: Sequence[Group], by: str, now: datetime) -> None:
@@ -82,7 +103,7 @@ def _counts(counter: Counter[str]) -> list[str]:
 def _failure(group: Group, failure: Failure, messages: int) -> list[Text]:
     return [
         plain(failure.code if messages == group.messages else f"{failure.code} ({messages:,})", "bold"),
-        plain(why(failure.why)),
+        plain(why(failure.why if messages > 1 else failure.example)),
         plain(f"→ {next_step(failure.cause, failure.queue)}", "green"),
     ]
 

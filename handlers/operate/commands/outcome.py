@@ -11,7 +11,7 @@ from handlers.core.guardrails.reading import decide
 from handlers.operate.context import Context
 from handlers.operate.options import AccountIdType, as_json, with_context
 from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, print_outcomes
-from handlers.operate.output import Command, print_json, stderr, stdout
+from handlers.operate.output import Command, hint, print_json, stderr, stdout
 from schemas.ids import AccountId
 from schemas.outcome import Outcome
 
@@ -30,7 +30,7 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
     """Show what one account carries now, the outcomes of its events, and whether their evidence is there.
 
-    Exit status 1 if evidence is missing or different, or a row is unreadable.
+    Exit status 1 if a policy is missing, evidence is missing or different, or a row is unreadable.
     """
     found = list(context.outcomes.of_account(account_id))
     found.sort(key=lambda each: each.event_time if isinstance(each, Outcome) else _LAST)
@@ -38,6 +38,7 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
     context.seen.add("events", [each.event_id for each in found])
     wrong = sum(each.wrong for evidence in checked.values() for each in evidence)
     attached, missing, verdict = _carried(context, account_id)
+    acts = bool(missing) and context.requirements.scope.attaches_to(account_id)
     if as_json:
         events = outcome_fields(found)
         for event in events:
@@ -47,16 +48,22 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
     else:
         stdout.print(Text.assemble(f"{account_id} ", (verdict, "red" if missing or attached is None else "green")))
         texts = {event_id: [evidence_text(each) for each in evidence] for event_id, evidence in checked.items()}
+        if acts:
+            hint(f"→ `enforce {account_id}` requests the missing policies")
         print_outcomes(context, found, f"Events of {account_id}", texts)
         if wrong:
             stderr.print(f"{wrong:,} evidence objects are wrong; see {_RUNBOOK}", style="red")
-    return 1 if wrong or len(checked) < len(found) else 0
+    return 1 if acts or wrong or len(checked) < len(found) else 0
 
 
 def _carried(context: Context, account_id: AccountId) -> tuple[list[str] | None, list[str], str]:
     """Return the attached policies, the missing ones, and both in words."""
     guardrails, organizations = context.requirements.guardrails, context.organizations
+    if account_id == context.requirements.management_account_id:
+        return None, [], "is the management account, which SCPs do not affect"
     try:
+        if organizations.account(account_id) is None:
+            return None, [], "is not a member of the organization"
         attached = {each.id for each in organizations.attached_policies(account_id, guardrails.policy_types)}
         informed = decide(guardrails, account_id, context.clock.now(), organizations, lambda read: read())
     except JoinguardError as error:

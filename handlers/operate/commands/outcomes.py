@@ -7,11 +7,13 @@ from typing import Final
 import click
 
 from handlers.core.ports import UnreadableRow
+from handlers.operate.codes import check_codes
 from handlers.operate.completion import complete_code
 from handlers.operate.context import Context
 from handlers.operate.options import DurationType, as_json, with_context
 from handlers.operate.outcome_tables import outcome_fields, print_csv, print_groups, print_outcomes
-from handlers.operate.output import Command, print_json, stderr
+from handlers.operate.output import Command, hint, print_json, stderr
+from handlers.operate.retrying import print_retrying
 from schemas.outcome import FAILING, Outcome, OutcomeStatus
 
 _ANY: Final = "any"
@@ -57,7 +59,9 @@ def outcomes(  # noqa: PLR0913 - the options of the command
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other. Remove one")
     begin = context.clock.now() - since if since else None
-    found = sorted(_wanted(_read(context, status), codes, begin), key=_updated_at)
+    read = list(_read(context, status))
+    check_codes(codes, {each.fault.code for each in read if isinstance(each, Outcome) and each.fault})
+    found = sorted(_wanted(read, codes, begin), key=_updated_at)
     shown = found[: limit if limit or as_json or as_csv else _SHOWN]
     context.seen.add("events", [each.event_id for each in shown])
     if as_json:
@@ -71,6 +75,10 @@ def outcomes(  # noqa: PLR0913 - the options of the command
             print_outcomes(context, shown, "One by one, the least recently updated first", {})
         if left := len(found) - len(shown):
             stderr.print(f"{left:,} more; --limit {len(found)} shows all, --csv and --json print all")
+        if status in {OutcomeStatus.FAILED, _ANY}:
+            hint("messages with an unreadable body have no outcome: `list --code INVALID_EVENT`")
+        if status == OutcomeStatus.FAILED:
+            print_retrying(context)
 
 
 def _read(context: Context, status: str) -> Iterable[Outcome | UnreadableRow]:

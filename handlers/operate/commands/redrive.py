@@ -12,6 +12,7 @@ from handlers.core.redrive.in_flight import NOT_IN_FLIGHT, InFlight
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.selection import Filter, Plan, make_plan
 from handlers.operate.advice import sentence
+from handlers.operate.codes import check_codes, noting_codes
 from handlers.operate.confirmation import Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.move_task import Move, check_arguments
@@ -19,6 +20,7 @@ from handlers.operate.options import Approval, DurationType, RateType, confirmed
 from handlers.operate.output import Command, stderr
 from handlers.operate.plans import intention, print_plan, time_estimate
 from handlers.operate.progress import receive_all
+from handlers.operate.retrying import print_retrying
 from handlers.operate.send_back import send_back
 
 
@@ -82,6 +84,7 @@ def redrive(  # noqa: PLR0913 - the options of the command
     with context.in_flight() as in_flight:
         plan = _plan(context, in_flight, wanted, max_redrives=max_redrives, force=force)
         print_plan(plan, "redriven", approval)
+        print_retrying(context)
         if plan.chosen:
             stderr.print(time_estimate(len(plan.chosen), rate, context.pace))
 
@@ -99,14 +102,16 @@ def _plan(context: Context, in_flight: InFlight, wanted: Filter, *, max_redrives
         in_flight.extend_visibility()
         return context.preflight.would_fail(dead_letter)
 
+    codes = set[str]()
     plan = make_plan(
-        receive_all(in_flight, "receiving both queues"),
+        noting_codes(receive_all(in_flight, "receiving both queues"), codes),
         wanted,
         now=context.clock.now(),
         max_redrives=max_redrives,
         would_fail=would_fail,
         force=force,
     )
+    check_codes(wanted.codes, codes)
     in_flight.release_all_but(plan.chosen)
     return replace(plan, elsewhere=in_flight.elsewhere, unknown=tuple(context.preflight.unknown))
 

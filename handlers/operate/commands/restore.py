@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Final
 
 import click
 
@@ -20,6 +21,10 @@ from handlers.operate.output import Command
 from handlers.operate.plans import intention, print_plan
 from handlers.operate.progress import progress, receive_all
 from schemas.attribute import MAX_BATCH
+from schemas.keys import backup_action
+
+#: The number of keys that an error names.
+_NAMED: Final = 3
 
 
 @click.command(
@@ -36,9 +41,11 @@ from schemas.attribute import MAX_BATCH
 def restore(context: Context, key: str, approval: Approval, *, force: bool) -> int:
     """Send the messages of a backup to the queues that they were in, unchanged.
 
-    KEY is the key that `drop` or `edit` printed. Messages that are in their queue, and messages that were restored
-    before, are left out. The outcomes that `drop` closed are FAILED again.
+    KEY is the key that `drop` or `edit` printed; its beginning is enough, or that of its last part. Messages that are
+    in their queue, and messages that were restored before, are left out. The outcomes that `drop` closed are FAILED
+    again.
     """
+    key = _key(context, key)
     plan = _plan(context, key)
     print_plan(plan, "restored", approval)
     if plan.elsewhere and plan.chosen and approval.reason and not force:
@@ -60,9 +67,23 @@ def restore(context: Context, key: str, approval: Approval, *, force: bool) -> i
                     audited.add(f"refused: {why}", [message_id])
                 advance(len(sent.accepted))
         number = audited.results.get("restored", 0)
-        return Done(f"{number:,} restored; `list` shows them", complete=number == len(plan.chosen))
+        return Done(
+            f"{number:,} restored, with new message ids; `list` shows them", complete=number == len(plan.chosen)
+        )
 
     return carry_out(context, intention(context, "restore", plan), approval, send)
+
+
+def _key(context: Context, given: str) -> str:
+    """Return the key of the backup that has this key or begins so; raise OperateError if not exactly one does."""
+    keys = context.history.backup_keys()
+    found = [each for each in keys if given and (each.startswith(given) or backup_action(each).startswith(given))]
+    if given in found or len(found) == 1:
+        return given if given in found else found[0]
+    if found:
+        few = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+        raise OperateError(f"{len(found):,} backups have a key that begins with {given} ({few}). Use more characters")
+    raise OperateError(f"no backup has the key {given}. `backups` lists the keys")
 
 
 def _plan(context: Context, key: str) -> Plan:

@@ -1,7 +1,7 @@
 """`show`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from handlers.core.evidence.checks import CheckedEvidence
 from handlers.core.evidence.history import PastAction
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.legible import Legible
 from handlers.operate.advice import next_step, sentence, why
 from handlers.operate.completion import complete_id
 from handlers.operate.context import Context
@@ -19,7 +20,7 @@ from handlers.operate.differences import indented
 from handlers.operate.options import as_json, with_context
 from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, outcome_lines
 from handlers.operate.output import Command, print_json
-from handlers.operate.progress import receive_all
+from handlers.operate.picking import pick
 from handlers.operate.tables import duration, print_fields
 from handlers.operate.who import who, who_fields
 from schemas.outcome import Outcome
@@ -41,7 +42,7 @@ def show(context: Context, id_: str, *, as_json: bool) -> None:
     ID is the message id or its event's id; the beginning is enough if no other id has it.
     """
     with context.in_flight() as in_flight:
-        dead_letter = context.pick(receive_all(in_flight, "receiving both queues"), id_)
+        dead_letter = pick(in_flight, id_)
     details = _details(context, dead_letter)
     context.seen.add("messages", [dead_letter.message_id])
     context.seen.add("events", [dead_letter.event_id])
@@ -100,6 +101,7 @@ def _fields(context: Context, details: _Details) -> dict[str, Any]:
         "event": shown.origin,
         "event_id": shown.event_id or None,
         "account": shown.account_id or None,
+        "looks_like": None if shown.event else asdict(shown.legible),
         "queue": shown.queue,
         "code": shown.code,
         "why": why(shown.why),
@@ -137,6 +139,7 @@ def _lines(context: Context, details: _Details) -> dict[str, Any]:
         "message id": shown.message_id,
         "event": f"{shown.origin} {shown.event_id}".strip(),
         "account": shown.account_id,
+        "looks like": None if shown.event else _legible(shown.legible),
         "queue": shown.queue,
         "code": shown.code,
         "why": why(shown.why),
@@ -154,6 +157,17 @@ def _lines(context: Context, details: _Details) -> dict[str, Any]:
         "evidence": Text("\n").join(map(evidence_text, details.evidence)) if details.evidence else None,
         "body": indented(shown.body),
     }
+
+
+def _legible(found: Legible) -> str | None:
+    """Return what an unreadable body names, in words; None if it names nothing."""
+    parts = [
+        " or ".join(found.event_names),
+        f"event {' or '.join(found.event_ids)}" if found.event_ids else "",
+        f"account {' or '.join(found.account_ids)}" if found.account_ids else "",
+    ]
+    named = ", ".join(filter(None, parts))
+    return f"{named} (read from a body that is not an event)" if named else None
 
 
 def _ago(moment: datetime, now: datetime) -> str:

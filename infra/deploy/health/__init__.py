@@ -32,6 +32,12 @@ UNDELIVERED = "handlers/operate/RUNBOOK.md#undelivered"
 JOINS = "MemberAccountInitialization"
 FORWARDER = "Forwarder"
 MANAGEMENT = "ManagementAccountId"
+#: The roles that are compared with the template, and the names of the checks.
+ROLES = {
+    "AttachPoliciesRole": "worker's role",
+    "OperatorReads": "role OperatorReads",
+    "OperatorActs": "role OperatorActs",
+}
 #: How the names of the forwarder's checks begin.
 FORWARDERS = "forwarder's "
 UNFORWARDED = "handlers/operate/RUNBOOK.md#unforwarded"
@@ -191,6 +197,8 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
         yield _planned(f"queue policy {name}", delivery.queue_policy, sqs, stack, name)
     yield _planned("mapping", worker.mapping, lambda_client, stack, "AttachPoliciesMapping")
     yield _planned("function", worker.function, lambda_client, stack, "AttachPolicies")
+    for name, whose in ROLES.items():
+        yield _planned(whose, worker.role, target.client("iam"), stack, name, whose)
     yield _planned("permissions boundary", worker.boundary, target.client("iam"), stack, "AttachPoliciesRole")
 
 

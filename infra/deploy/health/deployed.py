@@ -148,7 +148,10 @@ class Deployed:
         }
         if name in pseudo:
             return pseudo[name]
-        return self.parameters[name] if name in self.parameters else self.id(name)
+        if name not in self.parameters:
+            return self.id(name)
+        is_list = self.template.get("Parameters", {}).get(name, {}).get("Type") == "CommaDelimitedList"
+        return [each.strip() for each in self.parameters[name].split(",")] if is_list else self.parameters[name]
 
     def _attribute(self, name: str, attribute: str) -> str:
         resource = self.declaration(name)

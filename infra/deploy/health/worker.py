@@ -1,14 +1,15 @@
-"""Check the worker: the function's configuration, the event source mapping, and the boundary of its role."""
+"""Check the worker: the function's configuration, the event source mapping, and its role; and the operators' roles."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from infra.deploy.health.check import Check, compared
-from infra.deploy.health.difference import matches, property_differences
+from infra.deploy.health.difference import matches, policy_differences, property_differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from infra.deploy.health.deployed import Deployed
 
@@ -66,17 +67,44 @@ def mapping(lambda_client: Any, stack: Deployed, name: str) -> Iterator[Check]:
     yield compared("mapping", state, differences)
 
 
+def role(iam: Any, stack: Deployed, name: str, what: str) -> Iterator[Check]:
+    """Compare the policies inside and attached to a role with those that the template gives it."""
+    declared, physical = stack.properties(name), stack.id(name)
+    inline = {each["PolicyName"]: each["PolicyDocument"] for each in declared.get("Policies", [])}
+    found = _collected(iam, "list_role_policies", physical, "PolicyNames")
+    differences = [*_lacks_or_adds(inline, found, "the policy")]
+    for each in inline.keys() & set(found):
+        actual = iam.get_role_policy(RoleName=physical, PolicyName=each)["PolicyDocument"]
+        differences += policy_differences(inline[each], json.dumps(actual))
+    attached = [
+        each["PolicyArn"] for each in _collected(iam, "list_attached_role_policies", physical, "AttachedPolicies")
+    ]
+    differences += _lacks_or_adds(declared.get("ManagedPolicyArns", []), attached, "the managed policy")
+    yield compared(what, "as in the template", sorted(differences))
+
+
+def _collected(iam: Any, operation: str, role_name: str, name: str) -> list[Any]:
+    return [each for page in iam.get_paginator(operation).paginate(RoleName=role_name) for each in page[name]]
+
+
+def _lacks_or_adds(declared: Iterable[str], actual: Iterable[str], kind: str) -> Iterator[str]:
+    """Yield the policies that a role lacks, and those that the template does not give it."""
+    expected, found = set(declared), set(actual)
+    yield from (f"it lacks {kind} {each}" for each in expected - found)
+    yield from (f"it has another policy, {each}" for each in found - expected)
+
+
 def boundary(iam: Any, stack: Deployed, name: str) -> Iterator[Check]:
     """Ask IAM's simulator whether a role's permissions boundary allows what the template allows the role.
 
     Without a boundary, the simulator says nothing about it.
     https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
     """
-    role = stack.resolve({"Fn::GetAtt": [name, "Arn"]})
+    arn = stack.resolve({"Fn::GetAtt": [name, "Arn"]})
     allowed: dict[str, bool] = {}
     for policy in stack.properties(name)["Policies"]:
         for statement in policy["PolicyDocument"]["Statement"]:
-            for action, allows in _by_the_boundary(iam, role, statement):
+            for action, allows in _by_the_boundary(iam, arn, statement):
                 allowed[action] = allows and allowed.get(action, True)
     denied = [f"it denies {action}" for action, allows in sorted(allowed.items()) if not allows]
     found = "allows what the worker does" if allowed else "none"
@@ -84,11 +112,11 @@ def boundary(iam: Any, stack: Deployed, name: str) -> Iterator[Check]:
     yield compared("permissions boundary", found, denied, next_step=step)
 
 
-def _by_the_boundary(iam: Any, role: str, statement: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+def _by_the_boundary(iam: Any, role_arn: str, statement: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     """Yield each action of a statement and whether the boundary allows it, for each resource."""
     operands = [each for operator in statement.get("Condition", {}).values() for each in operator.items()]
     pages = iam.get_paginator("simulate_principal_policy").paginate(
-        PolicySourceArn=role,
+        PolicySourceArn=role_arn,
         ActionNames=_listed(statement["Action"]),
         # Any account or key that matches the pattern, because the simulator is asked about resources.
         ResourceArns=[each.replace("*", "111122223333") for each in _listed(statement["Resource"])],
