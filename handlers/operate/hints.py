@@ -10,7 +10,9 @@ _STAGE: Final = "JOINGUARD_STAGE_OF_MAKE"
 #: The Makefile's default.
 _DEFAULT_STAGE: Final = "prod"
 #: The tool's commands, and the Make targets whose names differ.
-_NAMES: Final = "actions|backups|close|drop|edit|enforce|list|outcome|outcomes|redrive|restore|show"
+_NAMES: Final = (
+    "actions|backups|close|drop|edit|enforce|explain|list|lock|outcome|outcomes|plan|redrive|restore|show|snapshot"
+)
 _TARGETS: Final = {"list": "dlq"}
 _COMMAND: Final = re.compile(rf"`(?:joinguard )?({_NAMES})(?: ([^`]*))?`")
 _TARGET: Final = re.compile(r"`make ([a-z-]+)(?: ([^`]*))?`")

@@ -148,7 +148,8 @@ def test_an_installation_is_deployed_checked_and_destroyed(console: Console) -> 
     console.aws.client("sqs").send_message(QueueUrl=at["DeadLetterQueueUrl"], MessageBody="x")
     unwell = console.run("status", "--stage", stage)
     assert unwell.returncode == 1, "a dead letter needs an operator"
-    assert "RUNBOOK.md#dead-letters" in unwell.stdout
+    assert "#dead-letters" in unwell.stdout
+    assert "The runbook is handlers/operate/RUNBOOK.md" in unwell.stdout
 
     logs = console.aws.client("logs")
     logs.create_log_stream(logGroupName=at["LogGroup"], logStreamName="x")

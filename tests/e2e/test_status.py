@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 from infra.deploy.__main__ import cli
 from infra.deploy.build import ROOT
+from infra.deploy.code import upload_template
 from infra.deploy.health import checks
 from infra.deploy.stages import Stage, Target
 from infra.deploy.template import load
@@ -83,9 +84,11 @@ class Installed:
             "NameSuffix": stage.suffix,
         }
         cloudformation = self.session().client("cloudformation", region_name=stage.region)
+        template = for_stand_in((ROOT / "infra" / "template.yaml").read_text())
+        owner = self.organization["MasterAccountId"]
         cloudformation.create_stack(
             StackName=stage.stack,
-            TemplateBody=for_stand_in((ROOT / "infra" / "template.yaml").read_text()),
+            TemplateURL=upload_template(self.client("s3"), "code-us-east-1", template, owner=owner),
             Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM"],
         )

@@ -294,7 +294,7 @@ MALFORMED: dict[str, dict[str, Any]] = {
     "intents without an attempt number": {"intents": {"first": ["p-aaaaaaaa"]}},
     "intents of attempt 0": {"intents": {"0": ["p-aaaaaaaa"]}},
     "announcements of attempt -1": {"announced": {"-1": ["a" * 64]}},
-    "too many policies in an intent": {"intents": {"1": [f"p-{number:08d}" for number in range(90)]}},
+    "too many policies in an intent": {"intents": {"1": [f"p-{number:08d}" for number in range(130)]}},
     "too many intents": {"intents": {str(number): ["p-aaaaaaaa"] for number in range(1, 500)}},
     "malformed announcements": {"announced": {"1": "not a list"}},
     "a malformed time": {"received_at": "yesterday"},
