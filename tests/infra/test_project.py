@@ -17,7 +17,7 @@ import pytest
 import yaml
 from uv import find_uv_bin
 
-from handlers.operate.__main__ import main
+from handlers.operate.start import main
 from infra.deploy.build import ROOT, RUNTIME
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -48,7 +48,7 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[0] for name in modules} - sys.stdlib_module_names - {"handlers", "schemas"}
 
 
-def test_the_console_script_is_installed_and_calls_the_tools_main() -> None:
+def test_the_console_script_is_installed_and_calls_the_tools_start() -> None:
     [script] = entry_points(group="console_scripts", name="joinguard")
 
     assert script.load() is main
