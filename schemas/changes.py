@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from schemas.document import InvalidEventError, Node
-from schemas.naming import ACCOUNT_ID_RULE, account_id
+from schemas.events import Change
+from schemas.naming import ACCOUNT_ID_RULE, HIDDEN, account_id, is_ou_id
 
 #: The id of a taggable resource other than an account: a kind, a hyphen, and the rest. An account id has only digits.
 _RESOURCE: Final = re.compile(r"([a-z]{1,8})-[0-9a-zA-Z_-]{1,128}")
@@ -37,6 +38,25 @@ def account_of_call(name: str, record: Node) -> tuple[str | None, str]:
     if other:
         return None, _KINDS.get(other[1], "another resource")
     return _required(resource, _RESOURCE_RULE), ""
+
+
+def change_of(record: Node) -> Change:
+    """Return what a call changed, as far as its record shows it.
+
+    Nothing here decides which account is evaluated, so whatever is missing, hidden or ambiguous is left out.
+    """
+    try:
+        parameters = record["requestParameters"]
+        parent = parameters["destinationParentId"].string
+        tags = {each["key"].string: each["value"].string for each in parameters["tags"]}
+        removed = [each.string for each in parameters["tagKeys"]]
+    except InvalidEventError:
+        return Change()
+    return Change(
+        parent_id=parent if is_ou_id(parent) else None,
+        tags={key: value for key, value in tags.items() if key is not None and value not in {None, HIDDEN}}
+        | {key: None for key in removed if key is not None},
+    )
 
 
 def _required(node: Node, rule: str) -> str:

@@ -3,6 +3,7 @@
 In events of AWS, only the fields that decide are checked. Other fields may have any value.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -51,6 +52,17 @@ class _Result(BaseModel):
     event_time_from: Literal["event", "envelope", "queue"] = "event"
 
 
+class Change(BaseModel):
+    """What a call changed, as its event reports it: reads that do not show it yet are stale."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: The OU or root that the account was moved to.
+    parent_id: str | None = None
+    #: The tags that were set; None for a tag that was removed.
+    tags: Mapping[str, str | None] = {}
+
+
 class Join(_Result):
     """An account has to be evaluated: it joined the organization, or what decides its policies may have changed."""
 
@@ -61,6 +73,8 @@ class Join(_Result):
     account_id: AccountId
     #: None if the event does not hold it; then only the queue's policy ensures that the event is from the organization.
     organization_id: OrganizationId | None = None
+    #: Tags may hold any text, so no representation of an event has them.
+    change: Change = Field(default=Change(), repr=False)
 
 
 class NoJoin(_Result):

@@ -11,7 +11,15 @@ from schemas.values import Moment, Text
 
 #: Codes whose messages are our own. Messages of others, which may hold a name, are not stored in evidence.
 OUR_CODES: Final = frozenset(
-    {"NOT_A_JOIN", "WRONG_ORGANIZATION", "MANAGEMENT_ACCOUNT", "INTERRUPTED", "NO_PLACE", "FACTS_UNKNOWN"}
+    {
+        "FACTS_STALE",
+        "FACTS_UNKNOWN",
+        "INTERRUPTED",
+        "MANAGEMENT_ACCOUNT",
+        "NOT_A_JOIN",
+        "NO_PLACE",
+        "WRONG_ORGANIZATION",
+    }
 )
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 
 from schemas.compiled_guardrails import POLICIES_PER_ACCOUNT, SCP, JoinMethod, PolicyType, RuleId, WhenNoLonger
-from schemas.ids import AccountId, OuId, PolicyId, Sha256
+from schemas.ids import OU_ID, AccountId, OuId, PolicyId, Sha256
 
 T = TypeVar("T", bound=Hashable)
 
@@ -86,9 +86,7 @@ _Address = Annotated[str, StringConstraints(pattern=r"^[^\s@]+@[^\s@]+\.[^\s@]+$
 #: only be followed by such levels.
 OuPattern: TypeAlias = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^(/|(/[^/]+)+|(ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}|r-[0-9a-z]{4,32})(/\*{1,2})*)$", max_length=1024
-    ),
+    StringConstraints(pattern=rf"^(/|(/[^/]+)+|({OU_ID})(/\*{{1,2}})*)$", max_length=1024),
     AfterValidator(_levels),
 ]
 OuPath: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(/|(/[^/*]+)+)$", max_length=1024)]

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from pydantic import ValidationError
 
 from schemas.announcements import joined
-from schemas.changes import account_of_call
+from schemas.changes import account_of_call, change_of
 from schemas.document import MAX_BODY_BYTES, InvalidEventError, Node, Number, parse
 from schemas.events import KNOWN_EVENT_NAMES, Cause, CloudTrailRecord, Join, JoinRequest, NoJoin, Requester
 from schemas.ids import AccountId
@@ -176,7 +176,8 @@ def _organizations(
     if isinstance(reading, str):
         return NoJoin(**common, reason=reading)
     cause = _CAUSES[event.event_name]
-    return Join(**common, cause=cause, account_id=reading[0], organization_id=reading[1])
+    account, organization = reading
+    return Join(**common, cause=cause, account_id=account, organization_id=organization, change=change_of(record))
 
 
 def _time(envelope: Node, record: Node, sent_at: datetime | None) -> tuple[datetime, _TimeSource]:

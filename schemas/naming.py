@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from schemas.document import InvalidEventError, Json, Node, Number
+from schemas.ids import OU_ID
 
 _ACCOUNT_ID: Final = re.compile(r"[0-9]{12}")
 _ORGANIZATION_ID: Final = re.compile(r"o-[a-z0-9]{10,32}")
+_OU_ID: Final = re.compile(OU_ID)
 #: CloudTrail writes this in place of a sensitive value.
-_HIDDEN: Final = "HIDDEN_DUE_TO_SECURITY_REASONS"
+HIDDEN: Final = "HIDDEN_DUE_TO_SECURITY_REASONS"
 #: Characters that mask all characters of an id, or the first ones.
 _MASK: Final = re.compile(r"[*#X\u2022]")
 #: The rule of an account id, for error messages.
@@ -35,7 +37,7 @@ def organization_id(node: Node) -> str | None:
     Raises InvalidEventError if the node has another value.
     """
     value = node.value
-    if not isinstance(value, str) or value == _HIDDEN or not any(map(str.isalnum, value)) or _MASK.search(value):
+    if not isinstance(value, str) or value == HIDDEN or not any(map(str.isalnum, value)) or _MASK.search(value):
         return None
     if not _ORGANIZATION_ID.fullmatch(value):
         raise InvalidEventError((node.path, "must be an organization id: o- and 10 to 32 lowercase letters or digits"))
@@ -50,6 +52,11 @@ def is_organization_id(value: Json) -> bool:
 def is_account_id(value: Json) -> bool:
     """Return whether a value is a well-formed account id, as a string or as a number."""
     return isinstance(value, str) and bool(_ACCOUNT_ID.fullmatch(value))
+
+
+def is_ou_id(value: Json) -> bool:
+    """Return whether a value is the well-formed id of an OU or of the root."""
+    return isinstance(value, str) and bool(_OU_ID.fullmatch(value))
 
 
 def agreed(what: str, nodes: Iterable[Node], read: Callable[[Node], str | None]) -> str | None:

@@ -49,8 +49,8 @@ class Pipeline:
     def created(self, account_id: str) -> Event:
         return account_created(account_id, self.at.management_account_id)
 
-    def moved(self, account_id: str) -> Event:
-        return account_moved(account_id, self.at.management_account_id)
+    def moved(self, account_id: str, **parents: object) -> Event:
+        return account_moved(account_id, self.at.management_account_id, **parents)
 
     def tagged(self, resource_id: str) -> Event:
         return resource_tagged(resource_id, self.at.management_account_id)

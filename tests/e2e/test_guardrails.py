@@ -190,7 +190,8 @@ def test_a_move_and_a_change_of_tags_bring_what_the_rules_require_then(
     )
     organization.client.tag_resource(ResourceId=tagged, Tags=[{"Key": "environment", "Value": "prod"}])
 
-    for event, account_id in ((pipeline.moved(moved), moved), (pipeline.tagged(tagged), tagged)):
+    move = pipeline.moved(moved, sourceParentId=ous["/"], destinationParentId=ous["/Workloads/Prod/Web"])
+    for event, account_id in ((move, moved), (pipeline.tagged(tagged), tagged)):
         pipeline.handle(event)
 
         assert pipeline.outcome(event_id(event)).status is OutcomeStatus.ENFORCED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from schemas.compiled_guardrails import (
 )
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.fakes import ACCOUNT, World, joined, of_age
-from tests.messages import moved, tagged
+from tests.messages import at, moved, tagged, twice, untagged
 
 BASE, REGIONS, DATA = "p-baseline1", "p-regions11", "p-perimeter"
 ROOT, PROD = "r-root", "ou-root-prod1111"
@@ -81,7 +82,7 @@ def test_only_the_facts_that_decide_are_read(
 @pytest.mark.parametrize(
     ("selector", "before", "change", "call"),
     [
-        (IN_PROD, replace(FACTS, ous=(ROOT,)), moved, "describe"),
+        (IN_PROD, replace(FACTS, ous=(ROOT,)), partial(moved, destinationParentId=PROD), "describe"),
         (TAGGED, replace(FACTS, tags={}), tagged, "tags"),
     ],
     ids=["moved", "tagged"],
@@ -100,6 +101,86 @@ def test_an_account_gets_what_it_lacks_after_a_move_or_a_change_of_its_tags(
     assert handled.status is OutcomeStatus.ENFORCED
     assert made.attached() == {BASE, REGIONS}
     assert (made.steps.count("read"), made.steps.count("attach"), made.steps.count(call)) == (2, 1, 1)
+
+
+IN_TEST = replace(FACTS, ous=(ROOT, "ou-root-test1111"), tags={"environment": "test"})
+CHANGES = {
+    "moved into the OU": (IN_PROD, moved(destinationParentId=PROD), IN_TEST, FACTS),
+    "tagged": (TAGGED, tagged(), IN_TEST, FACTS),
+    "tagged for the first time": (TAGGED, tagged(), replace(FACTS, tags={}), FACTS),
+    "a tag removed": (
+        CompiledSelector(tags={"legacy": ("yes",)}),
+        untagged(tagKeys=["environment"]),
+        replace(FACTS, tags={"environment": "prod", "legacy": "yes"}),
+        replace(FACTS, tags={"legacy": "yes"}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("selector", "event", "before", "after"), CHANGES.values(), ids=CHANGES)
+def test_a_change_that_aws_does_not_return_yet_is_read_again(
+    selector: CompiledSelector, event: dict[str, Any], before: Facts, after: Facts
+) -> None:
+    made = world(rule("regions", REGIONS, selector), facts=before)
+    event = of_age(0, event)
+
+    first = made.handle(event)
+
+    assert (first.status, first.fault and first.fault.code) == (OutcomeStatus.RETRYING, "FACTS_STALE")
+    assert made.attached() == {BASE}
+    assert made.dead_letters.dead_letters == []
+    made.organizations.facts[ACCOUNT] = after
+
+    assert made.handle(event, receives=2).status is OutcomeStatus.ENFORCED
+    assert made.attached() == {BASE, REGIONS}
+
+
+@pytest.mark.parametrize(
+    ("selector", "event"),
+    [(IN_PROD, moved(destinationParentId=PROD)), (TAGGED, tagged())],
+    ids=["moved", "tagged"],
+)
+def test_an_account_that_was_changed_again_is_judged_as_it_is_after_three_receives(
+    selector: CompiledSelector, event: dict[str, Any]
+) -> None:
+    made = world(rule("regions", REGIONS, selector), facts=IN_TEST)
+
+    statuses = [made.handle(of_age(0, event), receives=receives).status for receives in range(1, 5)]
+
+    assert statuses == [*[OutcomeStatus.RETRYING] * 3, OutcomeStatus.ENFORCED]
+    assert made.attached() == {BASE}
+    assert made.dead_letters.dead_letters == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        moved(destinationParentId=None),
+        moved(destinationParentId="HIDDEN_DUE_TO_SECURITY_REASONS"),
+        moved(destinationParentId=7),
+        tagged(tags="HIDDEN_DUE_TO_SECURITY_REASONS"),
+        tagged(tags=[{"key": "environment", "value": "HIDDEN_DUE_TO_SECURITY_REASONS"}]),
+        tagged(tags=[{"key": 1, "value": "prod"}, "environment", None]),
+        untagged(tagKeys={"environment": None}),
+        untagged(tagKeys=["HIDDEN_DUE_TO_SECURITY_REASONS", 1]),
+    ],
+)
+def test_a_change_that_the_event_does_not_show_is_judged_at_once(event: dict[str, Any]) -> None:
+    made = world(rule("regions", REGIONS, IN_PROD, TAGGED), facts=IN_TEST)
+
+    assert made.handle(of_age(0, event)).status is OutcomeStatus.ENFORCED
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [(moved(destinationParentId=PROD), "destinationParentId"), (tagged(), "tags"), (untagged(), "tagKeys")],
+)
+def test_a_change_that_the_event_reports_twice_is_judged_at_once(event: dict[str, Any], name: str) -> None:
+    made = world(rule("regions", REGIONS, IN_PROD, TAGGED), facts=IN_TEST)
+    event = of_age(0, event)
+    path = ("detail", "requestParameters", name)
+
+    assert made.handle(twice(event, path, at(event, path))).status is OutcomeStatus.ENFORCED
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from enum import Enum, StrEnum
 from typing import TypeAlias, TypeVar
 
 from schemas.compiled_guardrails import JoinMethod
+from schemas.events import Change
 from schemas.ids import AccountId, OuId
 
 T = TypeVar("T")
@@ -43,3 +44,9 @@ class Facts:
     ous: Known[tuple[OuId, ...]] = Unknown.NOT_READ
     #: Empty if the account has none.
     tags: Known[Mapping[str, str]] = Unknown.NOT_READ
+
+    def contradict(self, change: Change) -> bool:
+        """Return whether facts that were read do not show a change: they are stale, or were changed again since."""
+        moved = bool(change.parent_id and isinstance(self.ous, tuple) and change.parent_id not in self.ous[-1:])
+        tags = None if isinstance(self.tags, Unknown) else self.tags
+        return moved or (tags is not None and any(tags.get(key) != value for key, value in change.tags.items()))

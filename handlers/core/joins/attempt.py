@@ -58,8 +58,8 @@ Result: TypeAlias = AttachmentResult | JoinguardError
 
 #: How long after a join Organizations may not find the account.
 RECENT: Final = timedelta(minutes=30)
-#: The number of receives in which a missing permission, policy or former member is retried: 105 to 210 s with the
-#: backoff.
+#: The number of receives in which a missing permission, policy or former member, or a stale fact, is retried: 105 to
+#: 210 s with the backoff.
 FIRST_RECEIVES: Final = 3
 
 
@@ -202,11 +202,22 @@ class AttemptRun:
             join.account_id,
             dependencies.clock.now(),
             dependencies.organizations,
-            lambda read: self._call(read, remaining_calls=1),
+            lambda read: self._read_fact(join, read),
         )
         self.decision = informed.decision
         undecided = [each for each in informed.decision.undecided if each not in carried]
         return informed.decision, dict.fromkeys(undecided, informed.error)
+
+    def _read_fact(self, join: Join, read: Callable[[], Facts]) -> Facts:
+        """Read facts; raise RetryableError if they do not show yet what the event reports.
+
+        An account that was changed again never shows it, so the facts count after the first receives.
+        """
+        facts = self._call(read, remaining_calls=1)
+        if self.message.receives <= FIRST_RECEIVES and facts.contradict(join.change):
+            why = "AWS does not return the account's OU or tags as the event reports them; they are read again"
+            raise RetryableError(fault("FACTS_STALE", why))
+        return facts
 
     def _intend(self, policies: tuple[PolicyId, ...], *, ambiguous: set[PolicyId]) -> None:
         """Record the policies that this attempt is about to attach or found attached, and the ambiguous ones."""
