@@ -1,6 +1,7 @@
 """The guardrails document (infra/guardrails/STAGE.yaml), as people write it, and its lock file."""
 
 import re
+from collections import Counter
 from collections.abc import Hashable
 from datetime import date
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
@@ -51,7 +52,7 @@ class _OneOrList:
 
 
 def _unique(values: tuple[T, ...]) -> tuple[T, ...]:
-    repeated = sorted({str(each) for each in values if values.count(each) > 1})
+    repeated = sorted(str(each) for each, count in Counter(values).items() if count > 1)
     if repeated:
         raise InvalidError("repeated", f"names {', '.join(repeated)} more than once")
     return values

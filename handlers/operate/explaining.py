@@ -108,6 +108,11 @@ class _Asked:
         for change in changes:
             key, has_value, value = change.partition("=")
             if key.startswith(_TAGS) and key != _TAGS:
+                if facts.tags is Unknown.UNREADABLE:
+                    raise OperateError(
+                        f"--as-if {change} says nothing about the other tags, which cannot be read; use credentials "
+                        "that may call organizations:ListTagsForResource"
+                    )
                 tags = {} if isinstance(facts.tags, Unknown) else dict(facts.tags)
                 tags.pop(key.removeprefix(_TAGS), None)
                 facts = replace(facts, tags=tags | ({key.removeprefix(_TAGS): value} if has_value else {}))

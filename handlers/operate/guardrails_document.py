@@ -122,8 +122,9 @@ class Source:
 
     def at_line(self, line: int, message: str) -> Mistake:
         """Return a mistake of which only the line is known."""
-        begins = [(self.root.line_of(path), path) for path in self._items() if self.root.line_of(path) <= line]
-        last = [path for at, path in begins if at == max(begins)[0]]
+        begins = [(self.root.line_of(path), path) for path in self._items()]
+        latest = max((at for at, _ in begins if at <= line), default=0)
+        last = [path for at, path in begins if at == latest]
         return Mistake(self.file, line, self._where(last[0] if len(last) == 1 else ()), message)
 
     def _items(self) -> Iterator[Path]:
@@ -133,11 +134,12 @@ class Source:
 
     def _where(self, path: Path) -> str:
         kind = _KINDS.get(str(path[0])) if path else None
-        if not kind or len(path) == 1:
+        # A mapping that should be a list has no numbers.
+        if not kind or len(path) == 1 or not isinstance(path[1], int):
             return ""
         item = self.root.plain[path[0]][path[1]]
         named = (item.get("id") or item.get("name")) if isinstance(item, dict) else item
-        return f"{kind} {named if isinstance(named, str) and kind != 'example' else int(path[1]) + 1}"
+        return f"{kind} {named if isinstance(named, str) and kind != 'example' else path[1] + 1}"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def run(context: OrganizationContext, document: pathlib.Path, *, only_check: boo
         raise GuardrailsError([loaded.source.mistake(each) for each in check.problems])
     writes = bool(check.lock and check.changes and not check.problems and not only_check)
     if check.lock and writes:
-        path.write_text(rendered(check.lock))
+        path.write_text(rendered(check.lock), encoding="utf-8")
     changes = [loaded.source.mistake(each) for each in check.changes]
     if as_json:
         problems = [loaded.source.mistake(each) for each in check.problems]

@@ -117,7 +117,8 @@ def report_fields(report: Report, *, reveals: bool) -> dict[str, Any]:
                 "needs": sorted(frozenset().union(*each.undecided.values())),
                 "inherit": shown(each.inherit),
                 "ou_hints": [
-                    {"ou": hint.ou, "path": labels.ous[hint.ou], "accounts": hint.accounts} for hint in each.hints
+                    {"ou": hint.ou, "path": labels.ous.get(hint.ou, hint.ou), "accounts": hint.accounts}
+                    for hint in each.hints
                 ],
             }
             for each in plan.policies
@@ -242,7 +243,7 @@ def _also(report: Report, policy: PolicyPlan) -> Iterator[str]:
     if policy.inherit:
         yield f"{count(len(policy.inherit), 'account')} inherit it too"
     for hint in policy.hints[:3]:
-        yield f"attaching it to {report.labels.ous[hint.ou]} would do the same for {hint.accounts:,}"
+        yield f"attaching it to {report.labels.ous.get(hint.ou, hint.ou)} would do the same for {hint.accounts:,}"
     if len(policy.hints) > 3:  # noqa: PLR2004 - as above
         yield f"and to {len(policy.hints) - 3} more OUs"
 

@@ -175,7 +175,7 @@ def _write(path: pathlib.Path, text: str) -> None:
     """Write a whole file or nothing, for its owner only."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
         unfinished.replace(path)
     finally:
@@ -254,7 +254,7 @@ class _Online:
             )
         made = make_plan(self._in_force.guardrails, after, snapshot, now, self._in_force.per_second)
         if reads_places:
-            getting = {account for policy in made.policies for account in policy.get}
+            getting = {account for policy in made.policies for account in (*policy.get, *policy.no_place)}
             snapshot = with_attached(snapshot, context.reader, getting, progress)
             made = make_plan(self._in_force.guardrails, after, snapshot, now, self._in_force.per_second)
         return resolved, made, snapshot

@@ -110,13 +110,15 @@ class _Composer(yaml.SafeLoader):
 def parse(content: bytes) -> tuple[Node, list[Mistake]]:
     """Return a document and its mistakes; raise NoYamlError if it is not one YAML document."""
     try:
-        loader = _Composer(content.decode())
+        text = content.decode()
+        loader = _Composer(text)
         node = loader.get_single_node()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise NoYamlError(line, "is not UTF-8; save the file as UTF-8") from error
     except yaml.reader.ReaderError as error:
-        raise NoYamlError(1, f"has the control character {error.character:#04x}; delete it") from error
+        line = text.count("\n", 0, error.position) + 1
+        raise NoYamlError(line, f"has the control character {error.character:#04x}; delete it") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         next_step = "a document is one mapping" if "single document" in str(error.context) else "correct the YAML"
@@ -175,10 +177,11 @@ def _scalar(node: yaml.ScalarNode, loader: _Composer) -> Any:
             return text
     try:
         return loader.construct_object(node)
+    # A tag whose constructor does not check its text.
+    except (yaml.constructor.ConstructorError, AttributeError, LookupError):
+        loader.mistakes.append(Mistake(line, f"has the YAML tag {node.tag}; write the value without it"))
     except ValueError:
         loader.mistakes.append(Mistake(line, f"{text} is not a day of the calendar; correct it"))
-    except yaml.constructor.ConstructorError:
-        loader.mistakes.append(Mistake(line, f"has the YAML tag {node.tag}; write the value without it"))
     return text
 
 

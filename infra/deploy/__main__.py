@@ -23,7 +23,7 @@ from infra.deploy import delegation, destroying, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import NOTHING_DIFFERS, plan_restore
-from infra.deploy.guardrails import compile_for, report_for
+from infra.deploy.guardrails import compile_for, guardrails_key, refuse_to_drop, report_for
 from infra.deploy.health import Check, check_subscribers, checks
 from infra.deploy.health.table import print_checks
 from infra.deploy.preflight import read_account, warnings
@@ -138,6 +138,7 @@ def build_zip(architecture: Architecture, python_version: str, *, allow_dirty: b
 @staged
 @without_asking
 @from_working_tree
+@click.option("--without-guardrails", "drop", is_flag=True, help="Replace a document by the stage's policies.")
 @click.option("--fresh", is_flag=True, help="Make new resources, instead of adopting what an earlier stack kept.")
 @click.option("--plan-only", is_flag=True, help="Print the id of the change set, and do not execute it.")
 @click.option("--reason", default="", help="Why; in the record of the configuration in force.")
@@ -343,13 +344,15 @@ def _outputs(target: Target) -> dict[str, str]:
     return outputs(cloudformation, stage.stack)
 
 
-def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool) -> Plan | None:
+def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool, drop: bool) -> Plan | None:
     """Check the account, plan the guardrails, build the zip, and create the stack's next change set.
 
     Returns None if nothing would change.
     """
     stage, cloudformation = target.stage, target.client("cloudformation")
     with stderr.status("checking the account and the organization"):
+        if not drop:
+            refuse_to_drop(target)
         account = installing.check(target, template)
     for each in warnings(target, account):
         stderr.print(f"[yellow]warning: {escape(each)}")
@@ -380,9 +383,18 @@ def _note(text: str) -> None:
 
 def _checked_plan(target: Target, change_set: str) -> Plan:
     """Return a change set that an earlier job made, after the checks, since the account may have changed."""
+    stage = target.stage
     with stderr.status("checking the account and the organization"):
-        installing.check(target)
-    return read_plan(target.client("cloudformation"), target.stage.stack, change_set)
+        account = installing.check(target)
+    planned = read_plan(target.client("cloudformation"), stage.stack, change_set)
+    with stderr.status("comparing the guardrails with their lock file"):
+        compiled = compile_for(target, installing.event_region(account), _note)
+    if planned.parameters.get("GuardrailsKey", "") != (guardrails_key(compiled) if compiled else ""):
+        raise DeployError(
+            f"change set {change_set} was made with other guardrails than the document of stage {stage.name} here; "
+            "check out the commit that it was made from, or make a new one with --plan-only"
+        )
+    return planned
 
 
 def _report_plan(target: Target, account: Account, report: Report) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 #: The length of a parameter's value that CloudFormation allows.
 _MAX_PARAMETER: Final = 4096
+_KEY: Final = "joinguard/guardrails/{}.json"
 #: The template's default of AttachmentsPerSecond.
 _RATE: Final = "2"
 
@@ -65,6 +66,18 @@ def compile_for(target: Target, event_region: str, warn: Callable[[str], None]) 
             f"enable-policy-type --root-id {root.id} --policy-type {disabled[0]})"
         )
     return compiled(loaded.document, lock)
+
+
+def refuse_to_drop(target: Target) -> None:
+    """Raise DeployError if the stack has the guardrails of a document, and the stage has no document any more."""
+    stage = target.stage
+    stack = find(target.client("cloudformation"), stage.stack)
+    if stage.document is None and stack and stack.parameters.get("GuardrailsKey"):
+        raise DeployError(
+            f"stack {stage.stack} has the guardrails of a document, and stage {stage.name} has no document: its worker "
+            f"would attach the policies of PolicyIds or CreatePolicies to every account instead. Restore the document "
+            f"(guardrails/{stage.name}.yaml beside the folder of the stage's file), or add --without-guardrails"
+        )
 
 
 def report_for(
@@ -113,18 +126,21 @@ def to_be_replaced(target: Target, warn: Callable[[str], None]) -> Guardrails | 
 
 
 def in_force(target: Target) -> Guardrails | None:
-    """Return the guardrails of the stage's stack, or of its short form; None if there is no stack.
+    """Return the guardrails of the stage's stack, or of its short form.
 
-    Raises JoinguardError if they cannot be read.
+    Returns None if there is no worker, or the stack is being changed. Raises JoinguardError if they cannot be read.
     """
     cloudformation = target.client("cloudformation")
     stack = find(cloudformation, target.stage.stack)
     if stack is None or stack.meaning.step != "update":
         return None
+    made = outputs(cloudformation, target.stage.stack)
+    # A stack that has only adopted resources has no worker yet.
+    if "OutcomesTable" not in made:
+        return None
     if key := stack.parameters.get("GuardrailsKey"):
         return read_guardrails(S3Artifacts(target.client("s3"), stack.parameters["CodeBucket"]), key)
-    policy_ids = outputs(cloudformation, target.stage.stack).get("PolicyIds", "")
-    return Guardrails.for_everyone(filter(None, policy_ids.split(",")))
+    return Guardrails.for_everyone(filter(None, made.get("PolicyIds", "").split(",")))
 
 
 def _reader(target: Target, event_region: str) -> OrganizationInBulk:
@@ -139,7 +155,12 @@ def _reader(target: Target, event_region: str) -> OrganizationInBulk:
 def upload_guardrails(target: Target, bucket: str, guardrails: CompiledGuardrails, *, owner: str) -> str:
     """Upload compiled guardrails and return their key, which has their SHA-256."""
     content = guardrails.canonical()
-    return upload(target.client("s3"), bucket, content, "joinguard/guardrails/{}.json", owner=owner).key
+    return upload(target.client("s3"), bucket, content, _KEY, owner=owner).key
+
+
+def guardrails_key(guardrails: CompiledGuardrails) -> str:
+    """Return the key under which compiled guardrails are uploaded."""
+    return _KEY.format(guardrails.sha256())
 
 
 def policy_arns(account: Account, stage: Stage, guardrails: CompiledGuardrails | None) -> list[str]:

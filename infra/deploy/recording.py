@@ -13,12 +13,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.s3_evidence import S3Archive
 from handlers.core.errors import JoinguardError
-from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.redaction import redact_words
 from handlers.operate.errors import OperateError
 from handlers.operate.planning import read_guardrails
 from infra.deploy.actor import actor_of
 from infra.deploy.guardrails import in_force
+from infra.deploy.installing import PLAN
 from infra.deploy.stack import DeployError, find, outputs
 from schemas.configuration import Configuration, ConfiguredPolicy
 from schemas.keys import configuration_key
@@ -42,7 +42,12 @@ def record_configuration(target: Target, reason: str, executed: Plan | None) -> 
         raise DeployError(f"there is no stack {stage.stack}; run `make deploy STAGE={stage.name}`")
     made = outputs(cloudformation, stage.stack)
     try:
-        guardrails = in_force(target) or Guardrails.for_everyone(())
+        guardrails = in_force(target)
+        if guardrails is None:
+            raise DeployError(
+                f"the configuration in force is not on record, because {stack}; when that has ended, run "
+                f"`make deploy STAGE={stage.name} ARGS=--record`"
+            )
         pseudonyms = KmsPseudonyms(target.client("kms"), made["PseudonymKeyId"], stack.parameters["OrganizationId"])
         actor = actor_of(target.client("sts").get_caller_identity(), pseudonyms)
         configuration = Configuration(
@@ -56,7 +61,7 @@ def record_configuration(target: Target, reason: str, executed: Plan | None) -> 
             ),
             attaches_to=_attaches_to(stack.parameters.get("AttachTo", "all")),
             code=_digest_in(stack.parameters.get("CodeKey", "")),
-            plan=_digest_in(executed.description) if executed else None,
+            plan=_plan_in(executed.description) if executed else None,
             actor=actor.pseudonym,
             actor_name=actor.name,
             actor_id=actor.unique_id,
@@ -90,6 +95,11 @@ def _document_digest(document: Path | None, in_force: Sha256, pseudonyms: KmsPse
 
 def _attaches_to(attach_to: str) -> Any:
     return attach_to if attach_to in {"all", "none"} else len(attach_to.split(","))
+
+
+def _plan_in(description: str) -> str | None:
+    """Return the digest of the plan that a change set was made of: only `make deploy` writes such a description."""
+    return description.removeprefix(PLAN) if description.startswith(PLAN) else None
 
 
 def _digest_in(key: str) -> str | None:

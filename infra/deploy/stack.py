@@ -177,6 +177,7 @@ class Plan:
     change_set: str
     changes: tuple[Change, ...]
     description: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,8 @@ def read_plan(cloudformation: CloudFormationClient, stack: str, change_set: str)
     kind: Kind = "UPDATE"
     if there is None or there.status == "REVIEW_IN_PROGRESS":
         kind = "IMPORT" if changes and all(action == "Import" for action, *_ in changes) else "CREATE"
-    return Plan(stack, kind, found["ChangeSetId"], changes, found.get("Description", ""))
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
+    return Plan(stack, kind, found["ChangeSetId"], changes, found.get("Description", ""), parameters)
 
 
 def execute(cloudformation: CloudFormationClient, plan: Plan, *, poll_seconds: int = 5) -> None:

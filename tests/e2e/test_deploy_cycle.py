@@ -237,6 +237,60 @@ def test_a_guardrails_document_is_locked_planned_deployed_and_recorded(console: 
     assert "nothing to change" in again.stderr
     assert "guardrails plan" not in again.stderr
 
+    document.rename(document.with_suffix(".yml"))
+    dropped = deploy(console, stage)
+    document.with_suffix(".yml").rename(document)
+    assert dropped.returncode == 1
+    assert "stack joinguard-ruled has the guardrails of a document, and stage ruled has no document" in dropped.stderr
+    assert "add --without-guardrails" in dropped.stderr
+
+
+def test_an_approved_plan_is_applied_only_with_the_document_and_the_policies_that_it_was_made_of(
+    console: Console,
+) -> None:
+    stage = console.stage("approved", PolicyIds="")
+    document = console.folder.parent / "guardrails" / "approved.yaml"
+    document.parent.mkdir(exist_ok=True)
+    text = "version: 1\npolicies: [deny-x]\nrules:\n  - {id: everyone, attach: [deny-x], match: all}\n"
+
+    def lock() -> None:
+        command = [sys.executable, "-m", "handlers.operate", "--region", "us-east-1", "lock", str(document)]
+        subprocess.run(command, cwd=ROOT, env=os.environ | console.environment(), capture_output=True, check=True)  # noqa: S603 - our own command
+
+    document.write_text(text)
+    lock()
+    planned = console.run("deploy", "--stage", stage, *console.options(), "--plan-only")
+    assert planned.returncode == 0, planned.stderr
+    apply = ("deploy", "--stage", stage, "--pause", "1", "--apply", planned.stdout.strip(), "--yes")
+
+    document.write_text(text.replace("id: everyone", "id: all"))
+    lock()
+    other = console.run(*apply)
+    assert other.returncode == 1
+    assert "was made with other guardrails than the document of stage approved here" in other.stderr
+
+    document.write_text(text)
+    lock()
+    organizations = console.aws.client("organizations")
+    found = organizations.list_policies(Filter="SERVICE_CONTROL_POLICY")["Policies"]
+    [policy_id] = [each["Id"] for each in found if each["Name"] == "deny-x"]
+    before = organizations.describe_policy(PolicyId=policy_id)["Policy"]["Content"]
+    organizations.update_policy(PolicyId=policy_id, Content=json.dumps(json.loads(before) | {"Id": "changed"}))
+    try:
+        stale = console.run(*apply)
+    finally:
+        organizations.update_policy(PolicyId=policy_id, Content=before)
+    assert stale.returncode == 1
+    assert "the content of deny-x" in stale.stderr
+    assert console.stacks()["joinguard-approved"] == "REVIEW_IN_PROGRESS"
+
+    applied = console.run(*apply)
+    assert applied.returncode == 0, applied.stderr
+    [configured] = configurations(console, resources(console, "joinguard-approved")["Evidence"])
+    digest = re.search(r"guardrails plan ([0-9a-f]{64}): ", planned.stderr)
+    assert digest is not None
+    assert configured.plan == digest[1]
+
 
 def test_a_failed_creation_leaves_nothing_and_the_next_deployment_succeeds(console: Console) -> None:
     stage, before = console.stage("failing"), stores(console)

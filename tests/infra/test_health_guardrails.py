@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -12,15 +13,25 @@ from botocore.response import StreamingBody
 from infra.deploy.health.check import Check
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.health.guardrails import guardrails
-from schemas.compiled_guardrails import CompiledException, CompiledGuardrails, CompiledPolicy, CompiledRule
+from schemas.compiled_guardrails import (
+    CompiledException,
+    CompiledGuardrails,
+    CompiledPolicy,
+    CompiledRule,
+    CompiledSelector,
+)
 from tests.prepared import stub
 
 ACCOUNT, POLICY = "222222222222", "p-regionlock"
 
 
-def document(expires: date | None = None) -> CompiledGuardrails:
+ENDED = date(2020, 1, 1)
+
+
+def document(expires: date | None = None, *accounts: str) -> CompiledGuardrails:
+    excepted = accounts or (ACCOUNT,)
     exceptions = (
-        (CompiledException(id="EXC-17", accounts=(ACCOUNT,), policies=(POLICY,), expires=expires),) if expires else ()
+        (CompiledException(id="EXC-17", accounts=excepted, policies=(POLICY,), expires=expires),) if expires else ()
     )
     return CompiledGuardrails(
         policies=(CompiledPolicy(id=POLICY, type="SERVICE_CONTROL_POLICY"),),
@@ -29,7 +40,14 @@ def document(expires: date | None = None) -> CompiledGuardrails:
     )
 
 
-def checked(compiled: CompiledGuardrails | None, *attached: str, content: bytes | None = None) -> list[Check]:
+def checked(
+    compiled: CompiledGuardrails | None,
+    *attached: str,
+    content: bytes | None = None,
+    answers: Sequence[str] = ("",),
+    denied: Sequence[str] = (),
+) -> list[Check]:
+    """Return the checks; each answer about an account's policies is an error's code, or empty for a success."""
     s3, organizations = stub("s3"), stub("organizations")
     parameters = {"CodeBucket": "code"}
     if compiled:
@@ -38,7 +56,13 @@ def checked(compiled: CompiledGuardrails | None, *attached: str, content: bytes 
         streamed: Any = StreamingBody(io.BytesIO(body), len(body))
         s3.add_response("get_object", {"Body": streamed}, {"Bucket": "code", "Key": key})
     policies: list[Any] = [{"Id": each} for each in attached]
-    organizations.add_response("list_policies_for_target", {"Policies": policies})
+    for code in answers:
+        if code:
+            organizations.add_client_error("list_policies_for_target", code, http_status_code=400)
+        else:
+            organizations.add_response("list_policies_for_target", {"Policies": policies})
+    for operation in denied:
+        organizations.add_client_error(operation, "AccessDeniedException", http_status_code=400)
     stack = Deployed("joinguard", "arn:aws:cloudformation:us-east-1:1:stack/joinguard/1", "", "", parameters)
     with s3, organizations:
         return list(guardrails(s3.client, organizations.client, stack))
@@ -70,6 +94,49 @@ def test_an_exception_that_is_over_and_not_undone_names_its_accounts_and_the_com
     assert check.state == "wrong"
     assert f"exception EXC-17 is over, and {ACCOUNT} lack its policies" in check.found
     assert "make enforce" in check.next_step
+
+
+def test_an_account_that_has_left_hides_no_other() -> None:
+    compiled = document(ENDED, "333333333333", ACCOUNT)
+
+    [check] = checked(compiled, answers=("TargetNotFoundException", ""))
+
+    assert check.state == "wrong"
+    assert f"and {ACCOUNT} lack its policies" in check.found
+
+
+def test_an_account_that_cannot_be_read_is_unknown_and_hides_no_other() -> None:
+    compiled = document(ENDED, "333333333333", ACCOUNT)
+
+    [unknown] = checked(compiled, POLICY, answers=("AccessDeniedException", ""))
+    [wrong] = checked(compiled, answers=("AccessDeniedException", ""))
+
+    assert (unknown.state, wrong.state) == ("unknown", "wrong")
+    for check in (unknown, wrong):
+        assert "333333333333 cannot be read: AccessDeniedException" in check.found
+
+
+def test_more_accounts_than_are_read_are_not_well() -> None:
+    compiled = document(ENDED, *(f"2222222222{number}" for number in range(10, 62)))
+
+    [check] = checked(compiled, POLICY, answers=[""] * 50)
+
+    assert check.state == "unknown"
+    assert "2 accounts of exceptions that are over were not read" in check.found
+    assert "take exceptions that are over out of the document" in check.next_step
+
+
+def test_facts_that_cannot_be_read_leave_it_open() -> None:
+    compiled = CompiledGuardrails(
+        policies=(CompiledPolicy(id=POLICY, type="SERVICE_CONTROL_POLICY"),),
+        rules=(CompiledRule(id="web", attach=(POLICY,), match=(CompiledSelector(name=("web-*",)),)),),
+        exceptions=document(ENDED).exceptions,
+    )
+
+    [check] = checked(compiled, denied=("describe_account",))
+
+    assert check.state == "unknown"
+    assert f"the facts of {ACCOUNT} cannot be read" in check.found
 
 
 def test_replaced_guardrails_are_not_believed() -> None:

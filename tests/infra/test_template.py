@@ -356,6 +356,9 @@ def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
     assert {each["Ref"] for each in watched if "Ref" in each} == set(keys)
     assert {each["Fn::GetAtt"][0] for each in watched if "Fn::GetAtt" in each} == set(keys)
     assert rule["Targets"][0]["Arn"] == {"Ref": "Pages"}
+    # The topic is not encrypted with our key, so its messages name nobody.
+    paths = rule["Targets"][0]["InputTransformer"]["InputPathsMap"]
+    assert set(paths.values()) == {"$.detail.eventName", "$.detail.eventID", "$.time"}
     publishers = RESOURCES["PagesPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     [allowed] = [each for each in publishers if each["Principal"] == {"Service": "events.amazonaws.com"}]
     assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["KeysAtRisk", "Arn"]}}}

@@ -12,6 +12,7 @@ from handlers.core.guardrails.compile import compiled, locked
 from handlers.operate.guardrails_document import load
 from handlers.operate.guardrails_files import lock_path, rendered
 from infra.deploy.recording import record_configuration
+from infra.deploy.stack import DeployError, Plan
 from infra.deploy.stages import Stage, Target
 from schemas.configuration import Configuration
 from schemas.guardrails import LockedPolicy
@@ -41,10 +42,12 @@ def deployed(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return document, key
 
 
-def recorded(document: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+def recorded(
+    document: Path, key: str, monkeypatch: pytest.MonkeyPatch, *, executed: Plan | None = None
+) -> Configuration:
     stage = Stage(name="prod", region="us-east-1", document=document)
     with stack(monkeypatch, GuardrailsKey=key):
-        at = record_configuration(Target(boto3.Session(), stage, poll_seconds=1), "why", None)
+        at = record_configuration(Target(boto3.Session(), stage, poll_seconds=1), "why", executed)
     body = client("s3").get_object(Bucket=OUTPUTS["EvidenceBucket"], Key=at)["Body"].read()
     return Configuration.model_validate_json(body)
 
@@ -56,6 +59,31 @@ def test_the_record_has_a_digest_of_the_document_that_is_in_force(
 
     assert configuration.document_digest
     assert configuration.guardrails in deployed[1]
+
+
+@pytest.mark.parametrize(
+    ("description", "plan"),
+    [(f"guardrails plan {'b' * 64}", "b" * 64), (f"somebody says {'b' * 64}", None), ("", None)],
+)
+def test_only_the_description_of_our_change_sets_names_an_approved_plan(
+    description: str, plan: str | None, deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed = Plan("joinguard", "UPDATE", "arn:x/joinguard/set", (), description)
+
+    assert recorded(*deployed, monkeypatch, executed=executed).plan == plan
+
+
+def test_a_stack_that_is_being_changed_is_not_recorded_as_one_without_policies(
+    deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(name="prod", region="us-east-1")
+    with (
+        stack(monkeypatch, status="UPDATE_IN_PROGRESS", GuardrailsKey=deployed[1]),
+        pytest.raises(DeployError, match=r"UPDATE_IN_PROGRESS.*run `make deploy STAGE=prod ARGS=--record`"),
+    ):
+        record_configuration(Target(boto3.Session(), stage, poll_seconds=1), "why", None)
+
+    assert "Contents" not in client("s3").list_objects_v2(Bucket=OUTPUTS["EvidenceBucket"])
 
 
 @pytest.mark.parametrize("change", ["another document", "no lock file", "no document any more"])

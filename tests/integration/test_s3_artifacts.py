@@ -80,11 +80,11 @@ PARAMETERS = {
 
 
 @contextmanager
-def stack(monkeypatch: pytest.MonkeyPatch, **parameters: str) -> Iterator[None]:
+def stack(monkeypatch: pytest.MonkeyPatch, *, status: str = "CREATE_COMPLETE", **parameters: str) -> Iterator[None]:
     """Serve a stack with these parameters and the outputs of an installation: moto's needs packages that we do not."""
     given = "".join(_pair("Parameter", *each) for each in (PARAMETERS | parameters).items())
     outputs = "".join(_pair("Output", *each) for each in OUTPUTS.items())
-    member = f"<Outputs>{outputs}</Outputs><Parameters>{given}</Parameters><StackStatus>CREATE_COMPLETE</StackStatus>"
+    member = f"<Outputs>{outputs}</Outputs><Parameters>{given}</Parameters><StackStatus>{status}</StackStatus>"
     member += "<StackId>arn:x/joinguard/1</StackId>"
     result = f"<DescribeStacksResult><Stacks><member>{member}</member></Stacks></DescribeStacksResult>"
     body = f"<DescribeStacksResponse>{result}</DescribeStacksResponse>".encode()

@@ -189,6 +189,34 @@ def test_a_name_that_the_organization_does_not_have_is_a_problem(
     assert message in problem.message
 
 
+def test_a_rule_that_may_be_empty_may_not_misspell_whom_it_excludes() -> None:
+    lock, [problem] = resolve(document(rules=rule(exclude=[{"ou": "/Tset/**"}], allow_empty=True)), ORGANIZATION)
+
+    assert lock is None
+    assert "the organization has no OU /Tset; did you mean /Test?" in problem.message
+
+
+@pytest.mark.parametrize("twice", [["deny-leave", "p-denyleave1"], ["p-denyleave1", "deny-leave"]])
+def test_a_policy_by_name_and_by_id_is_the_same_policy(twice: list[str]) -> None:
+    """It would take two places, and be attached twice."""
+    lock, [problem] = resolve(document(policies=twice, rules=rule(attach=twice)), ORGANIZATION)
+
+    assert lock is None
+    assert problem.path == ("policies", 1)
+    assert problem.message == f"{twice[1]} is {twice[0]} again; keep one of them"
+
+
+@pytest.mark.parametrize("key", ["match", "exclude"])
+def test_the_order_of_selectors_does_not_change_the_hash(key: str) -> None:
+    selectors = [{"name": ["a"]}, {"ou": ["/Prod/**"]}, {"tags": {"b": ["c"]}}]
+    hashes = {
+        locked(document(rules=rule(**{key: order}))).compiled
+        for order in (selectors, selectors[::-1], [*selectors[1:], selectors[0]])
+    }
+
+    assert len(hashes) == 1
+
+
 def test_a_rule_that_may_be_empty_may_name_an_ou_that_does_not_exist_and_selects_nothing() -> None:
     written = document(rules=rule(match=[{"ou": "/Sandbox/**"}], allow_empty=True))
     result = compiled(written, locked(written))

@@ -15,7 +15,7 @@ from handlers.core.guardrails.snapshot import Wanted, take_snapshot, with_tags
 from handlers.operate.guardrails_files import default_document, lock_path
 from schemas.compiled_guardrails import SCP, CompiledGuardrails
 from schemas.snapshot import Snapshot
-from tests.fake_organization import ROOT_OU, FakeOrganizationReader
+from tests.fake_organization import FULL_ACCESS, ROOT_OU, FakeOrganizationReader
 from tests.fakes import MANAGEMENT, FakeClock
 from tests.operator_cli import OperatorCli, operator_cli
 
@@ -322,6 +322,46 @@ def test_places_are_read_only_of_accounts_that_get_something() -> None:
     assert reader.calls["attached"] == 2
 
 
+@pytest.mark.parametrize("form", ["--json", "--markdown"])
+def test_an_ou_that_was_made_while_the_organization_was_read_is_named_by_its_id(document: Path, form: str) -> None:
+    reader = organization()
+    new = reader.ou("ou-root-new00000", "New")
+    accounts = [reader.member(f"33333333333{number}", new) for number in range(3)]
+    del reader.ou_names[new]
+    listed = ", ".join(f'"{each}"' for each in accounts)
+    document.write_text(
+        "version: 1\npolicies: [deny-leave]\n"
+        f"rules: [{{id: new, attach: [deny-leave], match: [{{account: [{listed}]}}]}}]\n"
+    )
+
+    result = tool_of(reader).run("plan", "--before", "none", form)
+
+    assert result.exit_code == 0, said(result)
+    assert new in result.output
+
+
+def test_places_are_read_of_accounts_that_seem_to_have_none(document: Path) -> None:
+    """An account without FullAWSAccess has a place more than the others."""
+    names = [f"policy-{number}" for number in range(10)]
+    document.write_text(
+        f"version: 1\npolicies: [{', '.join(names)}]\n"
+        f"rules: [{{id: all, attach: [{', '.join(names)}], match: [{{account: '{TWO}'}}]}}]\n"
+    )
+    reader = organization()
+    for each in (FULL_ACCESS, REGIONS):
+        reader.attachments[each].discard(TWO)
+    for number, name in enumerate(names):
+        reader.policy(f"p-policy000{number}", name)
+        if number < 9:
+            reader.attach(f"p-policy000{number}", TWO)
+
+    without = planned(tool_of(reader), "--before", "none", "--reveal")
+    plan = planned(tool_of(reader), "--before", "none", "--places", "--reveal")
+
+    assert (by_policy(without, "no_place")["policy-9"], by_policy(without, "get")["policy-9"]) == ([TWO], [])
+    assert (by_policy(plan, "no_place")["policy-9"], by_policy(plan, "get")["policy-9"]) == ([], [TWO])
+
+
 @pytest.mark.usefixtures("document")
 def test_a_recorded_organization_gives_the_same_plan_without_any_call() -> None:
     recorded = tool_of(organization()).run("snapshot", "organization.json")
@@ -509,6 +549,16 @@ def test_a_fact_that_is_not_valid_is_named(locked: Path, change: str) -> None:
     assert result.exit_code == 1
     assert change.partition("=")[2] in said(result)
     assert "Use " in said(result)
+
+
+def test_a_tag_cannot_be_changed_if_the_others_are_unknown(locked: Path) -> None:
+    reader = organization()
+    reader.refused = {"tags_of": "AccessDeniedException"}
+
+    result = tool_of(reader).run("explain", ONE, "--document", str(locked), "--as-if", "tags.environment=prod")
+
+    assert result.exit_code == 1
+    assert "use credentials that may call organizations:ListTagsForResource" in said(result)
 
 
 def test_explain_says_in_words_what_cannot_be_read(locked: Path) -> None:

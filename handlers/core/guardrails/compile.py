@@ -68,13 +68,15 @@ class StaleLockError(Exception):
 def resolve(document: Document, organization: Organization) -> tuple[Lock | None, list[Problem]]:
     """Look up the names of a document; return the lock, or None and what was not found."""
     problems: list[Problem] = []
-    policies = []
+    policies: list[LockedPolicy] = []
     for position, entry in enumerate(document.policies):
         found = _policy(entry, organization.policies)
         if isinstance(found, str):
             problems.append(Problem(("policies", position), found))
         elif found.sha256 is None:
             problems.append(Problem(("policies", position), _unreadable(entry)))
+        elif same := next((each.policy for each in policies if each.id == found.id), None):
+            problems.append(Problem(("policies", position), f"{entry.label} is {same} again; keep one of them"))
         else:
             policies.append(LockedPolicy(policy=entry.label, id=found.id, type=found.type, sha256=found.sha256))
     problems += _not_found(document, organization)
@@ -137,7 +139,9 @@ def ou_patterns(document: Document) -> Iterator[tuple[Path, str, bool]]:
         for key, selectors in (("match", rule.match), ("exclude", rule.exclude)):
             for position, selector in enumerate(selectors if isinstance(selectors, tuple) else ()):
                 for index, pattern in enumerate(selector.ou):
-                    yield ("rules", number, key, position, "ou", index), pattern, rule.allow_empty
+                    # A rule may select nobody; a misspelled exclusion would select too many.
+                    allow_empty = rule.allow_empty and key == "match"
+                    yield ("rules", number, key, position, "ou", index), pattern, allow_empty
 
 
 def named_ous(pattern: str, ous: Tree) -> dict[str, OuId]:
@@ -200,7 +204,8 @@ def _not_found(document: Document, organization: Organization) -> Iterator[Probl
 
 
 def _selectors(selectors: tuple[Selector, ...], lock: Lock) -> tuple[CompiledSelector, ...]:
-    return tuple(_selector(each, lock) for each in selectors)
+    # Their order says nothing.
+    return tuple(sorted((_selector(each, lock) for each in selectors), key=repr))
 
 
 def _selector(selector: Selector, lock: Lock) -> CompiledSelector:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.s3_artifacts import S3Artifacts
-from handlers.core.errors import JoinguardError
+from handlers.core.errors import AccountNotFoundError, JoinguardError
 from handlers.core.guardrails.reading import decide, read_guardrails
 from infra.deploy.health.check import Check
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from handlers.core.guardrails.evaluate import Guardrails
     from infra.deploy.health.deployed import Deployed
 
-#: More than an organization has exceptions that ended and were not taken out.
+#: The accounts that are read, two calls for each.
 _MAX_READ: Final = 50
 
 
@@ -28,27 +28,47 @@ def guardrails(s3: Any, organizations: Any, stack: Deployed) -> Iterator[Check]:
         return
     try:
         found = read_guardrails(S3Artifacts(s3, stack.parameters["CodeBucket"]), key)
-        lacking = _lacking(found, OrganizationsReaderApi(organizations), datetime.now(UTC))
     except JoinguardError as error:
         yield Check("guardrails", f"cannot be read: {error}", "wrong", "run `make deploy`")
         return
     document = found.document
     text = f"{found.sha256[:12]}, {len(document.rules)} rules, {len(document.exceptions)} exceptions"
-    if not lacking:
-        yield Check("guardrails", text, "ok")
-        return
-    over = "; ".join(f"exception {name} is over, and {', '.join(accounts)} lack" for name, accounts in lacking.items())
-    step = "run `make enforce ARGS=ACCOUNT` for each of them, and take the exception out of the document"
-    yield Check("guardrails", f"{text}; {over} its policies", "wrong", step)
+    lacking, unknown = _ended(found, OrganizationsReaderApi(organizations), datetime.now(UTC))
+    over = [
+        f"exception {name} is over, and {', '.join(accounts)} lack its policies" for name, accounts in lacking.items()
+    ]
+    listed = "; ".join([text, *over, *unknown])
+    if over:
+        step = "run `make enforce ARGS=ACCOUNT` for each of them, and take the exception out of the document"
+        yield Check("guardrails", listed, "wrong", step)
+    elif unknown:
+        step = "take exceptions that are over out of the document, and request its accounts with `make enforce`"
+        yield Check("guardrails", listed, "unknown", step)
+    else:
+        yield Check("guardrails", listed, "ok")
 
 
-def _lacking(found: Guardrails, organizations: OrganizationsReaderApi, now: datetime) -> dict[str, list[str]]:
-    """Return the accounts that lack policies which an exception that is over had taken away, by exception."""
+def _ended(
+    found: Guardrails, organizations: OrganizationsReaderApi, now: datetime
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the accounts that lack what an exception that is over had taken away, and what could not be found out."""
     over = [each for each in found.document.exceptions if each.expires < now.date()]
+    pairs = [(each, account) for each in over for account in each.accounts]
     lacking: dict[str, list[str]] = {}
-    for exception, account in [(each, account) for each in over for account in each.accounts][:_MAX_READ]:
-        carried = {each.id for each in organizations.attached_policies(account, found.policy_types)}
+    unknown = (
+        [f"{len(pairs) - _MAX_READ} accounts of exceptions that are over were not read"] if pairs[_MAX_READ:] else []
+    )
+    for exception, account in pairs[:_MAX_READ]:
+        try:
+            carried = {each.id for each in organizations.attached_policies(account, found.policy_types)}
+        except AccountNotFoundError:
+            continue  # It has left the organization.
+        except JoinguardError as error:
+            unknown.append(f"exception {exception.id} is over, and {account} cannot be read: {error.fault.code}")
+            continue
         decision = decide(found, account, now, organizations, lambda read: read()).decision
         if set(decision.missing(carried)) & set(exception.policies):
             lacking.setdefault(exception.id, []).append(account)
-    return lacking
+        elif set(decision.undecided) & set(exception.policies) - carried:
+            unknown.append(f"exception {exception.id} is over, and the facts of {account} cannot be read")
+    return lacking, unknown
