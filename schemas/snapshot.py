@@ -5,9 +5,9 @@ e-mail addresses and account ids, so it is as confidential as the organization's
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from schemas.compiled_guardrails import JoinMethod, PolicyType
 from schemas.ids import AccountId, OrganizationId, OuId, PolicyId, Sha256
@@ -82,3 +82,15 @@ class Snapshot(_Recorded):
     policies: tuple[SnapshotPolicy, ...]
     accounts: tuple[SnapshotAccount, ...]
     unread: tuple[Unread, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_a_tree(self) -> Self:
+        """Refuse OUs without the one that they are in, and accounts that are listed twice."""
+        known = {self.root}
+        for each in self.ous:
+            if each.parent not in known:
+                raise ValueError(f"the OU {each.id} comes before the one that it is in")
+            known.add(each.id)
+        if len({each.id for each in self.accounts}) != len(self.accounts):
+            raise ValueError("an account is listed twice")
+        return self

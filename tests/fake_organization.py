@@ -35,6 +35,8 @@ class FakeOrganizationReader:
     members: dict[AccountId, ReadAccount] = field(default_factory=dict)
     tags: dict[AccountId, Mapping[str, str]] = field(default_factory=dict)
     enabled: set[PolicyType] = field(default_factory=lambda: {SCP})
+    #: The accounts that a second page of ListAccounts repeats.
+    repeated: list[AccountId] = field(default_factory=list)
     #: Whether ListAccounts answers with `Paths`.
     has_paths: bool = True
     #: The methods that fail, with AWS's code.
@@ -120,7 +122,7 @@ class FakeOrganizationReader:
 
     def accounts(self) -> Iterator[ReadAccount]:
         self._call("accounts")
-        for each in self.members.values():
+        for each in (*self.members.values(), *(self.members[again] for again in self.repeated)):
             yield each if self.has_paths else replace(each, ous=None)
 
     def accounts_in(self, parent: OuId) -> Iterator[AccountId]:

@@ -49,6 +49,10 @@ def explain(
     account = organization.accounts.account(account_id)
     if account is None:
         raise OperateError(f"{account_id} is not an account of this organization. Correct it, or add --profile")
+    if account_id == organization.reader.identity().management_account_id:
+        raise OperateError(
+            f"{account_id} is the management account, to which no policy is attached. Choose another one"
+        )
     facts = asked.changed(asked.facts(account_id), changes)
     decision = guardrails.evaluate(facts, connection.now())
     attached = asked.attached(account_id)

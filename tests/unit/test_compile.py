@@ -232,6 +232,17 @@ def test_a_lock_of_another_document_is_refused(changes: dict[str, Any]) -> None:
         compiled(document(**changes), lock)
 
 
+def test_an_example_below_a_path_that_names_two_ous_is_unknown() -> None:
+    """`B` in `A`, and another OU `A/B`: the path of `C` in `B` is its own."""
+    tree = {"/": "r-root", "/A": "ou-root-aaaaaaaa", "/A/B/C": "ou-root-cccccccc"}
+    organization = Organization(ORGANIZATION.policies, tree, {"ou-root-bbbbbbb1": "/A/B", "ou-root-bbbbbbb2": "/A/B"})
+    written = document(examples=[{"account": {"ou": "/A/B/C"}, "carries": ["deny-leave"]}])
+
+    [problem] = check_examples(written, locked(written), organization)
+
+    assert "/A/B/C" in problem.message
+
+
 def test_examples_are_checked_in_the_organization_by_name_and_by_id() -> None:
     examples = [
         {"account": {"ou": "ou-root-eu000000"}, "carries": ["deny-leave"]},

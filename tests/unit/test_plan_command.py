@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,16 @@ def test_places_are_read_only_of_accounts_that_get_something() -> None:
     assert reader.calls["attached"] == 2
 
 
+@pytest.mark.usefixtures("document")
+def test_an_account_that_two_pages_list_is_one_account() -> None:
+    reader = organization()
+    reader.repeated = [TWO]
+
+    plan = planned(tool_of(reader), "--before", "none", "--reveal")
+
+    assert (plan["accounts"], by_policy(plan, "get")["deny-leave"]) == (2, [TWO])
+
+
 @pytest.mark.parametrize("form", ["--json", "--markdown"])
 def test_an_ou_that_was_made_while_the_organization_was_read_is_named_by_its_id(document: Path, form: str) -> None:
     reader = organization()
@@ -404,6 +415,28 @@ def test_a_recording_is_not_replaced_without_force() -> None:
     assert reader.calls.total() == 0
     assert tool_of(reader).run("snapshot", "organization.json", "--force").exit_code == 0
     assert [each.name for each in Path().iterdir() if each.is_file()] == ["organization.json"]
+
+
+@pytest.mark.usefixtures("document")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda recorded: recorded["ous"].reverse(),
+        lambda recorded: recorded["ous"].pop(0),
+        lambda recorded: recorded["accounts"].append(recorded["accounts"][0]),
+    ],
+    ids=["an OU before its parent", "an OU without its parent", "an account twice"],
+)
+def test_a_recording_that_is_no_organization_is_refused(change: Callable[[dict[str, Any]], object]) -> None:
+    tool_of(organization()).run("snapshot", "organization.json")
+    recorded = json.loads(Path("organization.json").read_text())
+    change(recorded)
+    Path("organization.json").write_text(json.dumps(recorded))
+
+    result = tool_of(organization()).run("plan", "--before", "none", "--snapshot", "organization.json")
+
+    assert result.exit_code == 1
+    assert "is not a recorded organization. Record one" in said(result)
 
 
 @pytest.mark.usefixtures("document")
@@ -549,6 +582,13 @@ def test_a_fact_that_is_not_valid_is_named(locked: Path, change: str) -> None:
     assert result.exit_code == 1
     assert change.partition("=")[2] in said(result)
     assert "Use " in said(result)
+
+
+def test_the_management_account_lacks_nothing(locked: Path) -> None:
+    result = tool_of(organization()).run("explain", MANAGEMENT, "--document", str(locked))
+
+    assert result.exit_code == 1
+    assert "is the management account, to which no policy is attached" in said(result)
 
 
 def test_a_tag_cannot_be_changed_if_the_others_are_unknown(locked: Path) -> None:

@@ -97,9 +97,11 @@ def _path(ou: str, organization: Organization) -> tuple[OuId, ...] | Unknown:
     """Return the ids from the root to an OU; unreadable if the organization does not have it."""
     paths = {id_: path for path, id_ in organization.ous.items()}
     path = ou if ou.startswith("/") else paths.get(ou, "")
-    if path not in organization.ous:
+    above = _above(path)
+    # The path of an OU above it may name two OUs, although its own names one.
+    if not path or not organization.ous.keys() >= set(above):
         return Unknown.UNREADABLE
-    return tuple(organization.ous[each] for each in _above(path))
+    return tuple(organization.ous[each] for each in above)
 
 
 def _above(path: str) -> list[str]:

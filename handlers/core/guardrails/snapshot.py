@@ -72,7 +72,9 @@ def take_snapshot(
         accounts=(),
     )
     check(organization_of(snapshot))
-    accounts = reading.with_paths(list(reading.counted("accounts", reader.accounts())), root.id, ous)
+    # Pages of a list that changes while it is read can repeat an account.
+    listed = {each.id: each for each in reading.counted("accounts", reader.accounts())}
+    accounts = reading.with_paths(list(listed.values()), root.id, ous)
     parts = {
         "accounts": tuple(_account(each) for each in sorted(accounts, key=lambda each: each.id)),
         "policies": tuple(map(reading.with_targets, policies)),
