@@ -204,7 +204,7 @@ def _policy_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             report.labels.policy(each.id),
-            *(map(_number, _counts(each)) if each.is_read else "????"),
+            *(_number(number) if each.is_read else "unknown" for number in _counts(each)),
             "\n".join(_also(report, each)),
         ]
         for each in report.plan.policies
@@ -219,7 +219,7 @@ def _counts(policy: PolicyPlan) -> list[int]:
 def _said(policy: PolicyPlan) -> str:
     """Return the counts in words."""
     if not policy.is_read:
-        return "unknown: nobody knows where it is attached"
+        return "unknown: the accounts that it is attached to could not be read"
     words = ("carry it", "get it", "lose it", "have no place for it")
     said = [f"{number:,} {what}" for number, what in zip(_counts(policy), words, strict=True) if number]
     return ", ".join(said) or "none must carry it"

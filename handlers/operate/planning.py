@@ -296,7 +296,7 @@ def _problems(loaded: Loaded, made: Plan) -> list[Problem]:
             problems.append(Problem(("rules", number), message))
     for position, policy in enumerate(made.policies):
         if policy.in_guardrails and not policy.is_read:
-            message = "nobody knows where it is attached; allow organizations:ListTargetsForPolicy, or record it again"
+            message = "the accounts that it is attached to could not be read; allow organizations:ListTargetsForPolicy, or record it again"
             problems.append(Problem(("policies", position), message))
         if policy.in_guardrails and policy.type in made.disabled_types:
             message = f"the type {policy.type} is not enabled; run aws organizations enable-policy-type"

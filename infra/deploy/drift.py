@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import WaiterError
 
-from infra.deploy.stack import DeployError, Plan, waiter_config
+from infra.deploy.stack import NOTHING_TO_DO, DeployError, Plan, changes_of, waiter_config
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -46,10 +46,7 @@ def plan_restore(cloudformation: CloudFormationClient, stack: str, *, poll_secon
     except WaiterError as error:
         reason = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change_set).get("StatusReason", "")
         cloudformation.delete_change_set(StackName=stack, ChangeSetName=change_set)
-        if "didn't contain changes" in reason or "No updates" in reason:
+        if any(text in reason for text in NOTHING_TO_DO):
             return None
         raise DeployError(f"CloudFormation cannot compare stack {stack} with its resources: {reason}") from error
-    pages = cloudformation.get_paginator("describe_change_set").paginate(StackName=stack, ChangeSetName=change_set)
-    changes = [each["ResourceChange"] for page in pages for each in page["Changes"]]
-    listed = tuple((c["Action"], c["LogicalResourceId"], c["ResourceType"], c.get("Replacement", "")) for c in changes)
-    return Plan(stack, "UPDATE", change_set, listed)
+    return Plan(stack, "UPDATE", change_set, changes_of(cloudformation, stack, change_set))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
 
 #: CloudFormation's status reasons for a change set without changes.
-_NOTHING_TO_DO: Final = ("didn't contain changes", "No updates are to be performed")
+NOTHING_TO_DO: Final = ("didn't contain changes", "No updates are to be performed")
 
 #: A changed resource: action, logical id, type, replacement.
 Change = tuple[str, str, str, str]
@@ -225,7 +225,7 @@ def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds
     planned = Plan(request.stack, request.kind, change_set, (), request.description)
     if not _has_changes(cloudformation, planned, poll_seconds):
         return None
-    return replace(planned, changes=_changes(cloudformation, planned.stack, change_set))
+    return replace(planned, changes=changes_of(cloudformation, planned.stack, change_set))
 
 
 def _parameter(name: str, value: str | None) -> ParameterTypeDef:
@@ -244,13 +244,14 @@ def _has_changes(cloudformation: CloudFormationClient, planned: Plan, poll_secon
     except WaiterError as error:
         reason = cloudformation.describe_change_set(StackName=stack, ChangeSetName=change_set).get("StatusReason", "")
         discard(cloudformation, planned)
-        if any(text in reason for text in _NOTHING_TO_DO):
+        if any(text in reason for text in NOTHING_TO_DO):
             return False
         raise DeployError(f"CloudFormation rejected the change to stack {stack}: {reason or error}") from error
     return True
 
 
-def _changes(cloudformation: CloudFormationClient, stack: str, change_set: str) -> tuple[Change, ...]:
+def changes_of(cloudformation: CloudFormationClient, stack: str, change_set: str) -> tuple[Change, ...]:
+    """Return the changes of a change set, one for each resource."""
     pages = cloudformation.get_paginator("describe_change_set").paginate(StackName=stack, ChangeSetName=change_set)
     changes = [each["ResourceChange"] for page in pages for each in page["Changes"]]
     return tuple((c["Action"], c["LogicalResourceId"], c["ResourceType"], c.get("Replacement", "")) for c in changes)
@@ -277,7 +278,7 @@ def read_plan(cloudformation: CloudFormationClient, stack: str, change_set: str)
             f"change set {change_set} cannot be executed: {found['Status']}, {found.get('ExecutionStatus')} "
             f"{found.get('StatusReason', '')}; make a new one with --plan-only"
         )
-    changes = _changes(cloudformation, stack, change_set)
+    changes = changes_of(cloudformation, stack, change_set)
     there = find(cloudformation, stack)
     kind: Kind = "UPDATE"
     if there is None or there.status == "REVIEW_IN_PROGRESS":

@@ -283,7 +283,7 @@ def test_a_policy_whose_targets_cannot_be_read_is_an_error() -> None:
     result = tool_of(reader).run("plan", "--before", "none")
 
     assert result.exit_code == 1
-    assert "prod.yaml:2: policy deny-leave: nobody knows where it is attached" in result.output
+    assert "prod.yaml:2: policy deny-leave: the accounts that it is attached to could not be read" in result.output
     assert "Nothing to do, as far as could be read, for 2 accounts." in result.output
 
 
