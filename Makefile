@@ -60,7 +60,7 @@ deploy forwarder revert-drift delegation-policy status logs destroy:
 
 .PHONY: lock plan snapshot explain
 lock: .venv/.made ## Write the lock file of the stage's guardrails document, for review (ARGS=--check)
-plan: .venv/.made ## Show what deploying the document would do to which accounts (ARGS=--markdown)
+plan: .venv/.made ## Show which accounts differ from the document (ARGS=--markdown)
 snapshot: .venv/.made ## Record the organization, for plans without credentials (ARGS=FILE)
 explain: .venv/.made ## Show why an account must carry its policies (ARGS="ACCOUNT --as-if ou=/A/B")
 lock plan snapshot explain:
@@ -69,7 +69,7 @@ lock plan snapshot explain:
 .PHONY: dlq show redrive drop restore edit outcome outcomes enforce close actions backups
 dlq: .venv/.made ## List the dead letters with their reasons
 show: .venv/.made ## Show one dead letter in full (ARGS=ID)
-redrive: .venv/.made ## Redrive dead letters; this and the next four only with ARGS='… --confirm --reason "…"'
+redrive: .venv/.made ## Plan to redrive dead letters; ARGS='… --confirm --reason "…"' does it (also drop, restore, edit, enforce, close)
 drop: .venv/.made ## Back up and delete dead letters (ARGS="--id ID")
 restore: .venv/.made ## Restore a backup (ARGS=KEY)
 edit: .venv/.made ## Edit a dead letter's body and send it (ARGS=ID)
@@ -88,7 +88,7 @@ dlq show redrive drop restore edit outcome outcomes enforce close actions backup
 setup: $(LOCAL) .venv-lambda/.made ## Install everything from the lock file (other targets call it)
 
 .PHONY: check
-check: lint types test ## Run everything that CI runs
+check: lint types test ## Run CI's checks on this Python
 
 .PHONY: lint
 lint: setup .venv-scan/.made ## Check style, and the templates with cfn-lint and checkov

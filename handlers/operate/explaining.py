@@ -11,6 +11,7 @@ from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails, Ruling
 from handlers.core.guardrails.facts import Fact, Facts, Unknown
 from handlers.core.guardrails.names import paths
+from handlers.core.guardrails.reading import DESCRIBED
 from handlers.core.guardrails.snapshot import ACTIVE
 from handlers.operate.errors import OperateError
 from handlers.operate.output import plain, print_json, stderr, stdout
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from handlers.operate.context import Connection, OrganizationContext
     from schemas.ids import AccountId, OuId, PolicyId
 
-#: The facts that a description of the account holds.
-_DESCRIBED: Final = frozenset(Fact) - {Fact.TAGS}
 _TAGS: Final = "tags."
 _KEYS: Final = {"ous": "ou"}
 _JOINED: Final = ("INVITED", "CREATED")
@@ -75,7 +74,7 @@ class _Asked:
 
     def facts(self, account_id: AccountId) -> Facts:
         """Return the facts of an account; tags only if a rule depends on them."""
-        facts = self._read(self._accounts.described, Facts(account_id), "cannot describe it", _DESCRIBED)
+        facts = self._read(self._accounts.described, Facts(account_id), "cannot describe it", DESCRIBED)
         if Fact.TAGS not in self._guardrails.facts_needed:
             return facts
         return self._read(self._accounts.tagged, facts, "cannot read its tags", (Fact.TAGS,))

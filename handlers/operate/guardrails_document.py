@@ -282,10 +282,10 @@ def _unknown_key(path: Path) -> str:
 
 def _references(plain: Any) -> Iterator[Problem]:
     """Yield what one part of a document says wrongly about another, whatever else is wrong with it."""
-    policies = [(number, _label(each)) for number, each in enumerate(_list(plain, "policies"))]
-    names = [name for _, name in policies if name]
-    for number, name in policies:
-        if name and name in names[: [each for each, _ in policies].index(number)]:
+    labels = [_label(each) for each in _list(plain, "policies")]
+    names = [name for name in labels if name]
+    for number, name in enumerate(labels):
+        if name and name in labels[:number]:
             yield Problem(("policies", number), f"{name} is in the list more than once; keep the more important one")
     for key in ("rules", "exceptions"):
         yield from _same_ids(key, plain)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from handlers.core.guardrails.names import paths
+from handlers.core.guardrails.ports import ReadOu
 from handlers.operate.output import plain, print_json, stderr, stdout
 from handlers.operate.tables import Cell, count, duration, lines, print_table
 
@@ -46,10 +48,8 @@ class Labels:
     def of(cls, lock: Lock, snapshot: Snapshot) -> Labels:
         """Take the names from the document and the organization."""
         names = {each.id: each.name for each in snapshot.policies} | {each.id: each.policy for each in lock.policies}
-        path_of = {snapshot.root: ""}
-        for each in snapshot.ous:
-            path_of[each.id] = f"{path_of[each.parent]}/{each.name}"
-        return cls(names, {ou: path or "/" for ou, path in path_of.items()})
+        named, unnamed = paths(snapshot.root, (ReadOu(each.id, each.parent, each.name) for each in snapshot.ous))
+        return cls(names, {ou: path for path, ou in named.items()} | dict(unnamed))
 
     def policy(self, policy_id: str) -> str:
         """Return the name of a policy."""
@@ -299,9 +299,13 @@ def _remarks(report: Report) -> Iterator[str]:
         what = f"{each.part} of {report.labels.policy(each.policy)}" if each.policy else each.part
         yield f"Could not read: {what} ({each.code})."
     if plan.removals > plan.max_removals:
+        yield f"{plan.removals:,} removals are more than limits.removals ({plan.max_removals:,})."
+    if plan.removals:
+        yield "Removals are not carried out yet: a policy stays attached until somebody detaches it."
+    if plan.attachments:
         yield (
-            f"{plan.removals:,} removals are more than limits.removals ({plan.max_removals:,}): they need the approval "
-            f"of this plan, {plan.digest}."
+            "A deployment attaches nothing by itself: an account gets these policies at its next event, or now with "
+            "`joinguard enforce --from FILE`."
         )
 
 

@@ -187,13 +187,9 @@ def read_snapshot(path: pathlib.Path) -> Snapshot:
     try:
         return Snapshot.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise OperateError(
-            f"cannot read {shown(path)}: {error.strerror}. Record one: joinguard snapshot FILE"
-        ) from error
+        raise OperateError(f"cannot read {shown(path)}: {error.strerror}. {_RECORD}") from error
     except ValidationError as error:
-        raise OperateError(
-            f"{shown(path)} is not a recorded organization. Record one: joinguard snapshot FILE"
-        ) from error
+        raise OperateError(f"{shown(path)} is not a recorded organization. {_RECORD}") from error
 
 
 def read_guardrails(path: pathlib.Path, at: datetime) -> CompiledGuardrails:
@@ -296,7 +292,10 @@ def _problems(loaded: Loaded, made: Plan) -> list[Problem]:
             problems.append(Problem(("rules", number), message))
     for position, policy in enumerate(made.policies):
         if policy.in_guardrails and not policy.is_read:
-            message = "the accounts that it is attached to could not be read; allow organizations:ListTargetsForPolicy, or record it again"
+            message = (
+                "the accounts that it is attached to could not be read; allow organizations:ListTargetsForPolicy, or "
+                "record it again"
+            )
             problems.append(Problem(("policies", position), message))
         if policy.in_guardrails and policy.type in made.disabled_types:
             message = f"the type {policy.type} is not enabled; run aws organizations enable-policy-type"

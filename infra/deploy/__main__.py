@@ -321,8 +321,8 @@ def _report_destroyed(stage: Stage, order: destroying.Order, group: str | None) 
     """Print what was done, and how to undo what can be undone."""
     recorded = f" The record is in log group {group}." if group else ""
     stderr.print(
-        f"stack {stage.stack} is deleted ({order.reason}); accounts that join from now on do not get the policies."
-        f"{recorded} A later `make deploy STAGE={stage.name}` adopts what is kept"
+        f"stack {stage.stack} is deleted ({escape(order.reason)}); accounts that join from now on do not get the "
+        f"policies.{recorded} A later `make deploy STAGE={stage.name}` adopts what is kept"
     )
     if order.keys:
         stderr.print(
@@ -400,6 +400,11 @@ def _checked_plan(target: Target, change_set: str) -> Plan:
 def _report_plan(target: Target, account: Account, report: Report) -> None:
     """Show what the guardrails would do, and whether the forwarder has to follow."""
     stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} `make plan` shows more")
+    if report.plan.attachments:
+        stderr.print(
+            "note: deploying attaches nothing to these accounts by itself; each gets its policies at its next event, "
+            f"or now with `make enforce STAGE={target.stage.name} ARGS='--from FILE'`"
+        )
     if account.is_management and not account.receives_events:
         stderr.print(
             f"next: `make forwarder STAGE={target.stage.name}` too, so that it forwards the events that they "

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from random import SystemRandom
 from typing import TYPE_CHECKING, Final
 
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handlers.aws.organizations_in_bulk import OrganizationInBulk
@@ -144,9 +145,11 @@ def in_force(target: Target) -> Guardrails | None:
 
 
 def _reader(target: Target, event_region: str) -> OrganizationInBulk:
+    # The reader makes the retries, so that it knows how fast it calls.
+    once = Config(retries={"mode": "standard", "total_max_attempts": 1})
     return OrganizationInBulk(
-        target.client("organizations"),
-        target.client("resourcegroupstaggingapi", region=event_region),
+        target.client("organizations", config=once),
+        target.client("resourcegroupstaggingapi", region=event_region, config=once),
         SystemClock(),
         SystemRandom(),
     )

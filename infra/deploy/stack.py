@@ -45,7 +45,7 @@ class Meaning(NamedTuple):
 
 
 _WAIT: Final = "wait until it has ended, then try again"
-_EVENTS: Final = "aws cloudformation describe-stack-events --stack-name {stack}"
+EVENTS: Final = "aws cloudformation describe-stack-events --stack-name {stack}"
 _DELETE: Final = "aws cloudformation delete-stack --stack-name {stack}"
 _ROLL_BACK: Final = "roll it back (aws cloudformation rollback-stack --stack-name {stack}), then deploy again"
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
@@ -63,24 +63,24 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "ROLLBACK_FAILED": Meaning(
         "stop",
         "its creation failed, and some of what it had made could not be deleted",
-        f"see which resources and why ({_EVENTS}), remove the cause, delete the stack ({_DELETE}), and delete those "
+        f"see which resources and why ({EVENTS}), remove the cause, delete the stack ({_DELETE}), and delete those "
         "resources if they are empty; then deploy again",
     ),
     "DELETE_FAILED": Meaning(
         "stop",
         "its deletion failed",
-        f"see which resources and why ({_EVENTS}), remove the cause, and run `make destroy` again",
+        f"see which resources and why ({EVENTS}), remove the cause, and run `make destroy` again",
     ),
     "UPDATE_ROLLBACK_FAILED": Meaning(
         "stop",
         "its last update failed and could not be undone",
-        f"see which resources and why ({_EVENTS}), remove the cause, and continue (aws cloudformation "
+        f"see which resources and why ({EVENTS}), remove the cause, and continue (aws cloudformation "
         "continue-update-rollback --stack-name {stack}); then deploy again",
     ),
     "IMPORT_ROLLBACK_FAILED": Meaning(
         "stop",
         "its last adoption of resources failed and could not be undone",
-        f"see which resources and why ({_EVENTS}) and remove the cause. If the stack holds only adopted resources, "
+        f"see which resources and why ({EVENTS}) and remove the cause. If the stack holds only adopted resources, "
         f"delete it, which keeps them ({_DELETE}); then deploy again",
     ),
     "CREATE_IN_PROGRESS": Meaning("wait", "it is being created", _WAIT),
@@ -97,7 +97,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "IMPORT_IN_PROGRESS": Meaning("wait", "it is adopting existing resources", _WAIT),
     "IMPORT_ROLLBACK_IN_PROGRESS": Meaning("wait", "its last adoption of resources failed and is being undone", _WAIT),
 }
-_UNKNOWN: Final = Meaning("stop", "this version does not know the status", f"look at the stack ({_EVENTS})")
+_UNKNOWN: Final = Meaning("stop", "this version does not know the status", f"look at the stack ({EVENTS})")
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,9 @@ class Target:
     #: Seconds between two polls of CloudFormation.
     poll_seconds: int = 5
 
-    def client(self, service: str, *, region: str | None = None) -> Any:
-        """Return a client in the stage's Region, or in another one."""
-        return self.session.client(service, region_name=region or self.stage.region)  # type: ignore[call-overload]
+    def client(self, service: str, *, region: str | None = None, **settings: Any) -> Any:
+        """Return a client in the stage's Region, or in another one, with boto3's settings."""
+        return self.session.client(service, region_name=region or self.stage.region, **settings)  # type: ignore[call-overload]
 
 
 def load_stage(name: str) -> Stage:

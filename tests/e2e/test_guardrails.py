@@ -118,8 +118,7 @@ class _Session:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def client(self, service: str, region_name: str | None = None) -> Any:
-        del region_name
+    def client(self, service: str, **_: object) -> Any:
         return self._pipeline.client(service)
 
 

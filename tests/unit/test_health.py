@@ -14,8 +14,8 @@ from infra.deploy.build import ROOT
 from infra.deploy.health import checks, delivery, page, worker
 from infra.deploy.health.check import attempt
 from infra.deploy.health.deployed import Deployed
-from infra.deploy.health.stacks import STATES
 from infra.deploy.preflight import Account, warnings
+from infra.deploy.stack import MEANINGS
 from infra.deploy.stages import Stage, Target
 from infra.deploy.template import load
 from infra.deploy.trail import read_trails
@@ -108,22 +108,24 @@ def found_in(session: Session, *, region: str = "us-east-1") -> dict[str, Any]:
 
 def test_every_state_of_a_stack_has_its_own_words() -> None:
     model = get_session().get_service_model("cloudformation")
-    assert set(model.shape_for("StackStatus").enum) == set(STATES)  # type: ignore[attr-defined]
-    texts = [state[1:] for name, state in STATES.items() if state[0] != "ok" and not name.endswith("IN_PROGRESS")]
+    assert set(model.shape_for("StackStatus").enum) == set(MEANINGS)  # type: ignore[attr-defined]
+    texts = [each.words for each in MEANINGS.values()]
     assert len(set(texts)) == len(texts)
 
 
-@pytest.mark.parametrize("status", STATES)
+@pytest.mark.parametrize("status", MEANINGS)
 def test_no_state_of_a_stack_ends_in_a_traceback(status: str) -> None:
     found = found_in(Session(cloudformation=cloudformation(status, {})))
 
-    state, meaning, _ = STATES[status]
     assert status in found["stack"].found
-    assert meaning in found["stack"].found
-    assert (found["stack"].state, found["stack"].exit_status) == (state, int(state != "ok"))
-    if state != "ok":
+    is_well = status in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
+    assert (found["stack"].well, found["stack"].exit_status) == (is_well, int(not is_well))
+    if not is_well:
+        # A deployment says the same.
+        assert MEANINGS[status].words in found["stack"].found
+        first = MEANINGS[status].next_step.split("{stack}")[0] or "find the first FAILED event (aws cloudformation"
+        assert found["stack"].next_step.startswith(first)
         assert "why" in found["stack"].found
-        assert found["stack"].next_step
         assert not re.search("[{}]", found["stack"].next_step)
     assert "trail" in found
 

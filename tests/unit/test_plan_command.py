@@ -506,15 +506,15 @@ def test_each_exception_says_what_it_does(document: Path) -> None:
     assert "prod.yaml:14: exception over: ended on 2026-11-01, so it is ignored; take it out" in text
 
 
-def test_removals_above_the_limit_name_the_digest_to_approve(document: Path) -> None:
+def test_what_no_deployment_carries_out_is_said(document: Path) -> None:
     document.write_text(TEXT + "limits: {removals: 0}\n")
     tool = tool_of(organization())
 
-    digest = planned(tool, "--before", "none")["digest"]
+    output = tool.run("plan", "--before", "none").output
 
-    assert f"1 removals are more than limits.removals (0): they need the approval of this plan, {digest}." in (
-        tool.run("plan", "--before", "none").output
-    )
+    assert "1 removals are more than limits.removals (0)." in output
+    assert "Removals are not carried out yet" in output
+    assert "A deployment attaches nothing by itself" in output
 
 
 def test_tags_of_other_accounts_are_not_absent_but_unknown() -> None:

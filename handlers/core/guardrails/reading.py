@@ -43,7 +43,7 @@ def read_guardrails(artifacts: Artifacts, key: str) -> Guardrails:
 
 
 #: The facts that one call returns; the tags take another call.
-_DESCRIBED: Final = frozenset(Fact) - {Fact.TAGS}
+DESCRIBED: Final = frozenset(Fact) - {Fact.TAGS}
 
 
 def read_or_unreadable(artifacts: Artifacts, key: str) -> Guardrails:
@@ -100,7 +100,7 @@ def decide(
     """
     facts, errors = Facts(account_id), list[JoinguardError]()
     decision = guardrails.evaluate(facts, at)
-    for needed, read in ((_DESCRIBED, reader.described), (frozenset({Fact.TAGS}), reader.tagged)):
+    for needed, read in ((DESCRIBED, reader.described), (frozenset({Fact.TAGS}), reader.tagged)):
         if not decision.needs & needed:
             continue
         try:
