@@ -725,7 +725,8 @@ def test_a_planned_stack_is_reported_in_its_own_words(installed: Installed) -> N
     finally:
         cloudformation.delete_stack(StackName=stage.stack)
 
-    assert found["stack"].found.startswith("REVIEW_IN_PROGRESS: a first deployment was planned and never executed")
+    assert found["stack"].found.startswith("REVIEW_IN_PROGRESS: it has only a change set that nobody executed")
+    assert found["stack"].next_step == "run `make deploy STAGE=planned`"
     assert found["stack"].exit_status == 1
     assert found["trail"].well
 
@@ -737,10 +738,10 @@ def test_a_stack_whose_creation_failed_is_reported_in_its_own_words(installed: I
 
     found = installed.checks(stage)
 
-    assert found["stack"].found.startswith("ROLLBACK_COMPLETE: the creation failed and was undone")
-    assert (
-        "aws cloudformation delete-stack --stack-name joinguard-failed --region us-east-1" in found["stack"].next_step
-    )
+    assert found["stack"].found.startswith("ROLLBACK_COMPLETE: its creation failed, and what it had made was deleted")
+    # `make deploy` deletes the empty stack itself.
+    assert "describe-stack-events --stack-name joinguard-failed --region us-east-1" in found["stack"].next_step
+    assert found["stack"].next_step.endswith("run `make deploy STAGE=failed`")
     assert found["trail"].well
 
 

@@ -36,7 +36,9 @@ def state_of(stack: Deployed, stage: str, what: str) -> Check:
     if meaning is None:
         return Check(what, f"{stack.status}: the state is not known{why}", "unknown", "read it in CloudFormation")
     command = "forwarder" if what == "forwarder" else "deploy"
-    again = f"find the first FAILED event ({EVENTS}) and remove the cause; then run `make {command} STAGE={stage}`"
+    again = f"run `make {command} STAGE={stage}`"
+    if "ROLLBACK" in stack.status:
+        again = f"find the first FAILED event ({EVENTS}) and remove the cause; then {again}"
     # Every command names the stack; the forwarder's stack is in another Region.
     step = (meaning.next_step or again).replace("{stack}", f"{stack.name} --region {stack.region}")
     return Check(what, f"{stack.status}: {meaning.words}{why}", "wrong", step)
