@@ -1,8 +1,10 @@
-"""Create the Enforcer from the settings, once in each process, at its first invocation."""
+"""Create the workers from the settings, once in each process, at its first invocation."""
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
+from typing import Any, TypeAlias
 
 from handlers.aws.clients import client
 from handlers.aws.dynamodb_ledger import DynamoLedger
@@ -11,48 +13,97 @@ from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.organizations import OrganizationsApi
 from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.aws.s3_evidence import S3Archive
-from handlers.aws.sqs_worker import SqsDeadLetters, SqsInbox
+from handlers.aws.sqs_worker import SqsDeadLetters, SqsEvaluations, SqsInbox, SqsRemovals
 from handlers.clock import SystemClock
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
-from handlers.core.guardrails.reading import read_guardrails
+from handlers.core.guardrails.reading import read_approved_plan, read_guardrails
 from handlers.core.guardrails.scope import Scope
-from handlers.core.joins.attempt import Dependencies
-from handlers.core.joins.enforce import Enforcer
+from handlers.core.joins.attach import AttachDependencies
+from handlers.core.joins.enforce import Enforcer, Remover
+from handlers.core.joins.remove import RemoveDependencies
 from handlers.settings import Settings, SettingsError
+from schemas.plan import ApprovedPlan
+
+#: Returns the client of a service, the same one each time.
+_Clients: TypeAlias = Callable[[str], Any]
 
 
 @cache
 def enforcer() -> Enforcer:
-    """Return the Enforcer; raise SettingsError if an environment variable is missing or invalid."""
-    settings = Settings.from_env(os.environ)
-    sqs, dynamodb = client("sqs"), client("dynamodb")
+    """Return the worker that attaches policies; raise SettingsError if a setting is missing or invalid."""
+    settings, clients = Settings.from_env(os.environ), cache(client)
+    url = settings.removals_queue_url
     return Enforcer(
-        requirements=Requirements(
-            _guardrails(settings),
+        dependencies=AttachDependencies(
+            **_dependencies(settings, clients), removals=SqsRemovals(clients("sqs"), url) if url else None
+        ),
+        **_worker(settings, clients),
+    )
+
+
+@cache
+def remover() -> Remover:
+    """Return the worker that removes policies; raise SettingsError if a setting is missing or invalid."""
+    # Only this worker needs them.
+    from handlers.aws.dynamodb_claims import DynamoClaims  # noqa: PLC0415
+    from handlers.aws.dynamodb_limit import DynamoRemovalLimit  # noqa: PLC0415
+
+    settings, clients = Settings.from_env(os.environ), cache(client)
+    return Remover(
+        dependencies=RemoveDependencies(
+            **_dependencies(settings, clients),
+            detachments=OrganizationsApi(clients("organizations")),
+            claims=DynamoClaims(clients("dynamodb"), settings.outcomes_table),
+            limit=DynamoRemovalLimit(clients("dynamodb"), settings.pace_table),
+            evaluations=SqsEvaluations(clients("sqs"), settings.joins_queue_url),
+            approved=_approved_plan(settings, clients),
+        ),
+        **_worker(settings, clients),
+    )
+
+
+def _worker(settings: Settings, clients: _Clients) -> dict[str, Any]:
+    return {
+        "requirements": Requirements(
+            _guardrails(settings, clients),
             settings.organization_id,
             settings.management_account_id,
             Scope.parse(settings.attach_to),
         ),
-        dependencies=Dependencies(
-            organizations=OrganizationsApi(client("organizations")),
-            ledger=DynamoLedger(dynamodb, settings.outcomes_table),
-            archive=S3Archive(client("s3"), settings.evidence_bucket),
-            pseudonyms=KmsPseudonyms(client("kms"), settings.pseudonym_key_id, settings.organization_id),
-            pace=DynamoPace(dynamodb, settings.pace_table, timedelta(seconds=1 / settings.attachments_per_second)),
-            clock=SystemClock(),
-        ),
-        inbox=SqsInbox(sqs, settings.queue_url),
-        dead_letters=SqsDeadLetters(sqs, settings.dead_letter_queue_url),
-    )
+        "inbox": SqsInbox(clients("sqs"), settings.queue_url),
+        "dead_letters": SqsDeadLetters(clients("sqs"), settings.dead_letter_queue_url),
+    }
 
 
-def _guardrails(settings: Settings) -> Guardrails:
+def _dependencies(settings: Settings, clients: _Clients) -> dict[str, Any]:
+    dynamodb = clients("dynamodb")
+    return {
+        "organizations": OrganizationsApi(clients("organizations")),
+        "ledger": DynamoLedger(dynamodb, settings.outcomes_table),
+        "archive": S3Archive(clients("s3"), settings.evidence_bucket),
+        "pseudonyms": KmsPseudonyms(clients("kms"), settings.pseudonym_key_id, settings.organization_id),
+        "pace": DynamoPace(dynamodb, settings.pace_table, timedelta(seconds=1 / settings.attachments_per_second)),
+        "clock": SystemClock(),
+    }
+
+
+def _guardrails(settings: Settings, clients: _Clients) -> Guardrails:
     """Return the compiled guardrails, or those of the short form."""
     if not settings.guardrails_key:
         return Guardrails.for_everyone(settings.policy_ids)
     try:
-        return read_guardrails(S3Artifacts(client("s3"), settings.artifacts_bucket), settings.guardrails_key)
+        return read_guardrails(S3Artifacts(clients("s3"), settings.artifacts_bucket), settings.guardrails_key)
     except JoinguardError as error:
         # Without the cause, whose traceback may hold an ARN.
         raise SettingsError(f"GUARDRAILS_KEY: cannot read the guardrails: {error}. Deploy again") from None
+
+
+def _approved_plan(settings: Settings, clients: _Clients) -> ApprovedPlan | None:
+    if not settings.approved_plan_key:
+        return None
+    try:
+        return read_approved_plan(S3Artifacts(clients("s3"), settings.artifacts_bucket), settings.approved_plan_key)
+    except JoinguardError as error:
+        # As above.
+        raise SettingsError(f"APPROVED_PLAN_KEY: cannot read the approved plan: {error}. Deploy again") from None

@@ -34,10 +34,17 @@ class Settings(BaseModel):
     ] = ()
     #: The key of the compiled guardrails in `artifacts_bucket`.
     guardrails_key: str = ""
+    #: The key of the plan in `artifacts_bucket` whose removals were approved.
+    approved_plan_key: str = ""
     artifacts_bucket: NonEmpty = ""
     outcomes_table: NonEmpty
     evidence_bucket: NonEmpty
+    #: The queue that this worker's messages come from.
     queue_url: NonEmpty
+    #: The queue of the worker that attaches policies, for the one that removes them.
+    joins_queue_url: str = ""
+    #: The queue of the worker that removes policies, for the one that attaches them; empty if nothing is removed.
+    removals_queue_url: str = ""
     dead_letter_queue_url: NonEmpty
     pseudonym_key_id: NonEmpty
     organization_id: OrganizationId

@@ -114,7 +114,7 @@ class CompiledGuardrails(_Compiled):
     exceptions: tuple[CompiledException, ...] = ()
     #: How many policies of each type an account can carry, AWS's own included.
     policies_per_account: dict[PolicyType, int] = {}
-    #: How many policies may be removed without approval of the plan.
+    #: How many policies may be removed in a day, in UTC, without approval of the plan.
     max_removals: Annotated[int, Field(ge=0)] = 0
 
     def canonical(self) -> bytes:

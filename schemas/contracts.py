@@ -8,16 +8,18 @@ from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import CompiledGuardrails
 from schemas.configuration import Configuration
 from schemas.dead_letter import DeadLetterAttributes
-from schemas.events import JoinRequest, OrganizationsEvent
+from schemas.events import JoinRequest, OrganizationsEvent, RemovalRequest
 from schemas.evidence import Evidence
 from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
+from schemas.plan import ApprovedPlan
 from schemas.snapshot import Snapshot
 
 #: By the name of the file in `schemas/json`, without its suffix.
 CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "organizations-event": OrganizationsEvent,
     "join-request": JoinRequest,
+    "removal-request": RemovalRequest,
     "outcome": Outcome,
     "evidence": Evidence,
     "act": AuditRecord,
@@ -26,6 +28,7 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "guardrails": Document,
     "guardrails-lock": Lock,
     "guardrails-compiled": CompiledGuardrails,
+    "plan": ApprovedPlan,
     "snapshot": Snapshot,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

@@ -32,14 +32,16 @@ KNOWN_EVENT_NAMES: Final = frozenset(
         "JoinRequest",
         "LeaveOrganization",
         "MoveAccount",
+        "RemovalRequest",
         "RemoveAccountFromOrganization",
         "ResponsibilityTransferAccepted",
         "TagResource",
         "UntagResource",
     }
 )
-#: Why an account is evaluated: it joined, it was moved, its tags were changed, or the sweep or an operator requests it.
-Cause = Literal["joined", "moved", "tagged", "requested"]
+#: Why an account is evaluated: it joined, it was moved, its tags were changed, the sweep, an operator or a worker
+#: requests it, or a worker requests the removal of what it no longer needs.
+Cause = Literal["joined", "moved", "tagged", "requested", "removal"]
 
 
 class _Result(BaseModel):
@@ -85,20 +87,33 @@ class NoJoin(_Result):
     reason: Text
 
 
-Requester = Literal["joinguard.sweep", "joinguard.operator"]
+Requester = Literal["joinguard.sweep", "joinguard.operator", "joinguard.worker"]
+#: Distinguishes requests to remove policies from requests to evaluate an account.
+REMOVAL: Final = "joinguard.removal"
 
 
-class JoinRequest(BaseModel):
-    """A request to handle an account as if it had joined, which the sweep or an operator sends to the queue."""
+class _Request(BaseModel):
+    """What a request says of an account."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Requester
     event_id: EventId
     requested_at: Moment
     account_id: AccountId
     organization_id: OrganizationId
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class JoinRequest(_Request):
+    """A request to handle an account as if it had joined, which the sweep, an operator or a worker sends."""
+
+    source: Requester
+
+
+class RemovalRequest(_Request):
+    """A request to remove the policies that an account no longer needs, which one worker sends to the other."""
+
+    source: Literal["joinguard.removal"]
 
 
 class _Received(BaseModel):

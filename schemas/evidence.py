@@ -12,12 +12,17 @@ from schemas.values import Moment, Text
 #: Codes whose messages are our own. Messages of others, which may hold a name, are not stored in evidence.
 OUR_CODES: Final = frozenset(
     {
+        "AWS_MANAGED",
         "FACTS_STALE",
         "FACTS_UNKNOWN",
         "INTERRUPTED",
+        "LAST_POLICY",
         "MANAGEMENT_ACCOUNT",
         "NOT_A_JOIN",
+        "NOT_OURS",
         "NO_PLACE",
+        "ONLY_OBSERVED",
+        "REMOVAL_LIMIT",
         "WRONG_ORGANIZATION",
     }
 )
@@ -49,11 +54,19 @@ class RecordedPolicy(BaseModel):
     policy_id: PolicyId
     result: AttachmentResult
     fault: RecordedFault | None = None
+    #: The exceptions in force because of which the account does not need the policy. Absent before version 3, and if
+    #: there are none.
+    waived_by: tuple[Text, ...] | None = None
 
     @classmethod
     def of(cls, policy: PolicyOutcome) -> "RecordedPolicy":
         """Return a result for evidence."""
-        return cls(policy_id=policy.policy_id, result=policy.result, fault=RecordedFault.of(policy.fault))
+        return cls(
+            policy_id=policy.policy_id,
+            result=policy.result,
+            fault=RecordedFault.of(policy.fault),
+            waived_by=policy.waived_by or None,
+        )
 
 
 class Evidence(BaseModel):
@@ -61,7 +74,10 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal["joinguard/evidence/1", "joinguard/evidence/2"] = "joinguard/evidence/2"
+    #: Version 3 has the results of removals, `waived_by` and `approved_plan`.
+    schema_version: Literal["joinguard/evidence/1", "joinguard/evidence/2", "joinguard/evidence/3"] = (
+        "joinguard/evidence/3"
+    )
     #: A keyed digest if the event's own id holds an account id.
     event_id: EventId
     #: A keyed digest if the name is not in KNOWN_EVENT_NAMES.
@@ -85,6 +101,8 @@ class Evidence(BaseModel):
     status: OutcomeStatus
     #: SHA-256 of the compiled guardrails that decided. Absent if the event is no join, and in version 1.
     guardrails: Sha256 | None = None
+    #: SHA-256 of the approved plan that a removal of this attempt is part of.
+    approved_plan: Sha256 | None = None
     #: The policies that the account must carry, as far as its facts are known; empty for `interrupted`, because the
     #: settings may have changed since.
     required: tuple[PolicyId, ...] = ()

@@ -204,8 +204,8 @@ class PolicyException(_Written):
 class Limits(_Written):
     """How much may happen without somebody's approval, and what AWS allows."""
 
-    #: How many policies may be removed without approval of the plan.
-    removals: Annotated[StrictInt, Field(ge=0)] = 25
+    #: How many policies may be removed in a day without approval of the plan.
+    removals: Annotated[StrictInt, Field(ge=0, le=5000)] = 25
     #: How many policies of a type an account can carry, AWS's own included; for types whose limit AWS has changed.
     policies_per_account: dict[PolicyType, Annotated[StrictInt, Field(ge=1, le=100)]] = {}
 

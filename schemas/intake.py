@@ -15,7 +15,17 @@ from pydantic import ValidationError
 from schemas.announcements import joined
 from schemas.changes import account_of_call, change_of
 from schemas.document import MAX_BODY_BYTES, InvalidEventError, Node, Number, parse
-from schemas.events import KNOWN_EVENT_NAMES, Cause, CloudTrailRecord, Join, JoinRequest, NoJoin, Requester
+from schemas.events import (
+    KNOWN_EVENT_NAMES,
+    REMOVAL,
+    Cause,
+    CloudTrailRecord,
+    Join,
+    JoinRequest,
+    NoJoin,
+    RemovalRequest,
+    Requester,
+)
 from schemas.ids import AccountId
 from schemas.naming import ACCOUNT_ID_RULE, account_id, agreed, is_account_id, organization_id
 from schemas.values import moment
@@ -95,14 +105,15 @@ def read_event(
     try:
         message = unwrapped(_text(body))
         source = message["source"]
-        if source.string in get_args(Requester):
-            return _requested(message, sent_at)
+        if source.string in {REMOVAL, *get_args(Requester)}:
+            return _requested(message, RemovalRequest if source.string == REMOVAL else JoinRequest, sent_at)
         if "source" not in message and "detail" not in message:
             if message["eventSource"].string != _EVENT_SOURCE:
                 raise InvalidEventError(("eventSource", f"must be {_EVENT_SOURCE}"))
             return _organizations(Node("", None), message, management_account_id, sent_at)
         if source.string != _SOURCE:
-            raise InvalidEventError(("source", f"must be one of {', '.join((_SOURCE, *get_args(Requester)))}"))
+            known = ", ".join((_SOURCE, *get_args(Requester), REMOVAL))
+            raise InvalidEventError(("source", f"must be one of {known}"))
         return _organizations(message, _detail(message["detail"]), management_account_id, sent_at)
     except ValidationError as error:
         raise InvalidEventError(*_problems(error)) from None
@@ -137,18 +148,18 @@ def _problems(error: ValidationError, path: str = "") -> list[tuple[str, str]]:
     ]
 
 
-def _requested(message: Node, sent_at: datetime | None) -> Join:
-    if isinstance(message.value, dict) and not message.value.keys() <= JoinRequest.model_fields.keys():
-        names = ", ".join(JoinRequest.model_fields)
+def _requested(message: Node, kind: type[JoinRequest | RemovalRequest], sent_at: datetime | None) -> Join:
+    if isinstance(message.value, dict) and not message.value.keys() <= kind.model_fields.keys():
+        names = ", ".join(kind.model_fields)
         raise InvalidEventError(("body", f"must not have fields other than {names}"))
-    request = JoinRequest.model_validate({name: message[name].string for name in JoinRequest.model_fields})
+    request = kind.model_validate({name: message[name].string for name in kind.model_fields})
     event_time, time_from = _plausible(request.requested_at, "event", sent_at)
     return Join(
         event_id=request.event_id,
-        event_name="JoinRequest",
+        event_name=kind.__name__,
         event_time=event_time,
         event_time_from=time_from,
-        cause="requested",
+        cause="requested" if kind is JoinRequest else "removal",
         source=request.source,
         account_id=request.account_id,
         organization_id=request.organization_id,

@@ -1,7 +1,7 @@
 """The outcome of one event, as it is now: a row in the outcomes table."""
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +24,7 @@ class OutcomeStatus(StrEnum):
 
     #: In this attempt, Organizations listed each required policy as attached or accepted its attachment, and the
     #: evidence exists. Final. It does not say that the policies are attached now: others may have detached them.
+    #: Of a request to remove policies: each policy was removed, or is kept for a lasting reason.
     ENFORCED = "ENFORCED"
     #: An attempt is running, or one failed for a passing cause and SQS will deliver the message again.
     RETRYING = "RETRYING"
@@ -52,9 +53,16 @@ class AttachmentResult(StrEnum):
     ALREADY_ATTACHED = "ALREADY_ATTACHED"
     #: It is not attached, and the worker would have attached it if it did not only observe the account.
     WOULD_ATTACH = "WOULD_ATTACH"
-    #: It is not attached; the fault says why.
+    #: The worker removed it.
+    REMOVED = "REMOVED"
+    #: It was not attached any more when the worker removed it.
+    ALREADY_REMOVED = "ALREADY_REMOVED"
+    #: The account does not need it, and it stays; the fault says why.
+    KEPT = "KEPT"
+    #: It is not attached, or not removed; the fault says why.
     FAILED = "FAILED"
-    #: It may be attached: the call got no answer, or the attempt crashed before the answer. The fault says which.
+    #: It may be attached or removed: the call got no answer, or the attempt crashed before the answer. The fault says
+    #: which.
     UNKNOWN = "UNKNOWN"
 
 
@@ -77,6 +85,18 @@ class PolicyOutcome(_Record):
     policy_id: PolicyId
     result: AttachmentResult
     fault: Fault | None = None
+    #: The exceptions in force because of which the account does not need it.
+    waived_by: tuple[Text, ...] = ()
+
+
+class Claim(_Record):
+    """That Joinguard attached or removed a policy of the account, according to its evidence."""
+
+    result: Literal[AttachmentResult.ATTACHED, AttachmentResult.REMOVED]
+    #: When the outcome was recorded.
+    at: Moment
+    #: HMAC-SHA-256 of the claim with the secret of the pseudonyms: whoever can only write to the table cannot make one.
+    seal: Sha256
 
 
 class Closed(_Record):
@@ -116,7 +136,7 @@ class Outcome(_Record):
     evidence_key: Text | None = None
     #: SHA-256 of that object's bytes, in hexadecimal.
     evidence_sha256: Sha256 | None = None
-    #: The policies that attempts without confirmed evidence were about to attach, by the number of the attempt.
+    #: The policies that attempts without confirmed evidence were about to change, by the number of the attempt.
     intents: Annotated[
         dict[_Number, Annotated[tuple[PolicyId, ...], Field(max_length=_MAX_POLICIES)]], Field(max_length=_MAX_UNPROVEN)
     ] = {}
@@ -128,6 +148,8 @@ class Outcome(_Record):
     ] = {}
     #: The ambiguous policies: the call to attach them failed but may have taken effect. The next attempt checks them.
     unclear: Annotated[tuple[PolicyId, ...], Field(max_length=2 * _MAX_UNPROVEN * _MAX_POLICIES)] = ()
+    #: The policies that our evidence says we changed.
+    claims: Annotated[dict[PolicyId, Claim], Field(max_length=_MAX_POLICIES)] = {}
     #: Present if it is CLOSED.
     closed: Closed | None = None
     #: The end of the running attempt's lease. Absent if no attempt is running.

@@ -18,7 +18,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from handlers.attach_policies import handle_record
+from handlers.batch import handle_record
 from handlers.bootstrap import enforcer
 from handlers.core.errors import RetryableError
 from handlers.core.timing import Budget

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from handlers.aws.dynamodb_rows import MAX_LEASE
+from handlers.aws.dynamodb_rows import MAX_LEASE, WORTH_KEEPING
 from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.scope import Scope
-from handlers.core.joins.attempt import Dependencies
+from handlers.core.joins.attach import AttachDependencies
 from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.joins.ports import Attempt, Message, Pace, Settlement
 from handlers.core.timing import Budget
@@ -172,8 +172,8 @@ class FakeLedger:
         if "lease_until" in row and now <= row["lease_until"] <= now + MAX_LEASE:
             raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker holds the lease"))
         if row["status"] in {*FINAL, OutcomeStatus.OBSERVED}:
-            kept = {name: row[name] for name in ("attempts", "event_time", "received_at", "intents", "announced")}
-            row = self.rows[_key(event)] = _fresh(event, now) | kept | {"unclear": row.get("unclear", ())}
+            kept = {name: row[name] for name in WORTH_KEEPING if name in row}
+            row = self.rows[_key(event)] = _fresh(event, now) | kept
         row |= {"attempts": row["attempts"] + 1, "updated_at": now, "lease_until": lease_until, "source": event.source}
         return Attempt(
             row["attempts"],
@@ -181,6 +181,7 @@ class FakeLedger:
             frozenset(row.get("unclear", ())),
             row["event_time"],
             dict(row["announced"]),
+            row.get("claims", {}),
             replaced=self.replaced,
         )
 
@@ -211,6 +212,7 @@ class FakeLedger:
             "fault": settlement.fault,
             "guardrails": settlement.guardrails,
             "unclear": tuple(settlement.ambiguous),
+            "claims": settlement.claims,
             "updated_at": now,
             "intents": {n: intent for n, intent in row["intents"].items() if n not in settlement.proven},
             "announced": {n: digest for n, digest in row["announced"].items() if n not in settlement.proven},
@@ -324,7 +326,7 @@ class World:
         self.archive = FakeArchive(self.steps)
         self.dead_letters = FakeDeadLetters(self.steps)
         self.inbox = FakeInbox(self.steps)
-        dependencies = Dependencies(
+        dependencies = AttachDependencies(
             organizations=self.organizations,
             ledger=self.ledger,
             archive=self.archive,

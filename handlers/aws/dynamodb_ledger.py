@@ -18,6 +18,7 @@ from handlers.aws.dynamodb_rows import (
     row_of,
     serialize,
     stamp,
+    value_of,
 )
 from handlers.aws.errors import error_code, service_errors
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
@@ -137,7 +138,7 @@ class DynamoLedger:
     def intend(
         self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
     ) -> None:
-        """Record the policies that the attempt is about to attach, and the ambiguous ones.
+        """Record the policies that the attempt is about to change, and the ambiguous ones.
 
         Raises AttemptInProgressError after a later attempt has begun.
         """
@@ -295,6 +296,7 @@ def _attempt(begun: Outcome, *, replaced: bool = False) -> Attempt:
         ambiguous=frozenset(begun.unclear),
         event_time=begun.event_time,
         announced=begun.announced,
+        claims=begun.claims,
         replaced=replaced,
     )
 
@@ -311,6 +313,7 @@ def _settled(settlement: Settlement, *, now: datetime) -> dict[str, Any]:
         "fault": fault.model_dump(mode="json", exclude_none=True) if fault else None,
         "guardrails": settlement.guardrails,
         "unclear": sorted(settlement.ambiguous) or None,
+        "claims": {name: value_of(claim.model_dump()) for name, claim in settlement.claims.items()} or None,
         "lease_until": None,
         "closed": None,
     }

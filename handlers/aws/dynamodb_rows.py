@@ -21,7 +21,7 @@ serialize: Final = TypeSerializer().serialize
 _deserialize: Final = TypeDeserializer().deserialize
 #: The fields of an unreadable row that are worth keeping: the history, and what the next attempt needs for missing
 #: evidence.
-_WORTH_KEEPING: Final = ("attempts", "event_time", "received_at", "intents", "announced", "unclear")
+WORTH_KEEPING: Final = ("attempts", "event_time", "received_at", "intents", "announced", "unclear", "claims")
 
 
 def plain(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def readable(row: Mapping[str, Any]) -> Outcome | None:
 def replacement(row: Mapping[str, Any], fresh: Outcome) -> Outcome:
     """Return a fresh outcome with those fields of a row that are worth keeping and readable."""
     fields = fresh.model_dump()
-    for name in _WORTH_KEEPING:
+    for name in WORTH_KEEPING:
         if name in row and readable(fields | {name: row[name]}):
             fields[name] = row[name]
     return outcome(fields)

@@ -83,6 +83,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "INVALID_EVENT": Cause.INVALID_EVENT,
     "WRONG_ORGANIZATION": Cause.WRONG_ORGANIZATION,
     "MANAGEMENT_ACCOUNT": Cause.MANAGEMENT_ACCOUNT,
+    "REMOVALS_OFF": Cause.REMOVALS_OFF,
+    "REMOVAL_LIMIT": Cause.REMOVAL_LIMIT,
     "RETRIES_EXHAUSTED": Cause.RETRIES_EXHAUSTED,
 }
 #: The cause behind a failed call of an operator, by a part of the code: AWS's services spell these differently.
@@ -104,6 +106,8 @@ _MISSHAPEN: Final = (AttributeError, KeyError, TypeError)
 #: No answer from AWS: the connection failed, or the answer is corrupted.
 _NO_ANSWER: Final = (HTTPClientError, ConnectionError, ResponseParserError, UnicodeDecodeError, *_MISSHAPEN)
 
+#: The reason of a ConstraintViolationException if an account would carry no policy of a type any more.
+_LAST_POLICY: Final = "MIN_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED"
 _SERVER_ERROR: Final = 500
 #: The call was never sent.
 _NOT_SENT: Final = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
@@ -164,6 +168,8 @@ def _translate(error: Exception) -> JoinguardError:
         return _without_answer(error, code)
     message = error.response.get("Error", {}).get("Message") or "AWS gave no message"
     reason = error.response.get("Reason")
+    if reason == _LAST_POLICY:
+        cause = Cause.LAST_POLICY
     why = fault(code, message, str(reason) if reason else None)
     # If an answer has no code, botocore uses the HTTP status: a proxy answered instead of AWS.
     if code.isdecimal() or _status(error) >= _SERVER_ERROR:

@@ -1,4 +1,4 @@
-"""AWS Organizations, as the worker uses it: what an account carries, its facts, and attaching policies."""
+"""AWS Organizations, as the workers use it: what an account carries, its facts, attaching and removing policies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from schemas.outcome import AttachmentResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
 
     from mypy_boto3_organizations import OrganizationsClient
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class OrganizationsApi:
-    """Read an account and attach policies to it."""
+    """Read an account and change its policies; the role of each worker allows only its own changes."""
 
     def __init__(self, client: OrganizationsClient) -> None:
         self._client = client
@@ -48,6 +49,23 @@ class OrganizationsApi:
                 return AttachmentResult.ALREADY_ATTACHED
         return AttachmentResult.ATTACHED
 
+    def detach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
+        """Detach a policy from an account; a policy that is not attached is not an error.
+
+        Raises PermanentError with Cause.LAST_POLICY if AWS requires the account to carry it.
+        """
+        with organizations_errors():
+            try:
+                self._client.detach_policy(PolicyId=policy_id, TargetId=account_id)
+            except self._client.exceptions.PolicyNotAttachedException:
+                return AttachmentResult.ALREADY_REMOVED
+        return AttachmentResult.REMOVED
+
+    def member_since(self, account_id: AccountId) -> datetime:
+        """Return when the account joined the organization."""
+        with organizations_errors():
+            return self._client.describe_account(AccountId=account_id)["Account"]["JoinedTimestamp"]
+
 
 def attached_policies(
     client: OrganizationsClient, account_id: AccountId, types: Collection[PolicyType]
@@ -59,7 +77,7 @@ def attached_policies(
     paginator = client.get_paginator("list_policies_for_target")
     with organizations_errors():
         return tuple(
-            AttachedPolicy(policy["Id"], each)
+            AttachedPolicy(policy["Id"], each, aws_managed=policy.get("AwsManaged", False))
             for each in types
             # The stubs do not know every type.
             for page in paginator.paginate(TargetId=account_id, Filter=each)  # type: ignore[arg-type]
@@ -67,9 +85,9 @@ def attached_policies(
         )
 
 
-def _policies(page: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+def _policies(page: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return a page's policies; an answer without a list of policies is corrupted."""
     if "Policies" not in page:
         raise ResponseParserError("the answer lists no policies")
-    policies: Sequence[Mapping[str, str]] = page["Policies"]
+    policies: Sequence[Mapping[str, Any]] = page["Policies"]
     return policies

@@ -28,6 +28,10 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     Cause.INVALID_EVENT: "find out who sent it; edit the body, or drop",
     Cause.WRONG_ORGANIZATION: "find out who sent it; drop",
     Cause.MANAGEMENT_ACCOUNT: "find out who sent it; drop",
+    Cause.REMOVALS_OFF: "the stage removes no policies: set RemovePolicies, deploy, redrive; or drop",
+    Cause.REMOVAL_LIMIT: (
+        "check that so many policies are to be removed; redrive tomorrow, or deploy with --approve DIGEST, redrive"
+    ),
     Cause.RETRIES_EXHAUSTED: "see the outcome and the log for the cause; redrive when it is over",
 }
 _DEFAULT_STEP: Final = "read the reason, correct the cause, redrive; see handlers/operate/RUNBOOK.md#dead-letters"
@@ -59,6 +63,7 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.ACCOUNT_NOT_FOUND: "the account is not a member; drop the message, or invite the account",
     Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}; drop the message",
     Reason.TOO_MANY_POLICIES: "the account carries {0} policies and has no room for {1} more; detach some",
+    Reason.REMOVALS_OFF: "the stage removes no policies; set RemovePolicies and deploy",
     Reason.ACCESS_DENIED: (
         "the worker's role may not attach ({0}); `make revert-drift` restores it, unless its boundary denies it"
     ),

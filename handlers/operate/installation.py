@@ -160,6 +160,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         parameters["ManagementAccountId"],
         # Stacks of earlier versions have no such parameter, and attach to every account.
         Scope.parse(parameters.get("AttachTo", "all")),
+        removes=parameters.get("RemovePolicies") == "true",
     )
     organizations = OrganizationsReaderApi(client.organizations())
     role = outputs.get("FunctionRole")

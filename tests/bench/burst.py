@@ -16,7 +16,7 @@ from handlers.aws.errors import organizations_errors
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.places import AttachedPolicy
-from handlers.core.joins.attempt import Dependencies
+from handlers.core.joins.attach import AttachDependencies
 from handlers.core.joins.enforce import Enforcer
 from handlers.core.joins.ports import Message, Pace
 from handlers.core.timing import Budget
@@ -238,7 +238,7 @@ class Experiment:
         return status is not OutcomeStatus.RETRYING
 
     def _enforcer(self, number: int) -> Enforcer:
-        dependencies = Dependencies(
+        dependencies = AttachDependencies(
             organizations=InProcess(self.organizations, self.pace),
             ledger=self.ledger,
             archive=self.archive,

@@ -385,7 +385,7 @@ def test_alarms_link_to_the_runbook_of_the_public_repository_by_default() -> Non
 
 
 def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> None:
-    code = (ROOT / "handlers" / "attach_policies.py").read_text()
+    code = (ROOT / "handlers" / "batch.py").read_text()
     used = set(re.findall(r'"Joinguard", ?"(\w+)"', RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]))
     used |= {
         each["MetricStat"]["Metric"]["MetricName"]

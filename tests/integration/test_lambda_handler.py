@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from handlers.attach_policies import lambda_handler, logger, metrics
+from handlers.attach_policies import lambda_handler
 from handlers.aws.dynamodb_ledger import DynamoLedger
+from handlers.batch import logger, metrics
 from handlers.bootstrap import enforcer
 from infra.local.events import handshake_accepted
 from schemas.intake import read_event

@@ -300,15 +300,30 @@ def test_an_exception_never_adds(document: CompiledGuardrails, facts: Facts, hid
 
 
 @given(documents, known_facts, fields)
-def test_a_policy_is_removable_only_if_it_is_not_required_and_all_of_its_rules_say_so(
+def test_a_policy_is_removable_only_if_it_is_not_required_and_all_of_its_rules_or_an_exception_say_so(
     document: CompiledGuardrails, facts: Facts, hidden: set[Fact]
 ) -> None:
     decision = ask(document, without(facts, hidden))
 
     for each in decision.removable(POLICIES):
         assert each not in decision.required + decision.undecided
-        assert {rule.when_no_longer for rule in document.rules if each in rule.attach} == {"remove"}
+        excepted = any(
+            each in exception.policies
+            and facts.account_id in exception.accounts
+            and (exception.starts or NOON.date()) <= NOON.date() <= exception.expires
+            for exception in document.exceptions
+        )
+        assert excepted or {rule.when_no_longer for rule in document.rules if each in rule.attach} == {"remove"}
     assert decision.removable(()) == ()
+
+
+@given(documents, known_facts, fields)
+def test_what_is_removable_without_some_facts_is_removable_with_them(
+    document: CompiledGuardrails, facts: Facts, hidden: set[Fact]
+) -> None:
+    known, unknown = ask(document, facts), ask(document, without(facts, hidden))
+
+    assert set(unknown.removable(POLICIES)) <= set(known.removable(POLICIES))
 
 
 @given(documents, known_facts, moments)

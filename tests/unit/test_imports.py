@@ -75,7 +75,8 @@ ALLOWED: dict[str, set[str]] = {
         *DECISIONS,
         "schemas",
     },
-    "an entry point": {"handlers.bootstrap", "handlers.time_limit", *KERNEL, *DECISIONS, "schemas"},
+    "handlers.batch": {"handlers.time_limit", *KERNEL, *DECISIONS, "schemas"},
+    "an entry point": {"handlers.batch", "handlers.bootstrap"},
 }
 FORBIDDEN = {"boto3", "botocore", "aws_lambda_powertools", "click", "os", "io", "pathlib", "socket", "time"}
 INFRA = sorted((ROOT / "infra").rglob("*.py"))

@@ -9,7 +9,8 @@ It decides with three values (Kleene's logic): a condition on a fact that is not
                 rules are false, or an exception takes it away; else undecided
 
 Rules add up, so their order means nothing. An exception only takes away, and only from the beginning of its first day
-to the end of its last one, in UTC. What is undecided is neither attached nor removed.
+to the end of its last one, in UTC. What is undecided is neither attached nor removed. A policy that is not required may
+be removed if all rules that attach it say so, or if an exception in force names it.
 """
 
 from collections.abc import Collection, Iterable
@@ -60,8 +61,8 @@ class PolicyDecision:
     undecided_by: tuple[RuleId, ...] = ()
     #: The facts that decide it.
     needs: frozenset[Fact] = frozenset()
-    #: Whether it may be removed if it is attached: it is not required now, and all of its rules say remove. Who
-    #: attached it, limits and approvals are for others to decide.
+    #: Whether it may be removed if it is attached: it is not required now, and all of its rules say remove, or an
+    #: exception in force names it. Who attached it, limits and approvals are for others to decide.
     removable: bool = False
 
 
@@ -141,8 +142,8 @@ class Guardrails:
             policy_id: tuple(number for number, rule in enumerate(document.rules) if policy_id in rule.attach)
             for policy_id in self.policy_ids
         }
-        #: The policies whose rules all say remove.
-        self._removable = {
+        #: The policies whose rules all say remove, so that they are removed without any exception.
+        self.may_be_removed = {
             policy_id
             for policy_id, numbers in self._attaching.items()
             if numbers and all(document.rules[number].when_no_longer == "remove" for number in numbers)
@@ -198,7 +199,8 @@ class Guardrails:
         mine = [answers[number] for number in self._attaching[policy_id]]
         demanded = tuple(each.rule.id for each in mine if each.holds)
         undecided = tuple(each.rule.id for each in mine if each.holds is None)
-        waived = tuple(each.id for each in exceptions if policy_id in each.policies) if demanded or undecided else ()
+        named = tuple(each.id for each in exceptions if policy_id in each.policies)
+        waived = named if demanded or undecided else ()
         ruling = Ruling.NOT_REQUIRED
         if demanded and not waived:
             ruling = Ruling.REQUIRED
@@ -213,7 +215,7 @@ class Guardrails:
             waived_by=waived,
             undecided_by=undecided if is_open else (),
             needs=self._conditions.facts_of(_union(each.open for each in mine)) if is_open else frozenset(),
-            removable=ruling is Ruling.NOT_REQUIRED and policy_id in self._removable,
+            removable=ruling is Ruling.NOT_REQUIRED and (bool(named) or policy_id in self.may_be_removed),
         )
 
 
@@ -255,3 +257,5 @@ class Requirements:
     #: The account that SCPs do not affect.
     management_account_id: AccountId
     scope: Scope = field(default_factory=Scope)
+    #: Whether policies that an account no longer needs are removed.
+    removes: bool = False

@@ -19,6 +19,8 @@ class AttachedPolicy:
 
     id: PolicyId
     type: PolicyType
+    #: Whether it is one of AWS's own.
+    aws_managed: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,34 @@
-"""One attempt at one event.
+"""One attempt at one event: what attaching and removing have in common.
 
 The order of writes is the invariant: intent, effect, announcement, evidence, outcome, success. After a crash between
 any two of them, the row holds what the next attempt needs to write what is missing:
 
     crash after    the row holds               the next attempt
-    intent         intent, lease expired       finds nothing attached; evidence `interrupted`, effect unknown
-    effect         intent, lease expired       finds it attached; evidence `interrupted` says that the change was ours
+    intent         intent, lease expired       finds nothing changed; evidence `interrupted`, effect unknown
+    effect         intent, lease expired       finds it changed; evidence `interrupted` says that the change was ours
     announcement   SHA-256 of the evidence     writes evidence `interrupted` under the same key, as after effect
     evidence       SHA-256 of the evidence     finds that very evidence, and writes none
     outcome        the outcome                 does not begin if the outcome is final
 
 A call that fails without an answer may have taken effect: its policy is ambiguous. The row records this before the
-evidence does, and keeps it until a later call or read shows whether the policy is attached. The attempt that finds it
-attached records it as our attachment. If a read fails permanently, the policies that earlier attempts intended to
-attach are ambiguous too.
+evidence does, and keeps it until a later call or read shows whether the policy is attached. The attempt that finds the
+effect records it as ours. If a read fails permanently, the policies that earlier attempts intended to change are
+ambiguous too.
+
+With the outcome, the row gets the claims: the policies that our evidence says we changed, so that only what Joinguard
+attached is ever removed.
 
 If an evidence key holds another object than the evidence to be written there, the evidence is written beside it, and
 the settlement holds the conflict.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
 from random import Random
-from typing import Final, Literal, NoReturn, TypeAlias, TypeVar
+from typing import ClassVar, Final, Literal, NoReturn, TypeAlias, TypeVar
 
 from handlers.core.errors import (
     AccountNotFoundError,
@@ -40,8 +44,9 @@ from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.evidence.references import event_reference
 from handlers.core.guardrails.evaluate import Decision, Requirements
 from handlers.core.guardrails.facts import Facts
-from handlers.core.guardrails.places import AttachedPolicy, NoPlace, places
-from handlers.core.guardrails.reading import decide
+from handlers.core.guardrails.places import AttachedPolicy
+from handlers.core.guardrails.reading import Informed, decide
+from handlers.core.joins.claims import Changed, claims_of
 from handlers.core.joins.ports import Attempt, Ledger, Message, Organizations, Pace, Settlement
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.timing import TimeSlice, retry
@@ -50,11 +55,12 @@ from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence, RecordedFault, RecordedPolicy
 from schemas.ids import AccountId, PolicyId, Sha256
 from schemas.keys import evidence_key, key_beside
-from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Claim, Fault, OutcomeStatus, PolicyOutcome
 
 T = TypeVar("T")
 Course: TypeAlias = Literal["completed", "interrupted", "late"]
-Result: TypeAlias = AttachmentResult | JoinguardError
+#: A fault stands for a policy that is kept because of it.
+Result: TypeAlias = AttachmentResult | Fault | JoinguardError
 
 #: How long after a join Organizations may not find the account.
 RECENT: Final = timedelta(minutes=30)
@@ -77,8 +83,11 @@ class Dependencies:
 
 
 @dataclass
-class AttemptRun:
-    """Attach the policies that the account lacks, write the evidence of it, and record the outcome."""
+class AttemptRun(ABC):
+    """Change the policies of the account, write the evidence of it, and record the outcome."""
+
+    #: The result of a policy that an attempt changed.
+    CHANGED: ClassVar[Changed]
 
     requirements: Requirements
     dependencies: Dependencies
@@ -86,16 +95,20 @@ class AttemptRun:
     message: Message
     attempt: Attempt
     time_slice: TimeSlice
-    #: Policies that this attempt or an earlier one may have attached although the call failed.
+    #: Policies that this attempt or an earlier one may have changed although the call failed.
     ambiguous: set[PolicyId] = field(init=False)
+    #: Policies that earlier attempts changed, according to the evidence that this attempt wrote about them.
+    changed_before: set[PolicyId] = field(default_factory=set, init=False)
     #: Attempts whose evidence is written.
     proven: set[int] = field(default_factory=set, init=False)
-    #: The policies that this attempt is about to attach.
+    #: The policies that this attempt is about to change.
     intended: tuple[PolicyId, ...] = field(default=(), init=False)
     #: The faults of Organizations calls that failed and may be tried again.
     retried_faults: list[Fault] = field(default_factory=list, init=False)
     #: Evidence keys that held another object.
     conflicts: list[str] = field(default_factory=list, init=False)
+    #: The approved plan that a change of this attempt is part of.
+    approved_plan: Sha256 | None = field(default=None, init=False)
     #: What the guardrails say about the account, as far as its facts are known.
     decision: Decision | None = field(default=None, init=False)
 
@@ -113,9 +126,11 @@ class AttemptRun:
         try:
             if _needs_evidence(decision):
                 written = self._write_evidence(decision)
+            # Before the attempt counts as proven, so that the next one repeats a request that was not sent.
+            self._follow_up(decision)
             self.proven.add(self.attempt.number)
         except RetryableError as error:
-            # The intent stays in the row, so that the next attempt writes the missing evidence.
+            # The intent of missing evidence stays in the row, so that the next attempt writes it.
             decision = replace(decision, status=OutcomeStatus.RETRYING, fault=error.fault)
         key, digest = written or (None, None)
         settlement = replace(
@@ -127,6 +142,7 @@ class AttemptRun:
             retried_calls=len(self.retried_faults),
             guardrails=self.decision.sha256 if self.decision else None,
             conflicts=tuple(self.conflicts),
+            claims=self._claims(decision),
         )
         ledger, clock = self.dependencies.ledger, self.dependencies.clock
         if not ledger.settle(self.event, self.attempt.number, settlement, now=clock.now()):
@@ -149,11 +165,23 @@ class AttemptRun:
             attached = [policy for each in guardrails.policy_types for policy in self._attached(join.account_id, each)]
         except PermanentError as error:
             # Nothing shows what earlier attempts did. Their policies stay ambiguous until a later read succeeds.
-            self.ambiguous |= self._intended_before()
-            self._write_interrupted_evidence(())
+            self._write_interrupted_evidence(frozenset())
             return Settlement(OutcomeStatus.FAILED, fault=error.fault)
-        self._write_interrupted_evidence({each.id for each in attached})
-        return self._attach_missing(join, attached)
+        carried = frozenset(each.id for each in attached)
+        self._write_interrupted_evidence(self._done(self._intended_before(), carried))
+        return self._carry_out(join, attached)
+
+    @abstractmethod
+    def _carry_out(self, join: Join, attached: Sequence[AttachedPolicy]) -> Settlement:
+        """Make the changes that an account with these policies needs; return the result of each policy."""
+
+    @abstractmethod
+    def _done(self, policies: Collection[PolicyId], carried: Collection[PolicyId]) -> frozenset[PolicyId]:
+        """Return those of some policies that are as this attempt's changes leave them, if an account carries these."""
+
+    @abstractmethod
+    def _follow_up(self, decision: Settlement) -> None:
+        """Request what another worker has to do after this attempt; raise RetryableError if that fails."""
 
     def _attached(self, account_id: AccountId, policy_type: PolicyType) -> Sequence[AttachedPolicy]:
         """Read the policies of one type: with all types in one try, each throttle would repeat the calls before it."""
@@ -169,33 +197,8 @@ class AttemptRun:
             why = "the event names the management account, which SCPs do not affect; nothing was attached"
             raise PermanentError(fault("MANAGEMENT_ACCOUNT", why))
 
-    def _attach_missing(self, join: Join, attached: Sequence[AttachedPolicy]) -> Settlement:
-        """Attach each missing policy, whether or not others fail; one result for each required or undecided policy."""
-        carried = {each.id for each in attached}
-        decision, undecided = self._decided(join, carried)
-        document = self.requirements.guardrails.document
-        fit = places(document.policies, decision.required, attached, document.policies_per_account)
-        ours = self.ambiguous & carried
-        results: dict[PolicyId, Result] = dict.fromkeys(decision.required, AttachmentResult.ALREADY_ATTACHED)
-        results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
-        results |= undecided
-        results |= {each.policy_id: _without_place(each) for each in fit.no_place}
-        missing, observes = fit.to_attach, not self.requirements.scope.attaches_to(join.account_id)
-        if observes:
-            results |= dict.fromkeys(missing, AttachmentResult.WOULD_ATTACH)
-            missing = ()
-        if missing or ours:
-            self._intend((*missing, *sorted(ours)), ambiguous=self.ambiguous - ours)
-        for left, policy_id in zip(range(len(missing), 0, -1), missing, strict=True):
-            try:
-                results[policy_id] = self._attach(policy_id, join.account_id, remaining_calls=left)
-            except (PermanentError, RetryableError) as error:
-                results[policy_id] = error
-        settlement = _combined(results, self.ambiguous)
-        return replace(settlement, status=OutcomeStatus.OBSERVED) if observes and not undecided else settlement
-
-    def _decided(self, join: Join, carried: Collection[PolicyId]) -> tuple[Decision, dict[PolicyId, JoinguardError]]:
-        """Return what the guardrails say, with the facts that they need, and why what is not carried is undecided."""
+    def _informed(self, join: Join) -> Informed:
+        """Return what the guardrails say, with the facts that they need."""
         dependencies = self.dependencies
         informed = decide(
             self.requirements.guardrails,
@@ -205,8 +208,7 @@ class AttemptRun:
             lambda read: self._read_fact(join, read),
         )
         self.decision = informed.decision
-        undecided = [each for each in informed.decision.undecided if each not in carried]
-        return informed.decision, dict.fromkeys(undecided, informed.error)
+        return informed
 
     def _read_fact(self, join: Join, read: Callable[[], Facts]) -> Facts:
         """Read facts; raise RetryableError if they do not show yet what the event reports.
@@ -220,26 +222,40 @@ class AttemptRun:
         return facts
 
     def _intend(self, policies: tuple[PolicyId, ...], *, ambiguous: set[PolicyId]) -> None:
-        """Record the policies that this attempt is about to attach or found attached, and the ambiguous ones."""
+        """Record the policies that this attempt is about to change or found changed, and the ambiguous ones."""
         self.dependencies.ledger.intend(self.event, self.attempt.number, policies, ambiguous=ambiguous)
         self.intended, self.ambiguous = policies, ambiguous
 
-    def _attach(self, policy_id: PolicyId, account_id: AccountId, *, remaining_calls: int) -> AttachmentResult:
-        """Attach one policy. If it is attached after an ambiguous failure, that call attached it."""
+    def _change(
+        self, policies: Sequence[PolicyId], call: Callable[[PolicyId], AttachmentResult]
+    ) -> dict[PolicyId, Result]:
+        """Change each policy by a call, whether or not others fail."""
+        results: dict[PolicyId, Result] = {}
+        for left, policy_id in zip(range(len(policies), 0, -1), policies, strict=True):
+            try:
+                results[policy_id] = self._change_one(policy_id, call, remaining_calls=left)
+            except (PermanentError, RetryableError) as error:
+                results[policy_id] = error
+        return results
 
-        def attach() -> AttachmentResult:
+    def _change_one(
+        self, policy_id: PolicyId, call: Callable[[PolicyId], AttachmentResult], *, remaining_calls: int
+    ) -> AttachmentResult:
+        """Change one policy. If the change is there after an ambiguous failure, that call made it."""
+
+        def change() -> AttachmentResult:
             self._await_turn()
             try:
-                return self.dependencies.organizations.attach(policy_id, account_id)
+                return call(policy_id)
             except RetryableError as error:
                 if error.ambiguous:
                     self.ambiguous.add(policy_id)
                 raise
 
-        result = self._call(attach, remaining_calls=remaining_calls)
+        result = self._call(change, remaining_calls=remaining_calls)
         if policy_id in self.ambiguous:
             self.ambiguous.remove(policy_id)
-            return AttachmentResult.ATTACHED
+            return self.CHANGED
         return result
 
     def _await_turn(self) -> None:
@@ -247,7 +263,7 @@ class AttemptRun:
         clock = self.dependencies.clock
         begin = self.dependencies.pace.reserve(clock.now())
         if begin > self.time_slice.deadline:
-            raise OutOfTimeError(fault("OUT_OF_TIME", "other attachments take the time left for this record"))
+            raise OutOfTimeError(fault("OUT_OF_TIME", "other changes take the time left for this record"))
         clock.sleep(max(0.0, (begin - clock.now()).total_seconds()))
 
     def _call(self, call: Callable[[], T], *, remaining_calls: int) -> T:
@@ -281,19 +297,20 @@ class AttemptRun:
     def _intended_before(self) -> set[PolicyId]:
         return {policy_id for intended in self.attempt.interrupted.values() for policy_id in intended}
 
-    def _write_interrupted_evidence(self, attached: Collection[PolicyId]) -> None:
-        """Write the evidence of earlier attempts that crashed, from their intents and from what is attached.
+    def _write_interrupted_evidence(self, done: frozenset[PolicyId]) -> None:
+        """Write the evidence of earlier attempts that crashed, from their intents and from what is done of them.
 
-        Their ambiguous policies are recorded as this attempt's attachments. If a policy is not attached now, the call
-        may still take effect, or somebody detached it: its result is UNKNOWN, and it is ambiguous.
+        Their ambiguous policies are recorded as this attempt's changes. If a policy is not changed, the call may still
+        take effect, or somebody undid it: its result is UNKNOWN, and it is ambiguous.
         """
-        theirs = set(attached) - self.ambiguous
-        self.ambiguous |= self._intended_before() - set(attached)
+        theirs = done - self.ambiguous
+        self.ambiguous |= self._intended_before() - done
         for number, intended in self.attempt.interrupted.items():
-            evidence = self._evidence(number, _interrupted(intended, theirs), "interrupted")
+            evidence = self._evidence(number, _interrupted(intended, theirs, self.CHANGED), "interrupted")
             self._announce(evidence)
             self._record(evidence)
             self.proven.add(number)
+            self.changed_before |= theirs.intersection(intended)
 
     def _write_evidence(self, settlement: Settlement) -> tuple[str, Sha256]:
         """Write this attempt's evidence, announced in the row if it changed anything; return its key and SHA-256."""
@@ -341,11 +358,21 @@ class AttemptRun:
             course=course,
             status=settlement.status,
             guardrails=self.decision.sha256 if self.decision else None,
+            approved_plan=None if course == "interrupted" else self.approved_plan,
             required=() if course == "interrupted" else required,
             policies=tuple(map(RecordedPolicy.of, settlement.policies)),
             fault=RecordedFault.of(settlement.fault),
             recorded_at=dependencies.clock.now(),
         )
+
+    def _claims(self, settlement: Settlement) -> Mapping[PolicyId, Claim]:
+        """Return what the row holds of the changes that our evidence claims."""
+        if not isinstance(self.event, Join):
+            return self.attempt.claims
+        changed = {each.policy_id for each in settlement.policies if each.result is self.CHANGED}
+        clock, pseudonyms = self.dependencies.clock, self.dependencies.pseudonyms
+        made = claims_of(self.event.account_id, self.changed_before | changed, self.CHANGED, clock.now(), pseudonyms)
+        return {**self.attempt.claims, **made}
 
     def _superseded(self, decision: Settlement, *, proven: bool) -> NoReturn:
         """Leave the outcome to the later attempt, and write the evidence of this attempt's own changes.
@@ -358,14 +385,6 @@ class AttemptRun:
         raise AttemptInProgressError(fault("SUPERSEDED", "a later attempt at this event has begun"))
 
 
-def _without_place(no_place: NoPlace) -> PermanentError:
-    """Return the error about a required policy for which the account has no place."""
-    held = f"policies that are not in the guardrails hold {no_place.foreign} of them"
-    less = ", ".join(no_place.held_by)
-    also = f", and {less}, less important or not required, the others" if less else ""
-    return PermanentError(fault("NO_PLACE", f"the account has no place left for a policy of this type: {held}{also}"))
-
-
 def _bytes(evidence: Evidence) -> bytes:
     return evidence.model_dump_json(exclude_none=True).encode()
 
@@ -374,19 +393,19 @@ def _sha256(evidence: Evidence) -> Sha256:
     return sha256(_bytes(evidence)).hexdigest()
 
 
-def _interrupted(intended: Sequence[PolicyId], attached: Collection[PolicyId]) -> Settlement:
-    """Return the result of an attempt that crashed, as far as the attached policies show it."""
+def _interrupted(intended: Sequence[PolicyId], changed: Collection[PolicyId], result: AttachmentResult) -> Settlement:
+    """Return the result of an attempt that crashed, as far as the account's policies show it."""
     why = fault("INTERRUPTED", "the attempt ended before it recorded the answer about this policy")
     found = [
-        PolicyOutcome(policy_id=policy_id, result=AttachmentResult.ATTACHED)
-        if policy_id in attached
+        PolicyOutcome(policy_id=policy_id, result=result)
+        if policy_id in changed
         else PolicyOutcome(policy_id=policy_id, result=AttachmentResult.UNKNOWN, fault=why)
         for policy_id in intended
     ]
     return Settlement(OutcomeStatus.RETRYING, tuple(found), fault("INTERRUPTED", "the attempt ended"))
 
 
-def _combined(results: dict[PolicyId, Result], ambiguous: Collection[PolicyId]) -> Settlement:
+def combined(results: Mapping[PolicyId, Result], ambiguous: Collection[PolicyId]) -> Settlement:
     """Combine the results: RETRYING if a policy failed transiently, otherwise FAILED if one failed permanently."""
     outcomes: list[PolicyOutcome] = []
     errors: list[tuple[PolicyId, JoinguardError]] = []
@@ -395,6 +414,8 @@ def _combined(results: dict[PolicyId, Result], ambiguous: Collection[PolicyId]) 
             errors.append((policy_id, result))
             failed = AttachmentResult.UNKNOWN if policy_id in ambiguous else AttachmentResult.FAILED
             outcomes.append(PolicyOutcome(policy_id=policy_id, result=failed, fault=result.fault))
+        elif isinstance(result, Fault):
+            outcomes.append(PolicyOutcome(policy_id=policy_id, result=AttachmentResult.KEPT, fault=result))
         else:
             outcomes.append(PolicyOutcome(policy_id=policy_id, result=result))
     if not errors:
@@ -408,7 +429,6 @@ def _combined(results: dict[PolicyId, Result], ambiguous: Collection[PolicyId]) 
 
 def _needs_evidence(settlement: Settlement) -> bool:
     """Return False for an attempt that certainly changed nothing and is tried again."""
-    changed = any(
-        policy.result in {AttachmentResult.ATTACHED, AttachmentResult.UNKNOWN} for policy in settlement.policies
-    )
-    return changed or settlement.status is not OutcomeStatus.RETRYING
+    changed = {AttachmentResult.ATTACHED, AttachmentResult.REMOVED, AttachmentResult.UNKNOWN}
+    is_changed = any(each.result in changed for each in settlement.policies)
+    return is_changed or settlement.status is not OutcomeStatus.RETRYING

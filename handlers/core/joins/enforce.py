@@ -1,5 +1,6 @@
 """From a message to its outcome."""
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -7,8 +8,10 @@ from random import Random
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
 from handlers.core.evidence.references import event_name, event_reference
 from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.joins.attach import AttachDependencies, AttachRun
 from handlers.core.joins.attempt import AttemptRun, Dependencies
-from handlers.core.joins.ports import DeadLetters, Inbox, Message, Settlement
+from handlers.core.joins.ports import Attempt, DeadLetters, Inbox, Message, Settlement
+from handlers.core.joins.remove import RemoveDependencies, RemoveRun
 from handlers.core.timing import Budget, TimeSlice, backoff
 from schemas.events import Join, NoJoin
 from schemas.intake import InvalidEventError, read_event
@@ -43,8 +46,8 @@ class Handled:
 
 
 @dataclass(frozen=True)
-class Enforcer:
-    """Make every account that joins, moves or gets other tags carry its policies."""
+class Worker(ABC):
+    """Handle the messages of a queue."""
 
     requirements: Requirements
     dependencies: Dependencies
@@ -67,7 +70,7 @@ class Enforcer:
         except InvalidEventError as error:
             handled = Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", str(error)))
         else:
-            handled = self._handle(event, message, time_slice)
+            handled = self._not_for_this_queue(event, message) or self._handle(event, message, time_slice)
         if handled.status is OutcomeStatus.FAILED and handled.fault:
             try:
                 self.dead_letters.send(message, handled.fault)
@@ -76,6 +79,14 @@ class Enforcer:
         if handled.status is OutcomeStatus.RETRYING:
             return self._postpone(message, handled, seconds=backoff(message.receives, self.rng))
         return handled
+
+    @abstractmethod
+    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:
+        """Return the result of a message that another worker handles; None for the messages of this one."""
+
+    @abstractmethod
+    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
+        """Return an attempt at an event."""
 
     def _handle(self, event: Join | NoJoin, message: Message, time_slice: TimeSlice) -> Handled:
         handled = Handled(OutcomeStatus.RETRYING)
@@ -92,7 +103,7 @@ class Enforcer:
             if isinstance(begun, Outcome):
                 return replace(handled, status=begun.status, policies=begun.policies, fault=begun.fault)
             handled = replace(handled, attempt=begun.number, row_replaced=begun.replaced)
-            settled = AttemptRun(self.requirements, dependencies, event, message, begun, time_slice).run()
+            settled = self._attempt(event, message, begun, time_slice).run()
         except RetryableError as error:
             return replace(handled, fault=error.fault)
         return self._settled(handled, settled, event)
@@ -119,3 +130,45 @@ class Enforcer:
             self.inbox.postpone(message, seconds)
             return replace(handled, again_in=seconds)
         return handled
+
+
+@dataclass(frozen=True)
+class Enforcer(Worker):
+    """Make every account that joins, moves or gets other tags carry its policies."""
+
+    dependencies: AttachDependencies
+
+    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:
+        """Pass a request to remove policies on to its queue: a redriven message comes to this one."""
+        if not isinstance(event, Join) or event.cause != "removal":
+            return None
+        handled = Handled(OutcomeStatus.FAILED, event_name=event.event_name)
+        if self.dependencies.removals is None:
+            why = "removing policies is not switched on; see RemovePolicies in the stage"
+            return replace(handled, fault=fault("REMOVALS_OFF", why))
+        try:
+            self.dependencies.removals.pass_on(message)
+        except RetryableError as error:
+            return replace(handled, status=OutcomeStatus.RETRYING, fault=error.fault)
+        why = "the request goes on to the queue of the worker that removes policies"
+        return replace(handled, status=OutcomeStatus.IGNORED, fault=fault("PASSED_ON", why))
+
+    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
+        return AttachRun(self.requirements, self.dependencies, event, message, begun, time_slice)
+
+
+@dataclass(frozen=True)
+class Remover(Worker):
+    """Remove the policies that accounts no longer need."""
+
+    dependencies: RemoveDependencies
+
+    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:  # noqa: ARG002 - as above
+        """Refuse everything but requests to remove policies."""
+        if isinstance(event, Join) and event.cause == "removal":
+            return None
+        why = "source: must be joinguard.removal in this queue; find out who sent the message"
+        return Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", why))
+
+    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
+        return RemoveRun(self.requirements, self.dependencies, event, message, begun, time_slice)

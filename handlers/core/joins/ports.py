@@ -1,6 +1,6 @@
 """What handling a join needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.reading import FactsReader
 from schemas.compiled_guardrails import PolicyType
-from schemas.events import Join, NoJoin
+from schemas.events import Join, JoinRequest, NoJoin, RemovalRequest
 from schemas.ids import AccountId, PolicyId, Sha256
-from schemas.outcome import AttachmentResult, Fault, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Claim, Fault, Outcome, OutcomeStatus, PolicyOutcome
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,16 @@ class Attempt:
     """One attempt at one event, begun by one worker."""
 
     number: int
-    #: Policies that earlier attempts were about to attach, by attempt; only attempts without confirmed evidence.
+    #: Policies that earlier attempts were about to change, by attempt; only attempts without confirmed evidence.
     interrupted: Mapping[int, Sequence[PolicyId]]
-    #: Policies that an earlier attempt may have attached although the call failed.
+    #: Policies that an earlier attempt may have changed although the call failed.
     ambiguous: frozenset[PolicyId]
     #: The event's time as the first attempt recorded it, so that all attempts derive the same evidence keys.
     event_time: datetime
     #: SHA-256 of all evidence that earlier attempts were about to write, by attempt.
     announced: Mapping[int, Collection[Sha256]] = field(default_factory=dict)
+    #: The changes that the evidence of earlier attempts claims.
+    claims: Mapping[PolicyId, Claim] = field(default_factory=dict)
     #: Whether the event's row was unreadable and a new row replaced it.
     replaced: bool = False
 
@@ -57,7 +59,7 @@ class Settlement:
     evidence_sha256: Sha256 | None = None
     #: Attempts whose evidence exists; the ledger removes their intents.
     proven: frozenset[int] = frozenset()
-    #: Policies that may be attached although the call failed.
+    #: Policies that may be changed although the call failed.
     ambiguous: frozenset[PolicyId] = frozenset()
     #: The number of Organizations calls that failed and were tried again (throttles, conflicts, server errors).
     retried_calls: int = 0
@@ -65,6 +67,8 @@ class Settlement:
     guardrails: Sha256 | None = None
     #: Evidence keys that held an object other than the evidence to be written there.
     conflicts: tuple[str, ...] = ()
+    #: The changes that our evidence about all attempts claims.
+    claims: Mapping[PolicyId, Claim] = field(default_factory=dict)
 
 
 class Organizations(FactsReader, Protocol):
@@ -77,11 +81,52 @@ class Organizations(FactsReader, Protocol):
         """Attach a policy; a policy that is already attached is not an error."""
 
 
+class Detachments(Protocol):
+    """AWS Organizations, as only the worker that removes policies uses it."""
+
+    def member_since(self, account_id: AccountId) -> datetime:
+        """Return when the account joined the organization."""
+
+    def detach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
+        """Detach a policy; a policy that is not attached is not an error."""
+
+
+class ClaimsReader(Protocol):
+    """The claims in the outcomes table."""
+
+    def of(self, account_id: AccountId) -> Iterable[Mapping[PolicyId, Claim]]:
+        """Return the claims of each event of an account."""
+
+
+class RemovalLimit(Protocol):
+    """The number of removals of a day, which all workers share."""
+
+    def take(self, removal: Sha256, limit: int, now: datetime) -> bool:
+        """Count a removal, unless it was counted today; return False if as many as the limit were."""
+
+
+class Removals(Protocol):
+    """The queue of the worker that removes policies."""
+
+    def request(self, request: RemovalRequest) -> None:
+        """Send a request."""
+
+    def pass_on(self, message: Message) -> None:
+        """Send a message as it is."""
+
+
+class Evaluations(Protocol):
+    """The queue of the worker that attaches policies."""
+
+    def request(self, request: JoinRequest) -> None:
+        """Send a request, so that it is delivered after AWS has told all its servers what has changed."""
+
+
 class Pace(Protocol):
-    """The rate of attachments, which all workers share."""
+    """The rate of attachments and removals, which all workers share."""
 
     def reserve(self, now: datetime) -> datetime:
-        """Return when the caller may begin its next attachment, and reserve that moment."""
+        """Return when the caller may begin its next change, and reserve that moment."""
 
 
 class Ledger(Protocol):
@@ -96,7 +141,7 @@ class Ledger(Protocol):
     def intend(
         self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
     ) -> None:
-        """Record the policies that the attempt is about to attach, and the ambiguous ones.
+        """Record the policies that the attempt is about to change, and the ambiguous ones.
 
         Raises AttemptInProgressError after a later attempt has begun.
         """

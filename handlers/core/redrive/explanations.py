@@ -17,6 +17,7 @@ class Reason(Enum):
     ACCOUNT_NOT_FOUND = auto()
     ACCOUNT_NOT_ACTIVE = auto()  # state
     TOO_MANY_POLICIES = auto()  # number of attached policies, number of missing policies
+    REMOVALS_OFF = auto()
     ACCESS_DENIED = auto()  # policy ids and "the account"
     # A message cannot or should not be redriven.
     TOO_MANY_ATTRIBUTES = auto()

@@ -30,6 +30,7 @@ _OF_CAUSE: Final[Mapping[Cause, frozenset[Reason]]] = {
     Cause.TOO_MANY_POLICIES: frozenset({Reason.TOO_MANY_POLICIES}),
     Cause.ACCESS_DENIED: frozenset({Reason.ACCESS_DENIED}),
     Cause.ACCOUNT_NOT_FOUND: frozenset({Reason.ACCOUNT_NOT_FOUND, Reason.ACCOUNT_NOT_ACTIVE}),
+    Cause.REMOVALS_OFF: frozenset({Reason.REMOVALS_OFF}),
 }
 
 
@@ -60,6 +61,8 @@ class Preflight:
             return ()
         if dead_letter.event.organization_id not in {None, self.requirements.organization_id}:
             return (Explanation(Reason.WRONG_ORGANIZATION),)
+        if dead_letter.event.cause == "removal":
+            return self._of_removal(dead_letter.account_id)
         read_account = len(self._accounts) < MAX_ACCOUNTS or dead_letter.cause in _ACCOUNT_CAUSES
         problems = self.of_account(dead_letter.account_id, read_account=read_account)
         return tuple(sorted(problems, key=lambda each: not _is_own(each, dead_letter)))
@@ -81,6 +84,16 @@ class Preflight:
         types = {each.type for each in self.requirements.guardrails.document.policies if each.id in missing}
         relevant = tuple(each for each in of_organization if each.values[0] in {*missing, *types})
         return relevant + self._accounts.get(account_id, ())
+
+    def _of_removal(self, account_id: AccountId) -> Problems:
+        """Return every reason why nothing can be removed from an account; whether the limit is reached is not known."""
+        if not self.requirements.removes:
+            return (Explanation(Reason.REMOVALS_OFF),)
+        return self._collected(self._check_membership(account_id))
+
+    def _check_membership(self, account_id: AccountId) -> Iterator[Explanation]:
+        if self.organizations.account(account_id) is None:
+            yield Explanation(Reason.ACCOUNT_NOT_FOUND)
 
     @cached_property
     def of_organization(self) -> Problems:

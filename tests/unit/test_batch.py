@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from handlers.attach_policies import MARGIN, MIN_SECONDS, handle_in_time, handle_record, logger, metrics
+from handlers.batch import MARGIN, MIN_SECONDS, handle_in_time, handle_record, logger, metrics
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.timing import Budget
 from schemas.outcome import OutcomeStatus

@@ -1,0 +1,63 @@
+"""Claims: which policies of an account Joinguard attached or removed, as the rows of its events say.
+
+Only what Joinguard attached is ever removed, and whoever can write to the table could claim that. So each claim has a
+seal, which takes the key of the pseudonyms.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
+
+from handlers.core.ports import Pseudonyms
+from schemas.ids import AccountId, PolicyId, Sha256
+from schemas.outcome import AttachmentResult, Claim
+
+#: What Joinguard did with a policy.
+Changed: TypeAlias = Literal[AttachmentResult.ATTACHED, AttachmentResult.REMOVED]
+
+_KIND: Final = "claim"
+
+
+def claims_of(
+    account_id: AccountId,
+    policies: Collection[PolicyId],
+    result: Changed,
+    at: datetime,
+    pseudonyms: Pseudonyms,
+) -> dict[PolicyId, Claim]:
+    """Return the claims that Joinguard changed policies of an account."""
+    return {
+        each: Claim(result=result, at=at, seal=_seal(account_id, each, result, at, pseudonyms))
+        for each in sorted(policies)
+    }
+
+
+def attached_by_us(
+    account_id: AccountId,
+    rows: Iterable[Mapping[PolicyId, Claim]],
+    since: datetime,
+    pseudonyms: Pseudonyms,
+) -> frozenset[PolicyId]:
+    """Return the policies whose last claim is that Joinguard attached them.
+
+    `rows` are the claims of all events of the account. `since` is when it joined the organization: earlier claims say
+    nothing, because an account loses its policies when it leaves. Claims whose seal does not fit are ignored.
+    """
+    last: dict[PolicyId, Claim] = {}
+    for claims in rows:
+        for policy_id, claim in claims.items():
+            known = last.get(policy_id)
+            is_ours = claim.seal == _seal(account_id, policy_id, claim.result, claim.at, pseudonyms)
+            if is_ours and claim.at >= since and (known is None or _order(claim) > _order(known)):
+                last[policy_id] = claim
+    return frozenset(each for each, claim in last.items() if claim.result is AttachmentResult.ATTACHED)
+
+
+def _order(claim: Claim) -> tuple[datetime, bool]:
+    """Of two claims at the same moment, a removal counts: then nothing is removed."""
+    return claim.at, claim.result is AttachmentResult.REMOVED
+
+
+def _seal(account_id: AccountId, policy_id: PolicyId, result: Changed, at: datetime, pseudonyms: Pseudonyms) -> Sha256:
+    text = "\n".join((account_id, policy_id, result.value, at.isoformat(timespec="microseconds")))
+    return pseudonyms.digest(_KIND, text)

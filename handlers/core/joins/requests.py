@@ -1,0 +1,48 @@
+"""The requests that one worker sends to the other; a repeated request has the same id, so it is handled once."""
+
+from collections.abc import Collection
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+from schemas.events import Join, JoinRequest, RemovalRequest
+from schemas.ids import EventId, OrganizationId, PolicyId
+
+#: Letters instead of digits, so that no part of an id looks like an account id.
+_LETTERS: Final = str.maketrans("0123456789", "ghijklmnop")
+
+
+def removal_request(
+    join: Join, removable: Collection[PolicyId], organization_id: OrganizationId, now: datetime
+) -> RemovalRequest:
+    """Return the request to remove what an account does not need after an event.
+
+    Another attempt at the event may find more that is removable, which takes a request of its own.
+    """
+    return RemovalRequest(
+        source="joinguard.removal",
+        event_id=_id("removal", join.event_id, *sorted(removable)),
+        requested_at=now,
+        account_id=join.account_id,
+        organization_id=organization_id,
+        reason=f"after event {join.event_id}",
+    )
+
+
+def evaluation_request(join: Join, attempt: int, organization_id: OrganizationId, now: datetime) -> JoinRequest:
+    """Return the request to evaluate an account again after an attempt that removed something.
+
+    The account may have changed meanwhile, and it has a place again for a policy that had none.
+    """
+    return JoinRequest(
+        source="joinguard.worker",
+        event_id=_id("evaluation", join.event_id, str(attempt)),
+        requested_at=now,
+        account_id=join.account_id,
+        organization_id=organization_id,
+        reason=f"after removal {join.event_id}",
+    )
+
+
+def _id(kind: str, *parts: str) -> EventId:
+    return f"{kind}-{sha256('/'.join(parts).encode()).hexdigest()[:32].translate(_LETTERS)}"
