@@ -34,6 +34,8 @@ CODES: Final = (
     "NO_PLACE",
     "PolicyNotFoundException",
     "PolicyTypeNotEnabledException",
+    "REMOVALS_OFF",
+    "REMOVAL_LIMIT",
     "RETRIES_EXHAUSTED",
     "TargetNotFoundException",
     "UnsupportedAPIEndpointException",
