@@ -12,6 +12,7 @@ from schemas.values import Moment, Text
 #: Codes whose messages are our own. Messages of others, which may hold a name, are not stored in evidence.
 OUR_CODES: Final = frozenset(
     {
+        "ACCOUNT_LEFT",
         "AWS_MANAGED",
         "FACTS_STALE",
         "FACTS_UNKNOWN",
