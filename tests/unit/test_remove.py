@@ -183,6 +183,7 @@ def test_the_last_scp_is_kept_and_it_is_the_most_important_one() -> None:
 
     assert results(world.remove()) == {REGIONS: (KEEPS, "LAST_POLICY"), EDGE: (REMOVED, None)}
     assert world.attached() == {REGIONS}
+    assert world.steps.count("detach") == 1, "AWS is not asked to remove the last one"
 
 
 def test_the_last_policy_of_another_type_is_removed() -> None:
@@ -441,6 +442,31 @@ def test_a_request_that_is_repeated_has_the_same_id_and_is_handled_once() -> Non
     world.remove(world.removals.bodies[1])
 
     assert world.steps.log == ["pseudonym", "begin"]
+
+
+def test_what_a_later_attempt_finds_removable_too_is_requested() -> None:
+    world = TwoWorkers()
+    world.join()
+    world.use(document(exception(KEPT)))
+    world.steps.fail("tags", NotYetEffectiveError(fault("AccessDeniedException", "not allowed")))
+    world.steps.fail("settle", RetryableError(fault("DynamoDB.Unavailable", "no answer")))
+    world.tag(environment="test")
+    world.handle(joined(event_id="event-2"))
+    world.clock.advance(200)
+    world.handle(joined(event_id="event-2"), receives=2)
+
+    assert world.request_id(0) != world.request_id(1)
+
+
+def test_each_attempt_that_removes_something_is_followed_by_an_evaluation_of_its_own() -> None:
+    world = retired()
+    world.steps.fail("detach", None, RetryableError(fault("ServiceException", "later")))
+    world.remove()
+    world.clock.advance(100)
+    world.remove(receives=2)
+
+    first, second = (json.loads(each)["event_id"] for each in world.evaluations.bodies)
+    assert first != second
 
 
 def test_the_ids_of_requests_hold_no_account_id() -> None:
