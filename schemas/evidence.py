@@ -55,9 +55,8 @@ class RecordedPolicy(BaseModel):
     policy_id: PolicyId
     result: AttachmentResult
     fault: RecordedFault | None = None
-    #: The exceptions in force because of which the account does not need the policy. Absent before version 3, and if
-    #: there are none.
-    waived_by: tuple[Text, ...] | None = None
+    #: The exceptions in force that take the policy from the account. Absent before version 3, and if there are none.
+    exceptions: tuple[Text, ...] | None = None
 
     @classmethod
     def of(cls, policy: PolicyOutcome) -> "RecordedPolicy":
@@ -66,7 +65,7 @@ class RecordedPolicy(BaseModel):
             policy_id=policy.policy_id,
             result=policy.result,
             fault=RecordedFault.of(policy.fault),
-            waived_by=policy.waived_by or None,
+            exceptions=policy.exceptions or None,
         )
 
 
@@ -75,7 +74,7 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Version 3 has the results of removals, `waived_by` and `approved_plan`.
+    #: Version 3 has the results of removals, `exceptions` and `approved_plan`.
     schema_version: Literal["joinguard/evidence/1", "joinguard/evidence/2", "joinguard/evidence/3"] = (
         "joinguard/evidence/3"
     )

@@ -253,9 +253,9 @@ def test_an_exception_that_has_begun_takes_a_policy_off_although_its_rule_keeps_
     handled = world.remove()
 
     assert results(handled) == {KEPT: (REMOVED, None)}
-    assert [each.waived_by for each in handled.policies] == [("EXC-17",)]
+    assert [each.exceptions for each in handled.policies] == [("EXC-17",)]
     [evidence] = [each for each in world.evidence() if each.event_id == world.request_id()]
-    assert [each.waived_by for each in evidence.policies] == [("EXC-17",)]
+    assert [each.exceptions for each in evidence.policies] == [("EXC-17",)]
 
 
 @pytest.mark.parametrize(

@@ -159,9 +159,9 @@ def _kept_by_aws(result: Result) -> Result:
 
 
 def _with_exceptions(settlement: Settlement, decision: Decision) -> Settlement:
-    """Add the exceptions because of which policies are removed."""
-    waived = {each.policy_id: tuple(map(redact, each.waived_by)) for each in decision.policies}
+    """Add the exceptions that take the policies from the account."""
+    exceptions = {each.policy_id: tuple(map(redact, each.excepted_by)) for each in decision.policies}
     policies = tuple(
-        each.model_copy(update={"waived_by": waived.get(each.policy_id, ())}) for each in settlement.policies
+        each.model_copy(update={"exceptions": exceptions.get(each.policy_id, ())}) for each in settlement.policies
     )
     return replace(settlement, policies=policies)
