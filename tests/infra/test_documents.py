@@ -22,7 +22,7 @@ from handlers.core.errors import RetryableError, fault
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.timing import backoff, retry
 from handlers.operate.__main__ import cli as operator
-from handlers.settings import Settings
+from handlers.settings import RemoverSettings, Settings
 from infra.deploy.__main__ import cli as deployer
 from infra.deploy.build import ROOT
 from infra.deploy.installing import TEMPLATE
@@ -395,9 +395,10 @@ def test_each_name_in_a_sentence_occurs_in_our_code_or_in_aws(path: Path) -> Non
 
 def test_each_setting_of_the_function_is_documented_and_no_other() -> None:
     documented = coded(row[0] for row in table(WORKER, "variable"))
-    variables = set(RESOURCES["AttachPolicies"]["Properties"]["Environment"]["Variables"])
+    workers = ("AttachPolicies", "DetachPolicies")
+    variables = {name for each in workers for name in RESOURCES[each]["Properties"]["Environment"]["Variables"]}
 
-    assert documented == {name.upper() for name in Settings.model_fields}
+    assert documented == {name.upper() for name in (*Settings.model_fields, *RemoverSettings.model_fields)}
     assert documented <= variables
 
 
