@@ -44,16 +44,21 @@ def arn_of(logical_id: str) -> str:
 def resolved(value: Any, *, removes: bool = True) -> Any:
     """Return a part of a template as CloudFormation resolves it in a stage that removes policies, or does not."""
     if isinstance(value, list):
-        found = [resolved(each, removes=removes) for each in value]
-        return [each for each in found if each is not None]
+        values = [resolved(each, removes=removes) for each in value]
+        return [each for each in values if each is not None]
     if not isinstance(value, dict):
         return value
     if "Fn::If" in value:
         condition, then, otherwise = value["Fn::If"]
         assert condition == "Removes"
-        return resolved(then if removes else otherwise, removes=removes)
-    if value == {"Ref": "AWS::NoValue"}:
-        return None
+        assert otherwise == {"Ref": "AWS::NoValue"}
+        return resolved(then, removes=removes) if removes else None
+    found = of_function(value)
+    return found or {name: resolved(each, removes=removes) for name, each in value.items()}
+
+
+def of_function(value: dict[str, Any]) -> str | None:
+    """Return the value of a function that names a resource; None if it is not one."""
     if "Fn::GetAtt" in value:
         return arn_of(value["Fn::GetAtt"][0])
     if "Ref" in value:
@@ -61,7 +66,7 @@ def resolved(value: Any, *, removes: bool = True) -> Any:
         return ACCOUNT if value["Ref"] == "AWS::AccountId" else arn_of(value["Ref"])
     if "Fn::Sub" in value:
         return re.sub(r"\${(\w+)\.Arn}", lambda found: arn_of(found[1]), value["Fn::Sub"])
-    return {name: resolved(each, removes=removes) for name, each in value.items()}
+    return None
 
 
 def listed(value: str | list[str]) -> list[str]:
