@@ -294,7 +294,7 @@ def queue_policy(at: Installed, queue: str, policy: str | None) -> None:
 def opened_policy(at: Installed) -> None:
     queue_policy(at, "DeadLetters", None)
     document = json.loads(at.kept["DeadLetters"]["Attributes"]["Policy"])
-    document["Statement"] = [each for each in document["Statement"] if each["Sid"] != "NobodyElseSends"]
+    document["Statement"] = [each for each in document["Statement"] if each["Sid"] != "NobodyElseSendsJoins"]
     queue_policy(at, "DeadLetters", json.dumps(document))
 
 
@@ -405,7 +405,7 @@ FAULTS: Final[dict[str, Fault]] = {
         opened_policy,
         lambda at: queue_policy(at, "DeadLetters", None),
         "policy of queue DeadLetters",
-        "lacks the statement NobodyElseSends",
+        "lacks the statement NobodyElseSendsJoins",
     ),
     "an undelivered event is in flight": Fault(
         send_and_receive,
@@ -450,10 +450,10 @@ FAULTS: Final[dict[str, Fault]] = {
         "it does not lock new objects",
     ),
     "the bucket's policy lets anybody write": Fault(
-        lambda at: bucket_policy(at, "OnlyTheWorkerWritesEvidence"),
+        lambda at: bucket_policy(at, "OnlyTheWorkersWriteEvidence"),
         lambda at: bucket_policy(at, None),
         "policy of bucket Evidence",
-        "lacks the statement OnlyTheWorkerWritesEvidence",
+        "lacks the statement OnlyTheWorkersWriteEvidence",
     ),
     "the bucket's policy is removed": Fault(
         delete_bucket_policy, lambda at: bucket_policy(at, None), "policy of bucket Evidence", "there is no policy"
@@ -655,7 +655,7 @@ FOR_STATUS: Final = {
     "CountSubscribers",
     "ListAlarmsAndTrails",
     "CheckTrails",
-    "CheckThatTheWorkerMayAttach",
+    "CheckWhatTheWorkersMayDo",
     "CheckRoles",
 }
 

@@ -56,19 +56,19 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def resolved(value: Any, template: Mapping[str, Any] = TEMPLATE, **parameters: str) -> Any:
+def resolved(value: Any, template: Mapping[str, Any], changes: Mapping[str, str]) -> Any:
     """Return a part of a template as CloudFormation resolves it with the parameters' defaults and these changes."""
+    return stack_of(template, changes).resolve(value)
+
+
+def stack_of(template: Mapping[str, Any], changes: Mapping[str, str]) -> Deployed:
     defaults = {name: str(each.get("Default", "")) for name, each in template["Parameters"].items()}
-    return stack_of(template, **defaults | parameters).resolve(value)
-
-
-def stack_of(template: Mapping[str, Any], **parameters: str) -> Deployed:
     return Deployed(
         name="joinguard",
         stack_id="arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1",
         status="CREATE_COMPLETE",
         reason="",
-        parameters=parameters,
+        parameters=defaults | dict(changes),
         template=template,
         ids={name: f"{name}-1" for name in template["Resources"]},
     )
@@ -137,7 +137,7 @@ def pattern_of(
     changes: Mapping[str, str], template: Mapping[str, Any] = TEMPLATE, rule: str = "MemberAccountInitialization"
 ) -> Any:
     """Return a rule's pattern with the parameters' defaults and these changes."""
-    return resolved(template["Resources"][rule]["Properties"]["EventPattern"], template, **changes)
+    return resolved(template["Resources"][rule]["Properties"]["EventPattern"], template, changes)
 
 
 def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
@@ -297,9 +297,8 @@ OF_REMOVALS = {name for name, each in RESOURCES.items() if each.get("Condition")
 def test_without_remove_policies_nothing_of_the_second_worker_exists() -> None:
     assert TEMPLATE["Parameters"]["RemovePolicies"]["Default"] == "false"
     assert {name for name in RESOURCES if re.search("Remov|Detach", name)} == OF_REMOVALS
-    defaults = {name: str(each.get("Default", "")) for name, each in TEMPLATE["Parameters"].items()}
     # Then a reference to one of them raises MissingError.
-    stack = stack_of(TEMPLATE, **defaults)
+    stack = stack_of(TEMPLATE, {})
     without = replace(stack, ids={name: each for name, each in stack.ids.items() if name not in OF_REMOVALS})
     properties = {name: without.properties(name) for name in without.declared()}
     outputs = [without.resolve(each) for each in TEMPLATE["Outputs"].values()]
@@ -342,7 +341,7 @@ def allowed(role: str, **parameters: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, statement in statements():
         if name == role:
-            each = resolved(statement, **parameters)
+            each = resolved(statement, TEMPLATE, parameters)
             assert each["Effect"] in {"Allow", "Deny"}
             for action in _listed(each["Action"]) if each["Effect"] == "Allow" else ():
                 found.setdefault(action, set()).update(_listed(each["Resource"]))
@@ -547,7 +546,7 @@ def test_every_alarm_pages_and_has_a_next_step_and_a_link_to_the_runbook() -> No
     page = RESOURCES["Page"]["Properties"]
 
     for removes in ("true", "false"):
-        rule = resolved(page["AlarmRule"], RemovePolicies=removes)
+        rule = resolved(page["AlarmRule"], TEMPLATE, {"RemovePolicies": removes})
         there = {name for name in ALARMS if removes == "true" or RESOURCES[name].get("Condition") != "Removes"}
         assert re.fullmatch(r'ALARM\("[\w-]+"\)( OR ALARM\("[\w-]+"\))*', " ".join(rule.split()))
         assert set(re.findall(r'ALARM\("(\w+)-1"\)', rule)) == there
@@ -583,7 +582,7 @@ def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> 
 
 def dashboard(**parameters: str) -> Any:
     """Return the dashboard's body with these parameters."""
-    return json.loads(resolved(RESOURCES["Dashboard"]["Properties"]["DashboardBody"], **parameters))
+    return json.loads(resolved(RESOURCES["Dashboard"]["Properties"]["DashboardBody"], TEMPLATE, parameters))
 
 
 @pytest.mark.parametrize("name", ["EvidenceDiffers", "RowsReplaced"])
@@ -662,10 +661,11 @@ def test_every_queue_is_encrypted_and_requires_tls() -> None:
 
 @pytest.mark.parametrize(("removes", "sources"), [("false", ["Joins"]), ("true", ["Joins", "Removals"])])
 def test_only_the_workers_queues_may_use_the_dead_letter_queue(removes: str, sources: list[str]) -> None:
-    allowed = resolved(RESOURCES["DeadLetters"]["Properties"]["RedriveAllowPolicy"], RemovePolicies=removes)
+    declared = RESOURCES["DeadLetters"]["Properties"]["RedriveAllowPolicy"]
+    allowed = resolved(declared, TEMPLATE, {"RemovePolicies": removes})
 
     assert allowed["redrivePermission"] == "byQueue"
-    names = [resolved(RESOURCES[each]["Properties"]["QueueName"]) for each in sources]
+    names = [resolved(RESOURCES[each]["Properties"]["QueueName"], TEMPLATE, {}) for each in sources]
     assert [each.rpartition(":")[2] for each in allowed["sourceQueueArns"]] == names
 
 
