@@ -294,7 +294,7 @@ def queue_policy(at: Installed, queue: str, policy: str | None) -> None:
 def opened_policy(at: Installed) -> None:
     queue_policy(at, "DeadLetters", None)
     document = json.loads(at.kept["DeadLetters"]["Attributes"]["Policy"])
-    document["Statement"] = [each for each in document["Statement"] if each["Sid"] != "NobodyElseSendsJoins"]
+    document["Statement"] = [each for each in document["Statement"] if each["Sid"] != "NobodyElseSends"]
     queue_policy(at, "DeadLetters", json.dumps(document))
 
 
@@ -405,7 +405,7 @@ FAULTS: Final[dict[str, Fault]] = {
         opened_policy,
         lambda at: queue_policy(at, "DeadLetters", None),
         "policy of queue DeadLetters",
-        "lacks the statement NobodyElseSendsJoins",
+        "lacks the statement NobodyElseSends",
     ),
     "an undelivered event is in flight": Fault(
         send_and_receive,
