@@ -59,8 +59,9 @@ def compile_for(target: Target, event_region: str, warn: Callable[[str], None]) 
         raise DeployError(str(error)) from error
     for each in loaded.notes:
         warn(str(each))
-    if removing := [each.id for each in loaded.document.rules if each.when_no_longer == "remove"]:
-        warn(f"when_no_longer: remove of {', '.join(removing)} is not carried out yet: nothing removes policies")
+    removing = [each.id for each in loaded.document.rules if each.when_no_longer == "remove"]
+    if removing and not target.stage.removes:
+        warn(f"when_no_longer: remove of {', '.join(removing)} is not carried out: the stage sets no RemovePolicies")
     if disabled := sorted({each.type for each in lock.policies} - root.policy_types):
         raise DeployError(
             f"the policy type {', '.join(disabled)} is not enabled in the organization; enable it (aws organizations "

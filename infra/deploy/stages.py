@@ -67,6 +67,11 @@ class Stage(BaseModel):
         """Whether the stage attaches policies to any account; if not, it only observes."""
         return self.parameters.get("AttachTo") != "none"
 
+    @property
+    def removes(self) -> bool:
+        """Whether the stage removes policies that accounts no longer need."""
+        return self.parameters.get("RemovePolicies") == "true"
+
 
 @dataclass(frozen=True)
 class Target:
