@@ -8,7 +8,9 @@ from botocore.exceptions import ClientError
 
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
+from infra.deploy import approving
 from infra.deploy.adopt import clashes
+from infra.deploy.approving import Approval
 from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
 from infra.deploy.guardrails import compile_for, policy_arns, upload_guardrails
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from infra.deploy.stages import Stage, Target
     from schemas.compiled_guardrails import CompiledGuardrails
 
+_NO_APPROVAL: Final = Approval()
 TEMPLATE: Final = ROOT / "infra" / "template.yaml"
 #: How the description of a change set with guardrails begins; the plan's digest follows.
 PLAN: Final = "guardrails plan "
@@ -53,9 +56,13 @@ def build_for(stage: Stage, *, allow_dirty: bool) -> Package:
 
 
 def parameters_for(
-    target: Target, account: Account, package: Path, guardrails: CompiledGuardrails | None = None
+    target: Target,
+    account: Account,
+    package: Path,
+    guardrails: CompiledGuardrails | None = None,
+    approval: Approval = _NO_APPROVAL,
 ) -> dict[str, str | None]:
-    """Upload the zip and the guardrails, and return the parameters of the main stack."""
+    """Upload the zip, the guardrails and the approved plan, and return the parameters of the main stack."""
     stage, s3 = target.stage, target.client("s3")
     bucket = stage.parameters.get("CodeBucket") or bucket_name(account.account_id, stage.region)
     ensure_bucket(s3, bucket, owner=account.account_id, region=stage.region)
@@ -69,6 +76,7 @@ def parameters_for(
         **watch_parameters(guardrails),
         "PolicyArns": ",".join(policy_arns(account, stage, guardrails)),
         "GuardrailsKey": key,
+        **approving.parameters(target, bucket, approval, owner=account.account_id),
         "CodeBucket": code.bucket,
         "CodeKey": code.key,
         "CodeVersion": code.version,

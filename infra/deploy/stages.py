@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from handlers.core.guardrails.scope import Scope
 from infra.deploy.build import ROOT
 from infra.deploy.stack import DeployError
 
@@ -66,6 +67,19 @@ class Stage(BaseModel):
     def attaches(self) -> bool:
         """Whether the stage attaches policies to any account; if not, it only observes."""
         return self.parameters.get("AttachTo") != "none"
+
+    @property
+    def scope(self) -> Scope:
+        """The accounts that the stage attaches to; raises DeployError if AttachTo is not valid."""
+        try:
+            return Scope.parse(self.parameters.get("AttachTo", "all"))
+        except ValueError as error:
+            raise DeployError(f"AttachTo of stage {self.name}: {error}; correct the stage file") from error
+
+    @property
+    def removes(self) -> bool:
+        """Whether the stage removes policies that accounts need no longer."""
+        return self.parameters.get("RemovePolicies") == "true"
 
 
 @dataclass(frozen=True)

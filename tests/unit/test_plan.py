@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.organizational_units import Hint
 from handlers.core.guardrails.plan import Plan, PolicyPlan, make_plan, members
+from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import facts_of
 from schemas.compiled_guardrails import (
     SCP,
@@ -101,8 +102,13 @@ def rule(id_: str, *attach: str, when: Any = "all", **more: Any) -> CompiledRule
     return CompiledRule(id=id_, attach=attach, match=when if when == "all" else (CompiledSelector(**when),), **more)
 
 
-def plan(after: CompiledGuardrails, made: Made, before: CompiledGuardrails | None = None) -> Plan:
-    return make_plan(before, after, made.snapshot(), NOON, 2.0)
+EVERYONE = Scope()
+
+
+def plan(
+    after: CompiledGuardrails, made: Made, before: CompiledGuardrails | None = None, scope: Scope = EVERYONE
+) -> Plan:
+    return make_plan(before, after, made.snapshot(), NOON, 2.0, scope=scope)
 
 
 def of(made: Plan, policy_id: str) -> PolicyPlan:
@@ -287,7 +293,9 @@ def test_a_policy_whose_targets_are_not_known_is_planned_for_nobody() -> None:
     made = Made([account(1)]).snapshot()
     unknown = tuple(each.model_copy(update={"targets": None}) if each.id == A else each for each in made.policies)
 
-    result = make_plan(None, guardrails(rule("all", A, B)), made.model_copy(update={"policies": unknown}), NOON, 2.0)
+    result = make_plan(
+        None, guardrails(rule("all", A, B)), made.model_copy(update={"policies": unknown}), NOON, 2.0, scope=EVERYONE
+    )
 
     assert (of(result, A).is_read, of(result, A).get) == (False, [])
     assert of(result, B).get == [ONE]
@@ -396,7 +404,7 @@ def test_the_digest_does_not_depend_on_the_order_of_rules_accounts_or_targets(
     rng.shuffle(accounts)
     mixed = snapshot.model_copy(update={"accounts": tuple(accounts), "policies": tuple(reversed(snapshot.policies))})
 
-    assert make_plan(None, after, mixed, NOON, 2.0).digest == plan(after, made).digest
+    assert make_plan(None, after, mixed, NOON, 2.0, scope=EVERYONE).digest == plan(after, made).digest
     assert plan(after, made, before=after).digest == plan(after, made).digest
 
 

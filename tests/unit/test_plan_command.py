@@ -512,8 +512,8 @@ def test_what_no_deployment_carries_out_is_said(document: Path) -> None:
 
     output = tool.run("plan", "--before", "none").output
 
-    assert "1 removals are more than limits.removals (0)." in output
-    assert "Removals are not carried out yet" in output
+    assert 'Only a stage with RemovePolicies "true" removes policies.' in output
+    assert "The plan has 1 removal, more than limits.removals (0)." in output
     assert "A deployment attaches nothing by itself" in output
 
 
