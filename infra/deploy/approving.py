@@ -62,8 +62,8 @@ def refuse_without_removals(stage: Stage, digest: str | None) -> None:
         return
     if not stage.removes:
         raise DeployError(
-            f"--approve approves removals, and stage {stage.name} removes nothing, because RemovePolicies in its file is "
-            'not "true"; remove --approve, or set RemovePolicies'
+            f"--approve approves removals, and stage {stage.name} removes nothing, because its RemovePolicies is not "
+            '"true"; remove --approve, or set RemovePolicies'
         )
     if stage.document is None:
         raise DeployError(

@@ -60,6 +60,8 @@ def record_configuration(target: Target, reason: str, executed: Plan | None) -> 
                 ConfiguredPolicy(policy_id=each.id, sha256=each.sha256) for each in guardrails.document.policies
             ),
             attaches_to=_attaches_to(stack.parameters.get("AttachTo", "all")),
+            removes=stack.parameters.get("RemovePolicies") == "true",
+            approved_plan=_digest_in(stack.parameters.get("ApprovedPlanKey", "")),
             code=_digest_in(stack.parameters.get("CodeKey", "")),
             plan=_plan_in(executed.description) if executed else None,
             actor=actor.pseudonym,
