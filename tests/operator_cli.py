@@ -17,6 +17,7 @@ from handlers.core.errors import Cause, JoinguardError, RetryableError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
+from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Account, MoveTask
 from handlers.core.redrive.preflight import Preflight
@@ -189,6 +190,9 @@ class OperatorCli:
     account_id: str = MANAGEMENT
     #: The guardrails in force, if they are not the short form.
     in_force: CompiledGuardrails | None = None
+    #: The parameters of the stack.
+    attach_to: str = "all"
+    removes: bool = False
     seen: Seen = NOTHING_SEEN
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
 
@@ -200,7 +204,12 @@ class OperatorCli:
             outcomes=self.queues,
             organizations=self.organizations,
             preflight=preflight(self.organizations),
-            requirements=replace(REQUIREMENTS, guardrails=Guardrails(self.in_force)) if self.in_force else REQUIREMENTS,
+            requirements=replace(
+                REQUIREMENTS,
+                guardrails=Guardrails(self.in_force) if self.in_force else REQUIREMENTS.guardrails,
+                scope=Scope.parse(self.attach_to),
+                removes=self.removes,
+            ),
             pseudonyms=self.pseudonyms,
             clock=self.queues.clock,
             caller=self.caller,
