@@ -43,10 +43,10 @@ def deployed(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def recorded(
-    document: Path, key: str, monkeypatch: pytest.MonkeyPatch, *, executed: Plan | None = None
+    document: Path, key: str, monkeypatch: pytest.MonkeyPatch, *, executed: Plan | None = None, **parameters: str
 ) -> Configuration:
     stage = Stage(name="prod", region="us-east-1", document=document)
-    with stack(monkeypatch, GuardrailsKey=key):
+    with stack(monkeypatch, GuardrailsKey=key, **parameters):
         at = record_configuration(Target(boto3.Session(), stage, poll_seconds=1), "why", executed)
     body = client("s3").get_object(Bucket=OUTPUTS["EvidenceBucket"], Key=at)["Body"].read()
     return Configuration.model_validate_json(body)
@@ -102,3 +102,36 @@ def test_a_change_set_that_is_executed_from_other_files_is_not_recorded_as_made_
 
     assert configuration.document_digest is None
     assert configuration.guardrails in key
+
+
+@pytest.mark.parametrize(
+    ("parameters", "removes", "approved"),
+    [
+        ({}, False, None),
+        ({"RemovePolicies": "false", "ApprovedPlanKey": ""}, False, None),
+        ({"RemovePolicies": "true", "ApprovedPlanKey": ""}, True, None),
+        ({"RemovePolicies": "true", "ApprovedPlanKey": f"joinguard/plans/{'c' * 64}.json"}, True, "c" * 64),
+    ],
+    ids=["an earlier template", "no removals", "removals", "an approved plan"],
+)
+def test_the_record_says_whether_policies_are_removed_and_which_plan_was_approved(
+    parameters: dict[str, str],
+    *,
+    removes: bool,
+    approved: str | None,
+    deployed: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configuration = recorded(*deployed, monkeypatch, **parameters)
+
+    assert configuration.schema_version == "joinguard/configuration/2"
+    assert (configuration.removes, configuration.approved_plan) == (removes, approved)
+
+
+def test_a_record_of_version_1_can_be_read(deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = recorded(*deployed, monkeypatch).model_dump(mode="json", exclude_none=True)
+    earlier = {key: value for key, value in now.items() if key not in {"removes", "approved_plan"}}
+
+    read = Configuration.model_validate(earlier | {"schema_version": "joinguard/configuration/1"})
+
+    assert (read.removes, read.approved_plan) == (None, None)
