@@ -24,7 +24,7 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Version 2 has `removes` and `approved_plan`.
+    #: Version 2 has `removes`, `approved_plan` and `commit`.
     schema_version: Literal["joinguard/configuration/1", "joinguard/configuration/2"] = "joinguard/configuration/2"
     record_id: ActionId
     stack: Text
@@ -44,6 +44,9 @@ class Configuration(BaseModel):
     approved_plan: Sha256 | None = None
     #: SHA-256 of the function's zip.
     code: Sha256 | None = None
+    #: The commit of the code, the document, its lock file, the stage and the template. Absent if they were deployed
+    #: from a working tree, and if the configuration was recorded later.
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")] | None = None
     #: The digest of the plan that was shown. Absent in the short form, and if the change set was made earlier.
     plan: Sha256 | None = None
     #: Who deployed, as in audit records.

@@ -28,7 +28,7 @@ from infra.deploy.health import Check, check_subscribers, checks
 from infra.deploy.health.table import print_checks
 from infra.deploy.preflight import read_account, warnings
 from infra.deploy.recording import record_configuration
-from infra.deploy.sources import BuildError
+from infra.deploy.sources import BuildError, commit_of
 from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
 from infra.deploy.stages import Stage, Target, load_stage
 from infra.deploy.template import load
@@ -367,6 +367,7 @@ def _plan(  # noqa: PLR0913 - the options of deploy
     for each in warnings(target, account):
         stderr.print(f"[yellow]warning: {escape(each)}")
     stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
+    commit = None if allow_dirty else commit_of(ROOT, installing.files_of(stage, template))
     region = installing.event_region(account)
     with stderr.status("comparing the guardrails with their lock file"):
         compiled = compile_for(target, region, _note)
@@ -385,7 +386,7 @@ def _plan(  # noqa: PLR0913 - the options of deploy
             if adoptions.ids:
                 return installing.plan_adoption(target, account, adoptions, parameters, template)
         digest = report.plan.digest if report else None
-        return installing.plan_main(target, account, parameters, kind, template, digest)
+        return installing.plan_main(target, account, parameters, kind, template, digest, commit)
 
 
 def _note(text: str) -> None:

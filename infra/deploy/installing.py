@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
+from handlers.operate.guardrails_files import lock_path
 from infra.deploy import approving
 from infra.deploy.adopt import clashes
 from infra.deploy.approving import Approval
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
 _NO_APPROVAL: Final = Approval()
 TEMPLATE: Final = ROOT / "infra" / "template.yaml"
-#: How the description of a change set with guardrails begins; the plan's digest follows.
+#: What the description of a change set says: the digest of the plan, and the commit that the deployment was made of.
 PLAN: Final = "guardrails plan "
+COMMIT: Final = "commit "
+AND: Final = "; "
 FORWARDER: Final = ROOT / "infra" / "forwarder.yaml"
 #: The facts that a call can change, by the parameter of both templates that makes their rules match the call.
 _WATCHED: Final = {"WatchMoves": Fact.OUS, "WatchTags": Fact.TAGS}
@@ -47,6 +50,12 @@ def check(target: Target, template: Path = TEMPLATE) -> Account:
     if found:
         raise DeployError("\n".join(["the installation would not work yet:", *(f"  - {each}" for each in found)]))
     return account
+
+
+def files_of(stage: Stage, template: Path = TEMPLATE) -> list[Path]:
+    """Return the files that decide what is deployed, besides the code."""
+    document = [stage.document, lock_path(stage.document)] if stage.document else []
+    return [each for each in (template, stage.file, *document) if each]
 
 
 def build_for(stage: Stage, *, allow_dirty: bool) -> Package:
@@ -110,6 +119,7 @@ def plan_main(  # noqa: PLR0913, PLR0917 - the parts of a change set
     kind: Kind,
     template: Path = TEMPLATE,
     digest: str | None = None,
+    commit: str | None = None,
 ) -> Plan | None:
     """Create the main stack's change set; return None if nothing would change.
 
@@ -124,8 +134,8 @@ def plan_main(  # noqa: PLR0913, PLR0917 - the parts of a change set
             kind=kind,
             template_url=_uploaded(target, account, parameters, template.read_text()),
             parameters={**parameters, **changed},
-            # A later job that applies the change set records which plan was approved.
-            description=f"{PLAN}{digest}" if digest else "",
+            # A later job that applies the change set records them.
+            description=AND.join(f"{what}{value}" for what, value in ((PLAN, digest), (COMMIT, commit)) if value),
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),

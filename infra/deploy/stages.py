@@ -35,6 +35,8 @@ class Stage(BaseModel):
     tags: dict[str, str] = {}
     #: The guardrails document, if the stage has one.
     document: Path | None = None
+    #: The stage file.
+    file: Path | None = None
     #: Whether CloudFormation refuses to delete the stack.
     termination_protection: bool = False
 
@@ -104,7 +106,7 @@ def load_stage(name: str) -> Stage:
         raise DeployError(f"there is no stage {name!r}; use one of {known}, or the path of a file that ends in .yaml")
     try:
         document = path.parent.parent / "guardrails" / path.name
-        found = {"name": path.stem} | ({"document": document} if document.is_file() else {})
+        found = {"name": path.stem, "file": path} | ({"document": document} if document.is_file() else {})
         return Stage.model_validate({**found, **yaml.safe_load(path.read_text())})
     except (yaml.YAMLError, TypeError) as error:
         raise DeployError(f"stage file {path.name} is not a YAML mapping: {error}") from error

@@ -43,7 +43,7 @@ def deployed(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def recorded(
-    document: Path, key: str, monkeypatch: pytest.MonkeyPatch, *, executed: Plan | None = None, **parameters: str
+    document: Path, key: str, monkeypatch: pytest.MonkeyPatch, executed: Plan | None = None, **parameters: str
 ) -> Configuration:
     stage = Stage(name="prod", region="us-east-1", document=document)
     with stack(monkeypatch, GuardrailsKey=key, **parameters):
@@ -62,15 +62,23 @@ def test_the_record_has_a_digest_of_the_document_that_is_in_force(
 
 
 @pytest.mark.parametrize(
-    ("description", "plan"),
-    [(f"guardrails plan {'b' * 64}", "b" * 64), (f"somebody says {'b' * 64}", None), ("", None)],
+    ("description", "plan", "commit"),
+    [
+        (f"guardrails plan {'b' * 64}", "b" * 64, None),
+        (f"guardrails plan {'b' * 64}; commit {'c' * 40}", "b" * 64, "c" * 40),
+        (f"commit {'c' * 40}", None, "c" * 40),
+        (f"somebody says {'b' * 64}", None, None),
+        ("", None, None),
+    ],
 )
-def test_only_the_description_of_our_change_sets_names_an_approved_plan(
-    description: str, plan: str | None, deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+def test_only_the_description_of_our_change_sets_names_a_plan_and_a_commit(
+    description: str, plan: str | None, commit: str | None, deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executed = Plan("joinguard", "UPDATE", "arn:x/joinguard/set", (), description)
 
-    assert recorded(*deployed, monkeypatch, executed=executed).plan == plan
+    configuration = recorded(*deployed, monkeypatch, executed=executed)
+
+    assert (configuration.plan, configuration.commit) == (plan, commit)
 
 
 def test_a_stack_that_is_being_changed_is_not_recorded_as_one_without_policies(
@@ -115,14 +123,16 @@ def test_a_change_set_that_is_executed_from_other_files_is_not_recorded_as_made_
     ids=["an earlier template", "no removals", "removals", "an approved plan"],
 )
 def test_the_record_says_whether_policies_are_removed_and_which_plan_was_approved(
-    parameters: dict[str, str],
+    parameters: dict[str, Any],
     *,
     removes: bool,
     approved: str | None,
     deployed: tuple[Path, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    configuration = recorded(*deployed, monkeypatch, **parameters)
+    document, key = deployed
+
+    configuration = recorded(document, key, monkeypatch, **parameters)
 
     assert configuration.schema_version == "joinguard/configuration/2"
     assert (configuration.removes, configuration.approved_plan) == (removes, approved)
