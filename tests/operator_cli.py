@@ -24,6 +24,7 @@ from handlers.core.redrive.preflight import Preflight
 from handlers.operate.__main__ import cli
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
+from handlers.operate.errors import NotInstalledError
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
 from schemas.pseudonym import Pseudonym
@@ -193,6 +194,8 @@ class OperatorCli:
     #: The parameters of the stack.
     attach_to: str = "all"
     removes: bool = False
+    #: Whether there is no stack.
+    is_missing: bool = False
     seen: Seen = NOTHING_SEEN
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
 
@@ -226,6 +229,8 @@ class OperatorCli:
     # As a connection.
 
     def __call__(self) -> Context:
+        if self.is_missing:
+            raise NotInstalledError("there is no stack")
         return self.context()
 
     def organization(self) -> OrganizationContext:

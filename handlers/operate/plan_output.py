@@ -325,6 +325,8 @@ def _of_removals(report: Report) -> Iterator[str]:
 
 def _remarks(report: Report) -> Iterator[str]:
     plan = report.plan
+    if plan.before is None:
+        yield "Compared with no guardrails in force."
     if plan.only_observed:
         yield f"Only observed (AttachTo): {count(plan.only_observed, 'account')}, which neither get nor lose a policy."
     if plan.left_out:

@@ -25,9 +25,10 @@ from handlers.core.guardrails.snapshot import (
     with_attached,
     with_tags,
 )
-from handlers.operate.errors import OperateError
+from handlers.operate.errors import NotInstalledError, OperateError
 from handlers.operate.guardrails_document import GuardrailsError, Loaded, Mistake, load, shown
 from handlers.operate.guardrails_files import lock_path, read_lock
+from handlers.operate.output import stderr
 from handlers.operate.plan_output import Format, Labels, Report, print_report
 from handlers.operate.progress import reading
 from schemas.compiled_guardrails import SCP, CompiledGuardrails
@@ -233,7 +234,14 @@ def _compared_with(request: Request, at: datetime, connection: Connection) -> In
         return InForce(None)
     if request.before:
         return InForce(read_guardrails(pathlib.Path(request.before), at))
-    installation = connection()
+    try:
+        installation = connection()
+    except NotInstalledError as error:
+        stderr.print(
+            f"nothing is installed yet, so the plan compares with no guardrails, as with --before none ({error})",
+            style="yellow",
+        )
+        return InForce(None)
     # Guardrails that could not be read look empty, and raise the reason when they are asked.
     requirements = installation.requirements
     requirements.guardrails.evaluate(Facts(_NOBODY), at)

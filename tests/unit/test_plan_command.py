@@ -457,7 +457,11 @@ def test_a_recording_that_lacks_a_part_says_so_and_exits_with_1() -> None:
         (["--snapshot", "infra/guardrails/prod.yaml"], "is not a recorded organization"),
         (["--before", "nothing.json"], "cannot read the guardrails nothing.json"),
         (["--before", "infra/guardrails/prod.yaml"], "has no lock file. Run `joinguard lock"),
-        (["nothing.yaml"], "cannot read the guardrails document nothing.yaml"),
+        (
+            ["nothing.yaml"],
+            "cannot read the guardrails document nothing.yaml: No such file or directory. Write it, as in "
+            "infra/guardrails/example.yaml, or name another file",
+        ),
     ],
 )
 @pytest.mark.usefixtures("document")
@@ -594,6 +598,17 @@ def test_accounts_that_the_installation_only_observes_are_left_out_and_said(form
     assert by_policy(plan, "get") == {"deny-leave": [], "region-lock": [ONE]}
     assert by_policy(plan, "would_get") == {"deny-leave": [TWO], "region-lock": []}
     assert (by_policy(plan, "lose")["region-lock"], by_policy(plan, "would_lose")["region-lock"]) == ([], [TWO])
+
+
+@pytest.mark.usefixtures("document")
+def test_before_the_first_deployment_a_plan_compares_with_none_and_says_so() -> None:
+    result = installed(is_missing=True).run("plan")
+    plan, compared = planned(installed(is_missing=True)), planned(installed(), "--before", "none")
+
+    assert result.exit_code == 0, said(result)
+    assert "nothing is installed yet, so the plan compares with no guardrails" in result.stderr
+    assert "Compared with no guardrails in force." in result.stdout
+    assert (plan["before"], plan["removes"], plan["digest"]) == (None, None, compared["digest"])
 
 
 @pytest.mark.usefixtures("document")

@@ -26,7 +26,7 @@ from handlers.operate.output import Command
     "--before",
     metavar="FILE|none",
     help="The guardrails in force: none, a document (.yaml), or compiled JSON. Default: the installation's; with "
-    "--snapshot, none.",
+    "--snapshot, and before the first deployment, none.",
 )
 @click.option(
     "--attach-to",
