@@ -459,8 +459,7 @@ def test_a_recording_that_lacks_a_part_says_so_and_exits_with_1() -> None:
         (["--before", "infra/guardrails/prod.yaml"], "has no lock file. Run `joinguard lock"),
         (
             ["nothing.yaml"],
-            "cannot read the guardrails document nothing.yaml: No such file or directory. Write it, as in "
-            "infra/guardrails/example.yaml, or name another file",
+            "document nothing.yaml: No such file or directory. Write it, as in infra/guardrails/example.yaml, or name",
         ),
     ],
 )
