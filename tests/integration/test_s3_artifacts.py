@@ -217,9 +217,10 @@ class _Missing(BaseHTTPRequestHandler):
 
 @pytest.mark.usefixtures("aws")
 def test_a_stack_that_is_not_there_yet_is_told_from_one_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    with served(_Missing) as endpoint, pytest.raises(NotInstalledError, match=r"does not exist\. Add --stack"):
+    with served(_Missing) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", endpoint)
-        open_context("joinguard", None, "us-east-1", 1)
+        with pytest.raises(NotInstalledError, match=r"does not exist\. Add --stack"):
+            open_context("joinguard", None, "us-east-1", 1)
 
     monkeypatch.delitem(OUTPUTS, "QueueUrl")
     with (
