@@ -139,6 +139,7 @@ def is_created(resource: Mapping[str, Any], stage: Stage) -> bool:
     conditions = {
         "CreatesPolicies": stage.creates_policies,
         "CreatesTrail": stage.parameters.get("CreateTrail") == "true",
+        "Removes": stage.removes,
     }
     return conditions.get(resource.get("Condition", ""), True)
 

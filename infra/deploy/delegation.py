@@ -46,7 +46,11 @@ _READS: Final = (
 def statements(
     account: Account, stage: Stage, administrator_id: str, guardrails: CompiledGuardrails | None = None
 ) -> list[dict[str, Any]]:
-    """Return statements that let a member account attach only the stage's policies; each stage has its own Sids."""
+    """Return statements that let a member account attach only the stage's policies; each stage has its own Sids.
+
+    A stage that removes policies may detach these, too. The same statement says so, because it is replaced by its Sid:
+    one of its own would stay when the stage stops removing.
+    """
     prefix = f"arn:{account.partition}:organizations::{account.management_account_id}"
     accounts = f"{prefix}:account/{account.organization_id}/*"
     types = sorted({each.type for each in guardrails.policies} if guardrails else {SCP})
@@ -57,7 +61,9 @@ def statements(
     attaches = {
         "Sid": f"JoinguardAttaches{suffix}",
         **allow,
-        "Action": "organizations:AttachPolicy",
+        "Action": ["organizations:AttachPolicy", "organizations:DetachPolicy"]
+        if stage.removes
+        else "organizations:AttachPolicy",
         "Resource": [accounts, *policy_arns(account, stage, guardrails)],
         "Condition": {"StringLikeIfExists": {"organizations:PolicyType": types if len(types) > 1 else types[0]}},
     }

@@ -39,10 +39,14 @@ _COUNTS: Final = (
 )
 _WAITING_IN: Final[Mapping[str, str]] = {
     "Joins": "joins",
+    "Removals": "removals",
     "DeadLetters": "dead letters",
     "Undelivered": "undelivered events",
 }
-#: SQS's counts are approximate for up to a minute, so an empty queue must be seen more than once.
+#: What the workers have to handle. Each worker sends to the other's queue, so both queues have to be empty together.
+_INTAKE: Final = ("joins", "removals")
+#: SQS's counts are approximate for up to a minute, and a message may change queues between the two counts. So empty
+#: queues must be seen more than once.
 _SEEN_EMPTY: Final = 3
 
 
@@ -81,9 +85,9 @@ class Order:
     """What an operator asks for."""
 
     reason: str
-    #: Whether joins that wait are deleted too.
+    #: Whether joins and removals that wait are deleted too.
     discard_joins: bool = False
-    #: How long joins that still arrive may take.
+    #: How long joins that still arrive, and removals after them, may take.
     drain_seconds: int = 300
     #: Keys that the stack keeps and that are deleted after it: logical ids with key ids.
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -224,12 +228,17 @@ def listed(counts: Mapping[str, int]) -> str:
 
 
 def refuse_while_joins_wait(counts: Mapping[str, int], stage: str) -> None:
-    """Raise DeployError with the counts if joins wait, because their accounts would never get the policies."""
-    if counts.get("joins"):
+    """Raise DeployError with the counts if joins or removals wait, because nobody would ever handle them."""
+    if _wait(counts):
         raise DeployError(
-            f"messages wait: {listed(counts)}. The joins would be deleted, and their accounts would not get the "
-            f"policies. Wait until the worker has handled them (`make status STAGE={stage}`), or add --discard-joins"
+            f"messages wait: {listed(counts)}. Joins and removals would be deleted: accounts would not get their "
+            "policies, or would keep some that they no longer need. Wait until the workers have handled them "
+            f"(`make status STAGE={stage}`), or add --discard-joins"
         )
+
+
+def _wait(counts: Mapping[str, int]) -> bool:
+    return any(counts.get(each) for each in _INTAKE)
 
 
 def refuse(target: Target, installed: Installed, counts: Mapping[str, int], order: Order) -> None:
@@ -275,9 +284,10 @@ def carry_out(
 
 
 def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, drain_seconds: int) -> None:
-    """Disable the rule and wait until the worker has handled what still arrived.
+    """Disable the rule and wait until the workers have handled what still arrived, and what that requested.
 
-    Enables the rule again and raises DeployError if joins still wait after `drain_seconds`, or if the wait is cut off.
+    Enables the rule again and raises DeployError if joins or removals still wait after `drain_seconds`, or if the wait
+    is cut off.
     """
     if "MemberAccountInitialization" not in installed.ids:
         return
@@ -302,15 +312,15 @@ def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, dr
 
 
 def _drain(target: Target, installed: Installed, seconds: int) -> None:
-    """Wait until no joins wait; raise DeployError with the counts of messages if some still do after `seconds`."""
+    """Wait until neither joins nor removals wait; raise DeployError with the counts if some do after `seconds`."""
     deadline, empty = time.monotonic() + seconds, 0
     while True:
         counts = waiting(target, installed)
-        empty = 0 if counts.get("joins") else empty + 1
+        empty = 0 if _wait(counts) else empty + 1
         if empty == _SEEN_EMPTY:
             return
         if time.monotonic() > deadline:
-            raise DeployError(f"joins arrived and were not handled within {seconds} s: {listed(counts)}")
+            raise DeployError(f"messages arrived and were not handled within {seconds} s: {listed(counts)}")
         time.sleep(target.poll_seconds)
 
 

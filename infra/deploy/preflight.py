@@ -114,6 +114,8 @@ def _naming_problems(stage: Stage, account: Account) -> Iterator[str]:
         yield "the stage sets PolicyIds and has a guardrails document; name the policies in the document alone"
     if not stage.creates_policies and not policy_ids and not stage.document:
         yield 'the stage names no policies; set PolicyIds, or CreatePolicies to "true", or write a guardrails document'
+    if stage.removes and not stage.document:
+        yield "RemovePolicies needs a guardrails document, whose rules say what may be removed; write one, or unset it"
     if stage.creates_policies and not account.is_management:
         yield "CreatePolicies works only in the management account; create the policies there and set PolicyIds"
     if len(policy_ids) >= _MAX_ATTACHED:

@@ -33,13 +33,14 @@ class Comparison:
         """Yield every comparison."""
         yield from self._queues()
         yield from self._queue_policies()
-        yield from self._function()
+        for function in self._stack.of_type("AWS::Lambda::Function"):
+            yield from self._function(function)
         yield from self._rule()
         yield from self._evidence()
         yield from self._outcomes()
 
     def _queues(self) -> Iterator[Compared]:
-        for queue in ("Joins", "DeadLetters", "Undelivered"):
+        for queue in self._stack.of_type("AWS::SQS::Queue"):
             declared, actual = self._declared[queue], self._attributes(queue)
             for name in ("VisibilityTimeout", "MessageRetentionPeriod"):
                 if name in declared:
@@ -50,26 +51,25 @@ class Comparison:
 
     def _queue_policies(self) -> Iterator[Compared]:
         """Compare the Deny statements of each queue's policy, adapted as they were for the stand-in."""
-        arns = self._arns()
-        for policy in ("JoinsPolicy", "DeadLettersPolicy"):
-            declared = self._declared[policy]
-            document = adapt_resource_policy(_resolved(declared["PolicyDocument"], arns), self._aws.access_key_id)
-            for queue in declared["Queues"]:
+        for policy in self._stack.of_type("AWS::SQS::QueuePolicy"):
+            declared = self._stack.properties(policy)["PolicyDocument"]
+            document = adapt_resource_policy(declared, self._aws.access_key_id)
+            for queue in self._declared[policy]["Queues"]:
                 actual = json.loads(self._attributes(queue["Ref"])["Policy"])
                 yield f"{queue['Ref']}'s policy", _denials(document), _denials(actual)
 
-    def _function(self) -> Iterator[Compared]:
+    def _function(self, function: str) -> Iterator[Compared]:
         client = self._aws.client("lambda")
-        declared = self._declared["AttachPoliciesMapping"]
-        mapping = client.get_event_source_mapping(UUID=self._resources["AttachPoliciesMapping"])
+        declared = self._declared[f"{function}Mapping"]
+        mapping = client.get_event_source_mapping(UUID=self._resources[f"{function}Mapping"])
         for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
-            yield f"AttachPoliciesMapping.{name}", declared[name], mapping.get(name)
-        declared = self._declared["AttachPolicies"]
-        actual = client.get_function_configuration(FunctionName=self._resources["AttachPolicies"])
+            yield f"{function}Mapping.{name}", declared[name], mapping.get(name)
+        declared = self._declared[function]
+        actual = client.get_function_configuration(FunctionName=self._resources[function])
         for name in ("Handler", "Timeout"):
-            yield f"AttachPolicies.{name}", declared[name], actual[name]
+            yield f"{function}.{name}", declared[name], actual[name]
         variables = self._stack.resolve(declared["Environment"]["Variables"])
-        yield "AttachPolicies.Environment", sorted(variables), sorted(actual["Environment"]["Variables"])
+        yield f"{function}.Environment", sorted(variables), sorted(actual["Environment"]["Variables"])
 
     def _rule(self) -> Iterator[Compared]:
         events, name = self._aws.client("events"), self._rule_name()
@@ -100,28 +100,6 @@ class Comparison:
 
     def _rule_name(self) -> str:
         return self._resources["MemberAccountInitialization"].rpartition("/")[2]
-
-    def _arns(self) -> dict[str, str]:
-        """Return the ARNs of the resources in the queue policies, by logical id."""
-        iam, events = self._aws.client("iam"), self._aws.client("events")
-        queues = {queue: self._attributes(queue)["QueueArn"] for queue in ("Joins", "DeadLetters", "Undelivered")}
-        roles = {
-            role: iam.get_role(RoleName=self._resources[role])["Role"]["Arn"]
-            for role in ("AttachPoliciesRole", "OperatorActs")
-        }
-        rule = events.describe_rule(Name=self._rule_name())["Arn"]
-        return queues | roles | {"MemberAccountInitialization": rule}
-
-
-def _resolved(value: Any, arns: Mapping[str, str]) -> Any:
-    """Return a part of the template with each Fn::GetAtt replaced by the ARN."""
-    if isinstance(value, list):
-        return [_resolved(each, arns) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if "Fn::GetAtt" in value:
-        return arns[value["Fn::GetAtt"][0]]
-    return {name: _resolved(each, arns) for name, each in value.items()}
 
 
 def _denials(document: Mapping[str, Any]) -> list[Any]:

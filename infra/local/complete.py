@@ -128,6 +128,10 @@ def _adapt_role_policies(aws: StandIn, role: str) -> None:
         adapted = json.dumps(adapt_role_policy(document, aws.access_key_id))
         if adapted != json.dumps(document):
             iam.create_policy_version(PolicyArn=arn, PolicyDocument=adapted, SetAsDefault=True)
+            # A policy can have five versions, and each deployment makes one.
+            for each in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+                if not each["IsDefaultVersion"]:
+                    iam.delete_policy_version(PolicyArn=arn, VersionId=each["VersionId"])
 
 
 def _set_retention(aws: StandIn, bucket: str, parameters: Mapping[str, str]) -> None:

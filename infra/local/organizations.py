@@ -27,7 +27,8 @@ from infra.local.waiting import HANGS_AFTER
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-READ, ATTACH = "ListPoliciesForTarget", "AttachPolicy"
+READ, ATTACH, DETACH, DESCRIBE = "ListPoliciesForTarget", "AttachPolicy", "DetachPolicy", "DescribeAccount"
+_WRITES: Final = frozenset({ATTACH, DETACH})
 FULL_ACCESS: Final = "p-FullAWSAccess"
 
 
@@ -52,6 +53,11 @@ _FAULTS: Final = {
     Fault.IN_PROGRESS: (400, "PolicyChangesInProgressException"),
     Fault.SERVER_ERROR: (500, "ServiceException"),
 }
+#: What a call answers about an account that is not a member, unless it is TargetNotFoundException.
+_NOT_FOUND: Final = {DESCRIBE: "AccountNotFoundException"}
+#: The reasons of ConstraintViolationException.
+_TOO_MANY: Final = "MAX_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED"
+_LAST: Final = "MIN_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED"
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Rules:
 
     Rates are calls per second, with bursts, as AWS documents them (2026):
     https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html
+    Each of AttachPolicy and DetachPolicy has the rate of attachments, and each call that reads has that of reads.
     """
 
     attach_rate: float = 2.0
@@ -180,15 +187,18 @@ class Organizations:
     calls: Counter[str] = field(default_factory=Counter)
     #: Number of failed calls by operation and error.
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: When the double started, in seconds of the epoch.
+    started_at: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
         """Fill the token buckets and start the clock."""
         now = self._start = self.clock.seconds()
         self._lock = threading.Lock()
         self._rng = Random(self.rules.seed)  # noqa: S311 - faults, not secrets
+        rules = self.rules
         self._buckets = {
-            ATTACH: Bucket(self.rules.attach_rate, self.rules.attach_burst, now),
-            READ: Bucket(self.rules.read_rate, self.rules.read_burst, now),
+            **{each: Bucket(rules.attach_rate, rules.attach_burst, now) for each in (ATTACH, DETACH)},
+            **{each: Bucket(rules.read_rate, rules.read_burst, now) for each in (READ, DESCRIBE)},
         }
         self._joined: dict[str, float] = {}
         self._writing_until = now
@@ -208,9 +218,9 @@ class Organizations:
         with self._lock:
             self.calls[operation] += 1
             problem, fault = self._admit(operation, request)
-            mean = self.rules.write_seconds if operation == ATTACH else self.rules.read_seconds
+            mean = self.rules.write_seconds if operation in _WRITES else self.rules.read_seconds
             seconds = mean * self._rng.uniform(0.5, 1.5)
-            if problem is None and operation == ATTACH:
+            if problem is None and operation in _WRITES:
                 self._writing_until = self.clock.seconds() + seconds
         if problem:
             self.clock.wait(self.rules.read_seconds)
@@ -219,7 +229,7 @@ class Organizations:
         if fault is Fault.CUT:
             return self._spoil(operation, fault, Answer(0, None))
         with self._lock:
-            answer = self._attach(request) if operation == ATTACH else self._list(request)
+            answer = self._carry_out(operation, request)
         return self._spoil(operation, fault, answer)
 
     def _admit(self, operation: str, request: dict[str, str]) -> tuple[tuple[int, str] | None, Fault | None]:
@@ -228,7 +238,7 @@ class Organizations:
         Returns status and code of a refusal, or None; and a fault for a call that is not refused, or None.
         """
         now = self.clock.seconds()
-        account_id = request["TargetId"]
+        account_id = _account_of(request)
         if not self._buckets[operation].take(now):
             return (400, "TooManyRequestsException"), None
         fault = self._rng.choice(list(Fault)) if self._rng.random() < self.rules.faults else None
@@ -237,15 +247,25 @@ class Organizations:
         if now < self._start + self.rules.finalizing_for:
             return (400, "FinalizingOrganizationException"), None
         if account_id not in self.attached or now < self._joined[account_id] + self.rules.unknown_for:
-            return (400, "TargetNotFoundException"), None
-        if operation == ATTACH and now < self._writing_until:
+            return (400, _NOT_FOUND.get(operation, "TargetNotFoundException")), None
+        if operation in _WRITES and now < self._writing_until:
             return (400, "ConcurrentModificationException"), None
         return None, fault
+
+    def _carry_out(self, operation: str, request: dict[str, str]) -> Answer:
+        match operation:
+            case "AttachPolicy":
+                return self._attach(request)
+            case "DetachPolicy":
+                return self._detach(request)
+            case "DescribeAccount":
+                return self._describe(request)
+        return self._list(request)
 
     def _attach(self, request: dict[str, str]) -> Answer:
         policy_id, account_id = request["PolicyId"], request["TargetId"]
         carried = self.attached.get(account_id, [])
-        problem = None
+        problem, reason = None, ""
         if policy_id not in self.policies:
             problem = "PolicyNotFoundException"
         elif not self.rules.type_enabled:
@@ -253,12 +273,31 @@ class Organizations:
         elif policy_id in carried:
             problem = "DuplicatePolicyAttachmentException"
         elif len(carried) >= self.rules.max_attached:
-            problem = "ConstraintViolationException"
+            problem, reason = "ConstraintViolationException", _TOO_MANY
         if problem:
-            return self._refuse(ATTACH, 400, problem)
+            return self._refuse(ATTACH, 400, problem, reason)
         carried.append(policy_id)
         self.history.append((self.clock.seconds(), policy_id, account_id))
         return Answer(200, b"")
+
+    def _detach(self, request: dict[str, str]) -> Answer:
+        policy_id, carried = request["PolicyId"], self.attached.get(request["TargetId"], [])
+        problem, reason = None, ""
+        if policy_id not in {*self.policies, FULL_ACCESS}:
+            problem = "PolicyNotFoundException"
+        elif policy_id not in carried:
+            problem = "PolicyNotAttachedException"
+        elif carried == [policy_id]:
+            problem, reason = "ConstraintViolationException", _LAST
+        if problem:
+            return self._refuse(DETACH, 400, problem, reason)
+        carried.remove(policy_id)
+        return Answer(200, b"")
+
+    def _describe(self, request: dict[str, str]) -> Answer:
+        account_id = request["AccountId"]
+        joined = self.started_at + self._joined[account_id] - self._start
+        return _json(200, {"Account": {"Id": account_id, "State": "ACTIVE", "JoinedTimestamp": joined}})
 
     def _list(self, request: dict[str, str]) -> Answer:
         carried = self.attached.get(request["TargetId"], [])
@@ -267,7 +306,10 @@ class Organizations:
             return _json(200, {"Policies": [], "NextToken": f"{token or 0}!"})
         begin = int(token.rstrip("!") or 0)
         end = begin + self.rules.page_size
-        page = [{"Id": policy_id, "Type": "SERVICE_CONTROL_POLICY"} for policy_id in carried[begin:end]]
+        page = [
+            {"Id": policy_id, "Type": "SERVICE_CONTROL_POLICY", "AwsManaged": policy_id == FULL_ACCESS}
+            for policy_id in carried[begin:end]
+        ]
         return _json(200, {"Policies": page} | ({"NextToken": str(end)} if end < len(carried) else {}))
 
     def _spoil(self, operation: str, fault: Fault | None, answer: Answer) -> Answer:
@@ -280,10 +322,14 @@ class Organizations:
             return Answer(500, b"\x00\xffgarbage")
         return Answer(0, None)
 
-    def _refuse(self, operation: str, status: int, code: str) -> Answer:
+    def _refuse(self, operation: str, status: int, code: str, reason: str = "") -> Answer:
         self.refused[operation, code] += 1
-        reason = {"Reason": "MAX_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED"} if code.startswith("Constraint") else {}
-        return _json(status, {"__type": code, "Message": f"{code} from the double of Organizations"} | reason)
+        body = {"__type": code, "Message": f"{code} from the double of Organizations"}
+        return _json(status, body | ({"Reason": reason} if reason else {}))
+
+
+def _account_of(request: Mapping[str, str]) -> str:
+    return request.get("TargetId") or request["AccountId"]
 
 
 def _json(status: int, body: object) -> Answer:

@@ -450,10 +450,10 @@ FAULTS: Final[dict[str, Fault]] = {
         "it does not lock new objects",
     ),
     "the bucket's policy lets anybody write": Fault(
-        lambda at: bucket_policy(at, "OnlyTheWorkerWritesEvidence"),
+        lambda at: bucket_policy(at, "OnlyTheWorkersWriteEvidence"),
         lambda at: bucket_policy(at, None),
         "policy of bucket Evidence",
-        "lacks the statement OnlyTheWorkerWritesEvidence",
+        "lacks the statement OnlyTheWorkersWriteEvidence",
     ),
     "the bucket's policy is removed": Fault(
         delete_bucket_policy, lambda at: bucket_policy(at, None), "policy of bucket Evidence", "there is no policy"
@@ -655,7 +655,7 @@ FOR_STATUS: Final = {
     "CountSubscribers",
     "ListAlarmsAndTrails",
     "CheckTrails",
-    "CheckThatTheWorkerMayAttach",
+    "CheckWhatTheWorkersMayDo",
     "CheckRoles",
 }
 

@@ -352,6 +352,11 @@ def test_every_fixed_name_of_the_template_is_looked_up() -> None:
     assert names["DenyLeave"] == "deny-leave-test"
     assert names["TrailLogs"] == f"aws-cloudtrail-logs-{ACCOUNT_ID}-us-east-1-test"
     assert names["Joins"] == "joinguard-test-joins"
+    assert not {"Removals", "DetachPolicies"} & names.keys()
+    removing = target({}, name="test", RemovePolicies="true")
+    names = {name: text for name, _, text in fixed_names(TEMPLATE, removing.stage, ACCOUNT)}
+    assert names["Removals"] == "joinguard-test-removals"
+    assert names["DetachPolicies"] == "MemberAccountRemovals-test"
 
 
 def test_policies_are_created_one_after_the_other() -> None:

@@ -59,6 +59,18 @@ def test_the_statements_follow_a_guardrails_document() -> None:
     assert {"organizations:ListParents", "organizations:ListTagsForResource"} <= set(reads["Action"])
 
 
+def test_a_stage_that_removes_policies_may_detach_them_as_long_as_it_does() -> None:
+    parameters = {"PolicyIds": "p-12345678", "RemovePolicies": "true"}
+
+    removing = statements(ACCOUNT, Stage(name="prod", region="us-east-1", parameters=parameters), MEMBER)
+
+    attaches = ours()[1]
+    assert removing[1]["Action"] == ["organizations:AttachPolicy", "organizations:DetachPolicy"]
+    assert removing == [ours()[0], attaches | {"Action": removing[1]["Action"]}]
+    present = {"Version": "2012-10-17", "Statement": [OTHERS, *removing]}
+    assert merge(present, ours())["Statement"] == [OTHERS, *ours()]
+
+
 def test_what_others_delegate_stays_and_is_in_the_same_place() -> None:
     present = {"Version": "2012-10-17", "Id": "x", "Statement": [OTHERS, NAMELESS]}
 

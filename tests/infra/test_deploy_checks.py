@@ -74,6 +74,15 @@ def test_an_account_that_cannot_work_has_one_problem(
     assert message in problem
 
 
+def test_a_stage_that_removes_policies_needs_a_guardrails_document() -> None:
+    session = StubbedSession()
+    organization(session)
+
+    [problem] = found(session, HERE, RemovePolicies="true", **DEFAULT)
+
+    assert "RemovePolicies needs a guardrails document" in problem
+
+
 def test_a_member_account_needs_the_management_accounts_forwarder_and_policies() -> None:
     session = StubbedSession()
     organization(session)

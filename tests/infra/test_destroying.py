@@ -41,7 +41,7 @@ TEXT = (ROOT / "infra" / "template.yaml").read_text()
 STACK_ID = "arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1"
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 REASON = f"{ACCOUNT_ID} moved, asks me@example.com"
-QUEUES = {name: f"https://sqs/{name}" for name in ("Joins", "DeadLetters", "Undelivered")}
+QUEUES = {name: f"https://sqs/{name}" for name in ("Joins", "Removals", "DeadLetters", "Undelivered")}
 IDS = {**QUEUES, "MemberAccountInitialization": "MemberAccountInitialization", "AttachPoliciesLogs": "logs-1"}
 
 
@@ -68,9 +68,14 @@ def described(cloudformation: Stub, status: str) -> None:
 
 def test_messages_in_flight_and_delayed_wait_too() -> None:
     sqs = stub("sqs")
-    messages(sqs, (1, 2, 4), (8, 0, 0), (0, 16, 0))
+    messages(sqs, (1, 2, 4), (0, 32, 64), (8, 0, 0), (0, 16, 0))
 
-    assert waiting(target({"sqs": sqs}), installed()) == {"joins": 7, "dead letters": 8, "undelivered events": 16}
+    assert waiting(target({"sqs": sqs}), installed()) == {
+        "joins": 7,
+        "removals": 96,
+        "dead letters": 8,
+        "undelivered events": 16,
+    }
 
 
 def test_a_queue_that_somebody_deleted_does_not_keep_the_stack_from_being_deleted() -> None:
@@ -80,11 +85,12 @@ def test_a_queue_that_somebody_deleted_does_not_keep_the_stack_from_being_delete
     assert waiting(target({"sqs": sqs}), installed(Joins=QUEUES["Joins"])) == {}
 
 
-def test_joins_that_arrive_meanwhile_are_handled_before_anything_is_deleted() -> None:
+def test_joins_and_removals_that_arrive_meanwhile_are_handled_before_anything_is_deleted() -> None:
     sqs, rules = stub("sqs"), stub("events")
     rules.add_response("disable_rule", {}, {"Name": "MemberAccountInitialization"})
-    for joins in (0, 1, 0, 0, 0):
-        messages(sqs, (0, joins, 0), (0, 0, 0), (0, 0, 0))
+    # What is removed makes a join again, with a delay.
+    for joins, removals, delayed in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0), (0, 0, 0)):
+        messages(sqs, (0, joins, delayed), (removals, 0, 0), (0, 0, 0), (0, 0, 0))
 
     stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=60)
 
@@ -92,13 +98,15 @@ def test_joins_that_arrive_meanwhile_are_handled_before_anything_is_deleted() ->
     rules.assert_no_pending_responses()
 
 
-def test_joins_that_are_not_handled_in_time_turn_the_intake_on_again() -> None:
+@pytest.mark.parametrize(("joins", "removals"), [(3, 0), (0, 3)])
+def test_messages_that_are_not_handled_in_time_turn_the_intake_on_again(joins: int, removals: int) -> None:
     sqs, rules = stub("sqs"), stub("events")
     rules.add_response("disable_rule", {}, {"Name": "MemberAccountInitialization"})
-    messages(sqs, (0, 3, 0), (2, 0, 0), (0, 0, 0))
+    messages(sqs, (0, joins, 0), (0, removals, 0), (2, 0, 0), (0, 0, 0))
     rules.add_response("enable_rule", {}, {"Name": "MemberAccountInitialization"})
+    counted = f"{joins} joins, {removals} removals, 2 dead letters, 0 undelivered events"
 
-    with pytest.raises(DeployError, match="3 joins, 2 dead letters, 0 undelivered events") as raised:
+    with pytest.raises(DeployError, match=counted) as raised:
         stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=0)
 
     rules.assert_no_pending_responses()

@@ -22,7 +22,7 @@ from handlers.core.errors import RetryableError, fault
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.timing import backoff, retry
 from handlers.operate.__main__ import cli as operator
-from handlers.settings import Settings
+from handlers.settings import RemoverSettings, Settings
 from infra.deploy.__main__ import cli as deployer
 from infra.deploy.build import ROOT
 from infra.deploy.installing import TEMPLATE
@@ -92,7 +92,7 @@ SOURCES = "\n".join(
 TARGET_OF = {"list": "dlq"}
 #: Parameters that `make deploy` sets.
 SET_BY_DEPLOY = {"OrganizationId", "ManagementAccountId", "NameSuffix", "CodeBucket", "CodeKey", "CodeVersion"}
-SET_BY_DEPLOY |= {"GuardrailsKey", "PolicyArns"}
+SET_BY_DEPLOY |= {"ApprovedPlanKey", "GuardrailsKey", "PolicyArns"}
 #: Names of AWS, git, and the shell that our code does not need to contain.
 FOREIGN = {
     "AWS_PROFILE",
@@ -118,6 +118,7 @@ NUMBERS = {
     "ten": 10,
     "eleven": 11,
     "twelve": 12,
+    "fifteen": 15,
     "half an hour": 1800,
 }
 
@@ -393,11 +394,12 @@ def test_each_name_in_a_sentence_occurs_in_our_code_or_in_aws(path: Path) -> Non
     assert not {name for name in unknown if not re.fullmatch(r"(MM|YYYY|DD|INC)\S*", name)}
 
 
-def test_each_setting_of_the_function_is_documented_and_no_other() -> None:
+def test_each_setting_of_the_functions_is_documented_and_no_other() -> None:
     documented = coded(row[0] for row in table(WORKER, "variable"))
-    variables = set(RESOURCES["AttachPolicies"]["Properties"]["Environment"]["Variables"])
+    functions = [each for each in RESOURCES.values() if each["Type"] == "AWS::Lambda::Function"]
+    variables = {name for each in functions for name in each["Properties"]["Environment"]["Variables"]}
 
-    assert documented == {name.upper() for name in Settings.model_fields}
+    assert documented == {name.upper() for name in (*Settings.model_fields, *RemoverSettings.model_fields)}
     assert documented <= variables
 
 
@@ -548,7 +550,10 @@ FIGURES: dict[str, tuple[float, ...]] = {
         RULE["MaximumRetryAttempts"],
         RULE["MaximumEventAgeInSeconds"] / 3600,
     ),
-    r"(\w+) alarms make one page": (len(ALARMS),),
+    r"(\w+) alarms make one page, (\w+) in a stage that removes": (
+        len([each for each in ALARMS if "Condition" not in each]),
+        len(ALARMS),
+    ),
     r"locked for (\w+) years": (PARAMETERS["RetentionDays"]["Default"] // 365,),
     r"([\d]+) days are seven years": (PARAMETERS["RetentionDays"]["Default"],),
     r"`backupdays` \((\w+) days\)": (PARAMETERS["BackupDays"]["Default"],),

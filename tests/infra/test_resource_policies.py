@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ACCOUNT: Final = "111111111111"
 ANOTHER: Final = "222222222222"
-QUEUES: Final = ("Joins", "Undelivered", "DeadLetters", "Unforwarded")
+QUEUES: Final = ("Joins", "Removals", "Undelivered", "DeadLetters", "Unforwarded")
 RESOURCES: Final[dict[str, dict[str, Any]]] = {
     name: resource
     for file in ("template.yaml", "forwarder.yaml")
@@ -41,11 +41,24 @@ def arn_of(logical_id: str) -> str:
     }[RESOURCES[logical_id]["Type"]]
 
 
-def resolved(value: Any) -> Any:
+def resolved(value: Any, *, removes: bool = True) -> Any:
+    """Return a part of a template as CloudFormation resolves it in a stage that removes policies, or does not."""
     if isinstance(value, list):
-        return [resolved(each) for each in value]
+        values = [resolved(each, removes=removes) for each in value]
+        return [each for each in values if each is not None]
     if not isinstance(value, dict):
         return value
+    if "Fn::If" in value:
+        condition, then, otherwise = value["Fn::If"]
+        assert condition == "Removes"
+        assert otherwise == {"Ref": "AWS::NoValue"}
+        return resolved(then, removes=removes) if removes else None
+    found = of_function(value)
+    return found or {name: resolved(each, removes=removes) for name, each in value.items()}
+
+
+def of_function(value: dict[str, Any]) -> str | None:
+    """Return the value of a function that names a resource; None if it is not one."""
     if "Fn::GetAtt" in value:
         return arn_of(value["Fn::GetAtt"][0])
     if "Ref" in value:
@@ -53,7 +66,7 @@ def resolved(value: Any) -> Any:
         return ACCOUNT if value["Ref"] == "AWS::AccountId" else arn_of(value["Ref"])
     if "Fn::Sub" in value:
         return re.sub(r"\${(\w+)\.Arn}", lambda found: arn_of(found[1]), value["Fn::Sub"])
-    return {name: resolved(each) for name, each in value.items()}
+    return None
 
 
 def listed(value: str | list[str]) -> list[str]:
@@ -83,10 +96,10 @@ def matches_principal(principal: str | Mapping[str, str], caller: str) -> bool:
     return principal == "*" or (isinstance(principal, dict) and caller in principal.values())
 
 
-def statements_of(logical_id: str) -> list[dict[str, Any]]:
+def statements_of(logical_id: str, *, removes: bool = True) -> list[dict[str, Any]]:
     """Return the statements of a queue's, topic's or bucket's policy."""
     [statements] = [
-        resolved(each["Properties"]["PolicyDocument"]["Statement"])
+        resolved(each["Properties"]["PolicyDocument"]["Statement"], removes=removes)
         for each in RESOURCES.values()
         if each["Type"] in {"AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"}
         and {"Ref": logical_id}
@@ -96,13 +109,15 @@ def statements_of(logical_id: str) -> list[dict[str, Any]]:
     return found
 
 
-def allowed_callers(logical_id: str, action: str, context: Mapping[str, str], key: str = "") -> set[str]:
+def allowed_callers(
+    logical_id: str, action: str, context: Mapping[str, str], key: str = "", *, removes: bool = True
+) -> set[str]:
     """Return the callers whose request is allowed, with this context added to each caller's own.
 
     Within one account, AWS denies a request if any statement denies it, and otherwise allows it if the resource's
     policy or IAM allows it.
     """
-    statements, resource = statements_of(logical_id), arn_of(logical_id) + key
+    statements, resource = statements_of(logical_id, removes=removes), arn_of(logical_id) + key
     found = set()
     for name, (caller, own, by_iam) in CALLERS.items():
         effects = {
@@ -142,6 +157,7 @@ CALLERS: Final = {
     "OperatorActs": principal(arn_of("OperatorActs")),
     "OperatorReads": principal(arn_of("OperatorReads")),
     "the worker": principal(arn_of("AttachPoliciesRole")),
+    "the removing worker": principal(arn_of("DetachPoliciesRole")),
     "the forwarder": principal(arn_of("ForwarderRole")),
     "an administrator": principal(f"arn:aws:iam::{ACCOUNT}:role/Administrator"),
     "a user": principal(f"arn:aws:iam::{ACCOUNT}:user/somebody"),
@@ -152,9 +168,10 @@ CALLERS: Final = {
 WITH_FULL_ACCESS: Final = {name for name, (_, _, by_iam) in CALLERS.items() if by_iam}
 OVER_TLS: Final = {"aws:SecureTransport": "true"}
 SENDERS: Final = {
-    "Joins": {"the rule", "OperatorActs"},
+    "Joins": {"the rule", "OperatorActs", "the removing worker"},
+    "Removals": {"the worker"},
     "Undelivered": {"the rule", "OperatorActs"},
-    "DeadLetters": {"the worker", "OperatorActs"},
+    "DeadLetters": {"the worker", "the removing worker", "OperatorActs"},
     "Unforwarded": {"the forwarder's rule"},
 }
 
@@ -168,6 +185,13 @@ def test_these_tests_cover_every_queue() -> None:
 @pytest.mark.parametrize("queue", QUEUES)
 def test_only_the_named_callers_can_send_even_with_full_access_in_iam(queue: str) -> None:
     assert allowed_callers(queue, "sqs:SendMessage", OVER_TLS) == SENDERS[queue]
+
+
+@pytest.mark.parametrize("queue", ["Joins", "Undelivered", "DeadLetters"])
+def test_without_removals_no_policy_names_the_removing_worker(queue: str) -> None:
+    senders = allowed_callers(queue, "sqs:SendMessage", OVER_TLS, removes=False)
+
+    assert senders == SENDERS[queue] - {"the removing worker"}
 
 
 @pytest.mark.parametrize("queue", QUEUES)
@@ -192,17 +216,19 @@ def test_only_alarms_of_this_account_publish_to_a_topic_and_only_over_tls(topic:
 
 
 @pytest.mark.parametrize(
-    ("key", "writer"),
+    ("key", "writers"),
     [
-        ("/evidence/2026/11/25/x/0001.json", "the worker"),
-        ("/acts/2026/11/25/x.json", "OperatorActs"),
-        ("/backups/2026/11/25/x.json", "OperatorActs"),
+        ("/evidence/2026/11/25/x/0001.json", {"the worker", "the removing worker"}),
+        ("/acts/2026/11/25/x.json", {"OperatorActs"}),
+        ("/backups/2026/11/25/x.json", {"OperatorActs"}),
     ],
 )
-def test_only_one_role_can_write_each_kind_of_record_and_each_key_once(key: str, writer: str) -> None:
+def test_only_its_roles_can_write_each_kind_of_record_and_each_key_once(key: str, writers: set[str]) -> None:
     once = OVER_TLS | {"s3:if-none-match": "*"}
 
-    assert allowed_callers("Evidence", "s3:PutObject", once, key) == {writer}
+    assert allowed_callers("Evidence", "s3:PutObject", once, key) == writers
+    without = allowed_callers("Evidence", "s3:PutObject", once, key, removes=False)
+    assert without == writers - {"the removing worker"}
     assert not allowed_callers("Evidence", "s3:PutObject", OVER_TLS, key)
     assert not allowed_callers("Evidence", "s3:DeleteObject", OVER_TLS, key)
     assert allowed_callers("Evidence", "s3:GetObject", OVER_TLS, key) == WITH_FULL_ACCESS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,24 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def resolved(value: Any, template: Mapping[str, Any], changes: Mapping[str, str]) -> Any:
+    """Return a part of a template as CloudFormation resolves it with the parameters' defaults and these changes."""
+    return stack_of(template, changes).resolve(value)
+
+
+def stack_of(template: Mapping[str, Any], changes: Mapping[str, str]) -> Deployed:
+    defaults = {name: str(each.get("Default", "")) for name, each in template["Parameters"].items()}
+    return Deployed(
+        name="joinguard",
+        stack_id="arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1",
+        status="CREATE_COMPLETE",
+        reason="",
+        parameters=defaults | dict(changes),
+        template=template,
+        ids={name: f"{name}-1" for name in template["Resources"]},
+    )
+
+
 def statements() -> list[tuple[str, dict[str, Any]]]:
     """Return each role's name with each statement of its inline and attached policies."""
     found = []
@@ -83,11 +102,12 @@ def test_dead_letters_outlive_their_source() -> None:
 
 def test_the_retries_of_a_message_last_at_least_two_hours() -> None:
     """The least pauses that the worker's backoff can draw; the last receive needs no pause after it."""
-    receives = RESOURCES["Joins"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
-    pauses = [backoff(number, Shortest()) for number in range(1, receives)]
+    for name in ("Joins", "Removals"):
+        queue = RESOURCES[name]["Properties"]
+        pauses = [backoff(number, Shortest()) for number in range(1, queue["RedrivePolicy"]["maxReceiveCount"])]
 
-    assert timedelta(hours=2) <= timedelta(seconds=sum(pauses)) <= timedelta(hours=3)
-    assert sum(pauses) + MAX_BACKOFF < RESOURCES["Joins"]["Properties"]["MessageRetentionPeriod"]
+        assert timedelta(hours=2) <= timedelta(seconds=sum(pauses)) <= timedelta(hours=3)
+        assert sum(pauses) + MAX_BACKOFF < queue["MessageRetentionPeriod"]
 
 
 class Shortest(Random):
@@ -116,16 +136,8 @@ def test_a_record_fails_alone_and_at_most_two_workers_run() -> None:
 def pattern_of(
     changes: Mapping[str, str], template: Mapping[str, Any] = TEMPLATE, rule: str = "MemberAccountInitialization"
 ) -> Any:
-    """Return a rule's pattern as CloudFormation resolves it with the parameters' defaults and these changes."""
-    stack = Deployed(
-        name="joinguard",
-        stack_id="arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1",
-        status="CREATE_COMPLETE",
-        reason="",
-        parameters={name: each.get("Default", "") for name, each in template["Parameters"].items()} | dict(changes),
-        template=template,
-    )
-    return stack.resolve(template["Resources"][rule]["Properties"]["EventPattern"])
+    """Return a rule's pattern with the parameters' defaults and these changes."""
+    return resolved(template["Resources"][rule]["Properties"]["EventPattern"], template, changes)
 
 
 def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
@@ -278,6 +290,162 @@ def test_the_worker_reads_facts_and_guardrails_only_where_there_are_guardrails()
     assert worker["ReadGuardrails"]["Resource"]["Fn::Sub"].endswith(":s3:::${CodeBucket}/${GuardrailsKey}")
 
 
+#: The resources that exist only in a stage that removes policies.
+OF_REMOVALS = {name for name, each in RESOURCES.items() if each.get("Condition") == "Removes"}
+
+
+def test_without_remove_policies_nothing_of_the_second_worker_exists() -> None:
+    assert TEMPLATE["Parameters"]["RemovePolicies"]["Default"] == "false"
+    assert {name for name in RESOURCES if re.search("Remov|Detach", name)} == OF_REMOVALS
+    # Then a reference to one of them raises MissingError.
+    stack = stack_of(TEMPLATE, {})
+    without = replace(stack, ids={name: each for name, each in stack.ids.items() if name not in OF_REMOVALS})
+    properties = {name: without.properties(name) for name in without.declared()}
+    outputs = [without.resolve(each) for each in TEMPLATE["Outputs"].values()]
+
+    assert not OF_REMOVALS & properties.keys()
+    text = json.dumps([properties, outputs])
+    assert not re.findall(r"DetachPolic\w+|detach_policies|-removals", text)
+    assert properties["AttachPolicies"]["Environment"]["Variables"]["REMOVALS_QUEUE_URL"] == ""
+
+
+def test_removing_policies_needs_a_guardrails_document() -> None:
+    rule = TEMPLATE["Rules"]["RemovalsNeedGuardrails"]
+
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "RemovePolicies"}, "true"]}
+    assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "GuardrailsKey"}, ""]}]}
+
+
+def test_the_second_worker_has_the_settings_of_the_first() -> None:
+    """Its queue, function and mapping differ in their names, roles and code alone."""
+    joins, removals = (dict(RESOURCES[each]["Properties"]) for each in ("Joins", "Removals"))
+    attaching, removing = (dict(RESOURCES[f"{each}Policies"]["Properties"]) for each in ("Attach", "Detach"))
+    mappings = [dict(RESOURCES[f"{each}PoliciesMapping"]["Properties"]) for each in ("Attach", "Detach")]
+
+    assert joins | {"QueueName": 0} == removals | {"QueueName": 0}
+    own = dict.fromkeys(("Description", "Environment", "FunctionName", "Handler", "Role"))
+    assert attaching | own == removing | own
+    assert mappings[0] | {"EventSourceArn": 0, "FunctionName": 0} == mappings[1] | {
+        "EventSourceArn": 0,
+        "FunctionName": 0,
+    }
+    services = [each["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for each in (attaching, removing)]
+    assert services[0] == services[1] == attaching["FunctionName"]
+    shared = attaching["Environment"]["Variables"].keys() & removing["Environment"]["Variables"].keys() - {"QUEUE_URL"}
+    for name in shared:
+        assert attaching["Environment"]["Variables"][name] == removing["Environment"]["Variables"][name], name
+
+
+def allowed(role: str, **parameters: str) -> dict[str, set[str]]:
+    """Return the resources of each action that a role allows, without those that it denies."""
+    found: dict[str, set[str]] = {}
+    for name, statement in statements():
+        if name == role:
+            each = resolved(statement, TEMPLATE, parameters)
+            assert each["Effect"] in {"Allow", "Deny"}
+            for action in _listed(each["Action"]) if each["Effect"] == "Allow" else ():
+                found.setdefault(action, set()).update(_listed(each["Resource"]))
+    return found
+
+
+REMOVING = {
+    "RemovePolicies": "true",
+    "GuardrailsKey": "joinguard/guardrails/1.json",
+    "OrganizationId": "o-1",
+    "ManagementAccountId": "111111111111",
+    "CodeBucket": "code",
+    "PolicyArns": "arn:1,arn:2",
+}
+
+
+def test_one_worker_never_detaches_and_the_other_never_attaches() -> None:
+    attaching, removing = (allowed(f"{each}PoliciesRole", **REMOVING) for each in ("Attach", "Detach"))
+    everything = {"arn:aws:organizations::111111111111:account/o-1/*", "arn:1", "arn:2"}
+
+    assert attaching["organizations:AttachPolicy"] == removing["organizations:DetachPolicy"] == everything
+    assert "organizations:DetachPolicy" not in attaching
+    assert "organizations:AttachPolicy" not in removing
+    for only_observes in ("AttachPoliciesRole", "DetachPoliciesRole"):
+        changes = allowed(only_observes, **REMOVING, AttachTo="none").keys()
+        assert not changes & {"organizations:AttachPolicy", "organizations:DetachPolicy"}
+    nothing = REMOVING | {"PolicyArns": ""}
+    assert (
+        "arn:aws:organizations::111111111111:policy/o-1/service_control_policy/-"
+        in (allowed("DetachPoliciesRole", **nothing)["organizations:DetachPolicy"])
+    )
+
+
+def test_each_worker_sends_only_dead_letters_and_requests_to_the_other() -> None:
+    queues = {name: f"arn:aws:sqs:us-east-1:111111111111:{name}-1" for name in ("Joins", "Removals", "DeadLetters")}
+
+    def sends(role: str, **parameters: str) -> set[str]:
+        return {name for name, arn in queues.items() if arn in allowed(role, **parameters)["sqs:SendMessage"]}
+
+    assert sends("AttachPoliciesRole") == {"DeadLetters"}
+    assert sends("AttachPoliciesRole", **REMOVING) == {"DeadLetters", "Removals"}
+    assert sends("DetachPoliciesRole", **REMOVING) == {"DeadLetters", "Joins"}
+    assert allowed("AttachPoliciesRole", **REMOVING)["sqs:ReceiveMessage"] == {queues["Joins"]}
+    assert allowed("DetachPoliciesRole", **REMOVING)["sqs:ReceiveMessage"] == {queues["Removals"]}
+
+
+def test_the_removing_worker_reads_its_guardrails_the_approved_plan_and_what_was_attached() -> None:
+    code = "arn:aws:s3:::code"
+    plan = {"ApprovedPlanKey": "joinguard/plans/2.json"}
+    evidence = "arn:aws:s3:::Evidence-1/evidence/*"
+    table = "arn:aws:dynamodb:us-east-1:111111111111:table"
+
+    assert allowed("DetachPoliciesRole", **REMOVING)["s3:GetObject"] == {
+        f"{code}/joinguard/guardrails/1.json",
+        evidence,
+    }
+    assert allowed("DetachPoliciesRole", **REMOVING, **plan)["s3:GetObject"] == {
+        f"{code}/joinguard/guardrails/1.json",
+        f"{code}/joinguard/plans/2.json",
+        evidence,
+    }
+    role = allowed("DetachPoliciesRole", **REMOVING)
+    assert role["dynamodb:Query"] == role["dynamodb:PutItem"] == {f"{table}/Outcomes-1"}
+    assert role["dynamodb:UpdateItem"] == {f"{table}/Outcomes-1", f"{table}/Pace-1"}
+    assert role["s3:PutObject"] == {evidence}
+    assert {each for each in role if each.startswith("organizations:")} == {
+        "organizations:DescribeAccount",
+        "organizations:DetachPolicy",
+        "organizations:ListParents",
+        "organizations:ListPoliciesForTarget",
+        "organizations:ListTagsForResource",
+    }
+
+
+@pytest.mark.parametrize("parameters", [{}, REMOVING], ids=["off", "on"])
+def test_operators_see_each_part_of_the_second_worker(parameters: dict[str, str]) -> None:
+    role = allowed("OperatorReads", **parameters)
+    on = bool(parameters)
+    account = "us-east-1:111111111111"
+    sees = {
+        "lambda:GetFunctionConfiguration": f"arn:aws:lambda:{account}:function:DetachPolicies-1",
+        "lambda:GetEventSourceMapping": f"arn:aws:lambda:{account}:event-source-mapping:DetachPoliciesMapping-1",
+        "sqs:GetQueueAttributes": f"arn:aws:sqs:{account}:Removals-1",
+        "iam:SimulatePrincipalPolicy": "arn:aws:iam::111111111111:role/DetachPoliciesRole-1",
+        "iam:GetRolePolicy": "arn:aws:iam::111111111111:role/DetachPoliciesRole-1",
+    }
+
+    assert {action: resource in role[action] for action, resource in sees.items()} == dict.fromkeys(sees, on)
+
+
+def test_the_alarms_on_aws_metrics_cover_both_workers() -> None:
+    """Those on Joinguard's own metrics do by the name of the service."""
+    pairs = {
+        "RemovalsWaitTooLong": ("JoinsWaitTooLong", "Joins", "Removals"),
+        "RemovingWorkerFails": ("WorkerFails", "AttachPolicies", "DetachPolicies"),
+        "RemovingWorkerThrottled": ("WorkerThrottled", "AttachPolicies", "DetachPolicies"),
+    }
+    assert set(pairs) == OF_REMOVALS & set(ALARMS)
+    for name, (other, first, second) in pairs.items():
+        without = {"AlarmDescription": 0}
+        text = json.dumps(ALARMS[other] | without).replace(f'"{first}"', f'"{second}"')
+        assert json.loads(text) == ALARMS[name] | without
+
+
 def test_no_partition_region_or_account_is_written_down() -> None:
     text = "\n".join(line for line in TEXT.splitlines() if not line.lstrip().startswith("#"))
 
@@ -287,9 +455,18 @@ def test_no_partition_region_or_account_is_written_down() -> None:
 
 
 def test_the_functions_environment_matches_its_settings() -> None:
-    for function in of_type("AWS::Lambda::Function").values():
-        ours = {name for name in function["Environment"]["Variables"] if not name.startswith("POWERTOOLS_")}
-        assert ours == {name.upper() for name in Settings.model_fields}
+    """Each function has what its worker reads, and nothing else."""
+    variables = {
+        name: {each for each in function["Environment"]["Variables"] if not each.startswith("POWERTOOLS_")}
+        for name, function in of_type("AWS::Lambda::Function").items()
+    }
+    every = {name.upper() for name in Settings.model_fields}
+
+    assert variables == {
+        "AttachPolicies": every - {"APPROVED_PLAN_KEY", "JOINS_QUEUE_URL"},
+        # It needs a guardrails document, and requests no removals.
+        "DetachPolicies": every - {"POLICY_IDS", "REMOVALS_QUEUE_URL"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -368,7 +545,11 @@ def test_every_alarm_pages_and_has_a_next_step_and_a_link_to_the_runbook() -> No
     """Only the composite alarm sends notifications, so its rule must contain every other alarm."""
     page = RESOURCES["Page"]["Properties"]
 
-    assert set(re.findall(r'ALARM\("\${(\w+)}"\)', page["AlarmRule"]["Fn::Sub"])) == set(ALARMS)
+    for removes in ("true", "false"):
+        rule = resolved(page["AlarmRule"], TEMPLATE, {"RemovePolicies": removes})
+        there = {name for name in ALARMS if removes == "true" or RESOURCES[name].get("Condition") != "Removes"}
+        assert re.fullmatch(r'ALARM\("[\w-]+"\)( OR ALARM\("[\w-]+"\))*', " ".join(rule.split()))
+        assert set(re.findall(r'ALARM\("(\w+)-1"\)', rule)) == there
     assert page["AlarmActions"] == [{"Ref": "Pages"}]
     for name, alarm in ALARMS.items():
         text = alarm["AlarmDescription"]["Fn::Sub"]
@@ -386,7 +567,7 @@ def test_alarms_link_to_the_runbook_of_the_public_repository_by_default() -> Non
 
 def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> None:
     code = (ROOT / "handlers" / "batch.py").read_text()
-    used = set(re.findall(r'"Joinguard", ?"(\w+)"', RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]))
+    used = set(re.findall(r'"Joinguard", ?"(\w+)"', json.dumps(dashboard(RemovePolicies="true"))))
     used |= {
         each["MetricStat"]["Metric"]["MetricName"]
         for alarm in ALARMS.values()
@@ -399,6 +580,11 @@ def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> 
     assert not {name for name in used - statuses if f'"{name}"' not in code}
 
 
+def dashboard(**parameters: str) -> Any:
+    """Return the dashboard's body with these parameters."""
+    return json.loads(resolved(RESOURCES["Dashboard"]["Properties"]["DashboardBody"], TEMPLATE, parameters))
+
+
 @pytest.mark.parametrize("name", ["EvidenceDiffers", "RowsReplaced"])
 def test_one_record_that_somebody_else_may_have_written_sets_off_an_alarm(name: str) -> None:
     alarm = ALARMS[name]
@@ -407,8 +593,7 @@ def test_one_record_that_somebody_else_may_have_written_sets_off_an_alarm(name: 
     assert alarm["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AttachPolicies"}}]
     assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "GreaterThanThreshold", 0)
     assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, 1)
-    body = json.loads(RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
-    [widget] = [each for each in body["widgets"] if each["properties"]["title"] == "Evidence written"]
+    [widget] = [each for each in dashboard()["widgets"] if each["properties"]["title"] == "Evidence written"]
     assert name in [metric[1] for metric in widget["properties"]["metrics"]]
 
 
@@ -421,11 +606,22 @@ def test_the_worker_reads_only_evidence_and_replaces_only_rows_of_outcomes() -> 
     assert puts["Resource"] == {"Fn::GetAtt": ["Outcomes", "Arn"]}
 
 
-def test_the_dashboard_is_valid_json() -> None:
-    body = json.loads(RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+@pytest.mark.parametrize("removes", ["false", "true"])
+def test_the_dashboard_is_valid_json(removes: str) -> None:
+    titles = [widget["properties"]["title"] for widget in dashboard(RemovePolicies=removes)["widgets"]]
 
-    titles = [widget["properties"]["title"] for widget in body["widgets"]]
     assert len(titles) == len(set(titles)) >= 6
+
+
+def test_the_dashboard_shows_what_is_removed_and_what_waits_to_be_removed() -> None:
+    without, with_removals = (json.dumps(dashboard(RemovePolicies=each)) for each in ("false", "true"))
+
+    assert '"PoliciesRemoved"' in with_removals
+    for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"):
+        assert f'"{metric}", "QueueName", "Removals-1"' in with_removals
+    for metric in ("Errors", "Throttles"):
+        assert f'"{metric}", "FunctionName", "DetachPolicies-1"' in with_removals
+    assert "emov" not in without
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
@@ -463,12 +659,14 @@ def test_every_queue_is_encrypted_and_requires_tls() -> None:
     assert all(queue["SqsManagedSseEnabled"] is True for queue in of_type("AWS::SQS::Queue").values())
 
 
-def test_only_the_joins_queue_may_use_the_dead_letter_queue() -> None:
-    allowed = RESOURCES["DeadLetters"]["Properties"]["RedriveAllowPolicy"]
+@pytest.mark.parametrize(("removes", "sources"), [("false", ["Joins"]), ("true", ["Joins", "Removals"])])
+def test_only_the_workers_queues_may_use_the_dead_letter_queue(removes: str, sources: list[str]) -> None:
+    declared = RESOURCES["DeadLetters"]["Properties"]["RedriveAllowPolicy"]
+    allowed = resolved(declared, TEMPLATE, {"RemovePolicies": removes})
 
     assert allowed["redrivePermission"] == "byQueue"
-    [source] = allowed["sourceQueueArns"]
-    assert source["Fn::Sub"].endswith(f":{RESOURCES['Joins']['Properties']['QueueName']['Fn::Sub']}")
+    names = [resolved(RESOURCES[each]["Properties"]["QueueName"], TEMPLATE, {}) for each in sources]
+    assert [each.rpartition(":")[2] for each in allowed["sourceQueueArns"]] == names
 
 
 def test_records_environment_and_log_are_encrypted_under_a_rotated_customer_key() -> None:
@@ -476,7 +674,8 @@ def test_records_environment_and_log_are_encrypted_under_a_rotated_customer_key(
 
     assert RESOURCES["DataKey"]["Properties"]["EnableKeyRotation"] is True
     assert RESOURCES["Outcomes"]["Properties"]["SSESpecification"]["KMSMasterKeyId"] == key
-    assert RESOURCES["AttachPolicies"]["Properties"]["KmsKeyArn"] == key
+    for function in of_type("AWS::Lambda::Function").values():
+        assert function["KmsKeyArn"] == key
     assert RESOURCES["AttachPoliciesLogs"]["Properties"]["KmsKeyId"] == key
     [rule] = RESOURCES["Evidence"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule == {
@@ -547,6 +746,9 @@ def test_names_that_others_rely_on_do_not_change() -> None:
     assert function["FunctionName"]["Fn::Sub"] == "MemberAccountInitialization${NameSuffix}"
     assert function["Handler"] == "handlers.attach_policies.lambda_handler"
     assert (function["Runtime"], function["MemorySize"]) == ("python3.13", 512)
+    removing = RESOURCES["DetachPolicies"]["Properties"]
+    assert removing["FunctionName"]["Fn::Sub"] == "MemberAccountRemovals${NameSuffix}"
+    assert removing["Handler"] == "handlers.detach_policies.lambda_handler"
     assert TEMPLATE["Parameters"]["Architecture"]["Default"] == "arm64"
 
 
@@ -653,20 +855,32 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
         "OrganizationId": f"o-{'a' * 32}",
         "CodeBucket": "b" * 63,
         "GuardrailsKey": f"joinguard/guardrails/{'0' * 64}.json",
+        "ApprovedPlanKey": f"joinguard/plans/{'0' * 64}.json",
+        "RemovePolicies": "true",
         "RolePath": f"/{'p' * 62}/",
         "PolicyArns": "a" * 4096,
     }
 
     sizes = sizes_of_policies(longest, name=stage.stack, partition="aws-us-gov", region=stage.region)
 
-    assert sizes.keys() == {"AttachPoliciesRole", "OperatorActs", "OperatorsRead", "OperatorsSee"}
+    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs"}
+    assert sizes.keys() == of_roles | {"OperatorsRead", "OperatorsSee"}
     for name in ("OperatorsRead", "OperatorsSee"):
         assert sizes[name] <= 6_144, name
-    for name in ("AttachPoliciesRole", "OperatorActs"):
+    for name in of_roles:
         assert sizes[name] <= 10_240, name
 
 
-def test_the_longest_environment_of_the_function_is_what_lambda_accepts() -> None:
+@pytest.mark.parametrize(
+    ("function", "more"),
+    [
+        ("AttachPolicies", {}),
+        ("AttachPolicies", {"GuardrailsKey": f"joinguard/guardrails/{'0' * 64}.json", "RemovePolicies": "true"}),
+        ("DetachPolicies", {"GuardrailsKey": f"joinguard/guardrails/{'0' * 64}.json", "RemovePolicies": "true"}),
+    ],
+    ids=["without guardrails", "with guardrails", "that removes"],
+)
+def test_the_longest_environment_of_a_function_is_what_lambda_accepts(function: str, more: dict[str, str]) -> None:
     """4 KB, names included. The embedded AWS accepts any size."""
     stage = Stage(name="a" * 19, region="us-gov-west-1")
     accounts = [f"{number:012}" for number in range(150)]
@@ -677,9 +891,11 @@ def test_the_longest_environment_of_the_function_is_what_lambda_accepts() -> Non
         "NameSuffix": stage.suffix,
         "AttachTo": ",".join(accounts),
         "PolicyIds": ",".join(policies),
+        "ApprovedPlanKey": f"joinguard/plans/{'0' * 64}.json",
         "CodeBucket": "b" * 63,
         "ManagementAccountId": "1" * 12,
         "OrganizationId": f"o-{'a' * 32}",
+        **more,
     }
     stack = Deployed(
         name=stage.stack,
@@ -696,7 +912,7 @@ def test_the_longest_environment_of_the_function_is_what_lambda_accepts() -> Non
         },
     )
 
-    variables = stack.properties("AttachPolicies")["Environment"]["Variables"]
+    variables = stack.properties(function)["Environment"]["Variables"]
 
     assert sum(len(name) + len(str(value)) for name, value in variables.items()) <= 4_000
 
@@ -767,6 +983,7 @@ def test_a_managed_policy_is_not_longer_than_iam_allows_whatever_the_stages_name
     ids |= {each: f"arn:aws:sns:us-east-1:{'1' * 12}:{ids[each]}" for each in of_type("AWS::SNS::Topic")}
     parameters = {each: str(declared.get("Default", "")) for each, declared in TEMPLATE["Parameters"].items()}
     parameters |= {"OrganizationId": "o-exampleorg", "ManagementAccountId": "1" * 12, "CodeBucket": "c" * 63}
+    parameters |= {"RemovePolicies": "true"}
     deployed = Deployed(stack, account, "", "", parameters, TEMPLATE, ids)
 
     document = deployed.properties(name)["PolicyDocument"]

@@ -11,7 +11,7 @@ from botocore.config import Config
 
 from handlers.aws.errors import FAILURES
 from handlers.aws.organizations import OrganizationsApi
-from handlers.core.errors import RetryableError
+from handlers.core.errors import AccountNotFoundError, Cause, NotYetEffectiveError, PermanentError, RetryableError
 from infra.local.organizations import Fault, Organizations, Rules, serving
 from schemas.compiled_guardrails import SCP
 from schemas.outcome import AttachmentResult
@@ -180,3 +180,44 @@ def test_an_unknown_rule_is_named_with_the_known_ones() -> None:
 def test_a_rule_with_an_impossible_value_is_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Rules.parse(text)
+
+
+def test_a_detached_policy_is_gone_and_the_last_one_stays() -> None:
+    made = Organizations(Rules(attach_burst=50.0, read_burst=50.0, **NO_LATENCY), policies={POLICY, "p-11111111"})
+    made.join(ACCOUNT)
+    with serving(made) as endpoint:
+        api = OrganizationsApi(real(endpoint))
+        api.attach(POLICY, ACCOUNT)
+
+        assert api.detach(POLICY, ACCOUNT) is AttachmentResult.REMOVED
+        assert api.detach(POLICY, ACCOUNT) is AttachmentResult.ALREADY_REMOVED
+        assert [each.id for each in api.attached_policies(ACCOUNT, [SCP])] == ["p-FullAWSAccess"]
+        with pytest.raises(PermanentError) as last:
+            api.detach("p-FullAWSAccess", ACCOUNT)
+        with pytest.raises(NotYetEffectiveError, match="PolicyNotFoundException"):
+            api.detach("p-22222222", ACCOUNT)
+
+    assert last.value.cause is Cause.LAST_POLICY
+
+
+def test_the_double_knows_since_when_an_account_is_a_member() -> None:
+    made = Organizations(Rules(**NO_LATENCY), ManualClock(), started_at=1_000.0)
+    made.clock.wait(5)
+    made.join(ACCOUNT)
+    with serving(made) as endpoint:
+        api = OrganizationsApi(real(endpoint))
+
+        assert api.member_since(ACCOUNT).timestamp() == 1_005
+        made.leave(ACCOUNT)
+        with pytest.raises(AccountNotFoundError):
+            api.member_since(ACCOUNT)
+
+
+def test_detaching_takes_as_long_and_is_as_rare_as_attaching() -> None:
+    made = double()
+    made.attached[ACCOUNT] += [f"p-{number:08d}" for number in range(5)]
+
+    answers = [made.answer("DetachPolicy", {"PolicyId": f"p-{n:08d}", "TargetId": ACCOUNT}).status for n in range(5)]
+
+    assert answers == [200, 200, 200, 400, 400]
+    assert made.refused == Counter({("DetachPolicy", "TooManyRequestsException"): 2})

@@ -142,6 +142,40 @@ def test_in_a_stack_whose_creation_failed_only_what_exists_is_checked() -> None:
     assert "rule" not in found
 
 
+#: What is checked only in a stage that removes policies.
+OF_REMOVALS = {
+    "removals waiting",
+    "queue policy RemovalsPolicy",
+    "removing worker's mapping",
+    "removing worker's function",
+    "removing worker's role",
+    "removing worker's permissions boundary",
+}
+
+
+@pytest.mark.parametrize("removes", ["true", "false", None], ids=["on", "off", "a template without it"])
+def test_the_worker_that_removes_policies_is_checked_where_it_is_declared(removes: str | None) -> None:
+    template = load((ROOT / "infra" / "template.yaml").read_text())
+    if removes is None:
+        resources = {name: each for name, each in template["Resources"].items() if each.get("Condition") != "Removes"}
+        template = {**template, "Resources": resources}
+    defaults = {name: str(each.get("Default", "")) for name, each in template["Parameters"].items()}
+    given = defaults | {"ManagementAccountId": MANAGEMENT} | ({"RemovePolicies": removes} if removes else {})
+    parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()]
+    answers = Answers(
+        describe_stacks={
+            "Stacks": [{"StackId": stack_id(), "StackStatus": "CREATE_COMPLETE", "Parameters": parameters}]
+        },
+        describe_stack_resources={"StackResources": []},
+        get_template={"TemplateBody": template},
+    )
+
+    found = found_in(Session(cloudformation=answers))
+
+    assert OF_REMOVALS & found.keys() == (OF_REMOVALS if removes == "true" else set())
+    assert {"joins waiting", "mapping", "function", "worker's role", "permissions boundary"} <= found.keys()
+
+
 def test_from_a_member_account_the_trail_and_the_forwarder_are_unknown_and_need_nobody() -> None:
     found = found_in(Session(cloudformation=cloudformation("CREATE_COMPLETE", IDS, account="222222222222")))
 

@@ -35,9 +35,14 @@ MANAGEMENT = "ManagementAccountId"
 #: The roles that are compared with the template, and the names of the checks.
 ROLES = {
     "AttachPoliciesRole": "worker's role",
+    "DetachPoliciesRole": "removing worker's role",
     "OperatorReads": "role OperatorReads",
     "OperatorActs": "role OperatorActs",
 }
+#: The workers, and how the names of their checks begin.
+WORKERS = {"AttachPolicies": "", "DetachPolicies": "removing worker's "}
+#: What only a stack has that removes policies; earlier versions of the template do not declare it.
+OF_REMOVALS = frozenset({"Removals", "DetachPolicies", "DetachPoliciesRole"})
 #: How the names of the forwarder's checks begin.
 FORWARDERS = "forwarder's "
 UNFORWARDED = "handlers/operate/RUNBOOK.md#unforwarded"
@@ -191,15 +196,23 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
     yield _planned("rule", delivery.rule, events, stack, JOINS)
     yield _planned("target", delivery.target, events, stack, JOINS)
     yield _planned("joins waiting", _queue, sqs, stack, "Joins", "joins waiting", "")
+    absent = OF_REMOVALS.difference(stack.declared())
+    if "Removals" not in absent:
+        yield _planned("removals waiting", _queue, sqs, stack, "Removals", "removals waiting", "")
     yield _planned("dead letters", _queue, sqs, stack, "DeadLetters", "dead letters", DEAD_LETTERS)
     yield _planned("undelivered", _queue, sqs, stack, "Undelivered", "undelivered", UNDELIVERED)
     for name in stack.of_type("AWS::SQS::QueuePolicy"):
         yield _planned(f"queue policy {name}", delivery.queue_policy, sqs, stack, name)
-    yield _planned("mapping", worker.mapping, lambda_client, stack, "AttachPoliciesMapping")
-    yield _planned("function", worker.function, lambda_client, stack, "AttachPolicies")
+    workers = {name: whose for name, whose in WORKERS.items() if name not in absent}
+    for name, whose in workers.items():
+        yield _planned(f"{whose}mapping", worker.mapping, lambda_client, stack, f"{name}Mapping", f"{whose}mapping")
+        yield _planned(f"{whose}function", worker.function, lambda_client, stack, name, f"{whose}function")
     for name, whose in ROLES.items():
-        yield _planned(whose, worker.role, target.client("iam"), stack, name, whose)
-    yield _planned("permissions boundary", worker.boundary, target.client("iam"), stack, "AttachPoliciesRole")
+        if name not in absent:
+            yield _planned(whose, worker.role, target.client("iam"), stack, name, whose)
+    for name, whose in workers.items():
+        what = f"{whose}permissions boundary"
+        yield _planned(what, worker.boundary, target.client("iam"), stack, f"{name}Role", what)
 
 
 def _records(target: Target, stack: Deployed) -> Iterator[Planned]:

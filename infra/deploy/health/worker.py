@@ -1,4 +1,4 @@
-"""Check the worker: the function's configuration, the event source mapping, and its role; and the operators' roles."""
+"""Check the workers: each function's configuration, event source mapping, and role; and the operators' roles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FUNCTION: Final = ("Runtime", "Architectures", "Handler", "Role", "MemorySize",
 _MAPPING: Final = ("EventSourceArn", "BatchSize", "FunctionResponseTypes", "ScalingConfig")
 
 
-def function(lambda_client: Any, stack: Deployed, name: str) -> Iterator[Check]:
+def function(lambda_client: Any, stack: Deployed, name: str, what: str = "function") -> Iterator[Check]:
     """Check a function's state and last update, and compare its configuration and environment."""
     declared = stack.properties(name)
     actual = lambda_client.get_function_configuration(FunctionName=stack.short_id(name))
@@ -31,16 +31,14 @@ def function(lambda_client: Any, stack: Deployed, name: str) -> Iterator[Check]:
         differences.append(f"it is {state}: {actual.get('StateReason', 'no reason given')}")
     if update == "Failed":
         differences.append(f"its last update failed: {actual.get('LastUpdateStatusReason', 'no reason given')}")
-    yield compared("function", f"{state}, last update {update}{_observes(stack)}", differences)
+    yield compared(what, f"{state}, last update {update}{_observes(stack)}", differences)
 
 
 def _observes(stack: Deployed) -> str:
     attach_to = stack.parameters.get("AttachTo", "all")
     if attach_to == "all":
         return ""
-    return (
-        "; it only observes" if attach_to == "none" else f"; it attaches to {len(attach_to.split(','))} accounts only"
-    )
+    return "; it only observes" if attach_to == "none" else f"; it changes {len(attach_to.split(','))} accounts only"
 
 
 def _environment(declared: dict[str, Any], actual: dict[str, Any]) -> Iterator[str]:
@@ -57,14 +55,14 @@ def _environment(declared: dict[str, Any], actual: dict[str, Any]) -> Iterator[s
             yield f"environment variable {name} was changed"
 
 
-def mapping(lambda_client: Any, stack: Deployed, name: str) -> Iterator[Check]:
+def mapping(lambda_client: Any, stack: Deployed, name: str, what: str = "mapping") -> Iterator[Check]:
     """Check that an event source mapping is enabled and as declared."""
     actual = lambda_client.get_event_source_mapping(UUID=stack.id(name))
     state = actual.get("State", "unknown")
     differences = [*property_differences(stack.properties(name), actual, _MAPPING)]
     if state not in {"Enabled", "Enabling", "Updating", "Creating"}:
         differences.insert(0, state)
-    yield compared("mapping", state, differences)
+    yield compared(what, state, differences)
 
 
 def role(iam: Any, stack: Deployed, name: str, what: str) -> Iterator[Check]:
@@ -94,7 +92,7 @@ def _lacks_or_adds(declared: Iterable[str], actual: Iterable[str], kind: str) ->
     yield from (f"it has another policy, {each}" for each in found - expected)
 
 
-def boundary(iam: Any, stack: Deployed, name: str) -> Iterator[Check]:
+def boundary(iam: Any, stack: Deployed, name: str, what: str = "permissions boundary") -> Iterator[Check]:
     """Ask IAM's simulator whether a role's permissions boundary allows what the template allows the role.
 
     Without a boundary, the simulator says nothing about it.
@@ -109,7 +107,7 @@ def boundary(iam: Any, stack: Deployed, name: str) -> Iterator[Check]:
     denied = [f"it denies {action}" for action, allows in sorted(allowed.items()) if not allows]
     found = "allows what the worker does" if allowed else "none"
     step = "have it allow these actions; infra/README.md lists what the roles need"
-    yield compared("permissions boundary", found, denied, next_step=step)
+    yield compared(what, found, denied, next_step=step)
 
 
 def _by_the_boundary(iam: Any, role_arn: str, statement: dict[str, Any]) -> Iterator[tuple[str, bool]]:
