@@ -22,7 +22,7 @@ from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies
 from handlers.core.joins.enforce import Enforcer, Remover
 from handlers.core.joins.remove import RemoveDependencies
-from handlers.settings import Settings, SettingsError
+from handlers.settings import RemoverSettings, Settings, SettingsError
 from schemas.plan import ApprovedPlan
 
 #: Returns the client of a service, the same one each time.
@@ -49,7 +49,7 @@ def remover() -> Remover:
     from handlers.aws.dynamodb_claims import DynamoClaims  # noqa: PLC0415
     from handlers.aws.dynamodb_limit import DynamoRemovalLimit  # noqa: PLC0415
 
-    settings, clients = Settings.from_env(os.environ), cache(client)
+    settings, clients = RemoverSettings.from_env(os.environ), cache(client)
     return Remover(
         dependencies=RemoveDependencies(
             **_dependencies(settings, clients),
@@ -99,7 +99,7 @@ def _guardrails(settings: Settings, clients: _Clients) -> Guardrails:
         raise SettingsError(f"GUARDRAILS_KEY: cannot read the guardrails: {error}. Deploy again") from None
 
 
-def _approved_plan(settings: Settings, clients: _Clients) -> ApprovedPlan | None:
+def _approved_plan(settings: RemoverSettings, clients: _Clients) -> ApprovedPlan | None:
     if not settings.approved_plan_key:
         return None
     try:

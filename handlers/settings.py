@@ -1,7 +1,7 @@
 """The environment variables of the functions, checked once, with errors that name the variable."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -24,7 +24,7 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseModel):
-    """The settings of a function, which the template defines."""
+    """The settings of the worker that attaches policies, which the template defines."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,16 +34,12 @@ class Settings(BaseModel):
     ] = ()
     #: The key of the compiled guardrails in `artifacts_bucket`.
     guardrails_key: str = ""
-    #: The key of the plan in `artifacts_bucket` whose removals were approved.
-    approved_plan_key: str = ""
     artifacts_bucket: NonEmpty = ""
     outcomes_table: NonEmpty
     evidence_bucket: NonEmpty
     #: The queue that this worker's messages come from.
     queue_url: NonEmpty
-    #: The queue of the worker that attaches policies, for the one that removes them.
-    joins_queue_url: str = ""
-    #: The queue of the worker that removes policies, for the one that attaches them; empty if nothing is removed.
+    #: The queue of the worker that removes policies; empty if nothing is removed.
     removals_queue_url: str = ""
     dead_letter_queue_url: NonEmpty
     pseudonym_key_id: NonEmpty
@@ -57,7 +53,7 @@ class Settings(BaseModel):
     attach_to: Annotated[str, Field(pattern=f"^({ATTACH_TO})$")] = "all"
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read the variables, which have the names of the fields in capitals.
 
         Raises SettingsError, which names each missing or invalid variable and the next step.
@@ -74,6 +70,17 @@ class Settings(BaseModel):
                 "correct the parameter and deploy again. Until then SQS delivers each message again, for two hours, "
                 "and then moves it to the dead letters"
             ) from error
+
+
+class RemoverSettings(Settings):
+    """The settings of the worker that removes policies."""
+
+    guardrails_key: NonEmpty
+    pace_table: NonEmpty
+    #: The queue of the worker that attaches policies.
+    joins_queue_url: NonEmpty
+    #: The key of the plan in `artifacts_bucket` whose removals were approved; empty if there is none.
+    approved_plan_key: str = ""
 
 
 def _problem(problem: dict[str, Any], environ: Mapping[str, str]) -> str:

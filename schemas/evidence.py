@@ -12,6 +12,7 @@ from schemas.values import Moment, Text
 #: Codes whose messages are our own. Messages of others, which may hold a name, are not stored in evidence.
 OUR_CODES: Final = frozenset(
     {
+        "ACCOUNT_LEFT",
         "AWS_MANAGED",
         "FACTS_STALE",
         "FACTS_UNKNOWN",
@@ -54,9 +55,8 @@ class RecordedPolicy(BaseModel):
     policy_id: PolicyId
     result: AttachmentResult
     fault: RecordedFault | None = None
-    #: The exceptions in force because of which the account does not need the policy. Absent before version 3, and if
-    #: there are none.
-    waived_by: tuple[Text, ...] | None = None
+    #: The exceptions in force that take the policy from the account. Absent before version 3, and if there are none.
+    exceptions: tuple[Text, ...] | None = None
 
     @classmethod
     def of(cls, policy: PolicyOutcome) -> "RecordedPolicy":
@@ -65,7 +65,7 @@ class RecordedPolicy(BaseModel):
             policy_id=policy.policy_id,
             result=policy.result,
             fault=RecordedFault.of(policy.fault),
-            waived_by=policy.waived_by or None,
+            exceptions=policy.exceptions or None,
         )
 
 
@@ -74,7 +74,7 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Version 3 has the results of removals, `waived_by` and `approved_plan`.
+    #: Version 3 has the results of removals, `exceptions` and `approved_plan`.
     schema_version: Literal["joinguard/evidence/1", "joinguard/evidence/2", "joinguard/evidence/3"] = (
         "joinguard/evidence/3"
     )

@@ -85,8 +85,8 @@ class PolicyOutcome(_Record):
     policy_id: PolicyId
     result: AttachmentResult
     fault: Fault | None = None
-    #: The exceptions in force because of which the account does not need it.
-    waived_by: tuple[Text, ...] = ()
+    #: The exceptions in force that take it from the account.
+    exceptions: tuple[Text, ...] = ()
 
 
 class Claim(_Record):

@@ -7,15 +7,15 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from random import Random
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from handlers.aws.dynamodb_rows import MAX_LEASE, WORTH_KEEPING
-from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, fault
+from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, Cause, PermanentError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
@@ -28,7 +28,7 @@ from infra.local.events import handshake_accepted
 from schemas.compiled_guardrails import SCP, PolicyType
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence
-from schemas.outcome import FINAL, AttachmentResult, Fault, Outcome, OutcomeStatus
+from schemas.outcome import FINAL, AttachmentResult, Claim, Fault, Outcome, OutcomeStatus
 from schemas.pseudonym import Pseudonym
 
 T = TypeVar("T")
@@ -105,13 +105,23 @@ class FakeOrganizations:
     types: dict[str, PolicyType] = field(default_factory=dict)
     #: The facts of accounts.
     facts: dict[str, Facts] = field(default_factory=dict)
+    #: AWS's own policies.
+    managed: set[str] = field(default_factory=lambda: {"p-FullAWSAccess"})
+    #: When accounts joined; other accounts joined a day before noon.
+    joined_at: dict[str, datetime] = field(default_factory=dict)
+    #: The account, the policy and the delivery of each removal.
+    removals: list[tuple[str, str, str]] = field(default_factory=list)
     #: Identifies the delivery that a worker handles now.
     delivery: str = ""
 
     def attached_policies(self, account_id: str, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
         def attached() -> tuple[AttachedPolicy, ...]:
             known = ((each, self.types.get(each, SCP)) for each in self._account(account_id))
-            return tuple(AttachedPolicy(each, policy_type) for each, policy_type in known if policy_type in types)
+            return tuple(
+                AttachedPolicy(each, policy_type, aws_managed=each in self.managed)
+                for each, policy_type in known
+                if policy_type in types
+            )
 
         return self.steps.take("read", attached)
 
@@ -133,6 +143,26 @@ class FakeOrganizations:
         attached.append(policy_id)
         self.changes.append((account_id, policy_id, self.delivery))
         return AttachmentResult.ATTACHED
+
+    def member_since(self, account_id: str) -> datetime:
+        def since() -> datetime:
+            assert self._account(account_id) is not None
+            return self.joined_at.get(account_id, NOON - timedelta(days=1))
+
+        return self.steps.take("member", since)
+
+    def detach(self, policy_id: str, account_id: str) -> AttachmentResult:
+        return self.steps.take("detach", lambda: self._detach(policy_id, account_id))
+
+    def _detach(self, policy_id: str, account_id: str) -> AttachmentResult:
+        attached = self._account(account_id)
+        if policy_id not in attached:
+            return AttachmentResult.ALREADY_REMOVED
+        if [each for each in attached if self.types.get(each, SCP) == SCP] == [policy_id]:
+            raise PermanentError(fault("ConstraintViolationException", "the last one"), cause=Cause.LAST_POLICY)
+        attached.remove(policy_id)
+        self.removals.append((account_id, policy_id, self.delivery))
+        return AttachmentResult.REMOVED
 
     def _account(self, account_id: str) -> list[str]:
         if account_id not in self.attached:
@@ -158,6 +188,12 @@ class FakeLedger:
 
     def settle(self, event: Event, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
         return self.steps.take("settle", lambda: self._settle(event, attempt, settlement, now))
+
+    def of(self, account_id: str) -> list[Mapping[str, Claim]]:
+        """Return the claims of each event of an account."""
+        return self.steps.take(
+            "claims", lambda: [row.get("claims", {}) for key, row in self.rows.items() if key[0] == account_id]
+        )
 
     def outcome(self, event_id: str, account_id: str | None = None) -> Outcome:
         [row] = [
@@ -278,6 +314,38 @@ class FakeInbox:
 
     def postpone(self, message: Message, seconds: int) -> None:  # noqa: ARG002 - the port's signature
         self.steps.take("postpone", lambda: self.postponed.append(seconds))
+
+
+@dataclass
+class FakeRequests:
+    """A queue to which the other worker sends requests."""
+
+    steps: Steps
+    #: How its calls are logged.
+    name: str
+    bodies: list[str] = field(default_factory=list)
+
+    def request(self, request: BaseModel) -> None:
+        self.steps.take(self.name, lambda: self.bodies.append(request.model_dump_json()))
+
+    def pass_on(self, message: Message) -> None:
+        self.steps.take(self.name, lambda: self.bodies.append(message.body))
+
+
+@dataclass
+class FakeLimit:
+    steps: Steps
+    counted: dict[date, set[str]] = field(default_factory=dict)
+
+    def take(self, removal: str, limit: int, now: datetime) -> bool:
+        return self.steps.take("limit", lambda: self._take(removal, limit, now))
+
+    def _take(self, removal: str, limit: int, now: datetime) -> bool:
+        counted = self.counted.setdefault(now.date(), set())
+        if removal not in counted and len(counted) >= limit:
+            return False
+        counted.add(removal)
+        return True
 
 
 @dataclass

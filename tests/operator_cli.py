@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -37,6 +37,7 @@ class FakeOrganization:
     policies: Collection[str] = POLICIES
     state: str | None = "ACTIVE"
     attached: Collection[str] = ("p-FullAWSAccess",)
+    tags: Mapping[str, str] | None = None
     error: JoinguardError | None = None
     calls: Counter[str] = field(default_factory=Counter)
 
@@ -69,7 +70,7 @@ class FakeOrganization:
 
     def tagged(self, facts: Facts) -> Facts:
         self._call("tagged")
-        return facts
+        return facts if self.tags is None else replace(facts, tags=self.tags)
 
 
 @dataclass
@@ -91,12 +92,16 @@ REQUIREMENTS: Final = Requirements(Guardrails.for_everyone(POLICIES), ORGANIZATI
 
 
 def preflight(
-    organization: FakeOrganization | None = None, permissions: FakePermissions | None = None, *, max_policies: int = 10
+    organization: FakeOrganization | None = None,
+    permissions: FakePermissions | None = None,
+    *,
+    max_policies: int = 10,
+    requirements: Requirements = REQUIREMENTS,
 ) -> Preflight:
     return Preflight(
         organization or FakeOrganization(),
         permissions or FakePermissions(),
-        REQUIREMENTS,
+        requirements,
         max_policies,
         FakeClock(),
     )
@@ -189,8 +194,15 @@ class OperatorCli:
     account_id: str = MANAGEMENT
     #: The guardrails in force, if they are not the short form.
     in_force: CompiledGuardrails | None = None
+    #: Whether the installation removes policies.
+    removes: bool = False
     seen: Seen = NOTHING_SEEN
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
+
+    @property
+    def requirements(self) -> Requirements:
+        guardrails = Guardrails(self.in_force) if self.in_force else REQUIREMENTS.guardrails
+        return replace(REQUIREMENTS, guardrails=guardrails, removes=self.removes)
 
     def context(self) -> Context:
         return Context(
@@ -199,8 +211,8 @@ class OperatorCli:
             archive=self.bucket,
             outcomes=self.queues,
             organizations=self.organizations,
-            preflight=preflight(self.organizations),
-            requirements=replace(REQUIREMENTS, guardrails=Guardrails(self.in_force)) if self.in_force else REQUIREMENTS,
+            preflight=preflight(self.organizations, requirements=self.requirements),
+            requirements=self.requirements,
             pseudonyms=self.pseudonyms,
             clock=self.queues.clock,
             caller=self.caller,

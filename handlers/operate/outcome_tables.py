@@ -18,7 +18,7 @@ from handlers.operate.context import Context
 from handlers.operate.output import clean, plain, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
 from handlers.operate.who import who
-from schemas.outcome import Outcome, OutcomeStatus
+from schemas.outcome import AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
 
 _COLOURS: Final = {
     OutcomeStatus.ENFORCED: "green",
@@ -110,7 +110,7 @@ def _cell(value: Any) -> str:
 
 
 def _row(context: Context, each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:
-    policies = [f"{policy.policy_id} {policy.result}" for policy in each.policies]
+    policies = [_result(policy) for policy in each.policies]
     times = [_minute(each.event_time), _minute(each.done_at) if each.done_at else "not yet"]
     details = lines(
         f"{each.account_id}  {each.event_name} {each.event_id}",
@@ -124,6 +124,13 @@ def _row(context: Context, each: Outcome, evidence: Sequence[Text] | None) -> li
         lines(*times),
         details,
     ]
+
+
+def _result(policy: PolicyOutcome) -> str:
+    """Return the result of a policy, and why it is so in codes and names: people look at many of them."""
+    kept = [policy.fault.code] if policy.fault and policy.result is AttachmentResult.KEPT else []
+    because = ", ".join((*kept, *policy.exceptions))
+    return f"{policy.policy_id} {policy.result}{f' ({because})' if because else ''}"
 
 
 def _closed(context: Context, each: Outcome) -> str:
@@ -142,10 +149,7 @@ def outcome_lines(context: Context, outcome: Outcome | UnreadableRow) -> list[st
     """Return one outcome in lines."""
     if isinstance(outcome, UnreadableRow):
         return [_UNREADABLE]
-    policies = [
-        f"{policy.policy_id} {policy.result}" + (f": {policy.fault.message}" if policy.fault else "")
-        for policy in outcome.policies
-    ]
+    policies = [_result(policy) + (f": {policy.fault.message}" if policy.fault else "") for policy in outcome.policies]
     attempts = count(outcome.attempts, "attempt")
     closed = [_closed(context, outcome)] if outcome.closed else []
     return [f"{outcome.status} after {attempts}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *closed, *policies]

@@ -27,6 +27,8 @@ INSTALLED_BY = {"botocore": "boto3", "pydantic_core": "pydantic", "yaml": "pyyam
 #: Modules that only the function imports; its packages are in a group of their own.
 FUNCTION = {
     "handlers/attach_policies.py",
+    "handlers/batch.py",
+    "handlers/detach_policies.py",
     "handlers/bootstrap.py",
     "handlers/settings.py",
     "handlers/time_limit.py",

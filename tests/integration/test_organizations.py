@@ -27,6 +27,7 @@ from handlers.aws.clients import client
 from handlers.aws.organizations import OrganizationsApi
 from handlers.core.errors import (
     AccountNotFoundError,
+    Cause,
     JoinguardError,
     NotYetEffectiveError,
     PermanentError,
@@ -35,19 +36,20 @@ from handlers.core.errors import (
 from handlers.core.guardrails.places import AttachedPolicy
 from schemas.compiled_guardrails import SCP
 from schemas.outcome import AttachmentResult
-from tests.fakes import ACCOUNT, POLICIES
+from tests.fakes import ACCOUNT, NOON, POLICIES
 from tests.integration.conftest import URL, Hook, answers, fails
 
 SOON, LATER, PERMANENT = "transient, over within seconds", "transient", "permanent"
 UNKNOWN, NOT_YET = "unknown account", "permanent, unless it was changed seconds ago"
 
-#: The meaning of each error that AWS models for the two calls. The test below fails if AWS adds one.
+#: The meaning of each error that AWS models for the calls. The test below fails if AWS adds one.
 MEANINGS = {
     "TooManyRequestsException": SOON,
     "ConcurrentModificationException": SOON,
     "PolicyChangesInProgressException": SOON,
     "ServiceException": SOON,
     "TargetNotFoundException": UNKNOWN,
+    "AccountNotFoundException": UNKNOWN,
     "AccessDeniedException": NOT_YET,
     "AWSOrganizationsNotInUseException": PERMANENT,
     "PolicyNotFoundException": NOT_YET,
@@ -102,9 +104,10 @@ def modelled(operation: str) -> set[str]:
 
 
 def test_every_error_that_aws_models_has_a_meaning() -> None:
-    known = modelled("AttachPolicy") | modelled("ListPoliciesForTarget")
+    operations = ("AttachPolicy", "DetachPolicy", "DescribeAccount", "ListPoliciesForTarget")
+    known = set[str]().union(*map(modelled, operations))
 
-    assert known - {"DuplicatePolicyAttachmentException"} == set(MEANINGS)
+    assert known - {"DuplicatePolicyAttachmentException", "PolicyNotAttachedException"} == set(MEANINGS)
 
 
 @pytest.mark.parametrize(("code", "expected"), ALL_CODES.items())
@@ -116,6 +119,8 @@ def test_an_errors_code_decides_its_meaning(organizations: Any, code: str, expec
     for call in (
         lambda: api.attach(POLICIES[0], ACCOUNT),
         lambda: api.attached_policies(ACCOUNT, [SCP]),
+        lambda: api.detach(POLICIES[0], ACCOUNT),
+        lambda: api.member_since(ACCOUNT),
     ):
         with pytest.raises(JoinguardError) as raised:
             call()
@@ -125,7 +130,7 @@ def test_an_errors_code_decides_its_meaning(organizations: Any, code: str, expec
         assert raised.value.fault.message == "about [account]"
         assert getattr(raised.value, "ambiguous", False) is False
 
-    assert sent == ["AttachPolicy", "ListPoliciesForTarget"], "botocore retried"
+    assert sent == ["AttachPolicy", "ListPoliciesForTarget", "DetachPolicy", "DescribeAccount"], "botocore retried"
 
 
 def test_an_error_without_a_message_gets_one(organizations: Any) -> None:
@@ -146,6 +151,48 @@ def test_a_policy_that_is_already_attached_is_not_an_error(organizations: Any) -
 
         assert api.attach(POLICIES[0], ACCOUNT) is AttachmentResult.ALREADY_ATTACHED
         assert api.attach(POLICIES[1], ACCOUNT) is AttachmentResult.ATTACHED
+
+
+def test_a_policy_that_is_not_attached_any_more_is_not_an_error(organizations: Any) -> None:
+    api = OrganizationsApi(organizations)
+    with Stubber(organizations) as stub:
+        stub.add_client_error("detach_policy", "PolicyNotAttachedException")
+        stub.add_response("detach_policy", {}, {"PolicyId": POLICIES[1], "TargetId": ACCOUNT})
+
+        assert api.detach(POLICIES[0], ACCOUNT) is AttachmentResult.ALREADY_REMOVED
+        assert api.detach(POLICIES[1], ACCOUNT) is AttachmentResult.REMOVED
+
+
+@pytest.mark.usefixtures("credentials")
+def test_the_last_policy_of_an_account_is_told_from_other_constraints() -> None:
+    causes = []
+    for reason in ("MIN_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED", "ORGANIZATION_NOT_IN_ALL_FEATURES_MODE"):
+        body = {"__type": "ConstraintViolationException", "Message": "x", "Reason": reason}
+        api = OrganizationsApi(client("organizations"))
+        counted(api._client, answers(400, json.dumps(body).encode()))  # noqa: SLF001 - the client of this test
+        with pytest.raises(PermanentError) as raised:
+            api.detach(POLICIES[0], ACCOUNT)
+        causes.append(raised.value.cause)
+
+    assert causes == [Cause.LAST_POLICY, Cause.OTHER]
+
+
+def test_aws_says_since_when_an_account_is_a_member_and_which_policies_are_its_own(organizations: Any) -> None:
+    api = OrganizationsApi(organizations)
+    with Stubber(organizations) as stub:
+        stub.add_response("describe_account", {"Account": {"JoinedTimestamp": NOON}}, {"AccountId": ACCOUNT})
+        policies = [{"Id": "p-FullAWSAccess", "AwsManaged": True}, {"Id": POLICIES[0], "AwsManaged": False}]
+        stub.add_response("list_policies_for_target", {"Policies": policies})
+
+        assert api.member_since(ACCOUNT) == NOON
+        assert [each.aws_managed for each in api.attached_policies(ACCOUNT, [SCP])] == [True, False]
+
+
+def test_an_account_without_the_time_of_its_join_is_asked_for_again(organizations: Any) -> None:
+    counted(organizations, answers(200, b'{"Account": {}}'))
+
+    with pytest.raises(RetryableError):
+        OrganizationsApi(organizations).member_since(ACCOUNT)
 
 
 def test_an_empty_page_is_not_always_the_last_one(organizations: Any) -> None:

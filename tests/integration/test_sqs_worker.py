@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,10 +14,13 @@ from botocore.stub import Stubber
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from handlers.aws.sqs_worker import SqsDeadLetters, SqsInbox
+from handlers.aws.sqs_worker import SqsDeadLetters, SqsEvaluations, SqsInbox, SqsRemovals
 from handlers.core.errors import RetryableError, fault
 from handlers.core.joins.ports import Message
-from tests.fakes import NOON
+from handlers.core.joins.requests import evaluation_request, removal_request
+from schemas.events import Join
+from schemas.intake import read_event
+from tests.fakes import ACCOUNT, NOON, ORGANIZATION
 from tests.integration.conftest import FAILURES, SECRETS, Hook, client, intercepted
 
 WHY = fault("PolicyNotFoundException", "p-aaaaaaaa: there is no such policy")
@@ -236,3 +240,62 @@ def test_every_failure_of_sqs_is_transient(hook: Hook) -> None:
 
     assert calls == ["SendMessage", "ChangeMessageVisibility"]
     assert not any(secret in f"{sending.value} {postponing.value}" for secret in SECRETS)
+
+
+JOIN = Join(
+    event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
+)
+REMOVAL = removal_request(JOIN, ["p-aaaaaaaa"], ORGANIZATION, NOON)
+EVALUATION = evaluation_request(JOIN, 1, ORGANIZATION, NOON)
+
+
+def received(queue: str) -> dict[str, Any]:
+    [found] = client("sqs").receive_message(QueueUrl=queue, MessageAttributeNames=["All"])["Messages"]
+    return dict(found)
+
+
+def test_a_request_to_remove_policies_is_read_as_one(queue: str) -> None:
+    SqsRemovals(client("sqs"), queue).request(REMOVAL)
+
+    event = read_event(received(queue)["Body"], sent_at=NOON)
+    assert isinstance(event, Join)
+    assert (event.cause, event.account_id, event.event_id) == ("removal", ACCOUNT, REMOVAL.event_id)
+
+
+def test_a_redriven_request_goes_on_with_its_attributes(queue: str) -> None:
+    redriven = message(REMOVAL.model_dump_json(), REDRIVES="1")
+    SqsRemovals(client("sqs"), queue).pass_on(redriven)
+
+    found = received(queue)
+    assert found["Body"] == redriven.body
+    assert found["MessageAttributes"]["REDRIVES"]["StringValue"] == "1"
+
+
+def test_an_evaluation_comes_a_minute_later() -> None:
+    sqs = client("sqs")
+    requests: list[dict[str, Any]] = []
+    sqs.meta.events.register("before-parameter-build.sqs", lambda params, **_: requests.append(params))
+    with Stubber(sqs) as stub:
+        stub.add_response("send_message", {"MessageId": "1"})
+        SqsEvaluations(sqs, "https://queue").request(EVALUATION)
+
+    [sent_] = requests
+    assert sent_["DelaySeconds"] == 60
+    event = read_event(sent_["MessageBody"], sent_at=NOON)
+    assert isinstance(event, Join)
+    assert (event.cause, event.source) == ("requested", "joinguard.worker")
+
+
+@pytest.mark.parametrize("hook", FAILURES.values(), ids=FAILURES)
+def test_a_request_that_is_not_sent_is_tried_again(hook: Hook) -> None:
+    sqs, _ = intercepted("sqs", hook)
+    removals, evaluations = SqsRemovals(sqs, "https://queue"), SqsEvaluations(sqs, "https://queue")
+    calls: list[Callable[[], None]] = [
+        lambda: removals.request(REMOVAL),
+        lambda: removals.pass_on(message()),
+        lambda: evaluations.request(EVALUATION),
+    ]
+    for call in calls:
+        with pytest.raises(RetryableError) as raised:
+            call()
+        assert not [each for each in SECRETS if each in str(raised.value)]

@@ -9,24 +9,22 @@ one event id. In the end, every event is delivered until it is decided. Then the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pytest
-from greenlet import greenlet
 
-from handlers.core.errors import NotYetEffectiveError, PermanentError, RetryableError, fault
+from handlers.core.errors import NotYetEffectiveError, PermanentError
 from handlers.core.joins.enforce import Enforcer, Handled
 from handlers.core.timing import Budget
 from schemas.evidence import Evidence
 from schemas.outcome import FINAL, AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, FakeClock, Killed, Steps, World, joined, message, with_policies
-
-T = TypeVar("T")
+from tests.fakes import ACCOUNT, FakeClock, World, joined, message, with_policies
+from tests.paused import ENDINGS, WEIGHTS, Paused, Process, SkewedClock
 
 BLOCKS: Final = 20
 OTHER: Final = "333333333333"
@@ -37,77 +35,15 @@ ATTACHED: Final = AttachmentResult.ATTACHED
 CLAIMED: Final = {ATTACHED, AttachmentResult.UNKNOWN}
 
 
-class Paused(Steps):
-    """Every call waits until the scenario decides how it ends."""
-
-    #: What a denied call raises.
-    denial: type[PermanentError] = PermanentError
-
-    def take(self, name: str, effect: Callable[[], T]) -> T:
-        scenario = greenlet.getcurrent().parent
-        # Calls outside a worker succeed.
-        ending = scenario.switch(name) if scenario else "succeeds"
-        if ending == "killed before":
-            raise Killed
-        if ending == "fails":
-            raise RetryableError(fault("Cut", "no connection"), soon=True)
-        if ending == "is denied" and name in {"read", "attach"}:
-            raise self.denial(fault("AccessDeniedException", "not allowed"))
-        result = effect()
-        if ending == "killed after":
-            raise Killed
-        if ending == "loses its answer":
-            raise RetryableError(fault("Cut", "no answer"), soon=True, ambiguous=name == "attach")
-        return result
-
-
-ENDINGS: Final = ("succeeds", "killed before", "killed after", "fails", "is denied", "loses its answer")
-WEIGHTS: Final = (40, 2, 2, 2, 1, 3)
-
-
 @dataclass
-class SkewedClock:
-    """A worker's own clock."""
-
-    base: FakeClock
-    skew: timedelta
-
-    def now(self) -> datetime:
-        return self.base.now() + self.skew
-
-    def sleep(self, seconds: float) -> None:
-        self.base.sleep(seconds)
-
-
-@dataclass
-class Worker:
-    """One process of the function; its greenlet runs while it handles a message."""
+class Worker(Process):
+    """One process of the function."""
 
     enforcer: Enforcer
-    running: greenlet | None = None
-    delivery: str = ""
 
     def start(self, event: dict[str, Any], receives: int, delivery: str) -> None:
-        self.delivery = delivery
-
-        def work() -> Handled | None:
-            budget = Budget(self.enforcer.dependencies.clock, milliseconds=60_000, records=1)
-            try:
-                return self.enforcer.handle(message(event, receives=receives), budget)
-            except Killed:
-                return None
-
-        self.running = greenlet(work)
-        self.running.switch()
-
-    def step(self, ending: str) -> Handled | None:
-        """Let the next call end in this way; return the result if the worker has finished and was not killed."""
-        assert self.running
-        result = self.running.switch(ending)
-        if not self.running.dead:
-            return None
-        self.running = None
-        return result if isinstance(result, Handled) else None
+        budget = Budget(self.enforcer.dependencies.clock, milliseconds=60_000, records=1)
+        self.begin(lambda: self.enforcer.handle(message(event, receives=receives), budget), delivery)
 
 
 @dataclass

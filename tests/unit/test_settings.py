@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handlers.settings import Settings, SettingsError
+from handlers.settings import RemoverSettings, Settings, SettingsError
 
 VALID = {
     "POLICY_IDS": "p-aaaaaaaa,p-bbbbbbbb",
@@ -16,6 +16,24 @@ VALID = {
     "ORGANIZATION_ID": "o-exampleorgid",
     "MANAGEMENT_ACCOUNT_ID": "111111111111",
 }
+
+
+OF_THE_REMOVER = {
+    "GUARDRAILS_KEY": f"joinguard/guardrails/{'0' * 64}.json",
+    "ARTIFACTS_BUCKET": "artifacts",
+    "PACE_TABLE": "pace",
+    "JOINS_QUEUE_URL": "https://queue/joins",
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_REMOVER)
+def test_a_missing_setting_of_the_worker_that_removes_is_named(name: str) -> None:
+    environment = VALID | OF_THE_REMOVER
+    assert RemoverSettings.from_env(environment).approved_plan_key == ""
+    del environment[name]
+
+    with pytest.raises(SettingsError, match=rf"{name} is empty or not set"):
+        RemoverSettings.from_env(environment)
 
 
 def test_a_valid_environment_is_read() -> None:

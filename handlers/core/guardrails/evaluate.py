@@ -57,6 +57,8 @@ class PolicyDecision:
     excluded_by: tuple[RuleId, ...] = ()
     #: The exceptions in force that take it away although rules demand it, or might.
     waived_by: tuple[RuleId, ...] = ()
+    #: The exceptions in force that name it, whether or not rules demand it.
+    excepted_by: tuple[RuleId, ...] = ()
     #: The rules that more facts can decide.
     undecided_by: tuple[RuleId, ...] = ()
     #: The facts that decide it.
@@ -213,6 +215,7 @@ class Guardrails:
             demanded_by=demanded,
             excluded_by=tuple(each.rule.id for each in mine if each.excluded),
             waived_by=waived,
+            excepted_by=named,
             undecided_by=undecided if is_open else (),
             needs=self._conditions.facts_of(_union(each.open for each in mine)) if is_open else frozenset(),
             removable=ruling is Ruling.NOT_REQUIRED and (bool(named) or policy_id in self.may_be_removed),

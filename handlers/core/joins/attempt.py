@@ -166,7 +166,7 @@ class AttemptRun(ABC):
         except PermanentError as error:
             # Nothing shows what earlier attempts did. Their policies stay ambiguous until a later read succeeds.
             self._write_interrupted_evidence(frozenset())
-            return Settlement(OutcomeStatus.FAILED, fault=error.fault)
+            return self._not_read(error)
         carried = frozenset(each.id for each in attached)
         self._write_interrupted_evidence(self._done(self._intended_before(), carried))
         return self._carry_out(join, attached)
@@ -174,6 +174,10 @@ class AttemptRun(ABC):
     @abstractmethod
     def _carry_out(self, join: Join, attached: Sequence[AttachedPolicy]) -> Settlement:
         """Make the changes that an account with these policies needs; return the result of each policy."""
+
+    def _not_read(self, error: PermanentError) -> Settlement:
+        """Return the result if the account's policies cannot be read."""
+        return Settlement(OutcomeStatus.FAILED, fault=error.fault)
 
     @abstractmethod
     def _done(self, policies: Collection[PolicyId], carried: Collection[PolicyId]) -> frozenset[PolicyId]:
@@ -288,8 +292,8 @@ class AttemptRun(ABC):
 
     def _may_pass(self, error: AccountNotFoundError | NotYetEffectiveError) -> bool:
         """Return whether AWS may answer otherwise soon, although nobody corrects anything."""
-        # An account that was moved or tagged was a member then: if it is not found, it has left.
-        was_member = isinstance(self.event, Join) and self.event.cause in {"moved", "tagged"}
+        # An account that was moved, tagged or evaluated was a member then: if it is not found, it has left.
+        was_member = isinstance(self.event, Join) and self.event.cause in {"moved", "tagged", "removal"}
         if was_member or isinstance(error, NotYetEffectiveError):
             return self.message.receives <= FIRST_RECEIVES
         return abs(self.dependencies.clock.now() - self.attempt.event_time) < RECENT

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
-from handlers.core.errors import Cause, PermanentError, fault
+from handlers.core.errors import AccountNotFoundError, Cause, PermanentError, fault
 from handlers.core.guardrails.evaluate import Decision
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.joins.attempt import AttemptRun, Dependencies, Result, combined
@@ -23,13 +23,14 @@ from handlers.core.redaction import redact
 from schemas.compiled_guardrails import SCP
 from schemas.events import Join
 from schemas.ids import PolicyId
-from schemas.outcome import AttachmentResult, Fault
+from schemas.outcome import AttachmentResult, Fault, OutcomeStatus
 from schemas.plan import ApprovedPlan
 
 #: Why a policy is kept.
 _ONLY_OBSERVED: Final = fault("ONLY_OBSERVED", "the worker only observes this account; see AttachTo in the stage")
 _OF_AWS: Final = fault("AWS_MANAGED", "the policy is one of AWS's own, which are never removed")
 _NOT_OURS: Final = fault("NOT_OURS", "Joinguard's records do not say that it attached the policy to this account")
+_LEFT: Final = fault("ACCOUNT_LEFT", "the account is not a member of the organization any more")
 LAST_POLICY: Final = fault("LAST_POLICY", "an account must carry at least one SCP, and this is its last")
 
 
@@ -72,6 +73,12 @@ class RemoveRun(AttemptRun):
         changed = self._change(to_remove, lambda policy_id: detach(policy_id, join.account_id))
         results |= {each: _kept_by_aws(result) for each, result in changed.items()}
         return _with_exceptions(combined(results, self.ambiguous), decision)
+
+    def _not_read(self, error: PermanentError) -> Settlement:
+        """Return that there is nothing to do for an account that has left, which took its policies off."""
+        if isinstance(error, AccountNotFoundError):
+            return Settlement(OutcomeStatus.IGNORED, fault=_LEFT)
+        return super()._not_read(error)
 
     def _not_to_remove(
         self, join: Join, attached: Sequence[AttachedPolicy], decision: Decision
@@ -152,9 +159,9 @@ def _kept_by_aws(result: Result) -> Result:
 
 
 def _with_exceptions(settlement: Settlement, decision: Decision) -> Settlement:
-    """Add the exceptions because of which policies are removed."""
-    waived = {each.policy_id: tuple(map(redact, each.waived_by)) for each in decision.policies}
+    """Add the exceptions that take the policies from the account."""
+    exceptions = {each.policy_id: tuple(map(redact, each.excepted_by)) for each in decision.policies}
     policies = tuple(
-        each.model_copy(update={"waived_by": waived.get(each.policy_id, ())}) for each in settlement.policies
+        each.model_copy(update={"exceptions": exceptions.get(each.policy_id, ())}) for each in settlement.policies
     )
     return replace(settlement, policies=policies)

@@ -1,5 +1,6 @@
 """`outcome`."""
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,7 +13,7 @@ from handlers.operate.context import Context
 from handlers.operate.options import AccountIdType, as_json, with_context
 from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, print_outcomes
 from handlers.operate.output import Command, hint, print_json, stderr, stdout
-from schemas.ids import AccountId
+from schemas.ids import AccountId, PolicyId
 from schemas.outcome import Outcome
 
 _RUNBOOK: Final = "handlers/operate/RUNBOOK.md#evidence-differs"
@@ -37,39 +38,57 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
     checked = {each.event_id: context.evidence_checker.of(each) for each in found if isinstance(each, Outcome)}
     context.seen.add("events", [each.event_id for each in found])
     wrong = sum(each.wrong for evidence in checked.values() for each in evidence)
-    attached, missing, verdict = _carried(context, account_id)
+    carried = _carried(context, account_id)
+    attached, missing, verdict = carried.attached, carried.missing, carried.verdict
     acts = bool(missing) and context.requirements.scope.attaches_to(account_id)
     if as_json:
         events = outcome_fields(found)
         for event in events:
             event["evidence"] = [evidence_fields(each) for each in checked.get(event["event_id"], ())]
         account = {"account": account_id, "carries": attached, "missing": missing, "verdict": verdict}
+        account["removable"] = carried.removable
         print_json(account | {"wrong_evidence": wrong, "events": events})
     else:
         stdout.print(Text.assemble(f"{account_id} ", (verdict, "red" if missing or attached is None else "green")))
         texts = {event_id: [evidence_text(each) for each in evidence] for event_id, evidence in checked.items()}
         if acts:
             hint(f"→ `enforce {account_id}` requests the missing policies")
+        elif carried.removable and context.requirements.removes:
+            hint(f"→ `enforce {account_id}` requests the removal of what Joinguard attached")
         print_outcomes(context, found, f"Events of {account_id}", texts)
         if wrong:
             stderr.print(f"{wrong:,} evidence objects are wrong; see {_RUNBOOK}", style="red")
     return 1 if acts or wrong or len(checked) < len(found) else 0
 
 
-def _carried(context: Context, account_id: AccountId) -> tuple[list[str] | None, list[str], str]:
-    """Return the attached policies, the missing ones, and both in words."""
+@dataclass(frozen=True)
+class _Carried:
+    """What an account carries, and what the guardrails say about it."""
+
+    #: None if it is not known.
+    attached: list[PolicyId] | None
+    verdict: str
+    missing: list[PolicyId] = field(default_factory=list)
+    #: What it carries and no longer needs, and may lose.
+    removable: list[PolicyId] = field(default_factory=list)
+
+
+def _carried(context: Context, account_id: AccountId) -> _Carried:
     guardrails, organizations = context.requirements.guardrails, context.organizations
     if account_id == context.requirements.management_account_id:
-        return None, [], "is the management account, which SCPs do not affect"
+        return _Carried(None, "is the management account, which SCPs do not affect")
     try:
         if organizations.account(account_id) is None:
-            return None, [], "is not a member of the organization"
+            return _Carried(None, "is not a member of the organization")
         attached = {each.id for each in organizations.attached_policies(account_id, guardrails.policy_types)}
         informed = decide(guardrails, account_id, context.clock.now(), organizations, lambda read: read())
     except JoinguardError as error:
-        return None, [], f"cannot read its policies ({error.fault.code}): {error.fault.message}"
-    missing = sorted(informed.decision.missing(attached))
+        return _Carried(None, f"cannot read its policies ({error.fault.code}): {error.fault.message}")
+    decision = informed.decision
+    missing, removable = sorted(decision.missing(attached)), sorted(decision.removable(attached))
     verdict = f"lacks {', '.join(missing)}" if missing else "carries every required policy"
-    if undecided := sorted(set(informed.decision.undecided) - attached):
+    if removable:
+        verdict += f"; no longer needs {', '.join(removable)}"
+    if undecided := sorted(set(decision.undecided) - attached):
         verdict += f"; it is not known whether it must carry {', '.join(undecided)}: {informed.error}"
-    return sorted(attached), missing, verdict
+    return _Carried(sorted(attached), verdict, missing, removable)

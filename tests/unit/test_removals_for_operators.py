@@ -1,0 +1,146 @@
+"""What operators see of removals, and what happens to a removal's dead letter."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from handlers.operate.advice import sentences
+from schemas.outcome import AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
+from tests.fake_queues import dead_letter
+from tests.fakes import ACCOUNT, NOON, ORGANIZATION
+from tests.operator_cli import REQUIREMENTS, FakeOrganization, OperatorCli, operator_cli, preflight
+from tests.removals import BASE, EDGE, KEPT, REGIONS, TwoWorkers, document
+from tests.unit.test_remove import exception
+
+if TYPE_CHECKING:
+    from handlers.core.redrive.dead_letter import DeadLetter
+
+EVENT_ID = "removal-aaaaaaaa"
+REMOVES = dataclasses.replace(REQUIREMENTS, removes=True)
+
+
+def removal_letter(code: str = "REMOVAL_LIMIT") -> DeadLetter:
+    body = {
+        "source": "joinguard.removal",
+        "event_id": EVENT_ID,
+        "requested_at": NOON.isoformat(),
+        "account_id": ACCOUNT,
+        "organization_id": ORGANIZATION,
+        "reason": "after event event-1",
+    }
+    return dead_letter(1, code=code, body=json.dumps(body))
+
+
+def test_a_redriven_removal_is_tracked_by_its_own_event() -> None:
+    tool = operator_cli(removal_letter())
+    tool.removes = True
+
+    result = tool.run("redrive", "--all", "--confirm", "--reason", "x")
+
+    assert result.exit_code == 0, result.output
+    assert [each.body for each in tool.queues.joins] == [removal_letter().body]
+    assert tool.queues.joins[0].outcome_key == (ACCOUNT, EVENT_ID)
+
+
+@pytest.mark.parametrize(
+    ("organization", "removes", "problem"),
+    [
+        ({}, True, None),
+        # What prevents attaching does not prevent removing.
+        ({"policies": ()}, True, None),
+        ({"enabled": False}, True, None),
+        ({"attached": [f"p-other{n:04d}" for n in range(10)]}, True, None),
+        ({"state": None}, True, "the account is not a member"),
+        ({}, False, "the stage removes no policies; set RemovePolicies"),
+    ],
+    ids=["nothing", "no policy", "no policy type", "no place", "no member", "switched off"],
+)
+def test_pre_flight_finds_out_why_a_removal_would_fail_again(
+    organization: dict[str, Any], problem: str | None, *, removes: bool
+) -> None:
+    checks = preflight(FakeOrganization(**organization), requirements=REMOVES if removes else REQUIREMENTS)
+
+    found = sentences(checks.would_fail(removal_letter()))
+
+    assert found == "" if problem is None else problem in found
+
+
+@pytest.mark.parametrize(
+    ("code", "step"),
+    [("REMOVAL_LIMIT", "redrive tomorrow, or deploy with --approve"), ("REMOVALS_OFF", "set RemovePolicies")],
+)
+def test_show_names_the_next_step(code: str, step: str) -> None:
+    result = operator_cli(removal_letter(code)).run("show", "m-1")
+
+    assert step in " ".join(result.output.split())
+    assert "joinguard.removal" in result.output
+
+
+def outcome(*policies: PolicyOutcome) -> Outcome:
+    return Outcome(
+        account_id=ACCOUNT,
+        event_id=EVENT_ID,
+        event_name="RemovalRequest",
+        source="joinguard.removal",
+        status=OutcomeStatus.ENFORCED,
+        policies=policies,
+        attempts=1,
+        event_time=NOON,
+        received_at=NOON,
+        updated_at=NOON,
+    )
+
+
+def test_outcome_says_what_was_removed_by_which_exception_and_what_is_kept_and_why() -> None:
+    world = TwoWorkers()
+    world.join()
+    world.organizations.attached[ACCOUNT].append(EDGE)
+    world.use(document(exception(KEPT, REGIONS)))
+    world.organizations.managed.add(REGIONS)
+    world.retire()
+    handled = world.remove()
+    tool = operator_cli()
+    tool.queues.rows[ACCOUNT, EVENT_ID] = [(NOON, outcome(*handled.policies))]
+
+    result = tool.run("outcome", ACCOUNT)
+
+    text = " ".join(result.stdout.split())
+    assert f"{KEPT} REMOVED (EXC-17)" in text
+    assert f"{REGIONS} KEPT (AWS_MANAGED, EXC-17)" in text
+
+
+def with_retired_account(*, removes: bool) -> OperatorCli:
+    tool = operator_cli()
+    tool.in_force, tool.removes = document(), removes
+    tool.organizations.attached = (BASE, REGIONS)
+    tool.organizations.tags = {"environment": "test"}
+    return tool
+
+
+@pytest.mark.parametrize("removes", [False, True])
+def test_outcome_names_what_an_account_no_longer_needs(*, removes: bool) -> None:
+    result = with_retired_account(removes=removes).run("outcome", ACCOUNT)
+
+    assert result.exit_code == 0, "nothing is missing"
+    assert f"carries every required policy; no longer needs {REGIONS}" in " ".join(result.stdout.split())
+    assert ("requests the removal of what Joinguard attached" in result.stderr) is removes
+
+
+def test_outcome_lists_what_may_be_removed_for_programs() -> None:
+    result = with_retired_account(removes=True).run("outcome", ACCOUNT, "--json")
+
+    assert json.loads(result.stdout)["removable"] == [REGIONS]
+
+
+def test_a_result_that_is_not_kept_shows_no_code() -> None:
+    tool = operator_cli()
+    tool.queues.rows[ACCOUNT, EVENT_ID] = [
+        (NOON, outcome(PolicyOutcome(policy_id=REGIONS, result=AttachmentResult.REMOVED)))
+    ]
+
+    assert f"{REGIONS} REMOVED" in tool.run("outcome", ACCOUNT).stdout
+    assert f"{REGIONS} REMOVED (" not in tool.run("outcome", ACCOUNT).stdout
