@@ -14,7 +14,7 @@ import pytest
 from moto.events.models import EventPattern
 
 from handlers.core.timing import MAX_BACKOFF, backoff
-from handlers.settings import Settings
+from handlers.settings import RemoverSettings, Settings
 from infra.deploy.build import ROOT
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.installing import watch_parameters
@@ -460,13 +460,10 @@ def test_the_functions_environment_matches_its_settings() -> None:
         name: {each for each in function["Environment"]["Variables"] if not each.startswith("POWERTOOLS_")}
         for name, function in of_type("AWS::Lambda::Function").items()
     }
-    every = {name.upper() for name in Settings.model_fields}
+    attaching, removing = ({name.upper() for name in each.model_fields} for each in (Settings, RemoverSettings))
 
-    assert variables == {
-        "AttachPolicies": every - {"APPROVED_PLAN_KEY", "JOINS_QUEUE_URL"},
-        # It needs a guardrails document, and requests no removals.
-        "DetachPolicies": every - {"POLICY_IDS", "REMOVALS_QUEUE_URL"},
-    }
+    # The second one needs a guardrails document, and requests no removals.
+    assert variables == {"AttachPolicies": attaching, "DetachPolicies": removing - {"POLICY_IDS", "REMOVALS_QUEUE_URL"}}
 
 
 @pytest.mark.parametrize(
