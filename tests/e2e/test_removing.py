@@ -15,7 +15,7 @@ from infra.local.waiting import until
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from schemas.plan import ApprovedPlan
 from tests.e2e.test_main_job import event_id
-from tests.e2e.test_operate import session_of
+from tests.e2e.test_operate import operate, session_of
 from tests.removing import removing_stage
 
 if TYPE_CHECKING:
@@ -109,11 +109,13 @@ def test_above_the_limit_nothing_is_removed_until_the_message_is_redriven(pipeli
         stage.deploy()
 
     # A redriven message comes to the joins queue, whose worker passes it on.
-    pipeline.watch.redrive(dead_letter)
+    done = operate(pipeline, "redrive", "--all", "--wait", "30s", "--confirm", "--reason", "the removal is meant")
 
-    until(lambda: not stage.attached(account_id), "the policy to be removed")
-    assert stage.removal(account_id).event_id == removal.event_id
-    until(lambda: stage.removal(account_id).status is OutcomeStatus.ENFORCED, "the outcome")
+    assert done.returncode == 0, done.stderr
+    assert stage.attached(account_id) == set()
+    again = stage.removal(account_id)
+    assert (again.event_id, again.status) == (removal.event_id, OutcomeStatus.ENFORCED)
+    assert [each.status for each in pipeline.watch.evidence(again.event_id)] == ["FAILED", "ENFORCED"]
 
 
 def test_an_approved_plan_removes_above_the_limit_what_it_names_and_nothing_else(
