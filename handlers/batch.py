@@ -11,8 +11,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
 from handlers.core.errors import RetryableError, fault
-from handlers.core.joins.enforce import Handled, Worker
 from handlers.core.joins.ports import Message
+from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
 from handlers.core.timing import Budget
 from handlers.time_limit import TimeLimitError, time_limit

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from handlers.aws.clients import client
 from handlers.aws.dynamodb_ledger import DynamoLedger
@@ -17,13 +17,14 @@ from handlers.aws.sqs_worker import SqsDeadLetters, SqsEvaluations, SqsInbox, Sq
 from handlers.clock import SystemClock
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
-from handlers.core.guardrails.reading import read_approved_plan, read_guardrails
+from handlers.core.guardrails.reading import read_guardrails
 from handlers.core.guardrails.scope import Scope
-from handlers.core.joins.attach import AttachDependencies
-from handlers.core.joins.enforce import Enforcer, Remover
-from handlers.core.joins.remove import RemoveDependencies
+from handlers.core.joins.attach import AttachDependencies, Enforcer
 from handlers.settings import RemoverSettings, Settings, SettingsError
-from schemas.plan import ApprovedPlan
+
+if TYPE_CHECKING:
+    from handlers.core.joins.remove import Remover
+    from schemas.plan import ApprovedPlan
 
 #: Returns the client of a service, the same one each time.
 _Clients: TypeAlias = Callable[[str], Any]
@@ -43,11 +44,12 @@ def enforcer() -> Enforcer:
 
 
 @cache
-def remover() -> Remover:
+def remover() -> "Remover":
     """Return the worker that removes policies; raise SettingsError if a setting is missing or invalid."""
-    # Only this worker needs them.
-    from handlers.aws.dynamodb_claims import DynamoClaims  # noqa: PLC0415
-    from handlers.aws.dynamodb_limit import DynamoRemovalLimit  # noqa: PLC0415
+    # The worker that attaches policies would start later with them.
+    from handlers.aws.dynamodb_claims import DynamoClaims  # noqa: PLC0415 - as above
+    from handlers.aws.dynamodb_limit import DynamoRemovalLimit  # noqa: PLC0415 - as above
+    from handlers.core.joins.remove import RemoveDependencies, Remover  # noqa: PLC0415 - as above
 
     settings, clients = RemoverSettings.from_env(os.environ), cache(client)
     return Remover(
@@ -99,11 +101,13 @@ def _guardrails(settings: Settings, clients: _Clients) -> Guardrails:
         raise SettingsError(f"GUARDRAILS_KEY: cannot read the guardrails: {error}. Deploy again") from None
 
 
-def _approved_plan(settings: RemoverSettings, clients: _Clients) -> ApprovedPlan | None:
+def _approved_plan(settings: RemoverSettings, clients: _Clients) -> "ApprovedPlan | None":
     if not settings.approved_plan_key:
         return None
+    from handlers.core.guardrails.approval import read_approved_plan  # noqa: PLC0415 - as above
+
     try:
         return read_approved_plan(S3Artifacts(clients("s3"), settings.artifacts_bucket), settings.approved_plan_key)
     except JoinguardError as error:
-        # As above.
+        # Without the cause, as above.
         raise SettingsError(f"APPROVED_PLAN_KEY: cannot read the approved plan: {error}. Deploy again") from None

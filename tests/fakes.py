@@ -20,9 +20,9 @@ from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.scope import Scope
-from handlers.core.joins.attach import AttachDependencies
-from handlers.core.joins.enforce import Enforcer, Handled
+from handlers.core.joins.attach import AttachDependencies, Enforcer
 from handlers.core.joins.ports import Attempt, Message, Pace, Settlement
+from handlers.core.joins.worker import Handled
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted
 from schemas.compiled_guardrails import SCP, PolicyType

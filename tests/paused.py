@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
-    from handlers.core.joins.enforce import Handled
+    from handlers.core.joins.worker import Handled
 
 T = TypeVar("T")
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Facts
-from handlers.core.joins.enforce import Remover
-from handlers.core.joins.remove import RemoveDependencies
+from handlers.core.joins.remove import RemoveDependencies, Remover
 from handlers.core.timing import Budget
 from schemas.compiled_guardrails import (
     SCP,
@@ -22,7 +21,7 @@ from schemas.compiled_guardrails import (
 from tests.fakes import ACCOUNT, FakeLimit, FakeRequests, Steps, World, joined, message
 
 if TYPE_CHECKING:
-    from handlers.core.joins.enforce import Handled
+    from handlers.core.joins.worker import Handled
     from schemas.compiled_guardrails import PolicyType
     from schemas.plan import ApprovedPlan
 

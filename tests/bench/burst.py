@@ -16,8 +16,7 @@ from handlers.aws.errors import organizations_errors
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.places import AttachedPolicy
-from handlers.core.joins.attach import AttachDependencies
-from handlers.core.joins.enforce import Enforcer
+from handlers.core.joins.attach import AttachDependencies, Enforcer
 from handlers.core.joins.ports import Message, Pace
 from handlers.core.timing import Budget
 from infra.local.organizations import ATTACH, READ, Organizations, Rules, policies_of

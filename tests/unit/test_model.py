@@ -19,7 +19,8 @@ from typing import Any, Final
 import pytest
 
 from handlers.core.errors import NotYetEffectiveError, PermanentError
-from handlers.core.joins.enforce import Enforcer, Handled
+from handlers.core.joins.attach import Enforcer
+from handlers.core.joins.worker import Handled
 from handlers.core.timing import Budget
 from schemas.evidence import Evidence
 from schemas.outcome import FINAL, AttachmentResult, OutcomeStatus

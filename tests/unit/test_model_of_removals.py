@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 from handlers.core.errors import NotYetEffectiveError, PermanentError
-from handlers.core.joins.enforce import Handled
+from handlers.core.joins.worker import Handled
 from handlers.core.timing import Budget
 from schemas.compiled_guardrails import CompiledException
 from schemas.outcome import OutcomeStatus

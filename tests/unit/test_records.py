@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handlers.core.errors import AccountNotFoundError, PermanentError, RetryableError, fault
-from handlers.core.joins.enforce import Handled
+from handlers.core.joins.worker import Handled
 from schemas.evidence import Evidence
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from tests.fakes import ACCOUNT, POLICIES, Killed, World, joined

@@ -21,7 +21,7 @@ from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, joined, message
 from tests.removals import BASE, EDGE, KEPT, REGIONS, TwoWorkers, document
 
 if TYPE_CHECKING:
-    from handlers.core.joins.enforce import Handled
+    from handlers.core.joins.worker import Handled
 
 OTHER = "333333333333"
 TODAY = NOON.date()

@@ -13,7 +13,6 @@ from handlers.core.guardrails.evaluate import Decision, Guardrails
 from handlers.core.guardrails.facts import Fact, Facts, Unknown
 from schemas.compiled_guardrails import CompiledGuardrails
 from schemas.ids import AccountId
-from schemas.plan import ApprovedPlan
 
 
 class Artifacts(Protocol):
@@ -45,16 +44,6 @@ def read_guardrails(artifacts: Artifacts, key: str) -> Guardrails:
 
 #: The facts that one call returns; the tags take another call.
 DESCRIBED: Final = frozenset(Fact) - {Fact.TAGS}
-
-
-def read_approved_plan(artifacts: Artifacts, key: str) -> ApprovedPlan:
-    """Return the approved plan under a key; raise JoinguardError if there is none."""
-    content = artifacts.read(key)
-    try:
-        return ApprovedPlan.model_validate_json(content)
-    except ValidationError as error:
-        why = f"{key} does not hold a plan that this version reads ({error.error_count()} mistakes); deploy again"
-        raise PermanentError(fault("INVALID_PLAN", why)) from error
 
 
 def read_or_unreadable(artifacts: Artifacts, key: str) -> Guardrails:

@@ -9,9 +9,11 @@ from handlers.core.guardrails.evaluate import Decision
 from handlers.core.guardrails.places import AttachedPolicy, NoPlace, places
 from handlers.core.joins.attempt import FIRST_RECEIVES, AttemptRun, Dependencies, Result, combined
 from handlers.core.joins.claims import Changed
-from handlers.core.joins.ports import Removals, Settlement
+from handlers.core.joins.ports import Attempt, Message, Removals, Settlement
 from handlers.core.joins.requests import removal_request
-from schemas.events import Join
+from handlers.core.joins.worker import Handled, Worker
+from handlers.core.timing import TimeSlice
+from schemas.events import Join, NoJoin
 from schemas.ids import PolicyId
 from schemas.outcome import AttachmentResult, OutcomeStatus
 
@@ -82,6 +84,31 @@ class AttachRun(AttemptRun):
         if self.removable and self.dependencies.removals and isinstance(self.event, Join):
             organization_id, now = self.requirements.organization_id, self.dependencies.clock.now()
             self.dependencies.removals.request(removal_request(self.event, self.removable, organization_id, now))
+
+
+@dataclass(frozen=True)
+class Enforcer(Worker):
+    """Make every account that joins, moves or gets other tags carry its policies."""
+
+    dependencies: AttachDependencies
+
+    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:
+        """Pass a request to remove policies on to its queue: a redriven message comes to this one."""
+        if not isinstance(event, Join) or event.cause != "removal":
+            return None
+        handled = Handled(OutcomeStatus.FAILED, event_name=event.event_name)
+        if self.dependencies.removals is None:
+            why = "removing policies is not switched on; see RemovePolicies in the stage"
+            return replace(handled, fault=fault("REMOVALS_OFF", why))
+        try:
+            self.dependencies.removals.pass_on(message)
+        except RetryableError as error:
+            return replace(handled, status=OutcomeStatus.RETRYING, fault=error.fault)
+        why = "the request goes on to the queue of the worker that removes policies"
+        return replace(handled, status=OutcomeStatus.IGNORED, fault=fault("PASSED_ON", why))
+
+    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
+        return AttachRun(self.requirements, self.dependencies, event, message, begun, time_slice)
 
 
 def _without_place(no_place: NoPlace, leaving: Collection[PolicyId]) -> JoinguardError:

@@ -17,11 +17,13 @@ from handlers.core.guardrails.evaluate import Decision
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.joins.attempt import AttemptRun, Dependencies, Result, combined
 from handlers.core.joins.claims import Changed, attached_by_us
-from handlers.core.joins.ports import ClaimsReader, Detachments, Evaluations, RemovalLimit, Settlement
+from handlers.core.joins.ports import Attempt, ClaimsReader, Detachments, Evaluations, Message, RemovalLimit, Settlement
 from handlers.core.joins.requests import evaluation_request
+from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
+from handlers.core.timing import TimeSlice
 from schemas.compiled_guardrails import SCP
-from schemas.events import Join
+from schemas.events import Join, NoJoin
 from schemas.ids import PolicyId
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus
 from schemas.plan import ApprovedPlan
@@ -143,6 +145,23 @@ class RemoveRun(AttemptRun):
             organization_id, now = self.requirements.organization_id, self.dependencies.clock.now()
             request = evaluation_request(self.event, self.attempt.number, organization_id, now)
             self.dependencies.evaluations.request(request)
+
+
+@dataclass(frozen=True)
+class Remover(Worker):
+    """Remove the policies that accounts no longer need."""
+
+    dependencies: RemoveDependencies
+
+    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:  # noqa: ARG002 - as above
+        """Refuse everything but requests to remove policies."""
+        if isinstance(event, Join) and event.cause == "removal":
+            return None
+        why = "source: must be joinguard.removal in this queue; find out who sent the message"
+        return Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", why))
+
+    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
+        return RemoveRun(self.requirements, self.dependencies, event, message, begun, time_slice)
 
 
 def _above(limit: int) -> Fault:

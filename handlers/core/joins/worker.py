@@ -8,10 +8,8 @@ from random import Random
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
 from handlers.core.evidence.references import event_name, event_reference
 from handlers.core.guardrails.evaluate import Requirements
-from handlers.core.joins.attach import AttachDependencies, AttachRun
 from handlers.core.joins.attempt import AttemptRun, Dependencies
 from handlers.core.joins.ports import Attempt, DeadLetters, Inbox, Message, Settlement
-from handlers.core.joins.remove import RemoveDependencies, RemoveRun
 from handlers.core.timing import Budget, TimeSlice, backoff
 from schemas.events import Join, NoJoin
 from schemas.intake import InvalidEventError, read_event
@@ -130,45 +128,3 @@ class Worker(ABC):
             self.inbox.postpone(message, seconds)
             return replace(handled, again_in=seconds)
         return handled
-
-
-@dataclass(frozen=True)
-class Enforcer(Worker):
-    """Make every account that joins, moves or gets other tags carry its policies."""
-
-    dependencies: AttachDependencies
-
-    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:
-        """Pass a request to remove policies on to its queue: a redriven message comes to this one."""
-        if not isinstance(event, Join) or event.cause != "removal":
-            return None
-        handled = Handled(OutcomeStatus.FAILED, event_name=event.event_name)
-        if self.dependencies.removals is None:
-            why = "removing policies is not switched on; see RemovePolicies in the stage"
-            return replace(handled, fault=fault("REMOVALS_OFF", why))
-        try:
-            self.dependencies.removals.pass_on(message)
-        except RetryableError as error:
-            return replace(handled, status=OutcomeStatus.RETRYING, fault=error.fault)
-        why = "the request goes on to the queue of the worker that removes policies"
-        return replace(handled, status=OutcomeStatus.IGNORED, fault=fault("PASSED_ON", why))
-
-    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
-        return AttachRun(self.requirements, self.dependencies, event, message, begun, time_slice)
-
-
-@dataclass(frozen=True)
-class Remover(Worker):
-    """Remove the policies that accounts no longer need."""
-
-    dependencies: RemoveDependencies
-
-    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:  # noqa: ARG002 - as above
-        """Refuse everything but requests to remove policies."""
-        if isinstance(event, Join) and event.cause == "removal":
-            return None
-        why = "source: must be joinguard.removal in this queue; find out who sent the message"
-        return Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", why))
-
-    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
-        return RemoveRun(self.requirements, self.dependencies, event, message, begun, time_slice)
