@@ -24,7 +24,8 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal["joinguard/configuration/1"] = "joinguard/configuration/1"
+    #: Version 2 has `removes`, `approved_plan` and `commit`.
+    schema_version: Literal["joinguard/configuration/1", "joinguard/configuration/2"] = "joinguard/configuration/2"
     record_id: ActionId
     stack: Text
     #: CloudFormation's id of the change set that was executed. Absent if the configuration was recorded later.
@@ -37,8 +38,15 @@ class Configuration(BaseModel):
     policies: tuple[ConfiguredPolicy, ...]
     #: Which accounts the worker attaches policies to: all, none, or the number of those that are named.
     attaches_to: Literal["all", "none"] | Annotated[int, Field(ge=1)]
+    #: Whether policies that accounts need no longer are removed. Absent in version 1, when nothing removed policies.
+    removes: bool | None = None
+    #: The digest of the plan whose removals are approved, by this deployment or by an earlier one.
+    approved_plan: Sha256 | None = None
     #: SHA-256 of the function's zip.
     code: Sha256 | None = None
+    #: The commit of the code, the document, its lock file, the stage and the template. Absent if they were deployed
+    #: from a working tree, and if the configuration was recorded later.
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")] | None = None
     #: The digest of the plan that was shown. Absent in the short form, and if the change set was made earlier.
     plan: Sha256 | None = None
     #: Who deployed, as in audit records.

@@ -1,4 +1,4 @@
-"""A process of the function without the Lambda service.
+"""A process of one of the functions, which WORKER names, without the Lambda service.
 
 It reads one delivery per line of JSON on stdin. It handles the first one itself and each of the others in a forked
 child process, so that a test can kill it at any time, and writes the child's exit status to stdout. It does not wait
@@ -19,9 +19,12 @@ from typing import Any
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from handlers.batch import handle_record
-from handlers.bootstrap import enforcer
+from handlers.bootstrap import enforcer, remover
 from handlers.core.errors import RetryableError
 from handlers.core.timing import Budget
+
+WORKERS = {"enforcer": enforcer, "remover": remover}
+worker = WORKERS[os.environ.get("WORKER", "enforcer")]
 
 
 class ShiftedClock:
@@ -39,7 +42,7 @@ class ShiftedClock:
 
 def handle(delivery: dict[str, Any]) -> int:
     """Handle a record as the Lambda handler does; return 0 if it succeeds, 1 if it is to be retried."""
-    app, clock = enforcer(), ShiftedClock(delivery["ahead"])
+    app, clock = worker(), ShiftedClock(delivery["ahead"])
     app = replace(app, dependencies=replace(app.dependencies, clock=clock))
     budget = Budget(clock, milliseconds=delivery["milliseconds"], records=1)
     try:
@@ -56,8 +59,8 @@ def warm_up(delivery: dict[str, Any]) -> None:
     make them copy the memory that they share with this process.
     """
     handle(delivery)
-    enforcer.cache_clear()
-    enforcer()
+    worker.cache_clear()
+    worker()
     gc.collect()
     gc.disable()
     gc.freeze()

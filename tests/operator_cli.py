@@ -17,12 +17,14 @@ from handlers.core.errors import Cause, JoinguardError, RetryableError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
+from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Account, MoveTask
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.__main__ import cli
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
+from handlers.operate.errors import NotInstalledError
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
 from schemas.pseudonym import Pseudonym
@@ -194,15 +196,18 @@ class OperatorCli:
     account_id: str = MANAGEMENT
     #: The guardrails in force, if they are not the short form.
     in_force: CompiledGuardrails | None = None
-    #: Whether the installation removes policies.
+    #: The parameters of the stack.
+    attach_to: str = "all"
     removes: bool = False
+    #: Whether there is no stack.
+    is_missing: bool = False
     seen: Seen = NOTHING_SEEN
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
 
     @property
     def requirements(self) -> Requirements:
         guardrails = Guardrails(self.in_force) if self.in_force else REQUIREMENTS.guardrails
-        return replace(REQUIREMENTS, guardrails=guardrails, removes=self.removes)
+        return replace(REQUIREMENTS, guardrails=guardrails, scope=Scope.parse(self.attach_to), removes=self.removes)
 
     def context(self) -> Context:
         return Context(
@@ -229,6 +234,8 @@ class OperatorCli:
     # As a connection.
 
     def __call__(self) -> Context:
+        if self.is_missing:
+            raise NotInstalledError("there is no stack")
         return self.context()
 
     def organization(self) -> OrganizationContext:

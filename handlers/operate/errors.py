@@ -13,3 +13,7 @@ INTERRUPTED: Final = 130
 
 class OperateError(Exception):
     """A command cannot be carried out; the message says why and names the next step."""
+
+
+class NotInstalledError(OperateError):
+    """There is no installation: no such stack, or one that was never created."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich.text import Text
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from handlers.core.guardrails.evaluate import Decision, PolicyDecision
+    from handlers.core.guardrails.evaluate import Decision, PolicyDecision, Requirements
     from handlers.operate.context import Connection, OrganizationContext
     from schemas.ids import AccountId, OuId, PolicyId
 
@@ -40,9 +40,12 @@ def explain(
     as_json: bool,
 ) -> int:
     """Evaluate one account as it is now, or as if it were different, and print why; return the exit status."""
-    guardrails = (
-        Guardrails(read_guardrails(document, connection.now())) if document else connection().requirements.guardrails
-    )
+    requirements: Requirements | None = None
+    if document:
+        guardrails = Guardrails(read_guardrails(document, connection.now()))
+    else:
+        requirements = connection().requirements
+        guardrails = requirements.guardrails
     organization = connection.organization()
     asked = _Asked(organization, guardrails)
     account = organization.accounts.account(account_id)
@@ -55,13 +58,33 @@ def explain(
     facts = asked.changed(asked.facts(account_id), changes)
     decision = guardrails.evaluate(facts, connection.now())
     attached = asked.attached(account_id)
-    names = asked.names()
+    names, remover = asked.names(), _remover(requirements, account_id)
     if as_json:
-        print_json(_fields(decision, facts, attached, names) | {"account": account_id, "state": account.state})
+        state = {"account": account_id, "state": account.state, "removes": remover.removes}
+        print_json(_fields(decision, facts, attached, names) | state)
     else:
-        _print(decision, facts, attached, names, account.state)
+        if account.state != ACTIVE:
+            stderr.print(f"the account is {account.state}; policies are attached to active accounts", style="yellow")
+        _print(decision, facts, attached, names, remover)
     lacks = attached is not None and decision.missing(attached)
     return 1 if attached is None or lacks or decision.undecided else 0
+
+
+class _Remover(NamedTuple):
+    """Whether policies are removed from an account that needs them no longer; None if that is not known."""
+
+    words: str
+    removes: bool | None
+
+
+def _remover(requirements: Requirements | None, account_id: AccountId) -> _Remover:
+    if requirements is None:
+        return _Remover('is removed if Joinguard attached it and the stage has RemovePolicies "true"', removes=None)
+    if not requirements.removes:
+        return _Remover('may be removed, but RemovePolicies is not "true" in the stage, so it stays', removes=False)
+    if not requirements.scope.attaches_to(account_id):
+        return _Remover("may be removed, but the account is only observed (AttachTo), so it stays", removes=False)
+    return _Remover("is removed at the next event of the account if Joinguard attached it", removes=True)
 
 
 class _Asked:
@@ -188,13 +211,11 @@ def _print(
     facts: Facts,
     attached: frozenset[PolicyId] | None,
     names: Mapping[PolicyId, str],
-    state: str,
+    remover: _Remover,
 ) -> None:
     print_fields(f"Account {facts.account_id}", {_KEYS.get(key, key): value for key, value in _facts(facts).items()})
-    if state != ACTIVE:
-        stderr.print(f"the account is {state}; policies are attached to active accounts", style="yellow")
     rows: list[list[Cell]] = [
-        [names.get(each.policy_id, each.policy_id), _state(each, attached), lines(*_reasons(each))]
+        [names.get(each.policy_id, each.policy_id), _state(each, attached), lines(*_reasons(each, attached, remover))]
         for each in decision.policies
     ]
     print_table(f"Policies, by guardrails {decision.sha256[:12]}", ["Policy", "State", "Why"], rows)
@@ -214,7 +235,7 @@ def _state(policy: PolicyDecision, attached: frozenset[PolicyId] | None) -> Text
     return plain("carries it, not required", "yellow") if carries else plain("not required")
 
 
-def _reasons(policy: PolicyDecision) -> list[str]:
+def _reasons(policy: PolicyDecision, attached: frozenset[PolicyId] | None, remover: _Remover) -> list[str]:
     reasons = [
         (policy.demanded_by, "demanded by rule"),
         (policy.waived_by, "taken away by exception"),
@@ -224,6 +245,6 @@ def _reasons(policy: PolicyDecision) -> list[str]:
     said = [f"{what} {', '.join(ids)}" for ids, what in reasons if ids]
     if policy.needs:
         said.append(f"cannot be read: {', '.join(sorted(_KEYS.get(each, each) for each in policy.needs))}")
-    if policy.removable:
-        said.append("removed if Joinguard attached it")
+    if policy.removable and (attached is None or policy.policy_id in attached):
+        said.append(remover.words)
     return said or ["no rule selects the account"]

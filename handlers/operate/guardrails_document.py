@@ -160,7 +160,10 @@ def load(path: pathlib.Path, at: datetime) -> Loaded:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise OperateError(f"cannot read the guardrails document {shown(path)}: {error.strerror}") from error
+        raise OperateError(
+            f"cannot read the guardrails document {shown(path)}: {error.strerror}. Write it, as in "
+            "infra/guardrails/example.yaml, or name another file"
+        ) from error
     return read(content, shown(path), at)
 
 

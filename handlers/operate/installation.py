@@ -27,7 +27,7 @@ from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
-from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
+from handlers.operate.errors import NAME_YOUR_SESSION, NotInstalledError, OperateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def open_context(stack: str, profile: str | None, region: str | None, poll: int)
     try:
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
     except (BotoCoreError, ClientError) as error:
-        raise OperateError(
+        raise (NotInstalledError if _is_missing(error) else OperateError)(
             f"cannot read stack {stack} in {session.region_name} of account {caller['Account']}: {_stripped(error)}. "
             f"{_advice(error)}"
         ) from error
@@ -54,7 +54,8 @@ def open_context(stack: str, profile: str | None, region: str | None, poll: int)
         who = Caller(caller["Arn"], caller["UserId"])
         return _context(_Clients(session), who, outputs, parameters, poll, Seen.of(stack))
     except KeyError as missing:
-        raise OperateError(
+        # A change set that nobody executed makes a stack without anything in it.
+        raise (NotInstalledError if found["StackStatus"] == "REVIEW_IN_PROGRESS" else OperateError)(
             f"stack {stack} ({found['StackStatus']}) has no {missing.args[0]}: it is not an installation of "
             "Joinguard, or not deployed yet. Add --stack or --region, or run `make deploy`"
         ) from missing
@@ -84,6 +85,11 @@ def _session(profile: str | None, region: str | None) -> tuple[boto3.Session, Ge
         return session, session.client("sts").get_caller_identity()
     except (BotoCoreError, ClientError, ValueError) as error:
         raise OperateError(f"cannot call AWS: {_stripped(error)}. {_advice(error)}") from error
+
+
+def _is_missing(error: Exception) -> bool:
+    # Invalid input has the same code.
+    return isinstance(error, ClientError) and error_code(error) == "ValidationError" and "does not exist" in str(error)
 
 
 def _stripped(error: Exception) -> str:

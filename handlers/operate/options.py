@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from handlers.core.guardrails.scope import Scope
 from handlers.core.redaction import redact_words
 from handlers.core.redrive.selection import Filter
 from handlers.operate.completion import complete_code, complete_event, complete_id
@@ -63,6 +64,19 @@ class AccountIdType(click.ParamType[str]):
         if not re.fullmatch("[0-9]{12}", str(value)):
             self.fail(f"{value!r} is not an account id. An account id has twelve digits", param, ctx)
         return str(value)
+
+
+class ScopeType(click.ParamType[Scope]):
+    """The accounts that policies are attached to, as in AttachTo."""
+
+    name = "accounts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Scope:
+        """Parse the value."""
+        try:
+            return Scope.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,15 @@ class Report:
     #: What has to be corrected.
     problems: tuple[Mistake, ...]
     notes: tuple[Mistake, ...]
+    #: Whether the stage removes policies; None if that is not known.
+    removes: bool | None = None
     #: Whether all policies of the accounts that get one were read.
     reads_places: bool = False
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a stage that removes policies is deployed only with the approval of this plan."""
+        return self.plan.exceeds_limit and self.removes is not False
 
 
 def print_report(report: Report, form: Format, *, reveals: bool) -> None:
@@ -93,10 +100,13 @@ def report_fields(report: Report, *, reveals: bool) -> dict[str, Any]:
         "digest": plan.digest,
         "read_at": plan.read_at.isoformat(),
         "accounts": plan.accounts,
+        "only_observed": plan.only_observed,
         "left_out": dict(plan.left_out),
         "attachments": plan.attachments,
         "removals": plan.removals,
         "max_removals": plan.max_removals,
+        "removes": report.removes,
+        "needs_approval": report.needs_approval,
         "is_decided": plan.is_decided,
         "seconds": round(plan.duration.total_seconds()),
         "policies": [
@@ -112,6 +122,8 @@ def report_fields(report: Report, *, reveals: bool) -> dict[str, Any]:
                 "missing_today": shown(each.missing_today),
                 "lose": shown(each.lose),
                 "stay": shown(each.stay),
+                "would_get": shown(each.would_get),
+                "would_lose": shown(each.would_lose),
                 "no_place": shown(each.no_place),
                 "undecided": shown(each.undecided),
                 "needs": sorted(frozenset().union(*each.undecided.values())),
@@ -222,7 +234,7 @@ def _said(policy: PolicyPlan) -> str:
         return "unknown: the accounts that it is attached to could not be read"
     words = ("carry it", "get it", "lose it", "have no place for it")
     said = [f"{number:,} {what}" for number, what in zip(_counts(policy), words, strict=True) if number]
-    return ", ".join(said) or "none must carry it"
+    return ", ".join(said) or ("no change" if policy.required else "none must carry it")
 
 
 def _number(number: int) -> str:
@@ -236,6 +248,7 @@ def _also(report: Report, policy: PolicyPlan) -> Iterator[str]:
         yield f"{len(policy.missing_today):,} of those that get it should have it already"
     if policy.stay:
         yield f"stays on {count(len(policy.stay), 'account')} that need it no longer"
+    yield from _observed(policy)
     if policy.undecided:
         keys = ", ".join(sorted(_KEYS.get(key, key) for key in frozenset().union(*policy.undecided.values())))
         yield f"undecided for {count(len(policy.undecided), 'account')}: {keys} could not be read"
@@ -246,6 +259,12 @@ def _also(report: Report, policy: PolicyPlan) -> Iterator[str]:
         yield f"attaching it to {report.labels.ous.get(hint.ou, hint.ou)} would do the same for {hint.accounts:,}"
     if len(policy.hints) > 3:  # noqa: PLR2004 - as above
         yield f"and to {len(policy.hints) - 3} more OUs"
+
+
+def _observed(policy: PolicyPlan) -> Iterator[str]:
+    for accounts, what in ((policy.would_get, "get"), (policy.would_lose, "lose")):
+        if accounts:
+            yield f"only observed, and would otherwise {what} it: {count(len(accounts), 'account')}"
 
 
 def _gives_way(report: Report, policy: PolicyPlan) -> Iterator[str]:
@@ -280,8 +299,36 @@ def _effects(planned: ExceptionPlan) -> Iterator[str]:
         yield f"{count(len(planned.elsewhere), 'account')} not evaluated"
 
 
+def _of_removals(report: Report) -> Iterator[str]:
+    plan = report.plan
+    if not plan.removals:
+        return
+    if report.removes is False:
+        yield (
+            'This installation removes nothing, because RemovePolicies is not "true" in its stage: the policies stay '
+            "attached."
+        )
+    else:
+        condition = "" if report.removes else 'Only a stage with RemovePolicies "true" removes policies. '
+        yield (
+            f"{condition}Removed is only what Joinguard's records say it attached, never one of AWS's own policies or "
+            "the last SCP of an account."
+        )
+    if not report.needs_approval:
+        return
+    yield f"The plan has {count(plan.removals, 'removal')}, more than limits.removals ({plan.max_removals:,})."
+    if plan.is_decided:
+        yield f"A deployment needs your approval of it: `make deploy ARGS='--approve {plan.digest}'`."
+    else:
+        yield "It cannot be approved, because not everything that decides could be read."
+
+
 def _remarks(report: Report) -> Iterator[str]:
     plan = report.plan
+    if plan.before is None:
+        yield "Compared with no guardrails in force."
+    if plan.only_observed:
+        yield f"Only observed (AttachTo): {count(plan.only_observed, 'account')}, which neither get nor lose a policy."
     if plan.left_out:
         states = ", ".join(f"{number:,} {state}" for state, number in plan.left_out.items())
         yield f"Left out: {states}."
@@ -298,10 +345,7 @@ def _remarks(report: Report) -> Iterator[str]:
     for each in plan.unread:
         what = f"{each.part} of {report.labels.policy(each.policy)}" if each.policy else each.part
         yield f"Could not read: {what} ({each.code})."
-    if plan.removals > plan.max_removals:
-        yield f"{plan.removals:,} removals are more than limits.removals ({plan.max_removals:,})."
-    if plan.removals:
-        yield "Removals are not carried out yet: a policy stays attached until somebody detaches it."
+    yield from _of_removals(report)
     if plan.attachments:
         yield (
             "A deployment attaches nothing by itself: an account gets these policies at its next event, or now with "
@@ -311,7 +355,14 @@ def _remarks(report: Report) -> Iterator[str]:
 
 def _revealed(report: Report) -> Iterator[str]:
     for each in report.plan.policies:
-        lists = {"get": each.get, "lose": each.lose, "no place for": each.no_place, "undecided": each.undecided}
+        lists = {
+            "get": each.get,
+            "lose": each.lose,
+            "would get": each.would_get,
+            "would lose": each.would_lose,
+            "no place for": each.no_place,
+            "undecided": each.undecided,
+        }
         for what, accounts in lists.items():
             if accounts:
                 yield f"{report.labels.policy(each.id)}, {what}: {', '.join(accounts)}"
@@ -327,5 +378,6 @@ def summary(plan: Plan) -> str:
         pace = f"about {duration(plan.duration)} at {plan.attachments_per_second:g} a second"
         parts.append(f"{count(plan.attachments, 'attachment')} ({pace})")
     if plan.removals:
-        parts.append(f"at most {count(plan.removals, 'removal')} (only of what Joinguard attached)")
+        limit = f"; limits.removals is {plan.max_removals:,}" if plan.exceeds_limit else ""
+        parts.append(f"at most {count(plan.removals, 'removal')} (only of what Joinguard attached{limit})")
     return f"{count(plan.accounts, 'account')}: {', '.join(parts)}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from handlers.core.guardrails.facts import Fact, Facts
 from handlers.core.guardrails.lock import LockCheck, check_lock
 from handlers.core.guardrails.names import policy_types
 from handlers.core.guardrails.plan import Plan, make_plan
+from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import (
     Progress,
     Wanted,
@@ -24,9 +25,10 @@ from handlers.core.guardrails.snapshot import (
     with_attached,
     with_tags,
 )
-from handlers.operate.errors import OperateError
+from handlers.operate.errors import NotInstalledError, OperateError
 from handlers.operate.guardrails_document import GuardrailsError, Loaded, Mistake, load, shown
 from handlers.operate.guardrails_files import lock_path, read_lock
+from handlers.operate.output import stderr
 from handlers.operate.plan_output import Format, Labels, Report, print_report
 from handlers.operate.progress import reading
 from schemas.compiled_guardrails import SCP, CompiledGuardrails
@@ -57,6 +59,8 @@ class Request:
     snapshot: pathlib.Path | None
     #: `none`, or a file with the guardrails in force; None to ask the installation.
     before: str | None
+    #: The accounts to attach to; None to ask the installation.
+    scope: Scope | None
     reads_places: bool
     form: Format
     reveals: bool
@@ -69,6 +73,7 @@ class Request:
         document: pathlib.Path,
         snapshot: pathlib.Path | None,
         before: str | None,
+        attach_to: Scope | None,
         places: bool,
         markdown: bool,
         as_json: bool,
@@ -77,7 +82,7 @@ class Request:
     ) -> Request:
         """Take the options as click passes them."""
         form = Format.MARKDOWN if markdown else Format.JSON if as_json else Format.TABLE
-        return cls(document, snapshot, before, places, form, reveal, detailed_exitcode)
+        return cls(document, snapshot, before, attach_to, places, form, reveal, detailed_exitcode)
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,17 @@ class _Resolved:
 
 @dataclass(frozen=True)
 class InForce:
-    """The guardrails in force, and the pace."""
+    """The guardrails in force, and what of an installation a plan depends on."""
 
     guardrails: CompiledGuardrails | None
     per_second: float = _PER_SECOND
+    scope: Scope = field(default_factory=Scope)
+    #: Whether the installation removes policies; None if no installation was asked.
+    removes: bool | None = None
+
+    def plan(self, after: CompiledGuardrails, snapshot: Snapshot, at: datetime) -> Plan:
+        """Plan the change to other guardrails."""
+        return make_plan(self.guardrails, after, snapshot, at, self.per_second, scope=self.scope)
 
 
 def plan(request: Request, connection: Connection) -> int:
@@ -124,7 +136,7 @@ def live_report(
     with reading() as progress:
         online = _Online(loaded, lock, in_force, context, progress)
         resolved, made, snapshot = online.plan(now, reads_places=reads_places)
-    return _report(document, loaded, resolved, made, snapshot, reads_places=reads_places)
+    return _report(document, loaded, resolved, made, snapshot, removes=in_force.removes, reads_places=reads_places)
 
 
 def recorded_report(document: pathlib.Path, in_force: InForce, snapshot: Snapshot, now: datetime) -> Report:
@@ -133,8 +145,8 @@ def recorded_report(document: pathlib.Path, in_force: InForce, snapshot: Snapsho
     if missing := set(policy_types(loaded.document)).difference(snapshot.read_types):
         raise OperateError(f"the recording has no policies of {', '.join(sorted(missing))}. {_RECORD}")
     resolved = _resolved(loaded, lock, organization_of(snapshot))
-    made = make_plan(in_force.guardrails, resolved.guardrails, snapshot, now, in_force.per_second)
-    return _report(document, loaded, resolved, made, snapshot)
+    made = in_force.plan(resolved.guardrails, snapshot, now)
+    return _report(document, loaded, resolved, made, snapshot, removes=in_force.removes)
 
 
 def _report(  # noqa: PLR0913 - the parts of a report
@@ -144,6 +156,7 @@ def _report(  # noqa: PLR0913 - the parts of a report
     made: Plan,
     snapshot: Snapshot,
     *,
+    removes: bool | None,
     reads_places: bool = False,
 ) -> Report:
     return Report(
@@ -151,6 +164,7 @@ def _report(  # noqa: PLR0913 - the parts of a report
         Labels.of(resolved.lock, snapshot),
         problems=tuple(map(loaded.source.mistake, (*resolved.check.problems, *_problems(loaded, made)))),
         notes=(*loaded.notes, *_lock_notes(document, loaded, resolved.check)),
+        removes=removes,
         reads_places=reads_places,
     )
 
@@ -211,14 +225,32 @@ def read_guardrails(path: pathlib.Path, at: datetime) -> CompiledGuardrails:
 
 
 def _in_force(request: Request, at: datetime, connection: Connection) -> InForce:
+    found = _compared_with(request, at, connection)
+    return replace(found, scope=request.scope) if request.scope else found
+
+
+def _compared_with(request: Request, at: datetime, connection: Connection) -> InForce:
     if request.before == NONE or (request.snapshot and not request.before):
         return InForce(None)
     if request.before:
         return InForce(read_guardrails(pathlib.Path(request.before), at))
-    installation = connection()
+    try:
+        installation = connection()
+    except NotInstalledError as error:
+        stderr.print(
+            f"nothing is installed yet, so the plan compares with no guardrails, as with --before none ({error})",
+            style="yellow",
+        )
+        return InForce(None)
     # Guardrails that could not be read look empty, and raise the reason when they are asked.
-    installation.requirements.guardrails.evaluate(Facts(_NOBODY), at)
-    return InForce(installation.requirements.guardrails.document, installation.attachments_per_second)
+    requirements = installation.requirements
+    requirements.guardrails.evaluate(Facts(_NOBODY), at)
+    return InForce(
+        requirements.guardrails.document,
+        installation.attachments_per_second,
+        requirements.scope,
+        removes=requirements.removes,
+    )
 
 
 class _Online:
@@ -248,11 +280,11 @@ class _Online:
                 progress,
                 in_bulk=context.account_id == snapshot.management_account_id,
             )
-        made = make_plan(self._in_force.guardrails, after, snapshot, now, self._in_force.per_second)
+        made = self._in_force.plan(after, snapshot, now)
         if reads_places:
-            getting = {account for policy in made.policies for account in (*policy.get, *policy.no_place)}
-            snapshot = with_attached(snapshot, context.reader, getting, progress)
-            made = make_plan(self._in_force.guardrails, after, snapshot, now, self._in_force.per_second)
+            lacking = (account for each in made.policies for account in (*each.get, *each.would_get, *each.no_place))
+            snapshot = with_attached(snapshot, context.reader, set(lacking), progress)
+            made = self._in_force.plan(after, snapshot, now)
         return resolved, made, snapshot
 
     def _check(self, organization: Organization) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from handlers.operate.errors import INTERRUPTED
 from handlers.operate.plan_output import summary
-from infra.deploy import delegation, destroying, installing, keys
+from infra.deploy import approving, delegation, destroying, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import NOTHING_DIFFERS, plan_restore
@@ -28,7 +28,7 @@ from infra.deploy.health import Check, check_subscribers, checks
 from infra.deploy.health.table import print_checks
 from infra.deploy.preflight import read_account, warnings
 from infra.deploy.recording import record_configuration
-from infra.deploy.sources import BuildError
+from infra.deploy.sources import BuildError, commit_of
 from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
 from infra.deploy.stages import Stage, Target, load_stage
 from infra.deploy.template import load
@@ -143,6 +143,11 @@ def build_zip(architecture: Architecture, python_version: str, *, allow_dirty: b
 @click.option("--plan-only", is_flag=True, help="Print the id of the change set, and do not execute it.")
 @click.option("--reason", default="", help="Why; in the record of the configuration in force.")
 @click.option("--record", is_flag=True, help="Record the configuration in force, although nothing changes.")
+@click.option(
+    "--approve",
+    type=approving.Digest(),
+    help="Approve the plan with this digest, which removes more than limits.removals.",
+)
 @click.option("--apply", "change_set", metavar="PLAN", help="Execute a change set that --plan-only has made.")
 @click.option(
     "--template", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=installing.TEMPLATE, hidden=True
@@ -157,6 +162,8 @@ def deploy(  # noqa: PLR0913 - its options
     stage = target.stage
     if plan_only and change_set:
         raise click.UsageError("--plan-only and --apply exclude each other; use one of them")
+    if change_set and options["approve"]:
+        raise click.UsageError("--apply executes a change set as it was approved; use --approve with --plan-only")
     # Adopting resources takes a change set of its own.
     remaining = True
     while remaining:
@@ -344,12 +351,15 @@ def _outputs(target: Target) -> dict[str, str]:
     return outputs(cloudformation, stage.stack)
 
 
-def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool, drop: bool) -> Plan | None:
+def _plan(  # noqa: PLR0913 - the options of deploy
+    target: Target, *, template: Path, allow_dirty: bool, fresh: bool, drop: bool, approve: str | None
+) -> Plan | None:
     """Check the account, plan the guardrails, build the zip, and create the stack's next change set.
 
     Returns None if nothing would change.
     """
     stage, cloudformation = target.stage, target.client("cloudformation")
+    approving.refuse_without_removals(stage, approve)
     with stderr.status("checking the account and the organization"):
         if not drop:
             refuse_to_drop(target)
@@ -357,24 +367,26 @@ def _plan(target: Target, *, template: Path, allow_dirty: bool, fresh: bool, dro
     for each in warnings(target, account):
         stderr.print(f"[yellow]warning: {escape(each)}")
     stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
+    commit = None if allow_dirty else commit_of(ROOT, installing.files_of(stage, template))
     region = installing.event_region(account)
     with stderr.status("comparing the guardrails with their lock file"):
         compiled = compile_for(target, region, _note)
-    if report := report_for(target, region, account.account_id, compiled, _note):
+    if report := report_for(target, region, account.account_id, compiled, _note, anew=bool(approve)):
         _report_plan(target, account, report)
+    approval = approving.approve(target, report, approve, _note)
     with stderr.status("building the zip"):
         package = installing.build_for(stage, allow_dirty=allow_dirty)
     stderr.print(f"built {package.path.relative_to(ROOT)}, {package.path.stat().st_size / 1e6:.1f} MB")
     kind = prepare(cloudformation, stage.stack, log=stderr.print, poll_seconds=target.poll_seconds)
     with stderr.status("creating the change set"):
-        parameters = installing.parameters_for(target, account, package.path, compiled)
+        parameters = installing.parameters_for(target, account, package.path, compiled, approval)
         if kind == "CREATE":
             adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
             _report_adoptions(adoptions)
             if adoptions.ids:
                 return installing.plan_adoption(target, account, adoptions, parameters, template)
         digest = report.plan.digest if report else None
-        return installing.plan_main(target, account, parameters, kind, template, digest)
+        return installing.plan_main(target, account, parameters, kind, template, digest, commit)
 
 
 def _note(text: str) -> None:
@@ -405,6 +417,10 @@ def _report_plan(target: Target, account: Account, report: Report) -> None:
             "note: deploying attaches nothing to these accounts by itself; each gets its policies at its next event, "
             f"or now with `make enforce STAGE={target.stage.name} ARGS='--from FILE'`"
         )
+    if report.plan.removals and not target.stage.removes:
+        stderr.print('note: nothing is removed, because RemovePolicies is not "true" in the stage')
+    if report.plan.only_observed:
+        stderr.print(f"note: {report.plan.only_observed:,} accounts are only observed (AttachTo)")
     if account.is_management and not account.receives_events:
         stderr.print(
             f"next: `make forwarder STAGE={target.stage.name}` too, so that it forwards the events that they "

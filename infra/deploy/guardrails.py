@@ -18,6 +18,7 @@ from handlers.core.guardrails.compile import compiled
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.names import read_names
 from handlers.core.guardrails.reading import read_guardrails
+from handlers.core.guardrails.scope import Scope
 from handlers.operate.context import OrganizationContext
 from handlers.operate.errors import OperateError
 from handlers.operate.guardrails_document import load
@@ -61,7 +62,10 @@ def compile_for(target: Target, event_region: str, warn: Callable[[str], None]) 
         warn(str(each))
     removing = [each.id for each in loaded.document.rules if each.when_no_longer == "remove"]
     if removing and not target.stage.removes:
-        warn(f"when_no_longer: remove of {', '.join(removing)} is not carried out: the stage sets no RemovePolicies")
+        warn(
+            f"rules with when_no_longer: remove ({', '.join(removing)}) remove nothing, because RemovePolicies is not "
+            f'"true" in stage {target.stage.name}'
+        )
     if disabled := sorted({each.type for each in lock.policies} - root.policy_types):
         raise DeployError(
             f"the policy type {', '.join(disabled)} is not enabled in the organization; enable it (aws organizations "
@@ -82,21 +86,24 @@ def refuse_to_drop(target: Target) -> None:
         )
 
 
-def report_for(
+def report_for(  # noqa: PLR0913 - what a plan depends on
     target: Target,
     event_region: str,
     account_id: str,
     guardrails: CompiledGuardrails | None,
     warn: Callable[[str], None],
+    *,
+    anew: bool = False,
 ) -> Report | None:
-    """Plan a stage's document against the organization; None if its guardrails are in force already.
+    """Plan a stage's document against the organization.
 
-    Raises DeployError if the plan shows what has to be corrected first.
+    Returns None if the guardrails are in force already, and the stage removes nothing or removes it as the stack does,
+    unless the plan is to be made anew. Raises DeployError if the plan shows what has to be corrected first.
     """
     if guardrails is None or target.stage.document is None:
         return None
     before = to_be_replaced(target, warn)
-    if before and before.sha256 == guardrails.sha256():
+    if before and before.sha256 == guardrails.sha256() and not anew and not _removes_otherwise(target):
         return None
     organizations = target.client("organizations")
     context = OrganizationContext(
@@ -104,12 +111,26 @@ def report_for(
     )
     rate = float(target.stage.parameters.get("AttachmentsPerSecond", _RATE))
     try:
-        report = live_report(target.stage.document, InForce(before.document if before else None, rate), context)
+        report = live_report(
+            target.stage.document,
+            InForce(before.document if before else None, rate, target.stage.scope, removes=target.stage.removes),
+            context,
+        )
     except (OperateError, JoinguardError, BotoCoreError, ClientError) as error:
         raise DeployError(str(error)) from error
     if report.problems:
         raise DeployError("\n".join(map(str, report.problems)))
     return report
+
+
+def _removes_otherwise(target: Target) -> bool:
+    """Return whether the stage removes policies, and its stack does not, or from other accounts."""
+    if not target.stage.removes:
+        return False
+    stack = find(target.client("cloudformation"), target.stage.stack)
+    deployed = stack.parameters if stack else {}
+    scope = Scope.parse(deployed.get("AttachTo", "all"))
+    return deployed.get("RemovePolicies") != "true" or scope != target.stage.scope
 
 
 def to_be_replaced(target: Target, warn: Callable[[str], None]) -> Guardrails | None:

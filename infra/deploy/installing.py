@@ -8,7 +8,10 @@ from botocore.exceptions import ClientError
 
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
+from handlers.operate.guardrails_files import lock_path
+from infra.deploy import approving
 from infra.deploy.adopt import clashes
+from infra.deploy.approving import Approval
 from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
 from infra.deploy.guardrails import compile_for, policy_arns, upload_guardrails
@@ -24,9 +27,12 @@ if TYPE_CHECKING:
     from infra.deploy.stages import Stage, Target
     from schemas.compiled_guardrails import CompiledGuardrails
 
+_NO_APPROVAL: Final = Approval()
 TEMPLATE: Final = ROOT / "infra" / "template.yaml"
-#: How the description of a change set with guardrails begins; the plan's digest follows.
+#: What the description of a change set says: the digest of the plan, and the commit that the deployment was made of.
 PLAN: Final = "guardrails plan "
+COMMIT: Final = "commit "
+AND: Final = "; "
 FORWARDER: Final = ROOT / "infra" / "forwarder.yaml"
 #: The facts that a call can change, by the parameter of both templates that makes their rules match the call.
 _WATCHED: Final = {"WatchMoves": Fact.OUS, "WatchTags": Fact.TAGS}
@@ -46,6 +52,12 @@ def check(target: Target, template: Path = TEMPLATE) -> Account:
     return account
 
 
+def files_of(stage: Stage, template: Path = TEMPLATE) -> list[Path]:
+    """Return the files that decide what is deployed, besides the code."""
+    document = [stage.document, lock_path(stage.document)] if stage.document else []
+    return [each for each in (template, stage.file, *document) if each]
+
+
 def build_for(stage: Stage, *, allow_dirty: bool) -> Package:
     """Build the zip for the stage's architecture, by default arm64."""
     architecture: Architecture = "x86_64" if stage.parameters.get("Architecture") == "x86_64" else "arm64"
@@ -53,9 +65,13 @@ def build_for(stage: Stage, *, allow_dirty: bool) -> Package:
 
 
 def parameters_for(
-    target: Target, account: Account, package: Path, guardrails: CompiledGuardrails | None = None
+    target: Target,
+    account: Account,
+    package: Path,
+    guardrails: CompiledGuardrails | None = None,
+    approval: Approval = _NO_APPROVAL,
 ) -> dict[str, str | None]:
-    """Upload the zip and the guardrails, and return the parameters of the main stack."""
+    """Upload the zip, the guardrails and the approved plan, and return the parameters of the main stack."""
     stage, s3 = target.stage, target.client("s3")
     bucket = stage.parameters.get("CodeBucket") or bucket_name(account.account_id, stage.region)
     ensure_bucket(s3, bucket, owner=account.account_id, region=stage.region)
@@ -69,6 +85,7 @@ def parameters_for(
         **watch_parameters(guardrails),
         "PolicyArns": ",".join(policy_arns(account, stage, guardrails)),
         "GuardrailsKey": key,
+        **approving.parameters(target, bucket, approval, owner=account.account_id),
         "CodeBucket": code.bucket,
         "CodeKey": code.key,
         "CodeVersion": code.version,
@@ -102,6 +119,7 @@ def plan_main(  # noqa: PLR0913, PLR0917 - the parts of a change set
     kind: Kind,
     template: Path = TEMPLATE,
     digest: str | None = None,
+    commit: str | None = None,
 ) -> Plan | None:
     """Create the main stack's change set; return None if nothing would change.
 
@@ -116,8 +134,8 @@ def plan_main(  # noqa: PLR0913, PLR0917 - the parts of a change set
             kind=kind,
             template_url=_uploaded(target, account, parameters, template.read_text()),
             parameters={**parameters, **changed},
-            # A later job that applies the change set records which plan was approved.
-            description=f"{PLAN}{digest}" if digest else "",
+            # A later job that applies the change set records them.
+            description=AND.join(f"{what}{value}" for what, value in ((PLAN, digest), (COMMIT, commit)) if value),
             tags=target.stage.tags,
             role_arn=target.stage.role_arn,
         ),

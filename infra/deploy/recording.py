@@ -18,7 +18,7 @@ from handlers.operate.errors import OperateError
 from handlers.operate.planning import read_guardrails
 from infra.deploy.actor import actor_of
 from infra.deploy.guardrails import in_force
-from infra.deploy.installing import PLAN
+from infra.deploy.installing import AND, COMMIT, PLAN
 from infra.deploy.stack import DeployError, find, outputs
 from schemas.configuration import Configuration, ConfiguredPolicy
 from schemas.keys import configuration_key
@@ -60,8 +60,11 @@ def record_configuration(target: Target, reason: str, executed: Plan | None) -> 
                 ConfiguredPolicy(policy_id=each.id, sha256=each.sha256) for each in guardrails.document.policies
             ),
             attaches_to=_attaches_to(stack.parameters.get("AttachTo", "all")),
+            removes=stack.parameters.get("RemovePolicies") == "true",
+            approved_plan=_digest_in(stack.parameters.get("ApprovedPlanKey", "")),
             code=_digest_in(stack.parameters.get("CodeKey", "")),
-            plan=_plan_in(executed.description) if executed else None,
+            commit=_named_in(executed, COMMIT),
+            plan=_named_in(executed, PLAN),
             actor=actor.pseudonym,
             actor_name=actor.name,
             actor_id=actor.unique_id,
@@ -97,9 +100,11 @@ def _attaches_to(attach_to: str) -> Any:
     return attach_to if attach_to in {"all", "none"} else len(attach_to.split(","))
 
 
-def _plan_in(description: str) -> str | None:
-    """Return the digest of the plan that a change set was made of: only `make deploy` writes such a description."""
-    return description.removeprefix(PLAN) if description.startswith(PLAN) else None
+def _named_in(executed: Plan | None, what: str) -> str | None:
+    """Return the plan or the commit that a change set was made of: only `make deploy` writes such a description."""
+    parts = executed.description.split(AND) if executed else []
+    found = [each.removeprefix(what) for each in parts if each.startswith(what)]
+    return found[0] if found else None
 
 
 def _digest_in(key: str) -> str | None:

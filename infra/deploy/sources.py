@@ -6,7 +6,7 @@ Untracked files (a `.env`, an editor's swap file) and symbolic links never go in
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 PACKAGES: Final = ("handlers", "schemas")
 #: The files that determine the third-party packages in the zip.
 _PINS: Final = ("pyproject.toml", "uv.lock")
+_CODE: Final = (*PACKAGES, *_PINS)
 #: The function does not use these.
 _LEFT_OUT: Final = ("handlers/operate/", "schemas/json/")
 #: Git's modes of a regular file, with and without the executable bit.
@@ -56,18 +57,23 @@ class _Git:
             raise BuildError(f"git {arguments[0]} failed in {self._root}: {os.fsdecode(done.stderr).strip()}")
         return done.stdout
 
-    def committed(self) -> dict[str, _Entry]:
-        """Return the last commit's entries for the packages and pins by path; empty before the first commit."""
+    def head(self) -> str | None:
+        """Return the last commit; None before the first one."""
         try:
-            self("rev-parse", "--verify", "--quiet", "HEAD")
+            return self("rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
         except BuildError:
+            return None
+
+    def committed(self, paths: Sequence[str] = _CODE) -> dict[str, _Entry]:
+        """Return the last commit's entries below paths, by path; empty before the first commit."""
+        if self.head() is None:
             return {}
-        lines = self._lines("ls-tree", "-r", "-z", "HEAD", "--", *PACKAGES, *_PINS)
+        lines = self._lines("ls-tree", "-r", "-z", "HEAD", "--", *paths)
         return {name: _Entry(mode, content) for (mode, _kind, content), name in map(_parts, lines)}
 
-    def tracked(self) -> dict[str, _Entry]:
-        """Return the index's entries for the packages and pins by path; one side of an unresolved conflict."""
-        lines = self._lines("ls-files", "--stage", "-z", "--", *PACKAGES, *_PINS)
+    def tracked(self, paths: Sequence[str] = _CODE) -> dict[str, _Entry]:
+        """Return the index's entries below paths, by path; one side of an unresolved conflict."""
+        lines = self._lines("ls-files", "--stage", "-z", "--", *paths)
         return {name: _Entry(mode, content) for (mode, content, _side), name in map(_parts, lines)}
 
     def untracked(self) -> list[str]:
@@ -113,6 +119,30 @@ def sources(root: Path, *, allow_dirty: bool) -> dict[str, bytes]:
     return {name: git.read(entry) for name, entry in committed.items() if _goes_in(name)}
 
 
+def commit_of(root: Path, files: Iterable[Path]) -> str | None:
+    """Return the last commit, in which files of the source tree are as they are here; None before the first commit.
+
+    Raises BuildError naming each file that differs from it. Files outside of the tree are not compared.
+    """
+    root = root.resolve()
+    git = _repository(root, needed=True)
+    inside = (each.resolve() for each in files)
+    names = sorted({each.relative_to(root).as_posix() for each in inside if each.is_relative_to(root)})
+    if git is None or not names:
+        return git.head() if git else None
+    committed, tracked = git.committed(names), git.tracked(names)
+    here = git.content_of([name for name in names if _is_file(root, name)])
+    # What a file that exists nowhere means, others say.
+    known = [name for name in names if name in {**committed, **tracked, **here}]
+    if differences := list(_compared(known, committed, tracked, here)):
+        listed = "\n".join(f"  - {each}" for each in differences)
+        raise BuildError(
+            f"a deployment is made of a commit, and these files differ from it:\n{listed}\n"
+            "commit them, or deploy them as they are: make deploy ARGS=--allow-dirty"
+        )
+    return git.head()
+
+
 def _repository(root: Path, *, needed: bool) -> _Git | None:
     """Return the repository that tracks the tree, or None; raise BuildError if there is none and it is needed."""
     program = shutil.which("git")
@@ -155,16 +185,26 @@ def _refuse_links_in_tree(root: Path, tracked: Iterable[str]) -> None:
 def _differences(
     root: Path, git: _Git, committed: Mapping[str, _Entry], tracked: Mapping[str, _Entry]
 ) -> Iterator[str]:
-    here = git.content_of([name for name in {**committed, **tracked} if _is_checked(name) and _is_file(root, name)])
-    for name in filter(_is_checked, {**committed, **tracked}):
+    names = list(filter(_is_checked, {**committed, **tracked}))
+    here = git.content_of([name for name in names if _is_file(root, name)])
+    yield from _compared(names, committed, tracked, here)
+    yield from (f"{_shown(name)} (untracked)" for name in git.untracked())
+
+
+def _compared(
+    names: Iterable[str], committed: Mapping[str, _Entry], tracked: Mapping[str, _Entry], here: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield each name whose file differs from the commit, with how."""
+    for name in names:
         was = committed.get(name)
         if tracked.get(name) != was:
             yield f"{_shown(name)} (staged)"
         elif name not in here:
             yield f"{_shown(name)} (missing, or a symbolic link)"
-        elif was and here[name] != was.content:
+        elif was is None:
+            yield f"{_shown(name)} (untracked)"
+        elif here[name] != was.content:
             yield f"{_shown(name)} (changed)"
-    yield from (f"{_shown(name)} (untracked)" for name in git.untracked())
 
 
 def _from_tree(root: Path, names: Iterable[str]) -> dict[str, bytes]:

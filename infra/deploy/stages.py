@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from handlers.core.guardrails.scope import Scope
 from infra.deploy.build import ROOT
 from infra.deploy.stack import DeployError
 
@@ -34,6 +35,8 @@ class Stage(BaseModel):
     tags: dict[str, str] = {}
     #: The guardrails document, if the stage has one.
     document: Path | None = None
+    #: The stage file.
+    file: Path | None = None
     #: Whether CloudFormation refuses to delete the stack.
     termination_protection: bool = False
 
@@ -68,8 +71,16 @@ class Stage(BaseModel):
         return self.parameters.get("AttachTo") != "none"
 
     @property
+    def scope(self) -> Scope:
+        """The accounts that the stage attaches to; raises DeployError if AttachTo is not valid."""
+        try:
+            return Scope.parse(self.parameters.get("AttachTo", "all"))
+        except ValueError as error:
+            raise DeployError(f"AttachTo of stage {self.name}: {error}; correct the stage file") from error
+
+    @property
     def removes(self) -> bool:
-        """Whether the stage removes policies that accounts no longer need."""
+        """Whether the stage removes policies that accounts need no longer."""
         return self.parameters.get("RemovePolicies") == "true"
 
 
@@ -95,7 +106,7 @@ def load_stage(name: str) -> Stage:
         raise DeployError(f"there is no stage {name!r}; use one of {known}, or the path of a file that ends in .yaml")
     try:
         document = path.parent.parent / "guardrails" / path.name
-        found = {"name": path.stem} | ({"document": document} if document.is_file() else {})
+        found = {"name": path.stem, "file": path} | ({"document": document} if document.is_file() else {})
         return Stage.model_validate({**found, **yaml.safe_load(path.read_text())})
     except (yaml.YAMLError, TypeError) as error:
         raise DeployError(f"stage file {path.name} is not a YAML mapping: {error}") from error

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from handlers.aws.organizations_in_bulk import RATES, OrganizationInBulk
 from handlers.core.guardrails.plan import make_plan
+from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import Wanted, take_snapshot, with_tags
 from infra.deploy.build import ROOT
 from infra.local.organizations import Bucket
@@ -161,7 +162,7 @@ def measure_one(accounts: int) -> dict[str, float]:
     snapshot = take_snapshot(reader, Wanted([SCP], _POLICIES), organization, lambda _part, _number: None)
     snapshot = with_tags(snapshot, reader, lambda _: True, lambda _part, _number: None, in_bulk=True)
     read = time.perf_counter()
-    plan = make_plan(guardrails, guardrails, snapshot, NOON, 2.0)
+    plan = make_plan(guardrails, guardrails, snapshot, NOON, 2.0, scope=Scope())
     done = time.perf_counter()
     assert plan.accounts == accounts
     return {

@@ -66,6 +66,10 @@ def test_a_document_is_locked_planned_and_explained_with_the_reading_role(
     assert plan["of"][other]["get"] == [inside]
     assert plan["of"][pipeline.at.policy_ids[0]]["in_guardrails"] is False
     assert plan["unread"] == []
+    assert (plan["removes"], plan["needs_approval"], plan["only_observed"]) == (False, False, 0)
+    observing = planned("--attach-to", "none")
+    assert (observing["attachments"], observing["removals"], observing["only_observed"]) == (0, 0, plan["accounts"])
+    assert observing["of"][other]["would_get"] == [inside]
 
     explained = run("explain", inside, "--document", "x.yaml", "--json")
     assert explained.returncode == 1, "it lacks both"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.deploy.build import ROOT, build
-from infra.deploy.sources import BuildError, sources
+from infra.deploy.sources import BuildError, commit_of, sources
 
 FILES = {
     "handlers/__init__.py": b"",
@@ -389,3 +389,54 @@ def test_a_commit_gives_the_same_zip_in_every_checkout_and_a_dirty_tree_gives_no
     assert "handlers/worker.py (untracked)" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not zipped.exists()
+
+
+STAGE, LOCK = "infra/stages/prod.yaml", "infra/guardrails/prod.lock.json"
+
+
+def deployed(tree: Path) -> list[Path]:
+    """Commit a stage file, and return it with a lock file that is nowhere, and a file outside of the tree."""
+    write(tree / STAGE, b"region: us-east-1\n")
+    commit(tree)
+    write(tree.parent / "other.yaml", b"x")
+    return [tree / STAGE, tree / LOCK, tree.parent / "other.yaml"]
+
+
+def test_a_deployment_of_committed_files_has_their_commit(tree: Path) -> None:
+    files = deployed(tree)
+    write(tree / "infra" / "stages" / "test.yaml", b"another stage")
+
+    assert commit_of(tree, files) == git(tree, "rev-parse", "HEAD").strip()
+    assert commit_of(tree, files[2:]) == git(tree, "rev-parse", "HEAD").strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "staged", "how"),
+    [(STAGE, False, "changed"), (STAGE, True, "staged"), (LOCK, False, "untracked"), (LOCK, True, "staged")],
+)
+def test_a_file_that_decides_what_is_deployed_must_be_committed(
+    tree: Path, name: str, *, staged: bool, how: str
+) -> None:
+    files = deployed(tree)
+    write(tree / name, b"other\n")
+    if staged:
+        git(tree, "add", "--all")
+
+    with pytest.raises(BuildError) as raised:
+        commit_of(tree, files)
+
+    assert f"\n  - {name} ({how})\n" in str(raised.value)
+    assert str(raised.value).endswith("make deploy ARGS=--allow-dirty")
+
+
+def test_a_committed_file_that_is_gone_is_refused(tree: Path) -> None:
+    files = deployed(tree)
+    (tree / STAGE).unlink()
+
+    with pytest.raises(BuildError, match=r"prod\.yaml \(missing, or a symbolic link\)"):
+        commit_of(tree, files)
+
+
+def test_without_a_repository_there_is_no_commit(archive: Path) -> None:
+    with pytest.raises(BuildError, match="git does not track"):
+        commit_of(archive, [archive / STAGE])

@@ -168,10 +168,12 @@ def test_a_creation_leaves_the_table_deletable_so_that_a_failed_one_can_be_clean
     template = tmp_path / "template.yaml"
     template.write_text("Resources: {}")
     cloudformation = stub("cloudformation")
+    described_as = f"guardrails plan {'b' * 64}; commit {'c' * 40}"
     expected = {
         "StackName": "joinguard",
         "ChangeSetName": ANY,
         "ChangeSetType": kind,
+        "Description": described_as,
         "UsePreviousTemplate": False,
         "TemplateURL": f"https://s3.amazonaws.com/code/joinguard/{sha256(b'Resources: {}').hexdigest()}.template",
         "Capabilities": ["CAPABILITY_IAM"],
@@ -194,9 +196,11 @@ def test_a_creation_leaves_the_table_deletable_so_that_a_failed_one_can_be_clean
         {"CodeBucket": "code", "DeletionProtection": "true"},
         kind,
         template,
+        "b" * 64,
+        "c" * 40,
     )
 
-    assert planned == Planned("joinguard", kind, "set", ())
+    assert planned == Planned("joinguard", kind, "set", (), described_as)
     cloudformation.assert_no_pending_responses()
 
 

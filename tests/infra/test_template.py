@@ -460,10 +460,13 @@ def test_the_functions_environment_matches_its_settings() -> None:
         name: {each for each in function["Environment"]["Variables"] if not each.startswith("POWERTOOLS_")}
         for name, function in of_type("AWS::Lambda::Function").items()
     }
-    attaching, removing = ({name.upper() for name in each.model_fields} for each in (Settings, RemoverSettings))
 
-    # The second one needs a guardrails document, and requests no removals.
-    assert variables == {"AttachPolicies": attaching, "DetachPolicies": removing - {"POLICY_IDS", "REMOVALS_QUEUE_URL"}}
+    assert variables == {
+        "AttachPolicies": {name.upper() for name in Settings.model_fields},
+        # It needs a guardrails document, and requests no removals.
+        "DetachPolicies": {name.upper() for name in RemoverSettings.model_fields}
+        - {"POLICY_IDS", "REMOVALS_QUEUE_URL"},
+    }
 
 
 @pytest.mark.parametrize(

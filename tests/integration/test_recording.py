@@ -43,10 +43,10 @@ def deployed(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def recorded(
-    document: Path, key: str, monkeypatch: pytest.MonkeyPatch, *, executed: Plan | None = None
+    document: Path, key: str, monkeypatch: pytest.MonkeyPatch, executed: Plan | None = None, **parameters: str
 ) -> Configuration:
     stage = Stage(name="prod", region="us-east-1", document=document)
-    with stack(monkeypatch, GuardrailsKey=key):
+    with stack(monkeypatch, GuardrailsKey=key, **parameters):
         at = record_configuration(Target(boto3.Session(), stage, poll_seconds=1), "why", executed)
     body = client("s3").get_object(Bucket=OUTPUTS["EvidenceBucket"], Key=at)["Body"].read()
     return Configuration.model_validate_json(body)
@@ -62,15 +62,23 @@ def test_the_record_has_a_digest_of_the_document_that_is_in_force(
 
 
 @pytest.mark.parametrize(
-    ("description", "plan"),
-    [(f"guardrails plan {'b' * 64}", "b" * 64), (f"somebody says {'b' * 64}", None), ("", None)],
+    ("description", "plan", "commit"),
+    [
+        (f"guardrails plan {'b' * 64}", "b" * 64, None),
+        (f"guardrails plan {'b' * 64}; commit {'c' * 40}", "b" * 64, "c" * 40),
+        (f"commit {'c' * 40}", None, "c" * 40),
+        (f"somebody says {'b' * 64}", None, None),
+        ("", None, None),
+    ],
 )
-def test_only_the_description_of_our_change_sets_names_an_approved_plan(
-    description: str, plan: str | None, deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+def test_only_the_description_of_our_change_sets_names_a_plan_and_a_commit(
+    description: str, plan: str | None, commit: str | None, deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executed = Plan("joinguard", "UPDATE", "arn:x/joinguard/set", (), description)
 
-    assert recorded(*deployed, monkeypatch, executed=executed).plan == plan
+    configuration = recorded(*deployed, monkeypatch, executed=executed)
+
+    assert (configuration.plan, configuration.commit) == (plan, commit)
 
 
 def test_a_stack_that_is_being_changed_is_not_recorded_as_one_without_policies(
@@ -102,3 +110,38 @@ def test_a_change_set_that_is_executed_from_other_files_is_not_recorded_as_made_
 
     assert configuration.document_digest is None
     assert configuration.guardrails in key
+
+
+@pytest.mark.parametrize(
+    ("parameters", "removes", "approved"),
+    [
+        ({}, False, None),
+        ({"RemovePolicies": "false", "ApprovedPlanKey": ""}, False, None),
+        ({"RemovePolicies": "true", "ApprovedPlanKey": ""}, True, None),
+        ({"RemovePolicies": "true", "ApprovedPlanKey": f"joinguard/plans/{'c' * 64}.json"}, True, "c" * 64),
+    ],
+    ids=["an earlier template", "no removals", "removals", "an approved plan"],
+)
+def test_the_record_says_whether_policies_are_removed_and_which_plan_was_approved(
+    parameters: dict[str, Any],
+    *,
+    removes: bool,
+    approved: str | None,
+    deployed: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document, key = deployed
+
+    configuration = recorded(document, key, monkeypatch, **parameters)
+
+    assert configuration.schema_version == "joinguard/configuration/2"
+    assert (configuration.removes, configuration.approved_plan) == (removes, approved)
+
+
+def test_a_record_of_version_1_can_be_read(deployed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = recorded(*deployed, monkeypatch).model_dump(mode="json", exclude_none=True)
+    earlier = {key: value for key, value in now.items() if key not in {"removes", "approved_plan"}}
+
+    read = Configuration.model_validate(earlier | {"schema_version": "joinguard/configuration/1"})
+
+    assert (read.removes, read.approved_plan) == (None, None)

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.core.errors import PermanentError, RetryableError
 from handlers.operate.__main__ import cli
+from handlers.operate.errors import NotInstalledError, OperateError
 from handlers.operate.installation import open_context
 from infra.deploy.guardrails import to_be_replaced
 from infra.deploy.stack import DeployError
@@ -198,3 +199,35 @@ class _Denies(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+class _Missing(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = "<Message>Stack with id joinguard does not exist</Message>"
+        body = f"<ErrorResponse><Error><Code>ValidationError</Code>{message}</Error></ErrorResponse>".encode()
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_stack_that_is_not_there_yet_is_told_from_one_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(_Missing) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", endpoint)
+        with pytest.raises(NotInstalledError, match=r"does not exist\. Add --stack"):
+            open_context("joinguard", None, "us-east-1", 1)
+
+    monkeypatch.delitem(OUTPUTS, "QueueUrl")
+    with (
+        stack(monkeypatch, status="REVIEW_IN_PROGRESS", GuardrailsKey=KEY),
+        pytest.raises(NotInstalledError, match="has no QueueUrl"),
+    ):
+        open_context("joinguard", None, "us-east-1", 1)
+    with stack(monkeypatch, GuardrailsKey=KEY), pytest.raises(OperateError, match="has no QueueUrl") as wrong:
+        open_context("joinguard", None, "us-east-1", 1)
+    assert not isinstance(wrong.value, NotInstalledError)

@@ -196,7 +196,7 @@ def test_an_example_that_the_rules_contradict_in_this_organization_is_an_error(d
     result = tool_of(organization()).run("lock")
 
     assert result.exit_code == 1
-    assert "prod.yaml:10: example 1: the organization has no OU /Prod/Nowhere" in str(result.exception)
+    assert "prod.yaml:10: example 1: the organization has no OU /Prod/Nowhere; correct it" in str(result.exception)
     assert not lock_path(document).exists()
 
 

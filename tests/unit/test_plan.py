@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.organizational_units import Hint
 from handlers.core.guardrails.plan import Plan, PolicyPlan, make_plan, members
+from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import facts_of
 from schemas.compiled_guardrails import (
     SCP,
@@ -26,6 +27,7 @@ from schemas.compiled_guardrails import (
     PolicyType,
     for_everyone,
 )
+from schemas.plan import ApprovedPlan
 from schemas.snapshot import Snapshot, SnapshotAccount, SnapshotOu, SnapshotPolicy, Unread
 from tests.fakes import MANAGEMENT, NOON, ORGANIZATION
 
@@ -101,8 +103,13 @@ def rule(id_: str, *attach: str, when: Any = "all", **more: Any) -> CompiledRule
     return CompiledRule(id=id_, attach=attach, match=when if when == "all" else (CompiledSelector(**when),), **more)
 
 
-def plan(after: CompiledGuardrails, made: Made, before: CompiledGuardrails | None = None) -> Plan:
-    return make_plan(before, after, made.snapshot(), NOON, 2.0)
+EVERYONE = Scope()
+
+
+def plan(
+    after: CompiledGuardrails, made: Made, before: CompiledGuardrails | None = None, scope: Scope = EVERYONE
+) -> Plan:
+    return make_plan(before, after, made.snapshot(), NOON, 2.0, scope=scope)
 
 
 def of(made: Plan, policy_id: str) -> PolicyPlan:
@@ -142,6 +149,62 @@ def test_an_account_loses_a_policy_only_if_all_of_its_rules_say_remove() -> None
     assert (of(kept, A).lose, of(kept, A).stay, of(kept, B).stay) == ([], [ONE], [ONE])
     assert (of(removed, A).lose, of(removed, A).stay, of(removed, B).lose) == ([ONE], [], [])
     assert removed.removals == 1
+
+
+def test_a_policy_that_an_exception_in_force_takes_away_is_lost_whatever_its_rules_say() -> None:
+    def with_exception(days: int) -> CompiledGuardrails:
+        expires = TODAY + timedelta(days=days)
+        exception = CompiledException(id="x", accounts=(ONE,), policies=(A,), expires=expires)
+        return guardrails(rule("all", A, when_no_longer="keep"), exceptions=(exception,))
+
+    attached = Made([account(1), account(2)], {A: {ONE, TWO}})
+    before = guardrails(rule("all", A))
+
+    in_force, over = plan(with_exception(0), attached, before), plan(with_exception(-1), attached, before)
+
+    assert (of(in_force, A).lose, of(in_force, A).stay, of(in_force, A).carry) == ([ONE], [], [TWO])
+    assert (of(over, A).lose, of(over, A).carry) == ([], [ONE, TWO])
+
+
+def test_a_policy_of_aws_is_lost_by_nobody() -> None:
+    only_prod = CompiledGuardrails(
+        policies=(CompiledPolicy(id=FULL, type=SCP),),
+        rules=(rule("prod", FULL, when={"ou": (OuRange(id=PROD),)}, when_no_longer="remove"),),
+    )
+
+    made = plan(only_prod, Made([account(1)], {FULL: {ONE}}), for_everyone((FULL,)))
+
+    assert (of(made, FULL).lose, of(made, FULL).stay, made.removals) == ([], [ONE], 0)
+
+
+def test_accounts_that_are_only_observed_neither_get_nor_lose_a_policy() -> None:
+    prod = {"ou": (OuRange(id=PROD),)}
+    after = guardrails(rule("all", A), rule("prod", B, when=prod, when_no_longer="remove"))
+    made = Made([account(1), account(2), account(3, state="SUSPENDED")], {B: {ONE, TWO}})
+
+    one, none = plan(after, made, scope=Scope.parse(ONE)), plan(after, made, scope=Scope.parse("none"))
+
+    assert (of(one, A).get, of(one, A).would_get, of(one, A).required) == ([ONE], [TWO], 2)
+    assert (of(one, B).lose, of(one, B).would_lose) == ([ONE], [TWO])
+    assert (one.accounts, one.only_observed, one.attachments, one.removals) == (2, 1, 1, 1)
+    assert (none.only_observed, none.is_empty) == (2, True)
+    assert one.rules[0] == none.rules[0] == ("all", 2, 0), "rules select accounts that are only observed, too"
+    assert len({each.digest for each in (one, none, plan(after, made))}) == 3
+
+
+def test_the_changes_of_a_plan_are_what_an_approval_of_it_covers() -> None:
+    prod = {"ou": (OuRange(id=PROD),)}
+    after = guardrails(rule("all", A), rule("prod", B, when=prod, when_no_longer="remove"), max_removals=1)
+    made = plan(after, Made([account(1), account(2), account(3, PROD)], {B: {ONE, TWO, THREE}}))
+
+    assert made.changes == ApprovedPlan.of(
+        ORGANIZATION, after.sha256(), attach={A: {ONE, TWO, THREE}}, remove={B: {TWO, ONE}}
+    )
+    assert made.digest == made.changes.sha256()
+    assert made.changes.names(B, ONE, after.sha256())
+    assert not made.changes.names(B, THREE, after.sha256())
+    assert made.exceeds_limit
+    assert not plan(after, Made([account(1)], {B: {ONE}})).exceeds_limit
 
 
 def test_a_policy_that_is_no_longer_in_the_document_stays_where_it_is() -> None:
@@ -287,7 +350,9 @@ def test_a_policy_whose_targets_are_not_known_is_planned_for_nobody() -> None:
     made = Made([account(1)]).snapshot()
     unknown = tuple(each.model_copy(update={"targets": None}) if each.id == A else each for each in made.policies)
 
-    result = make_plan(None, guardrails(rule("all", A, B)), made.model_copy(update={"policies": unknown}), NOON, 2.0)
+    result = make_plan(
+        None, guardrails(rule("all", A, B)), made.model_copy(update={"policies": unknown}), NOON, 2.0, scope=EVERYONE
+    )
 
     assert (of(result, A).is_read, of(result, A).get) == (False, [])
     assert of(result, B).get == [ONE]
@@ -363,19 +428,24 @@ ORGANIZATIONS = st.builds(
 )
 
 
+SCOPES = st.sampled_from(["all", "none", ONE, f"{ONE},{TWO}"]).map(Scope.parse)
+
+
 @settings(max_examples=200)
-@given(GUARDRAILS, ORGANIZATIONS)
+@given(GUARDRAILS, ORGANIZATIONS, SCOPES)
 def test_accounts_that_carry_get_or_have_no_place_are_those_that_must_carry_it(
-    after: CompiledGuardrails, made: Made
+    after: CompiledGuardrails, made: Made, scope: Scope
 ) -> None:
     snapshot, evaluator = made.snapshot(), Guardrails(after)
-    result = plan(after, made)
+    result = plan(after, made, scope=scope)
 
     for policy in result.policies:
         required = [
             each.id for each in members(snapshot) if policy.id in evaluator.evaluate(facts_of(each), NOON).required
         ]
-        assert sorted([*policy.carry, *policy.get, *policy.no_place]) == sorted(required)
+        assert sorted([*policy.carry, *policy.get, *policy.would_get, *policy.no_place]) == sorted(required)
+        assert all(map(scope.attaches_to, (*policy.get, *policy.lose)))
+        assert not any(map(scope.attaches_to, (*policy.would_get, *policy.would_lose)))
         assert set(policy.carry) <= made.targets.get(policy.id, set())
         assert not set(policy.lose) & {*required, *policy.undecided}
         assert set(policy.lose) | set(policy.stay) <= made.targets.get(policy.id, set())
@@ -396,7 +466,7 @@ def test_the_digest_does_not_depend_on_the_order_of_rules_accounts_or_targets(
     rng.shuffle(accounts)
     mixed = snapshot.model_copy(update={"accounts": tuple(accounts), "policies": tuple(reversed(snapshot.policies))})
 
-    assert make_plan(None, after, mixed, NOON, 2.0).digest == plan(after, made).digest
+    assert make_plan(None, after, mixed, NOON, 2.0, scope=EVERYONE).digest == plan(after, made).digest
     assert plan(after, made, before=after).digest == plan(after, made).digest
 
 

@@ -457,7 +457,10 @@ def test_a_recording_that_lacks_a_part_says_so_and_exits_with_1() -> None:
         (["--snapshot", "infra/guardrails/prod.yaml"], "is not a recorded organization"),
         (["--before", "nothing.json"], "cannot read the guardrails nothing.json"),
         (["--before", "infra/guardrails/prod.yaml"], "has no lock file. Run `joinguard lock"),
-        (["nothing.yaml"], "cannot read the guardrails document nothing.yaml"),
+        (
+            ["nothing.yaml"],
+            "document nothing.yaml: No such file or directory. Write it, as in infra/guardrails/example.yaml, or name",
+        ),
     ],
 )
 @pytest.mark.usefixtures("document")
@@ -512,9 +515,113 @@ def test_what_no_deployment_carries_out_is_said(document: Path) -> None:
 
     output = tool.run("plan", "--before", "none").output
 
-    assert "1 removals are more than limits.removals (0)." in output
-    assert "Removals are not carried out yet" in output
+    assert 'Only a stage with RemovePolicies "true" removes policies.' in output
+    assert "The plan has 1 removal, more than limits.removals (0)." in output
     assert "A deployment attaches nothing by itself" in output
+
+
+#: The short form of the fake installation.
+INSTALLED = CompiledGuardrails.model_validate(
+    {"policies": [{"id": DENY, "type": SCP}], "rules": [{"id": "all", "attach": [DENY], "match": "all"}]}
+)
+
+
+def installed(**changes: Any) -> OperatorCli:
+    tool = tool_of(organization())
+    tool.in_force = INSTALLED
+    for name, value in changes.items():
+        setattr(tool, name, value)
+    return tool
+
+
+APPROVE = "A deployment needs your approval of it: `make deploy ARGS='--approve "
+OURS = "Removed is only what Joinguard's records say it attached, never one of AWS's own policies or the last SCP"
+
+
+@pytest.mark.parametrize("form", [[], ["--markdown"]], ids=["table", "Markdown"])
+def test_an_installation_that_removes_policies_needs_approval_above_the_limit(document: Path, form: list[str]) -> None:
+    document.write_text(TEXT + "limits: {removals: 0}\n")
+    tool = installed(removes=True)
+
+    output = tool.run("plan", *form).output.replace("\\", "")
+    plan = planned(tool)
+
+    assert f"{APPROVE}{plan['digest']}'`." in output
+    assert OURS in output
+    assert "RemovePolicies" not in output
+    assert "limits.removals is 0" in output
+    assert (plan["removes"], plan["needs_approval"]) == (True, True)
+
+
+@pytest.mark.parametrize("form", [[], ["--markdown"]], ids=["table", "Markdown"])
+def test_an_installation_that_removes_nothing_needs_no_approval(document: Path, form: list[str]) -> None:
+    document.write_text(TEXT + "limits: {removals: 0}\n")
+
+    output = installed().run("plan", *form).output
+    plan = planned(installed())
+
+    assert "This installation removes nothing" in output
+    assert "--approve" not in output
+    assert OURS not in output
+    assert (plan["removals"], plan["removes"], plan["needs_approval"]) == (1, False, False)
+
+
+@pytest.mark.usefixtures("document")
+def test_removals_within_the_limit_need_no_approval() -> None:
+    plan = planned(installed(removes=True))
+
+    assert (plan["removals"], plan["max_removals"], plan["needs_approval"]) == (1, 25, False)
+    assert "--approve" not in installed(removes=True).run("plan").output
+
+
+def test_a_plan_of_which_not_everything_could_be_read_cannot_be_approved(document: Path) -> None:
+    document.write_text(TEXT + "limits: {removals: 0}\n")
+    tool = installed(removes=True)
+    tool.reader.refused = {"tagged": "AccessDeniedException", "tags_of": "AccessDeniedException"}
+
+    output = tool.run("plan").output
+
+    assert "It cannot be approved, because not everything that decides could be read." in output
+    assert "--approve" not in output
+
+
+@pytest.mark.usefixtures("document")
+@pytest.mark.parametrize("form", [[], ["--markdown"]], ids=["table", "Markdown"])
+def test_accounts_that_the_installation_only_observes_are_left_out_and_said(form: list[str]) -> None:
+    output = installed(attach_to=ONE).run("plan", *form).output
+    plan = planned(installed(attach_to=ONE), "--reveal")
+
+    assert "Only observed (AttachTo): 1 account, which neither get nor lose a policy." in " ".join(output.split())
+    assert "only observed, and would otherwise lose it: 1 account" in " ".join(output.split())
+    assert plan["only_observed"] == 1
+    assert by_policy(plan, "get") == {"deny-leave": [], "region-lock": [ONE]}
+    assert by_policy(plan, "would_get") == {"deny-leave": [TWO], "region-lock": []}
+    assert (by_policy(plan, "lose")["region-lock"], by_policy(plan, "would_lose")["region-lock"]) == ([], [TWO])
+
+
+@pytest.mark.usefixtures("document")
+def test_before_the_first_deployment_a_plan_compares_with_none_and_says_so() -> None:
+    result = installed(is_missing=True).run("plan")
+    plan, compared = planned(installed(is_missing=True)), planned(installed(), "--before", "none")
+
+    assert result.exit_code == 0, said(result)
+    assert "nothing is installed yet, so the plan compares with no guardrails" in result.stderr
+    assert "Compared with no guardrails in force." in result.stdout
+    assert (plan["before"], plan["removes"], plan["digest"]) == (None, None, compared["digest"])
+
+
+@pytest.mark.usefixtures("document")
+def test_without_an_installation_an_option_says_which_accounts_are_attached_to() -> None:
+    everyone = planned(tool_of(organization()), "--before", "none")
+    same, other = (planned(tool_of(organization()), "--before", "none", "--attach-to", each) for each in ("all", ONE))
+    wrong = tool_of(organization()).run("plan", "--attach-to", "some")
+
+    assert everyone["digest"] == same["digest"] != other["digest"]
+    assert (everyone["removes"], everyone["only_observed"], other["only_observed"]) == (None, 0, 1)
+    assert wrong.exit_code == 2
+    assert "'some' is not all, none, or account ids of 12 digits" in wrong.output
+    # It replaces what the installation says.
+    assert planned(installed(attach_to="none"), "--attach-to", "all")["only_observed"] == 0
 
 
 def test_tags_of_other_accounts_are_not_absent_but_unknown() -> None:
@@ -621,6 +728,45 @@ def test_explain_uses_the_guardrails_in_force_and_says_what_else_is_attached() -
     assert result.exit_code == 1
     assert "demanded by rule everyone" in result.output
     assert "Carries too: FullAWSAccess, deny-leave" in result.output
+
+
+ANYWHERE = {
+    "policies": [{"id": DENY, "type": SCP}],
+    "rules": [{"id": "none", "attach": [DENY], "match": [{"account": [TWO]}], "when_no_longer": "remove"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "removes", "words"),
+    [
+        ({"removes": True}, True, "is removed at the next event of the account if Joinguard attached it"),
+        ({"removes": True, "attach_to": TWO}, False, "the account is only observed (AttachTo), so it stays"),
+        ({}, False, 'RemovePolicies is not "true" in the stage, so it stays'),
+    ],
+    ids=["removes", "only observes", "removes nothing"],
+)
+def test_explain_says_whether_a_policy_that_is_not_required_is_removed(
+    changes: dict[str, Any], *, removes: bool, words: str
+) -> None:
+    tool = installed(**changes, in_force=CompiledGuardrails.model_validate(ANYWHERE))
+
+    output = " ".join(tool.run("explain", ONE).output.replace("│", " ").split())
+    status, found = explained(tool)
+
+    assert words in output
+    assert (status, found["removes"], found["policies"][0]["removable"]) == (0, removes, True)
+
+
+def test_explain_says_of_a_document_what_a_removal_depends_on(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_bytes(CompiledGuardrails.model_validate(ANYWHERE).canonical())
+
+    output = tool_of(organization()).run("explain", ONE, "--document", str(path)).output
+    absent = tool_of(organization()).run("explain", THREE, "--document", str(path)).output
+
+    words = 'is removed if Joinguard attached it and the stage has RemovePolicies "true"'
+    assert words in " ".join(output.replace("│", " ").split())
+    assert "is removed" not in absent, "the account does not carry it"
 
 
 def test_an_account_that_is_not_in_the_organization_cannot_be_explained() -> None:

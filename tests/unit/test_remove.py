@@ -417,6 +417,23 @@ def test_an_evaluation_that_cannot_be_requested_is_requested_by_the_next_attempt
     assert len([each for each in world.evidence() if each.event_id == world.request_id()]) == 2
 
 
+@pytest.mark.parametrize("call", ["request evaluation", "record"])
+def test_an_evaluation_is_requested_however_often_an_attempt_fails(call: str) -> None:
+    world = retired()
+    # Of the interrupted attempt, and of the next one.
+    world.steps.fail("request evaluation", RetryableError(fault("SQS.Unavailable", "no answer")))
+    world.remove()
+    world.clock.advance(100)
+    failure = RetryableError(fault("Cut", "no answer"))
+    world.steps.fail(call, *([None, failure] if call == "record" else [failure]))
+    assert world.remove(receives=2).status is OutcomeStatus.RETRYING
+    assert world.evaluations.bodies == []
+    world.clock.advance(200)
+
+    assert world.remove(receives=3).status is OutcomeStatus.ENFORCED
+    assert len(world.evaluations.bodies) == 1
+
+
 def test_a_removal_that_cannot_be_requested_is_requested_by_the_next_attempt() -> None:
     world = TwoWorkers()
     world.join()

@@ -182,7 +182,8 @@ def _policy(entry: PolicyEntry, policies: Iterable[OrganizationPolicy]) -> Organ
     other = next((each.type for each in policies if entry.label in {each.id, each.name}), None)
     if other:
         return f"{entry.label} is a {other}, not a {entry.type}; add its type: {{name: …, type: {other}}}"
-    return f"the organization has no {entry.type} {entry.label}{nearest(entry.label, [each.name for each in of_type])}"
+    hint = nearest(entry.label, [each.name for each in of_type]) or "; correct it, or create the policy"
+    return f"the organization has no {entry.type} {entry.label}{hint}"
 
 
 def _unreadable(entry: PolicyEntry) -> str:
@@ -199,7 +200,11 @@ def _not_found(document: Document, organization: Organization) -> Iterator[Probl
             yield Problem(path, f"{pattern} also means OUs with / or * in their names; write ids instead ({few})")
         if unnamed or named_ous(pattern, organization.ous) or (allow_empty and not by_id):
             continue
-        hint = "" if by_id else nearest(head, organization.ous)
+        hint = (
+            "; correct the id"
+            if by_id
+            else nearest(head, organization.ous) or "; correct it, create the OU, or add allow_empty: true to the rule"
+        )
         yield Problem(path, f"the organization has no OU {head}{hint}")
 
 

@@ -27,7 +27,9 @@ def check_examples(document: Document, lock: Lock, organization: Organization) -
     for number, example in enumerate(document.examples):
         facts = _facts(example.account, organization)
         if facts.ous is Unknown.UNREADABLE:
-            yield Problem(("examples", number, "account", "ou"), f"the organization has no OU {example.account.ou}")
+            yield Problem(
+                ("examples", number, "account", "ou"), f"the organization has no OU {example.account.ou}; correct it"
+            )
             continue
         day = datetime.combine(example.day or date.min, time(), UTC)
         decision = (with_exceptions if example.day else without).evaluate(facts, day)

@@ -1,17 +1,16 @@
 """What deploying guardrails would do to an organization: pure, from two guardrails, a snapshot and a moment.
 
 For each policy, the accounts that must carry it are divided into those that carry it, those that get it, and those
-that have no place for it. An account loses a policy only if it is attached, is not required, and all of its rules say
-remove; whether Joinguard attached it, only its records know, so losses are the most that can happen.
+that have no place for it. An account loses a policy only if it is attached, is not required, is not one of AWS's own,
+and all of its rules say remove or an exception in force names it. Whether Joinguard attached it, only its records know,
+so losses are the most that can happen. Accounts that are only observed neither get nor lose anything.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from hashlib import sha256
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from handlers.core.guardrails.evaluate import Decision, Guardrails, Ruling
@@ -19,9 +18,11 @@ from handlers.core.guardrails.examples import AWS_MANAGED
 from handlers.core.guardrails.facts import Fact
 from handlers.core.guardrails.organizational_units import Hint, Units
 from handlers.core.guardrails.places import AttachedPolicy, NoPlace, places
+from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import ACTIVE, facts_of
 from schemas.compiled_guardrails import CompiledException, CompiledGuardrails, PolicyType, RuleId
 from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
+from schemas.plan import ApprovedPlan
 from schemas.snapshot import Snapshot, SnapshotAccount, Unread
 
 Accounts: TypeAlias = tuple[AccountId, ...]
@@ -48,6 +49,9 @@ class PolicyPlan:
     lose: list[AccountId] = field(default_factory=list)
     #: Required by the guardrails in force, not by the new ones, and kept.
     stay: list[AccountId] = field(default_factory=list)
+    #: The accounts that would get it, or lose it, if they were not only observed.
+    would_get: list[AccountId] = field(default_factory=list)
+    would_lose: list[AccountId] = field(default_factory=list)
     no_place: dict[AccountId, NoPlace] = field(default_factory=dict)
     undecided: dict[AccountId, frozenset[Fact]] = field(default_factory=dict)
     #: Of those that must carry it, those that inherit it from an OU or the root too.
@@ -58,7 +62,7 @@ class PolicyPlan:
     @property
     def required(self) -> int:
         """The number of accounts that must carry it."""
-        return len(self.carry) + len(self.get) + len(self.no_place)
+        return len(self.carry) + len(self.get) + len(self.would_get) + len(self.no_place)
 
 
 class RulePlan(NamedTuple):
@@ -93,6 +97,8 @@ class Plan:
     read_at: datetime
     #: The accounts that are evaluated.
     accounts: int
+    #: Of those, the ones that neither get nor lose a policy, because the stage does not attach to them.
+    only_observed: int
     #: The most important first; then those that are no longer in the guardrails.
     policies: tuple[PolicyPlan, ...]
     rules: tuple[RulePlan, ...]
@@ -105,6 +111,7 @@ class Plan:
     #: The policy types that are not enabled in the root.
     disabled_types: tuple[PolicyType, ...]
     unread: tuple[Unread, ...]
+    #: How many policies may be removed in a day without approval.
     max_removals: int
     attachments_per_second: float
 
@@ -117,6 +124,11 @@ class Plan:
     def removals(self) -> int:
         """The number of policies that would be removed, at most."""
         return sum(len(each.lose) for each in self.policies)
+
+    @property
+    def exceeds_limit(self) -> bool:
+        """Whether it removes more than may be removed in a day without approval."""
+        return self.removals > self.max_removals
 
     @property
     def is_empty(self) -> bool:
@@ -134,26 +146,32 @@ class Plan:
         return timedelta(seconds=self.attachments / self.attachments_per_second)
 
     @cached_property
+    def changes(self) -> ApprovedPlan:
+        """What would be done, as an approval covers it."""
+        return ApprovedPlan.of(
+            self.organization_id,
+            self.after,
+            attach={each.id: each.get for each in self.policies},
+            remove={each.id: each.lose for each in self.policies},
+        )
+
+    @cached_property
     def digest(self) -> Sha256:
-        """The SHA-256 over the canonical JSON of what would be done: sorted keys, no white space, UTF-8."""
-        done = {
-            "organization": self.organization_id,
-            "guardrails": self.after,
-            "attach": sorted((each.id, account) for each in self.policies for account in each.get),
-            "remove": sorted((each.id, account) for each in self.policies for account in each.lose),
-        }
-        return sha256(json.dumps(done, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        """The SHA-256 over what would be done, by which people approve it."""
+        return self.changes.sha256()
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913 - what a plan depends on
     before: CompiledGuardrails | None,
     after: CompiledGuardrails,
     snapshot: Snapshot,
     at: datetime,
     attachments_per_second: float,
+    *,
+    scope: Scope,
 ) -> Plan:
     """Plan a change of guardrails, from those in force to new ones."""
-    planning = _Planning(before, after, snapshot, at)
+    planning = _Planning(before, after, snapshot, at, scope)
     for account in planning.members:
         planning.add(account)
     return Plan(
@@ -162,6 +180,7 @@ def make_plan(
         after=planning.after.sha256,
         read_at=snapshot.begun_at,
         accounts=len(planning.members),
+        only_observed=sum(not scope.attaches_to(each.id) for each in planning.members),
         policies=planning.policies(),
         rules=planning.rules(),
         exceptions=tuple(planning.exceptions()),
@@ -219,12 +238,19 @@ class _Planning:
     """One plan while it is made."""
 
     def __init__(
-        self, before: CompiledGuardrails | None, after: CompiledGuardrails, snapshot: Snapshot, at: datetime
+        self,
+        before: CompiledGuardrails | None,
+        after: CompiledGuardrails,
+        snapshot: Snapshot,
+        at: datetime,
+        scope: Scope,
     ) -> None:
         self.before = Guardrails(before) if before else None
         self.after = Guardrails(after)
         self.members = members(snapshot)
         self._at = at
+        self._scope = scope
+        self._of_aws = {each.id for each in snapshot.policies if each.aws_managed}
         self._units = Units(self.members)
         dropped = [each for each in (before.policies if before else ()) if each.id not in self.after.policy_ids]
         self._plans = {each.id: PolicyPlan(each.id, each.type) for each in after.policies}
@@ -245,9 +271,10 @@ class _Planning:
         carried = {each.id for each in attached}
         self._count(decision)
         self._place(account.id, decision, attached, required_before)
-        removable = decision.removable(carried)
+        removable = [each for each in decision.removable(carried) if each not in self._of_aws]
         for each in removable:
-            self._plans[each].lose.append(account.id)
+            plan = self._plans[each]
+            (plan.lose if self._scope.attaches_to(account.id) else plan.would_lose).append(account.id)
         for each in (required_before & carried).difference(decision.required, decision.undecided, removable):
             self._plans[each].stay.append(account.id)
         for policy in decision.policies:
@@ -266,9 +293,13 @@ class _Planning:
         for each in fit.attached:
             self._plans[each].carry.append(account_id)
         for each in fit.to_attach:
-            self._plans[each].get.append(account_id)
+            plan = self._plans[each]
+            if not self._scope.attaches_to(account_id):
+                plan.would_get.append(account_id)
+                continue
+            plan.get.append(account_id)
             if each in required_before:
-                self._plans[each].missing_today.append(account_id)
+                plan.missing_today.append(account_id)
         for refused in fit.no_place:
             self._plans[refused.policy_id].no_place[account_id] = refused
 
@@ -280,7 +311,7 @@ class _Planning:
     def policies(self) -> tuple[PolicyPlan, ...]:
         """Return the plans of all policies, with what their OUs say."""
         for each in self._plans.values():
-            required = [*each.carry, *each.get, *each.no_place]
+            required = [*each.carry, *each.get, *each.would_get, *each.no_place]
             targets = frozenset(self.attached.targets.get(each.id, ()))
             each.inherit = [account for account in required if self._units.is_below(account, targets)]
             if each.is_read:

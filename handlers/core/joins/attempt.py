@@ -126,12 +126,14 @@ class AttemptRun(ABC):
         try:
             if _needs_evidence(decision):
                 written = self._write_evidence(decision)
-            # Before the attempt counts as proven, so that the next one repeats a request that was not sent.
             self._follow_up(decision)
             self.proven.add(self.attempt.number)
+            claims = self._claims(decision)
         except RetryableError as error:
-            # The intent of missing evidence stays in the row, so that the next attempt writes it.
+            # All intents stay in the row, so that the next attempt writes the evidence or sends the request.
             decision = replace(decision, status=OutcomeStatus.RETRYING, fault=error.fault)
+            self.proven.clear()
+            claims = self.attempt.claims
         key, digest = written or (None, None)
         settlement = replace(
             decision,
@@ -142,7 +144,7 @@ class AttemptRun(ABC):
             retried_calls=len(self.retried_faults),
             guardrails=self.decision.sha256 if self.decision else None,
             conflicts=tuple(self.conflicts),
-            claims=self._claims(decision),
+            claims=claims,
         )
         ledger, clock = self.dependencies.ledger, self.dependencies.clock
         if not ledger.settle(self.event, self.attempt.number, settlement, now=clock.now()):

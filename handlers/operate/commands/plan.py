@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from handlers.operate.context import Connection
-from handlers.operate.options import as_json, document_argument, with_connection
+from handlers.operate.options import ScopeType, as_json, document_argument, with_connection
 from handlers.operate.output import Command
 
 
@@ -26,7 +26,13 @@ from handlers.operate.output import Command
     "--before",
     metavar="FILE|none",
     help="The guardrails in force: none, a document (.yaml), or compiled JSON. Default: the installation's; with "
-    "--snapshot, none.",
+    "--snapshot, and before the first deployment, none.",
+)
+@click.option(
+    "--attach-to",
+    type=ScopeType(),
+    help="The accounts to attach to: all, none, or account ids with commas. Default: the installation's AttachTo; "
+    "with --snapshot or --before, all.",
 )
 @click.option("--places", is_flag=True, help="Read all policies of the accounts that get one, by a call for each.")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a pull request to stdout.")

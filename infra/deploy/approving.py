@@ -1,0 +1,131 @@
+"""Approve a plan that removes more policies than its guardrails allow in a day without approval.
+
+An approval is of one plan: of these policies, these accounts and these guardrails. It continues while the guardrails,
+RemovePolicies and AttachTo stay the same, and ends with the next plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from infra.deploy.code import upload
+from infra.deploy.stack import DeployError, find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from handlers.operate.plan_output import Report
+    from infra.deploy.stages import Stage, Target
+    from schemas.plan import ApprovedPlan
+
+_KEY: Final = "joinguard/plans/{}.json"
+#: The parameter of the stack that names the approved plan.
+_PARAMETER: Final = "ApprovedPlanKey"
+#: How many characters of a digest are enough: `make plan` shows as many in its title.
+_SHORTEST: Final = 12
+_LONGEST: Final = 64
+
+
+class Digest(click.ParamType[str]):
+    """A plan's digest, or the beginning of it."""
+
+    name = "digest"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the digest in lower case."""
+        digest = str(value).lower()
+        if not (_SHORTEST <= len(digest) <= _LONGEST and set(digest) <= set("0123456789abcdef")):
+            self.fail(
+                f"{value!r} is not the digest of a plan; take all its {_LONGEST} characters, or the first {_SHORTEST} "
+                "or more, from `make plan` or `make deploy`",
+                param,
+                ctx,
+            )
+        return digest
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Which approval a deployment puts in force: that of its own plan, that of an earlier one, or none."""
+
+    plan: ApprovedPlan | None = None
+    #: The key of the plan that an earlier deployment approved.
+    earlier: str = ""
+
+
+def refuse_without_removals(stage: Stage, digest: str | None) -> None:
+    """Raise DeployError if a plan is approved for a stage that removes nothing."""
+    if not digest:
+        return
+    if not stage.removes:
+        raise DeployError(
+            f"--approve approves removals, and stage {stage.name} removes nothing, because its RemovePolicies is not "
+            '"true"; remove --approve, or set RemovePolicies'
+        )
+    if stage.document is None:
+        raise DeployError(
+            f"--approve approves removals, and stage {stage.name} has no guardrails document, without which nothing is "
+            f"removed; remove --approve, or write guardrails/{stage.name}.yaml beside the folder of the stage's file"
+        )
+
+
+def approve(target: Target, report: Report | None, digest: str | None, note: Callable[[str], None]) -> Approval:
+    """Return the approval that a deployment puts in force; the report is None if it needs no plan.
+
+    Raises DeployError if the plan needs an approval that it does not have, or cannot have.
+    """
+    stage = target.stage
+    if not stage.removes or stage.document is None:
+        return Approval()
+    stack = find(target.client("cloudformation"), stage.stack)
+    earlier = stack.parameters.get(_PARAMETER, "") if stack else ""
+    if report is None:
+        return Approval(earlier=earlier)
+    _check(stage, report, digest)
+    approval = Approval(report.plan.changes if digest else None)
+    if earlier and earlier != _key_of(approval):
+        note(f"with this deployment, the approval of an earlier plan ends ({earlier})")
+    return approval
+
+
+def _check(stage: Stage, report: Report, digest: str | None) -> None:
+    """Raise DeployError unless a plan is approved, or needs no approval."""
+    plan = report.plan
+    command = f"make deploy STAGE={stage.name} ARGS='--approve {plan.digest}'"
+    if plan.exceeds_limit and not plan.is_decided:
+        undecided = [report.labels.policy(each.id) for each in plan.policies if each.undecided or not each.is_read]
+        raise DeployError(
+            f"the plan removes {plan.removals:,} policies, more than limits.removals ({plan.max_removals:,}), and it "
+            "cannot be approved, because not everything that decides could be read, about the policies "
+            f"{', '.join(undecided)}. `make plan STAGE={stage.name}` says what could not be read; use credentials that "
+            "may read it, then deploy again"
+        )
+    if digest and not plan.digest.startswith(digest):
+        raise DeployError(
+            f"--approve {digest} is not the digest of this plan, which is {plan.digest}: the organization, the "
+            "document or the stage has changed since that one was made. Look at the new one with `make plan "
+            f"STAGE={stage.name}`; to approve it, run {command}"
+        )
+    if plan.exceeds_limit and not digest:
+        raise DeployError(
+            f"the plan removes up to {plan.removals:,} policies, more than limits.removals ({plan.max_removals:,}), so "
+            f"it needs approval. Its digest is {plan.digest}. Look at it with `make plan STAGE={stage.name}`; to "
+            f"approve it, run {command}"
+        )
+
+
+def parameters(target: Target, bucket: str, approval: Approval, *, owner: str) -> dict[str, str]:
+    """Upload the plan that is approved, and return the parameter that names it."""
+    # Without removals, the template's default ends an earlier approval.
+    if not target.stage.removes:
+        return {}
+    if approval.plan:
+        upload(target.client("s3"), bucket, approval.plan.canonical(), _KEY, owner=owner)
+    return {_PARAMETER: _key_of(approval)}
+
+
+def _key_of(approval: Approval) -> str:
+    return _KEY.format(approval.plan.sha256()) if approval.plan else approval.earlier
