@@ -6,6 +6,7 @@ Messages that arrive during the drain, missing resources and older templates are
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from infra.deploy.destroying import (
     fates,
     read_installed,
     record,
+    refuse_while_joins_wait,
     stop_intake,
     unprotected,
     waiting,
@@ -88,9 +90,15 @@ def test_a_queue_that_somebody_deleted_does_not_keep_the_stack_from_being_delete
 def test_joins_and_removals_that_arrive_meanwhile_are_handled_before_anything_is_deleted() -> None:
     sqs, rules = stub("sqs"), stub("events")
     rules.add_response("disable_rule", {}, {"Name": "MemberAccountInitialization"})
-    # What is removed makes a join again, with a delay.
-    for joins, removals, delayed in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0), (0, 0, 0)):
-        messages(sqs, (0, joins, delayed), (removals, 0, 0), (0, 0, 0), (0, 0, 0))
+    # A join makes a removal, and what is removed makes a join again, with a delay.
+    nothing, join, removal, delayed = (0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1)
+    for joins, removals in (
+        *((nothing, nothing), (join, nothing)),
+        *[(nothing, removal)] * 3,
+        (delayed, nothing),
+        *[(nothing, nothing)] * 3,
+    ):
+        messages(sqs, joins, removals, nothing, nothing)
 
     stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=60)
 
@@ -112,6 +120,17 @@ def test_messages_that_are_not_handled_in_time_turn_the_intake_on_again(joins: i
     rules.assert_no_pending_responses()
     assert "Nothing was deleted and the rule is enabled again" in str(raised.value)
     assert "make enforce" in str(raised.value)
+
+
+@pytest.mark.parametrize(("what", "refused"), [("joins", True), ("removals", True), ("dead letters", False)])
+def test_messages_that_the_workers_have_to_handle_keep_the_stack_from_being_deleted(
+    what: str, *, refused: bool
+) -> None:
+    counts = {"joins": 0, "removals": 0, "dead letters": 0} | {what: 2}
+    expectation = pytest.raises(DeployError, match=f"messages wait: .*2 {what}") if refused else nullcontext()
+
+    with expectation:
+        refuse_while_joins_wait(counts, "prod")
 
 
 def test_a_wait_that_fails_turns_the_intake_on_again() -> None:
