@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from handlers.core.errors import PermanentError, RetryableError, fault
@@ -17,7 +16,7 @@ from tests.fakes import MANAGEMENT, ORGANIZATION
 
 if TYPE_CHECKING:
     from handlers.core.guardrails.facts import Facts
-    from schemas.ids import AccountId, OuId, PolicyId, Sha256
+    from schemas.ids import AccountId, OuId, PolicyId
 
 ROOT_OU = "r-root"
 FULL_ACCESS = "p-FullAWSAccess"
@@ -112,9 +111,9 @@ class FakeOrganizationReader:
         self._call("policies")
         yield from (each for each in self.named.values() if each.type == policy_type)
 
-    def content_sha256(self, policy_id: PolicyId) -> Sha256:
-        self._call("content_sha256")
-        return sha256(self.contents[policy_id].encode()).hexdigest()
+    def content(self, policy_id: PolicyId) -> str:
+        self._call("content")
+        return self.contents[policy_id]
 
     def targets(self, policy_id: PolicyId) -> Iterator[str]:
         self._call("targets")

@@ -17,6 +17,7 @@ from handlers.core.errors import Cause, JoinguardError, RetryableError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
+from handlers.core.guardrails.ports import Finding
 from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Account, MoveTask
@@ -156,6 +157,23 @@ class FakePrincipalPseudonyms(FakePseudonyms):
 
 
 @dataclass
+class FakeValidator:
+    """IAM Access Analyzer, which the embedded AWS lacks."""
+
+    #: By the content of a policy.
+    found: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
+    error: JoinguardError | None = None
+    #: The types of the policies that it was asked about.
+    asked: list[str] = field(default_factory=list)
+
+    def findings(self, kind: PolicyType, content: str) -> tuple[Finding, ...]:
+        self.asked.append(kind)
+        if self.error:
+            raise self.error
+        return self.found.get(content, ())
+
+
+@dataclass
 class FakeMoveTasks:
     """SQS's own move task, which neither moto nor the embedded AWS has."""
 
@@ -202,6 +220,7 @@ class OperatorCli:
     #: Whether there is no stack.
     is_missing: bool = False
     seen: Seen = NOTHING_SEEN
+    validator: FakeValidator = field(default_factory=FakeValidator)
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
 
     @property
@@ -239,7 +258,9 @@ class OperatorCli:
         return self.context()
 
     def organization(self) -> OrganizationContext:
-        return OrganizationContext(self.reader, FakeAccounts(self.reader), self.queues.clock, self.account_id)
+        return OrganizationContext(
+            self.reader, FakeAccounts(self.reader), self.queues.clock, self.account_id, self.validator
+        )
 
     def now(self) -> datetime:
         return self.queues.clock.now()

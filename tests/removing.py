@@ -47,6 +47,7 @@ rules:
     attach: [removing-handmade]
     match: [{{ tags: {{ environment: never }} }}]
     when_no_longer: remove
+exceptions: [{exceptions}]
 limits: {{ removals: {removals} }}
 """
 
@@ -64,11 +65,15 @@ class Removing:
         (folder / "stages" / "removing.yaml").write_text('region: us-east-1\nparameters: { RemovePolicies: "true" }\n')
 
     def deploy(
-        self, *, removals: int = 1000, approved: Callable[[CompiledGuardrails], ApprovedPlan] | None = None
+        self,
+        *,
+        removals: int = 1000,
+        exceptions: str = "",
+        approved: Callable[[CompiledGuardrails], ApprovedPlan] | None = None,
     ) -> None:
-        """Lock and deploy the document with a limit of removals a day, and a plan of it that was approved."""
+        """Lock and deploy the document with a limit of removals a day, exceptions, and a plan that was approved."""
         document = self.folder / "guardrails" / "removing.yaml"
-        document.write_text(DOCUMENT.format(removals=removals))
+        document.write_text(DOCUMENT.format(removals=removals, exceptions=exceptions))
         keys = {
             "AWS_ENDPOINT_URL": self.pipeline.aws.endpoint,
             "AWS_DEFAULT_REGION": self.pipeline.aws.region,

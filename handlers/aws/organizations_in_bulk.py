@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from handlers.aws.errors import organizations_errors
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_organizations import OrganizationsClient
 
     from handlers.core.ports import Clock
-    from schemas.ids import AccountId, OuId, PolicyId, Sha256
+    from schemas.ids import AccountId, OuId, PolicyId
 
 T = TypeVar("T")
 
@@ -119,10 +118,10 @@ class OrganizationInBulk:
         for each in self._listed("ListPolicies", self._client.list_policies, "Policies", Filter=policy_type):
             yield ReadPolicy(each["Id"], each["Name"], each["Type"], each["AwsManaged"])
 
-    def content_sha256(self, policy_id: PolicyId) -> Sha256:
-        """Return the SHA-256 of a policy's content: of the UTF-8 text that DescribePolicy returns, byte for byte."""
+    def content(self, policy_id: PolicyId) -> str:
+        """Return a policy's content as DescribePolicy returns it."""
         found = self._call("DescribePolicy", lambda: self._client.describe_policy(PolicyId=policy_id)["Policy"])
-        return sha256(found["Content"].encode()).hexdigest()
+        return found["Content"]
 
     def targets(self, policy_id: PolicyId) -> Iterator[str]:
         """Yield the ids of the accounts, OUs and roots that a policy is attached to."""

@@ -14,7 +14,7 @@ from handlers.core.evidence.checks import EvidenceChecker
 from handlers.core.evidence.history import History
 from handlers.core.evidence.ports import Archive, PrincipalPseudonyms
 from handlers.core.guardrails.evaluate import Requirements
-from handlers.core.guardrails.ports import OrganizationReader
+from handlers.core.guardrails.ports import OrganizationReader, PolicyValidator
 from handlers.core.ports import Clock
 from handlers.core.redaction import redact
 from handlers.core.redrive.backup import backup_line
@@ -54,6 +54,8 @@ class OrganizationContext:
     clock: Clock
     #: The account of the credentials.
     account_id: str
+    #: Says what is wrong with policies that AWS accepts; None where nobody asks.
+    validator: PolicyValidator | None = None
 
 
 class Connection(Protocol):

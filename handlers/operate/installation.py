@@ -10,6 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from handlers.aws.access_analyzer import AccessAnalyzer
 from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.aws.errors import error_code
 from handlers.aws.iam_permissions import IamPermissions
@@ -66,7 +67,8 @@ def open_organization(profile: str | None, region: str | None) -> OrganizationCo
     session, caller = _session(profile, region)
     clock = SystemClock()
     accounts = OrganizationsReaderApi(_Clients(session).organizations())
-    return OrganizationContext(organization_reader(session, clock), accounts, clock, caller["Account"])
+    validator = AccessAnalyzer(_Clients(session)("accessanalyzer"))
+    return OrganizationContext(organization_reader(session, clock), accounts, clock, caller["Account"], validator)
 
 
 def organization_reader(session: boto3.Session, clock: SystemClock) -> OrganizationInBulk:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from handlers.operate.errors import INTERRUPTED
 from handlers.operate.plan_output import summary
-from infra.deploy import approving, delegation, destroying, installing, keys
+from infra.deploy import approving, created_policies, delegation, destroying, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import NOTHING_DIFFERS, plan_restore
@@ -364,7 +364,8 @@ def _plan(  # noqa: PLR0913 - the options of deploy
         if not drop:
             refuse_to_drop(target)
         account = installing.check(target, template)
-    for each in warnings(target, account):
+        found = [*warnings(target, account), *created_policies.findings(target, load(template.read_text()))]
+    for each in found:
         stderr.print(f"[yellow]warning: {escape(each)}")
     stderr.print(f"stage {stage.name}: organization {account.organization_id}, {stage.region}, stack {stage.stack}")
     commit = None if allow_dirty else commit_of(ROOT, installing.files_of(stage, template))

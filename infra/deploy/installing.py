@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
 from handlers.operate.guardrails_files import lock_path
-from infra.deploy import approving
+from infra.deploy import approving, created_policies
 from infra.deploy.adopt import clashes
 from infra.deploy.approving import Approval
 from infra.deploy.build import ROOT, Architecture, Package, build
@@ -45,6 +45,7 @@ def check(target: Target, template: Path = TEMPLATE) -> Account:
     # Otherwise CloudFormation finds them one after the other, each by a failed deployment.
     try:
         found += clashes(target, account, load(template.read_text()))
+        found += created_policies.problems(target.stage, load(template.read_text()))
     except ClientError as error:
         found.append(f"cannot find out whether our names are taken: {error}; use credentials with this permission")
     if found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import boto3
@@ -20,6 +21,7 @@ from tests.removing import removing_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
     from schemas.compiled_guardrails import CompiledGuardrails
     from tests.e2e.conftest import Pipeline
@@ -116,6 +118,34 @@ def test_above_the_limit_nothing_is_removed_until_the_message_is_redriven(pipeli
     again = stage.removal(account_id)
     assert (again.event_id, again.status) == (removal.event_id, OutcomeStatus.ENFORCED)
     assert [each.status for each in pipeline.watch.evidence(again.event_id)] == ["FAILED", "ENFORCED"]
+
+
+def exception(account_id: str, expires: date) -> str:
+    """Return an exception that takes the policy from an account."""
+    return (
+        f'{{ id: EXC-9, accounts: ["{account_id}"], policies: [removing-lock], owner: team@example.com, '
+        f"approved_by: ciso@example.com, reason: CHG-9, expires: {expires} }}"
+    )
+
+
+def test_an_exception_that_begins_takes_a_policy_off_and_its_end_brings_it_back(
+    pipeline: Pipeline, stage: Removing
+) -> None:
+    account_id, today = joined(stage), datetime.now(UTC).date()
+    stage.deploy(exceptions=exception(account_id, today + timedelta(days=2)))
+    try:
+        begun = operate(pipeline, "enforce", account_id, "--confirm", "--reason", "EXC-9 begins")
+        removal = stage.removal(account_id)
+        without = stage.attached(account_id)
+        stage.deploy(exceptions=exception(account_id, today - timedelta(days=2)))
+        ended = operate(pipeline, "enforce", account_id, "--confirm", "--reason", "EXC-9 is over")
+    finally:
+        stage.deploy()
+
+    assert (begun.returncode, ended.returncode) == (0, 0), begun.stderr + ended.stderr
+    [policy] = removal.policies
+    assert (policy.result, policy.exceptions, without) == (AttachmentResult.REMOVED, ("EXC-9",), set())
+    assert stage.attached(account_id) == {stage.lock}
 
 
 def test_an_approved_plan_removes_above_the_limit_what_it_names_and_nothing_else(

@@ -37,6 +37,7 @@ RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 #: Actions that support no resource according to AWS's service authorization reference. DescribeAlarms supports alarms,
 #: but returns composite alarms only if the resource is "*" (DescribeAlarms in CloudWatch's API reference).
 WITHOUT_RESOURCES = {
+    "access-analyzer:ValidatePolicy",
     "cloudtrail:DescribeTrails",
     "cloudwatch:DescribeAlarms",
     "cloudwatch:GetMetricData",

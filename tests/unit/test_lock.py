@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from handlers.core.errors import RetryableError, fault
 from handlers.core.guardrails.lock import check_lock
 from handlers.core.guardrails.names import read_names
+from handlers.core.guardrails.ports import Finding
 from handlers.operate.guardrails_document import GuardrailsError, load
 from handlers.operate.guardrails_files import confirmed_lock, default_document, lock_path
 from schemas.guardrails import Document
@@ -139,6 +141,33 @@ def test_the_deployment_gets_the_lock_if_it_is_not_stale(document: Path) -> None
     assert [each.id for each in lock.policies] == [DENY, REGIONS]
 
 
+def test_what_access_analyzer_finds_is_a_note_with_the_line_of_the_policy(document: Path) -> None:
+    tool = tool_of(organization())
+    wrong = Finding("ERROR", "INVALID_ACTION", "The action s3:Xyz does not exist.")
+    tool.validator.found['{"a": 1}'] = (wrong,)
+
+    result = tool.run("lock")
+    as_json = json.loads(tool.run("lock", "--json").stdout)
+
+    assert result.exit_code == 0, "AWS has accepted the policy"
+    assert lock_path(document).exists()
+    said = "ERROR INVALID_ACTION: The action s3:Xyz does not exist."
+    assert f"infra/guardrails/prod.yaml:2: policy region-lock: {said}" in result.stderr
+    assert [each["message"] for each in as_json["findings"]] == [said]
+
+
+@pytest.mark.usefixtures("document")
+def test_it_is_said_that_access_analyzer_could_not_be_asked() -> None:
+    tool = tool_of(organization())
+    tool.validator.error = RetryableError(fault("AccessAnalyzer.AccessDeniedException", "not allowed"))
+
+    result = tool.run("lock")
+
+    assert result.exit_code == 0
+    assert "could not be asked (AccessAnalyzer.AccessDeniedException)" in result.stderr
+    assert "allow access-analyzer:ValidatePolicy" in result.stderr
+
+
 def test_the_deployment_refuses_a_document_without_a_lock_file(document: Path) -> None:
     loaded = load(document, NOON)
 
@@ -158,7 +187,7 @@ NOT_FOUND: dict[str, tuple[Callable[[FakeOrganizationReader], object], str]] = {
     ),
     "a deleted OU": (lambda made: made.ou_names.pop(TEST), "ou-root-test0000, which was /Test, was deleted"),
     "a content that may not be read": (
-        lambda made: made.refused.update(content_sha256="AccessDeniedException"),
+        lambda made: made.refused.update(content="AccessDeniedException"),
         "the content of region-lock cannot be read; allow organizations:DescribePolicy",
     ),
     "an OU whose name holds a slash": (
@@ -235,7 +264,7 @@ def test_only_the_contents_of_named_policies_are_read() -> None:
 
     names = read_names(reader, Document.model_validate(written))
 
-    assert reader.calls["content_sha256"] == 1
+    assert reader.calls["content"] == 1
     assert reader.calls["accounts"] == 0
     assert len(names.policies) == 53
     assert names.ous == {"/": ROOT_OU, "/Prod": PROD, "/Prod/Web": WEB, "/Test": TEST}

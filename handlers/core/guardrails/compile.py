@@ -48,6 +48,8 @@ class OrganizationPolicy:
     type: PolicyType
     #: SHA-256 of its content: of the UTF-8 text that DescribePolicy returns, byte for byte. None if it was not read.
     sha256: Sha256 | None = None
+    #: Its content; None if it was not read, or the organization was recorded.
+    content: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 
 from handlers.core.errors import PermanentError
 from handlers.core.guardrails.compile import Organization, OrganizationPolicy
@@ -52,13 +53,19 @@ def _with_content(
     reader: OrganizationReader, policies: Iterable[ReadPolicy], wanted: set[str]
 ) -> Iterator[OrganizationPolicy]:
     for each in policies:
-        sha256 = read_content(reader, each) if {each.id, each.name} & wanted else None
-        yield OrganizationPolicy(each.id, each.name, each.type, sha256)
+        content = _read_content(reader, each) if {each.id, each.name} & wanted else None
+        digest = None if content is None else content_sha256(content)
+        yield OrganizationPolicy(each.id, each.name, each.type, digest, content)
 
 
-def read_content(reader: OrganizationReader, policy: ReadPolicy) -> Sha256 | None:
-    """Return the SHA-256 of a policy's content; None if it may not be read."""
+def _read_content(reader: OrganizationReader, policy: ReadPolicy) -> str | None:
+    """Return a policy's content; None if it may not be read."""
     try:
-        return reader.content_sha256(policy.id)
+        return reader.content(policy.id)
     except PermanentError:
         return None
+
+
+def content_sha256(content: str) -> Sha256:
+    """Return the SHA-256 by which lock files name a policy's content: of its UTF-8 text, byte for byte."""
+    return sha256(content.encode()).hexdigest()

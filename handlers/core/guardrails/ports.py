@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.compiled_guardrails import JoinMethod, PolicyType
-from schemas.ids import AccountId, OrganizationId, OuId, PolicyId, Sha256
+from schemas.ids import AccountId, OrganizationId, OuId, PolicyId
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class OrganizationReader(Protocol):
     def policies(self, policy_type: PolicyType) -> Iterable[ReadPolicy]:
         """Yield the policies of a type."""
 
-    def content_sha256(self, policy_id: PolicyId) -> Sha256:
-        """Return the SHA-256 of a policy's content: of the UTF-8 text that DescribePolicy returns, byte for byte."""
+    def content(self, policy_id: PolicyId) -> str:
+        """Return a policy's content as DescribePolicy returns it."""
 
     def targets(self, policy_id: PolicyId) -> Iterable[str]:
         """Yield the ids of the accounts, OUs and roots that a policy is attached to."""
@@ -97,3 +97,20 @@ class OrganizationReader(Protocol):
 
     def attached(self, account_id: AccountId, policy_type: PolicyType) -> Iterable[PolicyId]:
         """Yield the policies of a type that are attached to the account itself."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What IAM Access Analyzer says about a policy."""
+
+    #: ERROR, SECURITY_WARNING or WARNING.
+    severity: str
+    code: str
+    message: str
+
+
+class PolicyValidator(Protocol):
+    """IAM Access Analyzer."""
+
+    def findings(self, kind: PolicyType, content: str) -> tuple[Finding, ...]:
+        """Return what is wrong with a policy; raise JoinguardError if it is not known."""

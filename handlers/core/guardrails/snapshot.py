@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 from handlers.core.errors import PermanentError
 from handlers.core.guardrails.compile import Organization, OrganizationPolicy
 from handlers.core.guardrails.facts import Facts, Unknown
-from handlers.core.guardrails.names import paths
+from handlers.core.guardrails.names import content_sha256, paths
 from handlers.core.guardrails.ports import OrganizationReader, ReadAccount, ReadOu
 from handlers.core.ports import Clock
 from schemas.compiled_guardrails import PolicyType
@@ -180,7 +180,7 @@ class _Reading:
 
     def _with_content(self, policy: SnapshotPolicy) -> SnapshotPolicy:
         try:
-            return policy.model_copy(update={"sha256": self._reader.content_sha256(policy.id)})
+            return policy.model_copy(update={"sha256": content_sha256(self._reader.content(policy.id))})
         except PermanentError as error:
             self.unread.append(Unread(part="content", policy=policy.id, code=error.fault.code))
             return policy
