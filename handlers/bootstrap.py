@@ -60,6 +60,7 @@ def remover() -> "Remover":
             limit=DynamoRemovalLimit(clients("dynamodb"), settings.pace_table),
             evaluations=SqsEvaluations(clients("sqs"), settings.joins_queue_url),
             approved=_approved_plan(settings, clients),
+            approved_until=settings.approved_plan_until,
         ),
         **_worker(settings, clients),
     )

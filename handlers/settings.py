@@ -1,6 +1,7 @@
 """The environment variables of the functions, checked once, with errors that name the variable."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -81,6 +82,8 @@ class RemoverSettings(Settings):
     joins_queue_url: NonEmpty
     #: The key of the plan in `artifacts_bucket` whose removals were approved; empty if there is none.
     approved_plan_key: str = ""
+    #: The last day, in UTC, on which that plan is approved.
+    approved_plan_until: date | None = None
 
 
 def _problem(problem: dict[str, Any], environ: Mapping[str, str]) -> str:

@@ -110,10 +110,23 @@ class JoinRequest(_Request):
     source: Requester
 
 
+class ChangedTag(BaseModel):
+    """A tag that was set, or removed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    #: None if it was removed.
+    value: str | None = None
+
+
 class RemovalRequest(_Request):
     """A request to remove the policies that an account no longer needs, which one worker sends to the other."""
 
     source: Literal["joinguard.removal"]
+    #: What the event changed because of which the account was evaluated.
+    changed_parent: str | None = None
+    changed_tags: tuple[ChangedTag, ...] = ()
 
 
 class _Received(BaseModel):

@@ -14,6 +14,7 @@ OUR_CODES: Final = frozenset(
     {
         "ACCOUNT_LEFT",
         "AWS_MANAGED",
+        "CLAIMS_UNREADABLE",
         "FACTS_STALE",
         "FACTS_UNKNOWN",
         "INTERRUPTED",
@@ -23,6 +24,7 @@ OUR_CODES: Final = frozenset(
         "NOT_OURS",
         "NO_PLACE",
         "ONLY_OBSERVED",
+        "OPEN_ATTEMPT",
         "REMOVAL_LIMIT",
         "WRONG_ORGANIZATION",
     }
@@ -101,7 +103,7 @@ class Evidence(BaseModel):
     status: OutcomeStatus
     #: SHA-256 of the compiled guardrails that decided. Absent if the event is no join, and in version 1.
     guardrails: Sha256 | None = None
-    #: SHA-256 of the approved plan that a removal of this attempt is part of.
+    #: SHA-256 of the approved plan that a removal of this attempt, or of interrupted ones before it, is part of.
     approved_plan: Sha256 | None = None
     #: The policies that the account must carry, as far as its facts are known; empty for `interrupted`, because the
     #: settings may have changed since.

@@ -19,6 +19,7 @@ from schemas.events import (
     KNOWN_EVENT_NAMES,
     REMOVAL,
     Cause,
+    Change,
     CloudTrailRecord,
     Join,
     JoinRequest,
@@ -152,18 +153,28 @@ def _requested(message: Node, kind: type[JoinRequest | RemovalRequest], sent_at:
     if isinstance(message.value, dict) and not message.value.keys() <= kind.model_fields.keys():
         names = ", ".join(kind.model_fields)
         raise InvalidEventError(("body", f"must not have fields other than {names}"))
-    request = kind.model_validate({name: message[name].string for name in kind.model_fields})
+    fields: dict[str, Any] = {name: message[name].string for name in kind.model_fields}
+    if kind is RemovalRequest:
+        fields["changed_tags"] = [
+            {"key": each["key"].string, "value": each["value"].string} for each in message["changed_tags"]
+        ]
+    request = kind.model_validate(fields)
     event_time, time_from = _plausible(request.requested_at, "event", sent_at)
     return Join(
         event_id=request.event_id,
         event_name=kind.__name__,
         event_time=event_time,
         event_time_from=time_from,
-        cause="requested" if kind is JoinRequest else "removal",
+        cause="requested" if isinstance(request, JoinRequest) else "removal",
         source=request.source,
         account_id=request.account_id,
         organization_id=request.organization_id,
+        change=Change() if isinstance(request, JoinRequest) else _change(request),
     )
+
+
+def _change(request: RemovalRequest) -> Change:
+    return Change(parent_id=request.changed_parent, tags={each.key: each.value for each in request.changed_tags})
 
 
 def _organizations(

@@ -21,14 +21,14 @@ from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
-from handlers.core.joins.ports import Attempt, Message, Pace, Settlement
+from handlers.core.joins.ports import Attempt, EventChanges, Message, Pace, Settlement
 from handlers.core.joins.worker import Handled
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted
 from schemas.compiled_guardrails import SCP, PolicyType
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence
-from schemas.outcome import FINAL, AttachmentResult, Claim, Fault, Outcome, OutcomeStatus
+from schemas.outcome import FINAL, AttachmentResult, Fault, Outcome, OutcomeStatus
 from schemas.pseudonym import Pseudonym
 
 T = TypeVar("T")
@@ -189,10 +189,10 @@ class FakeLedger:
     def settle(self, event: Event, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
         return self.steps.take("settle", lambda: self._settle(event, attempt, settlement, now))
 
-    def of(self, account_id: str) -> list[Mapping[str, Claim]]:
-        """Return the claims of each event of an account."""
+    def of(self, account_id: str) -> list[EventChanges]:
+        """Return what the row of each event of an account says."""
         return self.steps.take(
-            "claims", lambda: [row.get("claims", {}) for key, row in self.rows.items() if key[0] == account_id]
+            "claims", lambda: [_changes(row) for key, row in self.rows.items() if key[0] == account_id]
         )
 
     def outcome(self, event_id: str, account_id: str | None = None) -> Outcome:
@@ -216,6 +216,7 @@ class FakeLedger:
             dict(row["intents"]),
             frozenset(row.get("unclear", ())),
             row["event_time"],
+            row["received_at"],
             dict(row["announced"]),
             row.get("claims", {}),
             replaced=self.replaced,
@@ -256,6 +257,11 @@ class FakeLedger:
         if settlement.evidence_key:
             row |= {"evidence_key": settlement.evidence_key, "evidence_sha256": settlement.evidence_sha256}
         return True
+
+
+def _changes(row: Mapping[str, Any]) -> EventChanges:
+    open_ = frozenset(row.get("unclear", ())).union(*row["intents"].values())
+    return EventChanges(row.get("claims", {}), open_)
 
 
 def _fresh(event: Event, now: datetime) -> dict[str, Any]:

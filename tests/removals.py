@@ -21,6 +21,8 @@ from schemas.compiled_guardrails import (
 from tests.fakes import ACCOUNT, FakeLimit, FakeRequests, Steps, World, joined, message
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from handlers.core.joins.worker import Handled
     from schemas.compiled_guardrails import PolicyType
     from schemas.plan import ApprovedPlan
@@ -93,11 +95,13 @@ class TwoWorkers(World):
         self.use(document(*exceptions, removals=removals, types=types))
         self.tag(environment="prod")
 
-    def use(self, guardrails: CompiledGuardrails, approved: ApprovedPlan | None = None) -> None:
-        """Deploy other guardrails."""
+    def use(
+        self, guardrails: CompiledGuardrails, approved: ApprovedPlan | None = None, *, until: date | None = None
+    ) -> None:
+        """Deploy other guardrails, and an approved plan."""
         requirements = dataclasses.replace(self.enforcer.requirements, guardrails=Guardrails(guardrails))
         self.enforcer = dataclasses.replace(self.enforcer, requirements=requirements)
-        dependencies = dataclasses.replace(self.remover.dependencies, approved=approved)
+        dependencies = dataclasses.replace(self.remover.dependencies, approved=approved, approved_until=until)
         self.remover = dataclasses.replace(self.remover, requirements=requirements, dependencies=dependencies)
 
     def tag(self, account_id: str = ACCOUNT, **tags: str) -> None:

@@ -295,6 +295,7 @@ def _attempt(begun: Outcome, *, replaced: bool = False) -> Attempt:
         interrupted=begun.intents,
         ambiguous=frozenset(begun.unclear),
         event_time=begun.event_time,
+        received_at=begun.received_at,
         announced=begun.announced,
         claims=begun.claims,
         replaced=replaced,

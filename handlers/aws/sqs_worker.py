@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from schemas.events import JoinRequest, RemovalRequest
     from schemas.outcome import Fault
 
-#: Seconds until an account is evaluated after a removal: AWS tells all its servers within that time what was changed.
-_SETTLED: Final = 60
+#: Seconds until an account is evaluated after a removal: longer than changes of accounts take to be read everywhere.
+_SETTLED: Final = 300
 
 
 class SqsInbox:
@@ -85,7 +85,7 @@ class SqsEvaluations:
         self._queue_url = queue_url
 
     def request(self, request: JoinRequest) -> None:
-        """Send a request, which SQS delivers after a minute."""
+        """Send a request, which SQS delivers after five minutes."""
         with service_errors("SQS"):
             self._client.send_message(
                 QueueUrl=self._queue_url, MessageBody=request.model_dump_json(), DelaySeconds=_SETTLED

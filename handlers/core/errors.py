@@ -28,6 +28,7 @@ class Cause(Enum):
 
     ACCESS_DENIED = auto()
     ACCOUNT_NOT_FOUND = auto()
+    CLAIMS_UNREADABLE = auto()
     CREDENTIALS_EXPIRED = auto()
     CREDENTIALS_INVALID = auto()
     CREDENTIALS_MISSING = auto()
@@ -38,6 +39,7 @@ class Cause(Enum):
     MANAGEMENT_ACCOUNT = auto()
     NOT_FOUND = auto()
     NO_ORGANIZATION = auto()
+    OPEN_ATTEMPT = auto()
     POLICY_NOT_FOUND = auto()
     POLICY_TYPE_DISABLED = auto()
     REMOVALS_OFF = auto()

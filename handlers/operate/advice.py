@@ -28,6 +28,10 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     Cause.INVALID_EVENT: "find out who sent it; edit the body, or drop",
     Cause.WRONG_ORGANIZATION: "find out who sent it; drop",
     Cause.MANAGEMENT_ACCOUNT: "find out who sent it; drop",
+    Cause.CLAIMS_UNREADABLE: (
+        "a row of the account's events is not as a worker writes it: see `outcome`, find out who wrote it; drop"
+    ),
+    Cause.OPEN_ATTEMPT: "another event of the account is not decided: see `outcome`, redrive or close it, redrive this",
     Cause.REMOVALS_OFF: "the stage removes no policies: set RemovePolicies, deploy, redrive; or drop",
     Cause.REMOVAL_LIMIT: (
         "check that so many policies are to be removed; redrive tomorrow, or deploy with --approve DIGEST, redrive"

@@ -8,7 +8,7 @@ import pytest
 
 from handlers.aws.dynamodb_claims import DynamoClaims
 from handlers.aws.dynamodb_ledger import DynamoLedger
-from handlers.core.errors import RetryableError
+from handlers.core.errors import Cause, PermanentError, RetryableError
 from handlers.core.joins.claims import attached_by_us, claims_of
 from handlers.core.joins.ports import Attempt, Settlement
 from schemas.events import Join
@@ -93,22 +93,58 @@ def test_an_outcome_without_claims_has_none(ledger: DynamoLedger, table: Any) ->
     assert "claims" not in table.get_item(Key={"account_id": ACCOUNT, "event_id": JOIN.event_id})["Item"]
 
 
-UNREADABLE: dict[str, object] = {
-    "a text": "all of them",
-    "a number": 1,
-    "a list": ["p-aaaaaaaa"],
-    "another result": {POLICIES[0]: {"result": "KEPT", "at": "2026-11-24T12:00:00.000000Z", "seal": "0" * 64}},
-    "no time": {POLICIES[0]: {"result": "ATTACHED", "seal": "0" * 64}},
-    "no seal": {POLICIES[0]: {"result": "ATTACHED", "at": "2026-11-24T12:00:00.000000Z"}},
+UNREADABLE: dict[str, dict[str, object]] = {
+    "a text": {"claims": "all of them"},
+    "a number": {"claims": 1},
+    "a list": {"claims": ["p-aaaaaaaa"]},
+    "another result": {
+        "claims": {POLICIES[0]: {"result": "KEPT", "at": "2026-11-24T12:00:00.000000Z", "seal": "0" * 64}}
+    },
+    "no time": {"claims": {POLICIES[0]: {"result": "ATTACHED", "seal": "0" * 64}}},
+    "no seal": {"claims": {POLICIES[0]: {"result": "ATTACHED", "at": "2026-11-24T12:00:00.000000Z"}}},
+    "a field of a later version": {
+        "claims": {POLICIES[0]: {"result": "REMOVED", "at": "2026-11-24T12:00:00Z", "seal": "0" * 64, "by": "x"}}
+    },
+    "a seal that does not fit": {
+        "claims": {POLICIES[0]: {"result": "REMOVED", "at": "2026-11-24T12:00:00.000000Z", "seal": "0" * 64}}
+    },
+    "intents in another form": {"intents": "p-aaaaaaaa"},
+    "ambiguous policies in another form": {"unclear": {"p-aaaaaaaa": 1}},
 }
 
 
-@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
-def test_claims_that_somebody_wrote_in_another_form_are_left_out(ledger: DynamoLedger, table: Any, value: Any) -> None:
-    ledger.settle(JOIN, begin(ledger).number, made(POLICIES[1]), now=NOON)
-    table.put_item(Item={"account_id": ACCOUNT, "event_id": "forged", "claims": value})
+@pytest.mark.parametrize("fields", UNREADABLE.values(), ids=UNREADABLE)
+def test_nobody_knows_what_is_ours_if_a_row_is_not_as_a_worker_writes_it(
+    ledger: DynamoLedger, table: Any, fields: dict[str, Any]
+) -> None:
+    """A claim that is skipped may have been that of a removal."""
+    ledger.settle(JOIN, begin(ledger).number, made(*POLICIES), now=NOON)
+    table.put_item(Item={"account_id": ACCOUNT, "event_id": "forged", **fields})
 
-    assert ours() == {POLICIES[1]}
+    with pytest.raises(PermanentError) as raised:
+        ours()
+
+    assert raised.value.cause is Cause.CLAIMS_UNREADABLE
+
+
+def test_what_an_attempt_has_not_recorded_yet_is_read(ledger: DynamoLedger) -> None:
+    begin(ledger)
+    ledger.intend(JOIN, 1, POLICIES[:1], ambiguous=POLICIES[1:])
+
+    [row] = DynamoClaims(client("dynamodb"), TABLE).of(ACCOUNT)
+
+    assert (row.claims, row.open) == ({}, frozenset(POLICIES))
+
+
+def test_the_latest_writes_are_read(ledger: DynamoLedger) -> None:
+    """moto is always consistent."""
+    dynamodb, requests = client("dynamodb"), list[dict[str, Any]]()
+    dynamodb.meta.events.register("before-parameter-build.dynamodb", lambda params, **_: requests.append(params))
+    ledger.settle(JOIN, begin(ledger).number, made(*POLICIES), now=NOON)
+
+    list(DynamoClaims(dynamodb, TABLE).of(ACCOUNT))
+
+    assert [each["ConsistentRead"] for each in requests] == [True]
 
 
 def test_more_rows_than_a_page_holds_are_read(ledger: DynamoLedger, table: Any) -> None:

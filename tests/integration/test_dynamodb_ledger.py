@@ -70,7 +70,7 @@ def ledger(table: Any) -> DynamoLedger:  # noqa: ARG001 - used for its effect
 def test_the_first_attempt_has_nothing_to_repair(ledger: DynamoLedger, table: Any) -> None:
     begun = begin(ledger, now=NOON + SECOND)
 
-    assert begun == Attempt(number=1, interrupted={}, ambiguous=frozenset(), event_time=NOON)
+    assert begun == Attempt(number=1, interrupted={}, ambiguous=frozenset(), event_time=NOON, received_at=NOON + SECOND)
     assert outcome(row(table)) == Outcome(
         account_id=ACCOUNT,
         event_id="event-1",
@@ -111,7 +111,7 @@ def test_an_interrupted_attempt_leaves_its_intent(ledger: DynamoLedger) -> None:
 
     begun = begin(ledger, now=NOON + 2 * LEASE)
 
-    assert begun == Attempt(2, {1: POLICIES}, frozenset({POLICIES[1]}), NOON)
+    assert begun == Attempt(2, {1: POLICIES}, frozenset({POLICIES[1]}), NOON, NOON)
 
 
 def test_an_interrupted_attempt_leaves_the_digests_of_its_evidence(ledger: DynamoLedger) -> None:
@@ -141,7 +141,7 @@ def test_an_attempt_can_correct_its_intent(ledger: DynamoLedger) -> None:
     ledger.intend(JOIN, 1, POLICIES, ambiguous=POLICIES)
     ledger.intend(JOIN, 1, POLICIES[:1], ambiguous=())
 
-    assert begin(ledger, now=NOON + 2 * LEASE) == Attempt(2, {1: POLICIES[:1]}, frozenset(), NOON)
+    assert begin(ledger, now=NOON + 2 * LEASE) == Attempt(2, {1: POLICIES[:1]}, frozenset(), NOON, NOON)
 
 
 def test_settling_keeps_only_the_intents_without_evidence(ledger: DynamoLedger, table: Any) -> None:
@@ -163,7 +163,7 @@ def test_settling_keeps_only_the_intents_without_evidence(ledger: DynamoLedger, 
     assert known.lease_until is None
     assert (known.policies, known.fault, known.evidence_key, known.evidence_sha256) == (HALF_DONE, WHY, "key", DIGEST)
     assert begin(ledger, now=NOON + 3 * LEASE) == Attempt(
-        3, {2: POLICIES[:1]}, frozenset({POLICIES[1]}), NOON, {2: (OTHER_DIGEST,)}
+        3, {2: POLICIES[:1]}, frozenset({POLICIES[1]}), NOON, NOON, {2: (OTHER_DIGEST,)}
     )
 
 
@@ -267,7 +267,7 @@ def test_a_final_row_of_another_kind_does_not_block_a_join(
 
     begun = begin(ledger, then, now=NOON + SECOND)
 
-    assert begun == Attempt(2, {}, frozenset({POLICIES[0]}), NOON)
+    assert begun == Attempt(2, {}, frozenset({POLICIES[0]}), NOON, NOON)
     known = outcome(row(table))
     assert (known.status, known.source, known.policies) == (OutcomeStatus.RETRYING, then.source, ())
     assert row(table)["failing"] == OutcomeStatus.RETRYING.value
@@ -357,7 +357,7 @@ def test_a_row_with_values_of_wrong_types_is_replaced() -> None:
         begun = begin(DynamoLedger(dynamodb, TABLE))
 
         stub.assert_no_pending_responses()
-    assert begun == Attempt(1, {}, frozenset({POLICIES[0]}), NOON, replaced=True)
+    assert begun == Attempt(1, {}, frozenset({POLICIES[0]}), NOON, NOON, replaced=True)
 
 
 @pytest.mark.parametrize("final", sorted(FINAL))
@@ -561,7 +561,7 @@ def test_a_closed_outcome_is_new_work_when_its_event_comes_again(
 
     begun = begin(ledger, now=NOON + 2 * LEASE)
 
-    assert begun == Attempt(2, {1: POLICIES}, frozenset(), NOON)
+    assert begun == Attempt(2, {1: POLICIES}, frozenset(), NOON, NOON)
     reopened = outcome(row(table))
     assert (reopened.status, reopened.closed) == (OutcomeStatus.RETRYING, None)
     assert [each.event_id for each in outcomes.failing(OutcomeStatus.RETRYING)] == ["event-1"]

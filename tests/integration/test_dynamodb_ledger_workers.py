@@ -95,7 +95,9 @@ class Workers(RuleBasedStateMachine):
         )
         begun = self.ledger.begin(JOIN, now=self.now, lease_until=until)
 
-        assert begun == Attempt(before.attempts + 1, before.intents, frozenset(before.unclear), NOON, before.announced)
+        assert begun == Attempt(
+            before.attempts + 1, before.intents, frozenset(before.unclear), NOON, before.received_at, before.announced
+        )
         change: dict[str, Any] = {"attempts": before.attempts + 1, "updated_at": self.now, "lease_until": until}
         if before.status not in FAILING:
             # An IGNORED event says nothing about this join, and a CLOSED one is new work. Unsettled intents remain.

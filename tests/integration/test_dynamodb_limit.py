@@ -48,12 +48,23 @@ def test_each_day_begins_anew_in_utc(dynamodb: Any) -> None:
     assert not limit.take(THREE, 1, midnight)
 
 
-def test_a_worker_whose_clock_is_a_day_behind_does_not_begin_its_day_again(dynamodb: Any) -> None:
+def test_a_worker_whose_clock_is_behind_at_midnight_tries_again(dynamodb: Any) -> None:
     limit = DynamoRemovalLimit(dynamodb, "pace")
     assert limit.take(ONE, 1, NOON + DAY)
 
-    assert not limit.take(TWO, 1, NOON)
+    with pytest.raises(RetryableError, match="CLOCK_DIFFERS"):
+        limit.take(TWO, 1, NOON)
+
     assert not limit.take(TWO, 1, NOON + DAY)
+
+
+def test_a_limit_that_is_reached_costs_one_write(dynamodb: Any) -> None:
+    limit, calls = DynamoRemovalLimit(dynamodb, "pace"), list[str]()
+    limit.take(ONE, 1, NOON)
+    dynamodb.meta.events.register("before-send", lambda event_name, **_: calls.append(event_name))
+
+    assert not limit.take(TWO, 1, NOON)
+    assert len(calls) == 1
 
 
 def test_a_limit_of_zero_allows_nothing(dynamodb: Any) -> None:

@@ -18,9 +18,9 @@ from handlers.aws.sqs_worker import SqsDeadLetters, SqsEvaluations, SqsInbox, Sq
 from handlers.core.errors import RetryableError, fault
 from handlers.core.joins.ports import Message
 from handlers.core.joins.requests import evaluation_request, removal_request
-from schemas.events import Join
+from schemas.events import Change, Join
 from schemas.intake import read_event
-from tests.fakes import ACCOUNT, NOON, ORGANIZATION
+from tests.fakes import ACCOUNT, NOON, ORGANIZATION, FakePseudonyms, Steps
 from tests.integration.conftest import FAILURES, SECRETS, Hook, client, intercepted
 
 WHY = fault("PolicyNotFoundException", "p-aaaaaaaa: there is no such policy")
@@ -245,8 +245,11 @@ def test_every_failure_of_sqs_is_transient(hook: Hook) -> None:
 JOIN = Join(
     event_id="event-1", event_name="AcceptHandshake", event_time=NOON, source="aws.organizations", account_id=ACCOUNT
 )
-REMOVAL = removal_request(JOIN, ["p-aaaaaaaa"], ORGANIZATION, NOON)
-EVALUATION = evaluation_request(JOIN, 1, ORGANIZATION, NOON)
+CHANGE = Change(parent_id="ou-root-aaaaaaaa", tags={"set": "x", "removed": None})
+PSEUDONYMS = FakePseudonyms(Steps())
+CHANGED = JOIN.model_copy(update={"change": CHANGE})
+REMOVAL = removal_request(CHANGED, ["p-aaaaaaaa"], ORGANIZATION, NOON, PSEUDONYMS)
+EVALUATION = evaluation_request(JOIN, 1, ORGANIZATION, NOON, PSEUDONYMS)
 
 
 def received(queue: str) -> dict[str, Any]:
@@ -260,6 +263,7 @@ def test_a_request_to_remove_policies_is_read_as_one(queue: str) -> None:
     event = read_event(received(queue)["Body"], sent_at=NOON)
     assert isinstance(event, Join)
     assert (event.cause, event.account_id, event.event_id) == ("removal", ACCOUNT, REMOVAL.event_id)
+    assert event.change == CHANGE, "the other worker knows what must be readable"
 
 
 def test_a_redriven_request_goes_on_with_its_attributes(queue: str) -> None:
@@ -271,7 +275,7 @@ def test_a_redriven_request_goes_on_with_its_attributes(queue: str) -> None:
     assert found["MessageAttributes"]["REDRIVES"]["StringValue"] == "1"
 
 
-def test_an_evaluation_comes_a_minute_later() -> None:
+def test_an_evaluation_comes_five_minutes_later() -> None:
     sqs = client("sqs")
     requests: list[dict[str, Any]] = []
     sqs.meta.events.register("before-parameter-build.sqs", lambda params, **_: requests.append(params))
@@ -280,7 +284,7 @@ def test_an_evaluation_comes_a_minute_later() -> None:
         SqsEvaluations(sqs, "https://queue").request(EVALUATION)
 
     [sent_] = requests
-    assert sent_["DelaySeconds"] == 60
+    assert sent_["DelaySeconds"] == 300
     event = read_event(sent_["MessageBody"], sent_at=NOON)
     assert isinstance(event, Join)
     assert (event.cause, event.source) == ("requested", "joinguard.worker")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,11 +13,12 @@ from handlers.core.errors import NotYetEffectiveError, PermanentError, Retryable
 from handlers.core.guardrails.facts import Facts, Unknown
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attempt import FIRST_RECEIVES
-from schemas.compiled_guardrails import CompiledException
+from schemas.compiled_guardrails import CompiledException, CompiledSelector, OuRange
 from schemas.intake import read_event
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from schemas.plan import ApprovedPlan
-from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, joined, message
+from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, Killed, joined, message, of_age
+from tests.messages import moved, tagged
 from tests.removals import BASE, EDGE, KEPT, REGIONS, TwoWorkers, document
 
 if TYPE_CHECKING:
@@ -157,17 +158,106 @@ def test_attachments_before_the_account_left_and_joined_again_are_not_ours() -> 
     assert results(world.remove()) == {REGIONS: (KEEPS, "NOT_OURS")}
 
 
-def test_a_claim_that_somebody_wrote_into_the_table_is_not_believed() -> None:
+def test_a_claim_of_another_account_that_somebody_wrote_into_the_table_removes_nothing() -> None:
     world = TwoWorkers()
     world.join(OTHER)
-    [claims] = world.ledger.of(OTHER)
+    [row] = world.ledger.of(OTHER)
     world.tag(environment="test")
     world.organizations.attached[ACCOUNT].append(REGIONS)
     world.handle(joined(event_id="event-2"))
-    for row in world.ledger.rows.values():
-        row["claims"] = claims
+    for each in world.ledger.rows.values():
+        each["claims"] = row.claims
 
-    assert results(world.remove()) == {REGIONS: (KEEPS, "NOT_OURS")}
+    handled = world.remove()
+
+    assert results(handled) == {REGIONS: (AttachmentResult.FAILED, "CLAIMS_UNREADABLE")}
+    assert handled.status is OutcomeStatus.FAILED
+
+
+def test_a_removal_whose_claim_somebody_changed_does_not_make_the_policy_ours_again() -> None:
+    world = retired()
+    world.remove()
+    world.clock.advance(60)
+    world.organizations.attached[ACCOUNT].append(REGIONS)
+    row = world.ledger.rows[ACCOUNT, world.request_id()]
+    row["claims"] = {name: each.model_copy(update={"seal": "0" * 64}) for name, each in row["claims"].items()}
+    world.handle(joined(event_id="event-3"))
+
+    assert results(world.remove(world.removals.bodies[1])) == {REGIONS: (AttachmentResult.FAILED, "CLAIMS_UNREADABLE")}
+    assert REGIONS in world.attached()
+
+
+def test_a_policy_that_another_events_attempt_has_just_attached_waits_until_that_is_recorded() -> None:
+    world = TwoWorkers()
+    requested: list[Handled] = []
+
+    def on_call(name: str, when: str) -> None:
+        if (name, when) == ("announce", "before") and not requested:
+            # The account loses the tag while the attempt at its join is still running.
+            requested.append(world.retire(event_id="event-2"))
+            requested.append(world.remove())
+
+    world.steps.on_call = on_call
+    world.join()
+    world.steps.on_call = lambda _name, _when: None
+
+    assert (requested[1].status, requested[1].fault and requested[1].fault.code) == (
+        OutcomeStatus.RETRYING,
+        "OPEN_ATTEMPT",
+    )
+    world.clock.advance(100)
+    assert results(world.remove(receives=2)) == {EDGE: (REMOVED, None), REGIONS: (REMOVED, None)}
+
+
+def test_a_policy_that_an_attempt_never_recorded_is_a_dead_letter_after_the_first_receives() -> None:
+    world = TwoWorkers()
+
+    def killed(name: str, when: str) -> None:
+        if (name, when) == ("announce", "before"):
+            raise Killed
+
+    world.steps.on_call = killed
+    with pytest.raises(Killed):
+        world.join()
+    world.steps.on_call = lambda _name, _when: None
+    world.clock.advance(200)
+    world.retire()
+
+    for receives in range(1, FIRST_RECEIVES + 2):
+        handled = world.remove(receives=receives)
+        world.clock.advance(1000)
+
+    assert handled.status is OutcomeStatus.FAILED
+    assert {why.code for _, why in world.dead_letters.dead_letters} == {"OPEN_ATTEMPT"}
+    # The join is delivered again, and the dead letter is redriven.
+    world.handle(joined(), receives=2)
+    world.clock.advance(100)
+    assert results(world.remove()) == {EDGE: (REMOVED, None), REGIONS: (REMOVED, None)}
+
+
+def test_what_others_attach_before_a_slow_attempt_is_recorded_is_theirs() -> None:
+    """What the attempt attached is removed, and others attach it again, before the attempt is recorded."""
+    world = TwoWorkers()
+    world.join()
+    done: list[str] = []
+
+    def on_call(name: str, when: str) -> None:
+        if (name, when) == ("record", "before") and not done:
+            done.append(name)
+            world.retire(event_id="event-2")
+            world.clock.advance(5)
+            world.remove()
+            world.clock.advance(5)
+            world.organizations.attached[ACCOUNT].append(REGIONS)
+            world.clock.advance(5)
+
+    world.organizations.attached[ACCOUNT] = ["p-FullAWSAccess", BASE, KEPT, EDGE]
+    world.steps.on_call = on_call
+    world.handle(joined(event_id="event-1b"))
+    world.steps.on_call = lambda _name, _when: None
+    world.retire(event_id="event-3")
+
+    assert results(world.remove(world.removals.bodies[-1]))[REGIONS] == (KEEPS, "NOT_OURS")
 
 
 def test_a_policy_of_aws_is_kept_whoever_attached_it() -> None:
@@ -228,6 +318,82 @@ def test_what_the_account_needs_again_is_not_removed() -> None:
     assert world.attached() == {BASE, REGIONS, EDGE, KEPT}
 
 
+CHANGED: dict[str, tuple[CompiledSelector, dict[str, Any], Facts, Facts]] = {
+    "tagged": (
+        CompiledSelector(tags={"environment": ("prod",)}),
+        tagged(tags=[{"key": "environment", "value": "test"}]),
+        Facts(ACCOUNT, tags={"environment": "prod"}),
+        Facts(ACCOUNT, tags={"environment": "test"}),
+    ),
+    "moved": (
+        CompiledSelector(ou=(OuRange(id="ou-root-prod1111"),)),
+        moved(destinationParentId="ou-root-test1111"),
+        Facts(ACCOUNT, ous=("r-root", "ou-root-prod1111")),
+        Facts(ACCOUNT, ous=("r-root", "ou-root-test1111")),
+    ),
+}
+
+
+def changing(selector: CompiledSelector, before: Facts) -> TwoWorkers:
+    """Return both workers after an account got a policy because of a fact that an event then changes."""
+    world = TwoWorkers()
+    rules = document().rules
+    world.use(document().model_copy(update={"rules": (rules[0], rules[1].model_copy(update={"match": (selector,)}))}))
+    world.organizations.facts[ACCOUNT] = before
+    world.handle(joined())
+    assert world.attached() == {BASE, REGIONS, EDGE}
+    return world
+
+
+@pytest.mark.parametrize(("selector", "event", "before", "after"), CHANGED.values(), ids=CHANGED)
+def test_a_removal_is_requested_although_aws_returns_the_old_facts_first(
+    selector: CompiledSelector, event: dict[str, Any], before: Facts, after: Facts
+) -> None:
+    world = changing(selector, before)
+    change = of_age(0, event, event_id="event-2")
+
+    stale = world.handle(change)
+    assert (stale.status, stale.fault and stale.fault.code) == (OutcomeStatus.RETRYING, "FACTS_STALE")
+    world.clock.advance(100)
+    world.organizations.facts[ACCOUNT] = after
+
+    assert world.handle(change, receives=2).status is OutcomeStatus.ENFORCED
+    assert results(world.remove(world.removals.bodies[-1])) == {EDGE: (REMOVED, None), REGIONS: (REMOVED, None)}
+
+
+@pytest.mark.parametrize(("selector", "event", "before", "after"), CHANGED.values(), ids=CHANGED)
+def test_nothing_is_removed_by_facts_that_are_older_than_the_event(
+    selector: CompiledSelector, event: dict[str, Any], before: Facts, after: Facts
+) -> None:
+    """Here the event brings the account back to what needs the policies, and AWS still returns what was before."""
+    world = changing(selector, before)
+    world.organizations.facts[ACCOUNT] = after
+    world.handle(of_age(0, event, event_id="event-2"))
+    text = world.removals.bodies[-1]
+    back = {
+        "changed_parent": before.ous[-1] if isinstance(before.ous, tuple) else None,
+        "changed_tags": [{"key": "environment", "value": "prod"}] if isinstance(before.tags, dict) else [],
+    }
+
+    handled = world.remove(json.dumps(json.loads(text) | back))
+
+    assert (handled.status, handled.fault and handled.fault.code) == (OutcomeStatus.RETRYING, "FACTS_STALE")
+    assert world.organizations.removals == []
+
+
+def test_a_removal_waits_for_facts_that_cannot_be_read() -> None:
+    world = TwoWorkers()
+    world.join()
+    world.tag(environment="test")
+    world.steps.fail("tags", RetryableError(fault("TooManyRequestsException", "slow down")))
+
+    assert world.handle(joined(event_id="event-2")).status is OutcomeStatus.RETRYING
+    assert world.removals.bodies == []
+    world.clock.advance(100)
+    assert world.handle(joined(event_id="event-2"), receives=2).status is OutcomeStatus.ENFORCED
+    assert len(world.removals.bodies) == 1
+
+
 def test_a_fact_that_cannot_be_read_removes_nothing_and_the_request_comes_again() -> None:
     world = retired()
     world.steps.fail("tags", PermanentError(fault("AccessDeniedException", "no")))
@@ -275,7 +441,7 @@ def test_an_exception_that_is_not_in_force_takes_nothing_off(excepted: CompiledE
     assert world.removals.bodies == []
 
 
-def test_the_policy_comes_back_after_the_exception() -> None:
+def test_an_evaluation_after_the_exception_brings_the_policy_back() -> None:
     world = TwoWorkers()
     world.join()
     world.use(document(exception(KEPT)))
@@ -304,7 +470,7 @@ def test_no_more_policies_are_removed_in_a_day_than_the_limit() -> None:
     [(dead_letter, why)] = world.dead_letters.dead_letters
     assert dead_letter.body == world.removals.bodies[0]
     assert why.code == "REMOVAL_LIMIT"
-    assert "1 policies were removed today" in why.message
+    assert "1 removals were tried today" in why.message
 
 
 def test_the_rest_is_removed_on_the_next_day() -> None:
@@ -344,6 +510,18 @@ def test_a_removal_that_is_tried_again_counts_once() -> None:
     assert world.attached() == {BASE, KEPT}
 
 
+def test_the_same_policy_of_an_account_counts_once_a_day_after_whichever_events() -> None:
+    world = TwoWorkers(removals=2)
+    for number in range(5):
+        world.join(event_id=f"event-{number}")
+        world.clock.advance(60)
+        world.retire(event_id=f"after-{number}")
+        assert world.remove(world.removals.bodies[-1]).status is OutcomeStatus.ENFORCED
+        world.clock.advance(60)
+
+    assert len(world.organizations.removals) == 10
+
+
 def test_nothing_is_removed_if_the_count_cannot_be_read() -> None:
     world = retired()
     world.steps.fail("limit", RetryableError(fault("DynamoDB.Unavailable", "no answer")))
@@ -369,6 +547,41 @@ def test_what_an_approved_plan_names_does_not_count() -> None:
     assert results(handled) == {EDGE: (REMOVED, None), REGIONS: (REMOVED, None)}
     [evidence] = [each for each in world.evidence() if each.event_id == world.request_id()]
     assert evidence.approved_plan == plan.sha256()
+
+
+def test_an_approval_ends_with_its_last_day() -> None:
+    world = TwoWorkers(removals=0)
+    world.join()
+    world.use(document(removals=0), approved_plan(world, p_regions11=(ACCOUNT,), p_edgerules=(ACCOUNT,)), until=TODAY)
+    world.retire()
+    world.clock.advance(24 * 3600)
+
+    handled = world.remove()
+
+    assert {code for _, code in results(handled).values()} == {"REMOVAL_LIMIT"}
+    assert [each.approved_plan for each in world.evidence() if each.event_id == world.request_id()] == [None]
+
+
+def test_the_evidence_names_the_approved_plan_of_an_interrupted_removal() -> None:
+    world = TwoWorkers(removals=0)
+    world.join()
+    plan = approved_plan(world, p_regions11=(ACCOUNT,), p_edgerules=(ACCOUNT,))
+    world.use(document(removals=0), plan)
+    world.retire()
+
+    def killed(name: str, when: str) -> None:
+        if (name, when) == ("announce", "before"):
+            raise Killed
+
+    world.steps.on_call = killed
+    with pytest.raises(Killed):
+        world.remove()
+    world.steps.on_call = lambda _name, _when: None
+    world.clock.advance(200)
+    world.remove(receives=2)
+
+    found = [each.approved_plan for each in world.evidence() if each.event_id == world.request_id()]
+    assert found == [None, plan.sha256()]
 
 
 @pytest.mark.parametrize("case", ["another account", "another policy", "other guardrails"])
@@ -484,6 +697,50 @@ def test_each_attempt_that_removes_something_is_followed_by_an_evaluation_of_its
 
     first, second = (json.loads(each)["event_id"] for each in world.evaluations.bodies)
     assert first != second
+
+
+def test_an_outage_does_not_multiply_the_requests() -> None:
+    """Every answer is lost for an hour: one request is tried again, and nothing else is requested."""
+    world = TwoWorkers()
+    world.join()
+    world.retire()
+    lost = RetryableError(fault("ReadTimeoutError", "no answer"), ambiguous=True)
+    world.organizations.detach = lambda *_: (_ for _ in ()).throw(lost)  # type: ignore[method-assign]
+
+    for receives in range(1, 25):
+        assert world.remove(receives=receives).status is OutcomeStatus.RETRYING
+        world.clock.advance(900)
+
+    assert (len(world.removals.bodies), len(world.evaluations.bodies)) == (1, 0)
+    assert [len(each) for each in world.limit.counted.values()] == [2]
+
+
+def test_evidence_says_removed_only_of_policies_whose_type_was_read() -> None:
+    world = retired(TwoWorkers(types={EDGE: "TAG_POLICY"}))
+
+    def killed(name: str, when: str) -> None:
+        if (name, when) == ("detach", "before"):
+            raise Killed
+
+    world.steps.on_call = killed
+    with pytest.raises(Killed):
+        world.remove()
+    world.steps.on_call = lambda _name, _when: None
+    without = document()
+    rules = tuple(
+        each.model_copy(update={"attach": tuple(name for name in each.attach if name != EDGE)})
+        for each in without.rules
+    )
+    policies = tuple(each for each in without.policies if each.id != EDGE)
+    world.use(without.model_copy(update={"policies": policies, "rules": rules}))
+    world.clock.advance(400)
+    world.remove(receives=2)
+
+    claimed = [
+        policy.policy_id for evidence in world.evidence() for policy in evidence.policies if policy.result is REMOVED
+    ]
+    assert claimed == [REGIONS]
+    assert EDGE in world.attached()
 
 
 def test_the_ids_of_requests_hold_no_account_id() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import ClassVar
 
 from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
@@ -38,6 +39,9 @@ class AttachRun(AttemptRun):
     def _done(self, policies: Collection[PolicyId], carried: Collection[PolicyId]) -> frozenset[PolicyId]:
         return frozenset(policies).intersection(carried)
 
+    def _changed_at(self) -> datetime:
+        return self.attempt.received_at
+
     def _carry_out(self, join: Join, attached: Sequence[AttachedPolicy]) -> Settlement:
         """Attach each missing policy, whether or not others fail; one result for each required or undecided policy."""
         carried = {each.id for each in attached}
@@ -61,12 +65,17 @@ class AttachRun(AttemptRun):
         return self.requirements.scope.attaches_to(join.account_id)
 
     def _decided(self, join: Join, carried: Collection[PolicyId]) -> tuple[Decision, dict[PolicyId, JoinguardError]]:
-        """Return what the guardrails say, with the facts that they need, and why what is not carried is undecided."""
+        """Return what the guardrails say, with the facts that they need, and why something is undecided.
+
+        What is carried and undecided matters only if it might be removed.
+        """
         informed = self._informed(join)
-        decision = informed.decision
+        decision, may_be_removed = informed.decision, set[PolicyId]()
         if self.dependencies.removals and self._attaches_to(join):
             self.removable = decision.removable(carried)
-        return decision, dict.fromkeys((each for each in decision.undecided if each not in carried), informed.error)
+            may_be_removed = self.requirements.guardrails.may_be_removed
+        kept = set(carried) - may_be_removed
+        return decision, dict.fromkeys((each for each in decision.undecided if each not in kept), informed.error)
 
     def _fitted(
         self, decision: Decision, attached: Sequence[AttachedPolicy], results: dict[PolicyId, Result]
@@ -83,7 +92,9 @@ class AttachRun(AttemptRun):
         """Request the removal of what the account no longer needs."""
         if self.removable and self.dependencies.removals and isinstance(self.event, Join):
             organization_id, now = self.requirements.organization_id, self.dependencies.clock.now()
-            self.dependencies.removals.request(removal_request(self.event, self.removable, organization_id, now))
+            pseudonyms = self.dependencies.pseudonyms
+            request = removal_request(self.event, self.removable, organization_id, now, pseudonyms)
+            self.dependencies.removals.request(request)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ the settlement holds the conflict.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from random import Random
 from typing import ClassVar, Final, Literal, NoReturn, TypeAlias, TypeVar
@@ -184,6 +184,10 @@ class AttemptRun(ABC):
     @abstractmethod
     def _done(self, policies: Collection[PolicyId], carried: Collection[PolicyId]) -> frozenset[PolicyId]:
         """Return those of some policies that are as this attempt's changes leave them, if an account carries these."""
+
+    @abstractmethod
+    def _changed_at(self) -> datetime:
+        """Return the moment of the changes for their claims."""
 
     @abstractmethod
     def _follow_up(self, decision: Settlement) -> None:
@@ -376,8 +380,10 @@ class AttemptRun(ABC):
         if not isinstance(self.event, Join):
             return self.attempt.claims
         changed = {each.policy_id for each in settlement.policies if each.result is self.CHANGED}
-        clock, pseudonyms = self.dependencies.clock, self.dependencies.pseudonyms
-        made = claims_of(self.event.account_id, self.changed_before | changed, self.CHANGED, clock.now(), pseudonyms)
+        pseudonyms = self.dependencies.pseudonyms
+        made = claims_of(
+            self.event.account_id, self.changed_before | changed, self.CHANGED, self._changed_at(), pseudonyms
+        )
         return {**self.attempt.claims, **made}
 
     def _superseded(self, decision: Settlement, *, proven: bool) -> NoReturn:

@@ -1,13 +1,18 @@
 """Claims: which policies of an account Joinguard attached or removed, as the rows of its events say.
 
 Only what Joinguard attached is ever removed, and whoever can write to the table could claim that. So each claim has a
-seal, which takes the key of the pseudonyms.
+seal, which takes the key of the pseudonyms. A seal does not show that a claim was deleted.
+
+An attachment is dated at the event's first attempt, and a removal when it is recorded. So if the moments of the changes
+are not known exactly, what others attached in between counts as theirs.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
+from handlers.core.errors import Cause, PermanentError, fault
+from handlers.core.joins.ports import EventChanges
 from handlers.core.ports import Pseudonyms
 from schemas.ids import AccountId, PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Claim
@@ -15,6 +20,11 @@ from schemas.outcome import AttachmentResult, Claim
 #: What Joinguard did with a policy.
 Changed: TypeAlias = Literal[AttachmentResult.ATTACHED, AttachmentResult.REMOVED]
 
+#: Why nothing is removed from an account.
+UNREADABLE: Final = fault(
+    "CLAIMS_UNREADABLE",
+    "a row of the account's events does not say what Joinguard attached, as a worker writes it; nothing was removed",
+)
 _KIND: Final = "claim"
 
 
@@ -33,22 +43,21 @@ def claims_of(
 
 
 def attached_by_us(
-    account_id: AccountId,
-    rows: Iterable[Mapping[PolicyId, Claim]],
-    since: datetime,
-    pseudonyms: Pseudonyms,
+    account_id: AccountId, rows: Iterable[EventChanges], since: datetime, pseudonyms: Pseudonyms
 ) -> frozenset[PolicyId]:
     """Return the policies whose last claim is that Joinguard attached them.
 
-    `rows` are the claims of all events of the account. `since` is when it joined the organization: earlier claims say
-    nothing, because an account loses its policies when it leaves. Claims whose seal does not fit are ignored.
+    `rows` are those of all events of the account. `since` is when it joined the organization: earlier claims say
+    nothing, because an account loses its policies when it leaves. Raises PermanentError if a seal does not fit: a claim
+    that was changed may have been that of a removal.
     """
     last: dict[PolicyId, Claim] = {}
-    for claims in rows:
-        for policy_id, claim in claims.items():
+    for row in rows:
+        for policy_id, claim in row.claims.items():
+            if claim.seal != _seal(account_id, policy_id, claim.result, claim.at, pseudonyms):
+                raise PermanentError(UNREADABLE, cause=Cause.CLAIMS_UNREADABLE)
             known = last.get(policy_id)
-            is_ours = claim.seal == _seal(account_id, policy_id, claim.result, claim.at, pseudonyms)
-            if is_ours and claim.at >= since and (known is None or _order(claim) > _order(known)):
+            if claim.at >= since and (known is None or _order(claim) > _order(known)):
                 last[policy_id] = claim
     return frozenset(each for each, claim in last.items() if claim.result is AttachmentResult.ATTACHED)
 

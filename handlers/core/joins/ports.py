@@ -40,6 +40,8 @@ class Attempt:
     ambiguous: frozenset[PolicyId]
     #: The event's time as the first attempt recorded it, so that all attempts derive the same evidence keys.
     event_time: datetime
+    #: When the first attempt began.
+    received_at: datetime
     #: SHA-256 of all evidence that earlier attempts were about to write, by attempt.
     announced: Mapping[int, Collection[Sha256]] = field(default_factory=dict)
     #: The changes that the evidence of earlier attempts claims.
@@ -91,11 +93,20 @@ class Detachments(Protocol):
         """Detach a policy; a policy that is not attached is not an error."""
 
 
+@dataclass(frozen=True)
+class EventChanges:
+    """What the row of an event says of changes to the account's policies."""
+
+    claims: Mapping[PolicyId, Claim] = field(default_factory=dict)
+    #: The policies that an attempt was about to change, or may have changed: nobody can tell yet whose change it is.
+    open: frozenset[PolicyId] = frozenset()
+
+
 class ClaimsReader(Protocol):
     """The claims in the outcomes table."""
 
-    def of(self, account_id: AccountId) -> Iterable[Mapping[PolicyId, Claim]]:
-        """Return the claims of each event of an account."""
+    def of(self, account_id: AccountId) -> Iterable[EventChanges]:
+        """Return what the row of each event of an account says; raise PermanentError if one is not readable."""
 
 
 class RemovalLimit(Protocol):

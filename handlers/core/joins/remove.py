@@ -10,12 +10,20 @@ A policy is removed only if all of this holds, otherwise it is kept and its resu
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime
 from typing import ClassVar, Final
 
-from handlers.core.errors import AccountNotFoundError, Cause, PermanentError, fault
+from handlers.core.errors import (
+    AccountNotFoundError,
+    Cause,
+    JoinguardError,
+    PermanentError,
+    RetryableError,
+    fault,
+)
 from handlers.core.guardrails.evaluate import Decision
 from handlers.core.guardrails.places import AttachedPolicy
-from handlers.core.joins.attempt import AttemptRun, Dependencies, Result, combined
+from handlers.core.joins.attempt import FIRST_RECEIVES, AttemptRun, Dependencies, Result, combined
 from handlers.core.joins.claims import Changed, attached_by_us
 from handlers.core.joins.ports import Attempt, ClaimsReader, Detachments, Evaluations, Message, RemovalLimit, Settlement
 from handlers.core.joins.requests import evaluation_request
@@ -24,7 +32,7 @@ from handlers.core.redaction import redact
 from handlers.core.timing import TimeSlice
 from schemas.compiled_guardrails import SCP
 from schemas.events import Join, NoJoin
-from schemas.ids import PolicyId
+from schemas.ids import PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus
 from schemas.plan import ApprovedPlan
 
@@ -32,6 +40,10 @@ from schemas.plan import ApprovedPlan
 _ONLY_OBSERVED: Final = fault("ONLY_OBSERVED", "the worker only observes this account; see AttachTo in the stage")
 _OF_AWS: Final = fault("AWS_MANAGED", "the policy is one of AWS's own, which are never removed")
 _NOT_OURS: Final = fault("NOT_OURS", "Joinguard's records do not say that it attached the policy to this account")
+_OPEN: Final = fault(
+    "OPEN_ATTEMPT",
+    "an attempt at another event may have attached the policy, and has not recorded it; nothing was removed",
+)
 _LEFT: Final = fault("ACCOUNT_LEFT", "the account is not a member of the organization any more")
 LAST_POLICY: Final = fault("LAST_POLICY", "an account must carry at least one SCP, and this is its last")
 
@@ -44,8 +56,9 @@ class RemoveDependencies(Dependencies):
     claims: ClaimsReader
     limit: RemovalLimit
     evaluations: Evaluations
-    #: The plan whose removals were approved although they are more than the limit.
+    #: The plan whose removals were approved although they are more than the limit, and the last day of the approval.
     approved: ApprovedPlan | None = None
+    approved_until: date | None = None
 
 
 @dataclass
@@ -55,8 +68,12 @@ class RemoveRun(AttemptRun):
     CHANGED: ClassVar[Changed] = AttachmentResult.REMOVED
     dependencies: RemoveDependencies
 
+    def _changed_at(self) -> datetime:
+        return self.dependencies.clock.now()
+
     def _done(self, policies: Collection[PolicyId], carried: Collection[PolicyId]) -> frozenset[PolicyId]:
-        return frozenset(policies).difference(carried)
+        # Of another policy, the type may not have been read.
+        return frozenset(policies).intersection(self.requirements.guardrails.policy_ids).difference(carried)
 
     def _carry_out(self, join: Join, attached: Sequence[AttachedPolicy]) -> Settlement:
         """Remove each policy that may be removed, whether or not others fail; one result for each removable policy."""
@@ -74,6 +91,8 @@ class RemoveRun(AttemptRun):
         detach = self.dependencies.detachments.detach
         changed = self._change(to_remove, lambda policy_id: detach(policy_id, join.account_id))
         results |= {each: _kept_by_aws(result) for each, result in changed.items()}
+        # Of an interrupted attempt too, whose own evidence cannot say under which plan it was.
+        self.approved_plan = self._approved_plan({*to_remove, *ours, *self.changed_before}, join, decision)
         return _with_exceptions(combined(results, self.ambiguous), decision)
 
     def _not_read(self, error: PermanentError) -> Settlement:
@@ -102,49 +121,67 @@ class RemoveRun(AttemptRun):
 
     def _kept(
         self, join: Join, removable: Sequence[PolicyId], attached: Sequence[AttachedPolicy]
-    ) -> dict[PolicyId, Fault]:
+    ) -> dict[PolicyId, Result]:
         """Return the removable policies that are kept, and why: the most important one, if they are the last SCPs."""
         dependencies, account_id = self.dependencies, join.account_id
         member_since = self._call(lambda: dependencies.detachments.member_since(account_id), remaining_calls=1)
-        ours = attached_by_us(account_id, dependencies.claims.of(account_id), member_since, dependencies.pseudonyms)
-        kept: dict[PolicyId, Fault] = {}
+        rows = list(dependencies.claims.of(account_id))
+        ours = attached_by_us(account_id, rows, member_since, dependencies.pseudonyms)
+        still_open = frozenset[PolicyId]().union(*(each.open for each in rows))
+        kept: dict[PolicyId, Result] = {}
         scps = {each.id for each in attached if each.type == SCP}
         by_aws = {each.id for each in attached if each.aws_managed}
         for policy_id in reversed(removable):
             if policy_id in by_aws:
                 kept[policy_id] = _OF_AWS
             elif policy_id not in ours:
-                kept[policy_id] = _NOT_OURS
+                kept[policy_id] = self._open_elsewhere() if policy_id in still_open else _NOT_OURS
             elif scps == {policy_id}:
                 kept[policy_id] = LAST_POLICY
             else:
                 scps.discard(policy_id)
         return kept
 
+    def _open_elsewhere(self) -> JoinguardError:
+        """Return the error about a policy that another event's attempt may have attached, and has not claimed yet."""
+        passes = self.message.receives <= FIRST_RECEIVES
+        return RetryableError(_OPEN) if passes else PermanentError(_OPEN, cause=Cause.OPEN_ATTEMPT)
+
     def _above_the_limit(
         self, join: Join, policies: Sequence[PolicyId], decision: Decision
     ) -> dict[PolicyId, PermanentError]:
         """Return the policies whose removal was not approved and exceeds today's limit."""
-        approved, limit = self.dependencies.approved, self.requirements.guardrails.document.max_removals
+        limit, now = self.requirements.guardrails.document.max_removals, self.dependencies.clock.now()
         refused: dict[PolicyId, PermanentError] = {}
         for policy_id in policies:
-            if approved and approved.names(policy_id, join.account_id, decision.sha256):
-                self.approved_plan = approved.sha256()
+            if self._approved_plan({policy_id}, join, decision):
                 continue
-            # The same removal counts once, however often it is tried.
-            name = self.dependencies.pseudonyms.digest("removal", f"{join.account_id} {join.event_id} {policy_id}")
-            if not self.dependencies.limit.take(name, limit, self.dependencies.clock.now()):
+            # The same policy of an account counts once, however often and after which events its removal is tried.
+            name = self.dependencies.pseudonyms.digest("removal", f"{join.account_id} {policy_id}")
+            if not self.dependencies.limit.take(name, limit, now):
                 refused[policy_id] = PermanentError(_above(limit), cause=Cause.REMOVAL_LIMIT)
         return refused
 
+    def _approved_plan(self, policies: Collection[PolicyId], join: Join, decision: Decision) -> Sha256 | None:
+        """Return the digest of the approved plan if it still holds and removes one of these policies from it."""
+        approved, until = self.dependencies.approved, self.dependencies.approved_until
+        if approved is None or (until is not None and self.dependencies.clock.now().date() > until):
+            return None
+        named = any(approved.names(each, join.account_id, decision.sha256) for each in policies)
+        return approved.sha256() if named else None
+
     def _follow_up(self, decision: Settlement) -> None:
-        """Request an evaluation of the account if something was removed."""
+        """Request an evaluation of the account if something was removed, or may have been and nothing more is tried."""
         results = {each.result for each in decision.policies}
-        maybe = {AttachmentResult.REMOVED, AttachmentResult.UNKNOWN}
-        if isinstance(self.event, Join) and (self.changed_before or results & maybe):
-            organization_id, now = self.requirements.organization_id, self.dependencies.clock.now()
-            request = evaluation_request(self.event, self.attempt.number, organization_id, now)
-            self.dependencies.evaluations.request(request)
+        changed = {AttachmentResult.REMOVED}
+        if decision.status is not OutcomeStatus.RETRYING:
+            changed.add(AttachmentResult.UNKNOWN)
+        if isinstance(self.event, Join) and (self.changed_before or results & changed):
+            dependencies, organization_id = self.dependencies, self.requirements.organization_id
+            request = evaluation_request(
+                self.event, self.attempt.number, organization_id, dependencies.clock.now(), dependencies.pseudonyms
+            )
+            dependencies.evaluations.request(request)
 
 
 @dataclass(frozen=True)
@@ -167,7 +204,7 @@ class Remover(Worker):
 def _above(limit: int) -> Fault:
     return fault(
         "REMOVAL_LIMIT",
-        f"{limit} policies were removed today, as many as limits.removals allows; the policy is kept. Redrive the "
+        f"{limit} removals were tried today, as many as limits.removals allows; the policy is kept. Redrive the "
         "message tomorrow, or deploy with --approve and the digest of a plan that removes it",
     )
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from hashlib import sha256
 from typing import Final
 
-from schemas.events import Join, JoinRequest, RemovalRequest
+from handlers.core.ports import Pseudonyms
+from schemas.events import ChangedTag, Join, JoinRequest, RemovalRequest
 from schemas.ids import EventId, OrganizationId, PolicyId
 
 #: Letters instead of digits, so that no part of an id looks like an account id.
@@ -13,30 +13,39 @@ _LETTERS: Final = str.maketrans("0123456789", "ghijklmnop")
 
 
 def removal_request(
-    join: Join, removable: Collection[PolicyId], organization_id: OrganizationId, now: datetime
+    join: Join,
+    removable: Collection[PolicyId],
+    organization_id: OrganizationId,
+    now: datetime,
+    pseudonyms: Pseudonyms,
 ) -> RemovalRequest:
     """Return the request to remove what an account does not need after an event.
 
-    Another attempt at the event may find more that is removable, which takes a request of its own.
+    Another attempt at the event may find more that is removable, which takes a request of its own. The request has what
+    the event changed, so that the other worker does not decide by facts that are older.
     """
     return RemovalRequest(
         source="joinguard.removal",
-        event_id=_id("removal", join.event_id, *sorted(removable)),
+        event_id=_id(pseudonyms, "removal", join.account_id, join.event_id, *sorted(removable)),
         requested_at=now,
         account_id=join.account_id,
         organization_id=organization_id,
         reason=f"after event {join.event_id}",
+        changed_parent=join.change.parent_id,
+        changed_tags=tuple(ChangedTag(key=key, value=value) for key, value in join.change.tags.items()),
     )
 
 
-def evaluation_request(join: Join, attempt: int, organization_id: OrganizationId, now: datetime) -> JoinRequest:
+def evaluation_request(
+    join: Join, attempt: int, organization_id: OrganizationId, now: datetime, pseudonyms: Pseudonyms
+) -> JoinRequest:
     """Return the request to evaluate an account again after an attempt that removed something.
 
     The account may have changed meanwhile, and it has a place again for a policy that had none.
     """
     return JoinRequest(
         source="joinguard.worker",
-        event_id=_id("evaluation", join.event_id, str(attempt)),
+        event_id=_id(pseudonyms, "evaluation", join.account_id, join.event_id, str(attempt)),
         requested_at=now,
         account_id=join.account_id,
         organization_id=organization_id,
@@ -44,5 +53,6 @@ def evaluation_request(join: Join, attempt: int, organization_id: OrganizationId
     )
 
 
-def _id(kind: str, *parts: str) -> EventId:
-    return f"{kind}-{sha256('/'.join(parts).encode()).hexdigest()[:32].translate(_LETTERS)}"
+def _id(pseudonyms: Pseudonyms, kind: str, *parts: str) -> EventId:
+    """Return an id that nobody can know in advance who could write a final row for it."""
+    return f"{kind}-{pseudonyms.digest(kind, '/'.join(parts))[:32].translate(_LETTERS)}"
