@@ -28,7 +28,7 @@ from infra.local.events import handshake_accepted
 from schemas.compiled_guardrails import SCP, PolicyType
 from schemas.events import Join, NoJoin
 from schemas.evidence import Evidence
-from schemas.outcome import FINAL, AttachmentResult, Fault, Outcome, OutcomeStatus
+from schemas.outcome import FAILING, FINAL, AttachmentResult, Fault, Outcome, OutcomeStatus
 from schemas.pseudonym import Pseudonym
 
 T = TypeVar("T")
@@ -261,7 +261,7 @@ class FakeLedger:
 
 def _changes(row: Mapping[str, Any]) -> EventChanges:
     open_ = frozenset(row.get("unclear", ())).union(*row["intents"].values())
-    return EventChanges(row.get("claims", {}), open_)
+    return EventChanges(row.get("claims", {}), open_ if row["status"] in FAILING else frozenset())
 
 
 def _fresh(event: Event, now: datetime) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from greenlet import greenlet
 
@@ -69,6 +69,8 @@ class Process:
     """One process of a function; its greenlet runs while it handles a message."""
 
     running: greenlet | None = field(default=None, init=False)
+    #: The call that it is about to make.
+    at: str = field(default="", init=False)
     delivery: str = field(default="", init=False)
 
     def begin(self, work: Callable[[], Handled], delivery: str) -> None:
@@ -82,13 +84,15 @@ class Process:
                 return None
 
         self.running = greenlet(until_killed)
-        self.running.switch()
+        self.at = str(self.running.switch())
 
     def step(self, ending: str) -> Handled | None:
         """Let the next call end in this way; return the result if the process has finished and was not killed."""
         assert self.running
-        result: Handled | None = self.running.switch(ending)
+        result: Any = self.running.switch(ending)
         if not self.running.dead:
+            self.at = str(result)
             return None
         self.running = None
-        return result
+        handled: Handled | None = result
+        return handled

@@ -38,7 +38,7 @@ class DynamoClaims:
         pages: Any = self._client.get_paginator("query").paginate(
             TableName=self._table,
             KeyConditionExpression="account_id = :account",
-            ProjectionExpression="claims, intents, unclear",
+            ProjectionExpression="claims, intents, unclear, failing",
             ExpressionAttributeValues={":account": {"S": account_id}},
             ConsistentRead=True,
         )
@@ -56,4 +56,5 @@ def _changes(item: Mapping[str, Any]) -> EventChanges:
     except ValidationError:
         # Without the cause, which may hold what somebody wrote into the row.
         raise PermanentError(UNREADABLE, cause=Cause.CLAIMS_UNREADABLE) from None
-    return EventChanges(claims, frozenset(unclear).union(*intents))
+    # Only events that are not decided are in the index.
+    return EventChanges(claims, frozenset(unclear).union(*intents) if "failing" in row else frozenset())

@@ -88,7 +88,9 @@ class Remover:
         )
         ledger = DynamoLedger(self.aws.client("dynamodb"), self.at.outcomes_table)
         ledger.begin(event, now=now, lease_until=now)
-        attached = claims_of(account_id, [NEEDED, FIRST, SECOND], AttachmentResult.ATTACHED, now, self.pseudonyms)
+        attached = claims_of(
+            account_id, dict.fromkeys((NEEDED, FIRST, SECOND), now), AttachmentResult.ATTACHED, self.pseudonyms
+        )
         ledger.settle(event, 1, Settlement(OutcomeStatus.ENFORCED, claims=attached), now=now)
         return account_id, {
             "source": "joinguard.removal",

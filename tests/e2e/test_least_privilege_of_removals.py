@@ -72,7 +72,7 @@ def request_for_a_claimed_policy(stage: Removing, kind: str = "member", **tags: 
     """Return a request about an account with a policy that a row claims for Joinguard, and that it does not need."""
     account_id, now = stage.account(kind, **tags), datetime.now(UTC)
     stage.attach(stage.lock, account_id)
-    claims = claims_of(account_id, [stage.lock], AttachmentResult.ATTACHED, now, stage.pseudonyms())
+    claims = claims_of(account_id, {stage.lock: now}, AttachmentResult.ATTACHED, stage.pseudonyms())
     put_row(stage, account_id, "attached", OutcomeStatus.ENFORCED, now, done_at=now, claims=claims)
     return stage.request(account_id)
 

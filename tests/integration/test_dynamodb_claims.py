@@ -28,7 +28,7 @@ def ledger(table: Any) -> DynamoLedger:  # noqa: ARG001 - used for its effect
 
 def made(*policies: str, result: Any = ATTACHED) -> Settlement:
     """Return a settlement that claims policies."""
-    claims = claims_of(ACCOUNT, policies, result, NOON, PSEUDONYMS)
+    claims = claims_of(ACCOUNT, dict.fromkeys(policies, NOON), result, PSEUDONYMS)
     return Settlement(OutcomeStatus.ENFORCED, proven=frozenset({1}), claims=claims)
 
 
@@ -134,6 +134,14 @@ def test_what_an_attempt_has_not_recorded_yet_is_read(ledger: DynamoLedger) -> N
     [row] = DynamoClaims(client("dynamodb"), TABLE).of(ACCOUNT)
 
     assert (row.claims, row.open) == ({}, frozenset(POLICIES))
+
+
+def test_what_a_decided_event_left_unclear_does_not_count(ledger: DynamoLedger) -> None:
+    begin(ledger)
+    ambiguous = Settlement(OutcomeStatus.ENFORCED, ambiguous=frozenset(POLICIES))
+    ledger.settle(JOIN, 1, ambiguous, now=NOON)
+
+    assert [each.open for each in DynamoClaims(client("dynamodb"), TABLE).of(ACCOUNT)] == [frozenset()]
 
 
 def test_the_latest_writes_are_read(ledger: DynamoLedger) -> None:

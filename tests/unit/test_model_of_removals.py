@@ -1,10 +1,13 @@
 """A model of both workers: 1,000 random histories, in CI 5,000 (half of --scenarios).
 
-Two processes of each worker handle the messages of both queues, call by call, in any order. Accounts get other tags,
-often without an event, leave and join again; exceptions begin and end; others attach and detach policies; calls fail
-before and after their effect, and processes are killed. In the end, what is in the queues and in the dead letters is
-handled without faults, and each account is evaluated once more. At any time, nothing that others attached was removed.
-In the end, each account carries exactly what it needs, what others attached, and what is never removed.
+Four processes handle the messages of both queues, call by call, in any order. Accounts get other tags, often without an
+event, leave and join again; exceptions begin and end; others attach and detach policies; calls fail before and after
+their effect, for a while all of one name, and processes are killed. Now and then the queues are drained without faults,
+and in the end. Then each account that changed without an event is evaluated, and no other.
+
+At any time, nothing that others attached was removed, and the messages do not multiply. Whenever the queues are empty,
+each account that was evaluated since its last change carries what it needs, what others attached, and nothing that
+Joinguard attached and that is to be removed.
 """
 
 from __future__ import annotations
@@ -60,8 +63,15 @@ class Scenario:
     handled: dict[int, Waiting] = field(default_factory=dict)
     #: Who attached the policies that accounts carry: "us" or "others".
     owner: dict[tuple[str, str], str] = field(default_factory=dict)
-    #: What others attached while a change of ours was not recorded yet: nobody can tell who attached it.
+    #: What nobody can tell who attached: others attached it while a change of ours was not recorded yet, or after
+    #: others had detached what we attached; or we did after an event from before the account joined again.
     unclear: set[tuple[str, str]] = field(default_factory=set)
+    #: What we attached and did not remove ourselves.
+    claimed: set[tuple[str, str]] = field(default_factory=set)
+    #: The accounts that changed without an event, and those that we attached something to while another attempt ran.
+    dirty: set[str] = field(default_factory=set)
+    #: The call that fails now, whichever process makes it.
+    outage: str = ""
     events: int = 0
     seen: dict[str, int] = field(default_factory=dict)
 
@@ -76,15 +86,25 @@ class Scenario:
         self.processes = [Process() for _ in range(4)]
 
     def run(self) -> None:
-        """Let random steps happen, then handle everything without faults."""
-        for _ in range(self.rng.randint(20, 80)):
-            self.random_step()
+        """Let random steps happen, and drain the queues in between and at the end."""
+        for _ in range(self.rng.choice([1, 1, 2, 3])):
+            for _ in range(self.rng.randint(15, 50)):
+                self.random_step()
+            self.drain()
+
+    def drain(self) -> None:
+        """Handle everything without faults, evaluate the accounts that changed without an event, and compare."""
+        self.outage = ""
         for number in range(4):
             while self.processes[number].running:
                 self.step(number, "succeeds")
         for account_id in ACCOUNTS:
             if account_id not in self.world.organizations.attached:
                 self.join(account_id)
+        self.settle()
+        for account_id in sorted(self.dirty):
+            self.evaluate(account_id)
+        self.dirty.clear()
         self.settle()
         self.assert_settled()
 
@@ -102,9 +122,8 @@ class Scenario:
                     self.step(number)
         else:
             account_id = self.rng.choice(ACCOUNTS)
-            self.rng.choice(
-                [self.tag, self.tag, self.evaluate, self.others_change, self.others_change, self.move, self.deploy]
-            )(account_id)
+            others = [self.evaluate, self.others_change, self.move, self.deploy, self.fail_for_long]
+            self.rng.choice([*[self.tag] * 3, *others])(account_id)
             self.pass_time()
 
     def pass_time(self, seconds: int | None = None) -> None:
@@ -114,8 +133,15 @@ class Scenario:
         environment = self.rng.choice(["prod", "test"])
         self.log.append(f"{account_id} is {environment}")
         self.world.tag(account_id, environment=environment)
-        if self.rng.random() < 0.6:
+        if self.rng.random() < 0.8:
             self.evaluate(account_id)
+        else:
+            self.dirty.add(account_id)
+
+    def fail_for_long(self, _account_id: str) -> None:
+        """Let all calls of one name lose their answers, or end an outage."""
+        self.outage = self.rng.choice(["", "", "detach", "attach", "settle", "request evaluation", "tags"])
+        self.log.append(f"outage of {self.outage or 'nothing'}")
 
     def evaluate(self, account_id: str) -> None:
         self.events += 1
@@ -134,6 +160,7 @@ class Scenario:
         policy = self.rng.choice([BASE, REGIONS, EDGE, KEPT])
         if attached is None:
             return
+        self.dirty.add(account_id)
         if policy in attached:
             self.log.append(f"others detach {policy} from {account_id}")
             attached.remove(policy)
@@ -142,7 +169,7 @@ class Scenario:
             self.log.append(f"others attach {policy} to {account_id}")
             attached.append(policy)
             self.owner[account_id, policy] = "others"
-            if self.is_open(account_id, policy):
+            if self.is_open(account_id, policy) or (account_id, policy) in self.claimed:
                 self.unclear.add((account_id, policy))
 
     def is_open(self, account_id: str, policy: str) -> bool:
@@ -160,6 +187,7 @@ class Scenario:
             self.log.append(f"{account_id} leaves")
             del self.world.organizations.attached[account_id]
             self.owner = {key: who for key, who in self.owner.items() if key[0] != account_id}
+            self.claimed = {key for key in self.claimed if key[0] != account_id}
         else:
             self.join(account_id)
 
@@ -171,6 +199,7 @@ class Scenario:
         self.evaluate(account_id)
 
     def deploy(self, _account_id: str) -> None:
+        self.dirty.update(ACCOUNTS)
         exceptions = (EXCEPTION,) if self.rng.random() < 0.5 else ()
         self.log.append(f"deploy with {len(exceptions)} exceptions")
         self.world.use(document(*exceptions, removals=self.world.remover.requirements.guardrails.document.max_removals))
@@ -193,6 +222,8 @@ class Scenario:
     def step(self, number: int, ending: str | None = None) -> None:
         process = self.processes[number]
         ending = ending or self.rng.choices(ENDINGS, WEIGHTS)[0]
+        if self.outage and process.at == self.outage:
+            ending = "loses its answer"
         self.log.append(f"process {number}: {ending}")
         handled = process.step(ending)
         self.note_changes()
@@ -210,44 +241,53 @@ class Scenario:
         for account_id, policy, _ in organizations.changes[self.seen.get("changes", 0) :]:
             self.log.append(f"we attach {policy} to {account_id}")
             self.owner[account_id, policy] = "us"
+            self.claimed.add((account_id, policy))
+            if self.began_before(account_id):
+                self.unclear.add((account_id, policy))
+            if sum(account_id in each.body for each in self.handled.values()) > 1:
+                self.dirty.add(account_id)
         for account_id, policy, _ in organizations.removals[self.seen.get("removed", 0) :]:
             self.log.append(f"we remove {policy} from {account_id}")
+            self.claimed.discard((account_id, policy))
             if self.owner.pop((account_id, policy), None) != "us" and (account_id, policy) not in self.unclear:
                 self.fail(f"{policy} was removed from {account_id}, and others attached it")
         self.seen |= {"changes": len(organizations.changes), "removed": len(organizations.removals)}
+
+    def began_before(self, account_id: str) -> bool:
+        """Return whether an event of the account was first received before the account joined."""
+        joined = self.world.organizations.joined_at.get(account_id, NOON)
+        return any(row["received_at"] < joined for key, row in self.world.ledger.rows.items() if key[0] == account_id)
 
     def note_requests(self) -> None:
         for queue, requests in (("removals", self.world.removals), ("joins", self.world.evaluations)):
             for body in requests.bodies[self.seen.get(queue, 0) :]:
                 self.waiting.append(Waiting(queue, body))
             self.seen[queue] = len(requests.bodies)
+        # A message is received 24 times at most, and each receive can request something once.
+        if len(self.waiting) > 40 + 4 * self.events:
+            self.fail("the messages multiply")
 
     # ---------------------------------------------------------------- the end
 
     def settle(self) -> None:
-        """Handle every message without faults, redrive the dead letters, and evaluate each account once more."""
+        """Handle every message without faults, and redrive the dead letters, until there is none."""
         limit = self.world.remover.requirements.guardrails.document.max_removals
-        for account_id in ACCOUNTS:
-            self.evaluate(account_id)
         for _ in range(ROUNDS):
-            self.world.clock.advance(LATER)
-            for _ in range(ROUNDS):
-                if not self.waiting:
-                    break
+            while self.waiting:
                 self.world.clock.advance(LATER)
+                if max(each.receives for each in self.waiting) > ROUNDS:
+                    self.fail("a message comes again for ever")
                 self.deliver(0)
                 while self.processes[0].running:
                     self.step(0, "succeeds")
             dead_letters = self.world.dead_letters.dead_letters
-            if not dead_letters and not self.waiting:
-                return
             # A limit that nobody raises refuses for ever.
-            if {why.code for _, why in dead_letters} == {"REMOVAL_LIMIT"} and limit == 0:
+            if not dead_letters or (limit == 0 and {why.code for _, why in dead_letters} == {"REMOVAL_LIMIT"}):
                 return
             self.world.clock.advance(24 * 3600)
             self.waiting += [Waiting("joins", each.body) for each, _ in dead_letters]
             dead_letters.clear()
-        self.fail("the queues are never empty")
+        self.fail("the dead letters never end")
 
     def assert_settled(self) -> None:
         guardrails = self.world.remover.requirements.guardrails

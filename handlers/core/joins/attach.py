@@ -39,8 +39,9 @@ class AttachRun(AttemptRun):
     def _done(self, policies: Collection[PolicyId], carried: Collection[PolicyId]) -> frozenset[PolicyId]:
         return frozenset(policies).intersection(carried)
 
-    def _changed_at(self) -> datetime:
-        return self.attempt.received_at
+    def _changed_at(self, policy_id: PolicyId) -> datetime:
+        earlier = self.attempt.ambiguous | self.changed_before | self._intended_before()
+        return self.attempt.received_at if policy_id in earlier else self.begun_at
 
     def _carry_out(self, join: Join, attached: Sequence[AttachedPolicy]) -> Settlement:
         """Attach each missing policy, whether or not others fail; one result for each required or undecided policy."""

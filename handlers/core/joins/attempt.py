@@ -95,6 +95,8 @@ class AttemptRun(ABC):
     message: Message
     attempt: Attempt
     time_slice: TimeSlice
+    #: When this attempt began.
+    begun_at: datetime = field(init=False)
     #: Policies that this attempt or an earlier one may have changed although the call failed.
     ambiguous: set[PolicyId] = field(init=False)
     #: Policies that earlier attempts changed, according to the evidence that this attempt wrote about them.
@@ -115,6 +117,7 @@ class AttemptRun(ABC):
     def __post_init__(self) -> None:
         """Start with the policies that earlier attempts left ambiguous."""
         self.ambiguous = set(self.attempt.ambiguous)
+        self.begun_at = self.dependencies.clock.now()
 
     def run(self) -> Settlement:
         """Decide, write evidence, record the outcome.
@@ -186,8 +189,8 @@ class AttemptRun(ABC):
         """Return those of some policies that are as this attempt's changes leave them, if an account carries these."""
 
     @abstractmethod
-    def _changed_at(self) -> datetime:
-        """Return the moment of the changes for their claims."""
+    def _changed_at(self, policy_id: PolicyId) -> datetime:
+        """Return the moment of a change for its claim."""
 
     @abstractmethod
     def _follow_up(self, decision: Settlement) -> None:
@@ -381,9 +384,8 @@ class AttemptRun(ABC):
             return self.attempt.claims
         changed = {each.policy_id for each in settlement.policies if each.result is self.CHANGED}
         pseudonyms = self.dependencies.pseudonyms
-        made = claims_of(
-            self.event.account_id, self.changed_before | changed, self.CHANGED, self._changed_at(), pseudonyms
-        )
+        changed_at = {each: self._changed_at(each) for each in self.changed_before | changed}
+        made = claims_of(self.event.account_id, changed_at, self.CHANGED, pseudonyms)
         return {**self.attempt.claims, **made}
 
     def _superseded(self, decision: Settlement, *, proven: bool) -> NoReturn:

@@ -3,11 +3,12 @@
 Only what Joinguard attached is ever removed, and whoever can write to the table could claim that. So each claim has a
 seal, which takes the key of the pseudonyms. A seal does not show that a claim was deleted.
 
-An attachment is dated at the event's first attempt, and a removal when it is recorded. So if the moments of the changes
-are not known exactly, what others attached in between counts as theirs.
+An attachment is dated at the beginning of the attempt that made it, or of the event's first attempt if it is not known
+which one did, and a removal when it is recorded. So what others attached in between counts as theirs. But nobody
+notices if others detach what Joinguard attached, and attach it again: that counts as attached by Joinguard.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
@@ -29,16 +30,12 @@ _KIND: Final = "claim"
 
 
 def claims_of(
-    account_id: AccountId,
-    policies: Collection[PolicyId],
-    result: Changed,
-    at: datetime,
-    pseudonyms: Pseudonyms,
+    account_id: AccountId, changed_at: Mapping[PolicyId, datetime], result: Changed, pseudonyms: Pseudonyms
 ) -> dict[PolicyId, Claim]:
-    """Return the claims that Joinguard changed policies of an account."""
+    """Return the claims that Joinguard changed policies of an account, each at a moment."""
     return {
-        each: Claim(result=result, at=at, seal=_seal(account_id, each, result, at, pseudonyms))
-        for each in sorted(policies)
+        policy_id: Claim(result=result, at=at, seal=_seal(account_id, policy_id, result, at, pseudonyms))
+        for policy_id, at in sorted(changed_at.items())
     }
 
 

@@ -98,7 +98,8 @@ class EventChanges:
     """What the row of an event says of changes to the account's policies."""
 
     claims: Mapping[PolicyId, Claim] = field(default_factory=dict)
-    #: The policies that an attempt was about to change, or may have changed: nobody can tell yet whose change it is.
+    #: The policies that an attempt was about to change, or may have changed: until the event is decided, nobody can
+    #: tell whose change it is. Empty if it is decided.
     open: frozenset[PolicyId] = frozenset()
 
 

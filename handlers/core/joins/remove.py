@@ -68,7 +68,7 @@ class RemoveRun(AttemptRun):
     CHANGED: ClassVar[Changed] = AttachmentResult.REMOVED
     dependencies: RemoveDependencies
 
-    def _changed_at(self) -> datetime:
+    def _changed_at(self, policy_id: PolicyId) -> datetime:  # noqa: ARG002 - all are dated at the latest moment
         return self.dependencies.clock.now()
 
     def _done(self, policies: Collection[PolicyId], carried: Collection[PolicyId]) -> frozenset[PolicyId]:
