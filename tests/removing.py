@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from boto3.dynamodb.conditions import Key
@@ -89,10 +89,17 @@ class Removing:
         assert guardrails is not None
         key = upload_guardrails(target, CODE_BUCKET, guardrails, owner=account.account_id)
         arns = ",".join(policy_arns(account, target.stage, guardrails))
-        named = {"GuardrailsKey": key, "PolicyArns": arns, "PolicyIds": "", "ApprovedPlanKey": ""}
+        named = {
+            "GuardrailsKey": key,
+            "PolicyArns": arns,
+            "PolicyIds": "",
+            "ApprovedPlanKey": "",
+            "ApprovedPlanUntil": "",
+        }
         if approved:
             plan = approved(guardrails)
             named["ApprovedPlanKey"] = f"joinguard/plans/{plan.sha256()}.json"
+            named["ApprovedPlanUntil"] = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
             self.pipeline.client("s3").put_object(
                 Bucket=CODE_BUCKET,
                 Key=named["ApprovedPlanKey"],
@@ -199,5 +206,5 @@ def removing_stage(pipeline: Pipeline, folder: Path) -> Iterator[Removing]:
     made = Removing(pipeline, folder)
     made.deploy()
     yield made
-    names = ("ApprovedPlanKey", "GuardrailsKey", "PolicyArns", "PolicyIds", "RemovePolicies")
+    names = ("ApprovedPlanKey", "ApprovedPlanUntil", "GuardrailsKey", "PolicyArns", "PolicyIds", "RemovePolicies")
     configure(pipeline.aws, {name: before[name] for name in names})

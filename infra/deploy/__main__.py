@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -28,6 +29,7 @@ from infra.deploy.health import Check, check_subscribers, checks
 from infra.deploy.health.table import print_checks
 from infra.deploy.preflight import read_account, warnings
 from infra.deploy.recording import record_configuration
+from infra.deploy.removing import stop_before
 from infra.deploy.sources import BuildError, commit_of
 from infra.deploy.stack import DeployError, Plan, discard, execute, find, outputs, prepare, read_plan
 from infra.deploy.stages import Stage, Target, load_stage
@@ -465,6 +467,8 @@ def _confirm_and_execute(target: Target, region: str, planned: Plan | None, *, y
     if not yes and not click.confirm("Execute this change set?", err=True):
         discard(client, planned)
         raise DeployError("nothing was changed; the change set was deleted")
+    with stderr.status("stopping the worker that removes policies"):
+        stop_before(target, planned, time.sleep)
     with stderr.status("waiting for CloudFormation"):
         execute(client, planned, poll_seconds=target.poll_seconds)
     stderr.print(f"{planned.kind.lower()} of stack {planned.stack} is complete")

@@ -1,12 +1,13 @@
 """Approve a plan that removes more policies than its guardrails allow in a day without approval.
 
 An approval is of one plan: of these policies, these accounts and these guardrails. It continues while the guardrails,
-RemovePolicies and AttachTo stay the same, and ends with the next plan.
+RemovePolicies and AttachTo stay the same, ends with the next plan, and after a week.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from schemas.plan import ApprovedPlan
 
 _KEY: Final = "joinguard/plans/{}.json"
-#: The parameter of the stack that names the approved plan.
+#: The parameters of the stack that name the approved plan, and the last day of the approval.
 _PARAMETER: Final = "ApprovedPlanKey"
+_UNTIL: Final = "ApprovedPlanUntil"
+#: How long an approval holds: the removals that it is about take hours, and later ones are others.
+_HOLDS: Final = timedelta(days=7)
 #: How many characters of a digest are enough: `make plan` shows as many in its title.
 _SHORTEST: Final = 12
 _LONGEST: Final = 64
@@ -117,14 +121,17 @@ def _check(stage: Stage, report: Report, digest: str | None) -> None:
         )
 
 
-def parameters(target: Target, bucket: str, approval: Approval, *, owner: str) -> dict[str, str]:
-    """Upload the plan that is approved, and return the parameter that names it."""
+def parameters(target: Target, bucket: str, approval: Approval, *, owner: str) -> dict[str, str | None]:
+    """Upload the plan that is approved, and return the parameters that name it and the last day of the approval."""
     # Without removals, the template's default ends an earlier approval.
     if not target.stage.removes:
         return {}
     if approval.plan:
         upload(target.client("s3"), bucket, approval.plan.canonical(), _KEY, owner=owner)
-    return {_PARAMETER: _key_of(approval)}
+        last = (datetime.now(UTC) + _HOLDS).date().isoformat()
+        return {_PARAMETER: _key_of(approval), _UNTIL: last}
+    # An earlier approval keeps its end.
+    return {_PARAMETER: approval.earlier, _UNTIL: None if approval.earlier else ""}
 
 
 def _key_of(approval: Approval) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,7 +172,8 @@ def test_the_approved_plan_is_uploaded_under_its_digest_and_named_by_the_paramet
 
     named = approving.parameters(target(session, **REMOVES), "code", Approval(made.changes), owner=OWNER)
 
-    assert named == {"ApprovedPlanKey": key}
+    week = (datetime.now(UTC) + timedelta(days=7)).date().isoformat()
+    assert named == {"ApprovedPlanKey": key, "ApprovedPlanUntil": week}
     assert (sent["Bucket"], sent["Key"], sent["ExpectedBucketOwner"]) == ("code", key, OWNER)
     assert ApprovedPlan.model_validate_json(sent["Body"]) == made.changes
     session.assert_used()
@@ -183,7 +185,8 @@ def test_without_a_new_approval_the_parameter_is_the_earlier_one_or_empty(earlie
 
     named = approving.parameters(target(session, **REMOVES), "code", Approval(earlier=earlier), owner=OWNER)
 
-    assert named == {"ApprovedPlanKey": earlier}
+    # An earlier approval keeps its end.
+    assert named == {"ApprovedPlanKey": earlier, "ApprovedPlanUntil": None if earlier else ""}
     session.assert_used()
 
 

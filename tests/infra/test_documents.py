@@ -92,7 +92,7 @@ SOURCES = "\n".join(
 TARGET_OF = {"list": "dlq"}
 #: Parameters that `make deploy` sets.
 SET_BY_DEPLOY = {"OrganizationId", "ManagementAccountId", "NameSuffix", "CodeBucket", "CodeKey", "CodeVersion"}
-SET_BY_DEPLOY |= {"ApprovedPlanKey", "GuardrailsKey", "PolicyArns"}
+SET_BY_DEPLOY |= {"ApprovedPlanKey", "ApprovedPlanUntil", "GuardrailsKey", "PolicyArns"}
 #: Names of AWS, git, and the shell that our code does not need to contain.
 FOREIGN = {
     "AWS_PROFILE",

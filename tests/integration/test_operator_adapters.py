@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,10 +18,11 @@ from handlers.core.errors import PermanentError, RetryableError
 from handlers.core.ports import UnreadableRow
 from handlers.core.redrive.ports import Account, MoveTask
 from schemas.events import Join
-from schemas.outcome import FAILING, Outcome, OutcomeStatus
+from schemas.outcome import FAILING, Closed, Outcome, OutcomeStatus
+from schemas.pseudonym import Pseudonym
 from tests.fake_queues import outcome
-from tests.fakes import NOON
-from tests.integration.conftest import client
+from tests.fakes import ACCOUNT, NOON
+from tests.integration.conftest import RESOURCES, client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,3 +279,31 @@ def test_unprocessed_keys_are_requested_again(aws: None) -> None:  # noqa: ARG00
         with pytest.raises(RetryableError, match="UnprocessedKeys") as raised:
             reader.of_events([("222222222222", "event-1")])
     assert raised.value.soon
+
+
+def test_the_role_of_operators_allows_only_the_attributes_that_closing_and_reopening_write(table: Any) -> None:
+    """moto does not check `dynamodb:Attributes`, so the attributes of the requests are compared with the role."""
+    policies = RESOURCES["OperatorActs"]["Properties"]["Policies"]
+    [statement] = [
+        each for policy in policies for each in policy["PolicyDocument"]["Statement"] if each["Sid"] == "CloseOutcomes"
+    ]
+    allowed = set(statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"])
+    dynamodb, requests = client("dynamodb"), list[dict[str, Any]]()
+    dynamodb.meta.events.register("before-parameter-build.dynamodb", lambda params, **_: requests.append(params))
+    outcomes = DynamoOutcomes(dynamodb, table.name)
+    key = (ACCOUNT, "event-1")
+    closed = Closed(
+        actor=Pseudonym(value=f"prin-{'0' * 32}", key_version="k"), actor_id="x", act_id="act-1", closed_at=NOON
+    )
+
+    outcomes.close([key], closed)
+    outcomes.reopen([key], "act-1", NOON)
+
+    used: set[str] = set()
+    for each in requests:
+        text = f"{each['UpdateExpression']} {each['ConditionExpression']}"
+        # Neither placeholders, nor inner attributes, nor functions.
+        names = set(re.findall(r"(?<![:#.\w])[a-z_]+(?![\w(])", text))
+        used |= names | set(each["ExpressionAttributeNames"].values()) | set(each["Key"])
+        assert "ReturnValues" not in each
+    assert used == allowed
