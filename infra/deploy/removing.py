@@ -38,8 +38,8 @@ def stop_before(target: Target, planned: Plan, sleep: Callable[[float], None]) -
         sleep(target.poll_seconds)
     else:
         raise DeployError(
-            "Lambda does not stop polling the queue of the worker that removes policies; nothing else was changed. Look "
-            f"at it with aws lambda get-event-source-mapping --uuid {mapping}, then deploy again"
+            "Lambda does not stop polling the queue of the worker that removes policies; nothing else was changed. "
+            f"Look at it with aws lambda get-event-source-mapping --uuid {mapping}, then deploy again"
         )
     # Invocations that run go on until they end.
     sleep(functions.get_function_configuration(FunctionName=function)["Timeout"])
