@@ -13,7 +13,7 @@ from handlers.operate.hints import as_typed
 
 #: The next step after a message failed.
 NEXT_STEPS: Final[Mapping[Cause, str]] = {
-    Cause.POLICY_NOT_FOUND: "correct PolicyIds in the stage, deploy, redrive",
+    Cause.POLICY_NOT_FOUND: "correct the stage's policies, deploy, redrive",
     Cause.POLICY_TYPE_DISABLED: "enable service control policies in the organization, redrive",
     Cause.TOO_MANY_POLICIES: "detach or merge a policy of the account, redrive",
     Cause.ACCESS_DENIED: (
@@ -22,7 +22,7 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     ),
     Cause.FACTS_UNKNOWN: "AWS does not return what the rules need: change the rule, deploy, redrive",
     Cause.ACCOUNT_NOT_FOUND: "the account is not a member: drop, or invite the account and redrive",
-    Cause.INVALID_INPUT: "Organizations rejects the policy or the target: correct PolicyIds, deploy, redrive",
+    Cause.INVALID_INPUT: "Organizations rejects policy or target: correct the stage's policies, deploy, redrive",
     Cause.NO_ORGANIZATION: "the worker's account is in no organization: deploy in another account, redrive",
     Cause.WRONG_ENDPOINT: "the worker calls the wrong Region: `make revert-drift` restores its environment; redrive",
     Cause.INVALID_EVENT: "find out who sent it; edit the body, or drop",
@@ -63,7 +63,7 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.WRONG_ORGANIZATION: "it is about another organization; drop it",
     Reason.MANAGEMENT_ACCOUNT: "it is about the management account, which SCPs do not affect; drop the message",
     Reason.POLICY_TYPE_DISABLED: "the policy type {0} is not enabled in the organization; enable it",
-    Reason.POLICY_NOT_FOUND: "policy {0} does not exist; correct PolicyIds in the stage and deploy",
+    Reason.POLICY_NOT_FOUND: "policy {0} does not exist; correct the stage's policies and deploy",
     Reason.ACCOUNT_NOT_FOUND: "the account is not a member; drop the message, or invite the account",
     Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}; drop the message",
     Reason.TOO_MANY_POLICIES: "the account carries {0} policies and has no room for {1} more; detach some",
