@@ -35,15 +35,15 @@ SCP: Final = "SERVICE_CONTROL_POLICY"
 #: Of an account without tags, the tags decide; of one in production, the name does.
 DOCUMENT: Final = """\
 version: 1
-policies: [removing-lock, removing-handmade]
+policies: [{lock}, {handmade}]
 rules:
   - id: production
-    attach: [removing-lock]
+    attach: [{lock}]
     match: [{{ tags: {{ environment: prod }} }}]
     exclude: [{{ name: "excluded-*" }}]
     when_no_longer: remove
   - id: nobody
-    attach: [removing-handmade]
+    attach: [{handmade}]
     match: [{{ tags: {{ environment: never }} }}]
     when_no_longer: remove
 exceptions: [{exceptions}]
@@ -57,8 +57,10 @@ class Removing:
     def __init__(self, pipeline: Pipeline, folder: Path) -> None:
         self.pipeline, self.folder = pipeline, folder
         self.client = pipeline.client("organizations")
-        names = ("removing-lock", "removing-handmade")
-        self.lock, self.handmade = (create_policy(pipeline.aws, name, DENY) for name in names)
+        # Another test may have such a stage in the same organization.
+        suffix = os.urandom(4).hex()
+        self.names = {"lock": f"removing-lock-{suffix}", "handmade": f"removing-handmade-{suffix}"}
+        self.lock, self.handmade = (create_policy(pipeline.aws, name, DENY) for name in self.names.values())
         for name in ("stages", "guardrails"):
             (folder / name).mkdir()
         (folder / "stages" / "removing.yaml").write_text('region: us-east-1\nparameters: { RemovePolicies: "true" }\n')
@@ -72,7 +74,7 @@ class Removing:
     ) -> None:
         """Lock and deploy the document with a limit of removals a day, exceptions, and a plan that was approved."""
         document = self.folder / "guardrails" / "removing.yaml"
-        document.write_text(DOCUMENT.format(removals=removals, exceptions=exceptions))
+        document.write_text(DOCUMENT.format(removals=removals, exceptions=exceptions, **self.names))
         keys = {
             "AWS_ENDPOINT_URL": self.pipeline.aws.endpoint,
             "AWS_DEFAULT_REGION": self.pipeline.aws.region,

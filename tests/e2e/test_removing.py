@@ -120,10 +120,10 @@ def test_above_the_limit_nothing_is_removed_until_the_message_is_redriven(pipeli
     assert [each.status for each in pipeline.watch.evidence(again.event_id)] == ["FAILED", "ENFORCED"]
 
 
-def exception(account_id: str, expires: date) -> str:
+def exception(stage: Removing, account_id: str, expires: date) -> str:
     """Return an exception that takes the policy from an account."""
     return (
-        f'{{ id: EXC-9, accounts: ["{account_id}"], policies: [removing-lock], owner: team@example.com, '
+        f'{{ id: EXC-9, accounts: ["{account_id}"], policies: [{stage.names["lock"]}], owner: team@example.com, '
         f"approved_by: ciso@example.com, reason: CHG-9, expires: {expires} }}"
     )
 
@@ -132,12 +132,12 @@ def test_an_exception_that_begins_takes_a_policy_off_and_its_end_brings_it_back(
     pipeline: Pipeline, stage: Removing
 ) -> None:
     account_id, today = joined(stage), datetime.now(UTC).date()
-    stage.deploy(exceptions=exception(account_id, today + timedelta(days=2)))
+    stage.deploy(exceptions=exception(stage, account_id, today + timedelta(days=2)))
     try:
         begun = operate(pipeline, "enforce", account_id, "--confirm", "--reason", "EXC-9 begins")
         removal = stage.removal(account_id)
         without = stage.attached(account_id)
-        stage.deploy(exceptions=exception(account_id, today - timedelta(days=2)))
+        stage.deploy(exceptions=exception(stage, account_id, today - timedelta(days=2)))
         ended = operate(pipeline, "enforce", account_id, "--confirm", "--reason", "EXC-9 is over")
     finally:
         stage.deploy()
