@@ -53,6 +53,8 @@ class AttachmentResult(StrEnum):
     ALREADY_ATTACHED = "ALREADY_ATTACHED"
     #: It is not attached, and the worker would have attached it if it did not only observe the account.
     WOULD_ATTACH = "WOULD_ATTACH"
+    #: The account no longer needs it, and the other worker was asked to remove it.
+    REMOVAL_REQUESTED = "REMOVAL_REQUESTED"
     #: The worker removed it.
     REMOVED = "REMOVED"
     #: It was not attached any more when the worker removed it.

@@ -18,7 +18,7 @@ from handlers.core.redrive.ports import Sent
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.redrive.tracker import OutcomeTracker
 from handlers.core.timing import patiently
-from schemas.outcome import FAILING, Closed, Fault, Outcome, OutcomeStatus
+from schemas.outcome import FAILING, Closed, Fault, Outcome, OutcomeStatus, PolicyOutcome
 from tests.fakes import ACCOUNT, NOON, FakeClock, joined
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class FakeQueues:
     joins: list[DeadLetter] = field(default_factory=list)
     #: The results of the next calls of `backlog`; after these it returns 0.
     backlogs: list[int] = field(default_factory=list)
+    #: The result of each policy in the outcomes that the worker writes.
+    results: tuple[PolicyOutcome, ...] = ()
     #: Called with the name of each step; it may raise an error.
     on_step: Callable[[str], None] = lambda _step: None
     #: Whether a redriven message fails again.
@@ -194,7 +196,8 @@ class FakeQueues:
             row = self.rows.setdefault(each.outcome_key, [])
             attempts = row[-1][1].attempts + 1 if row else 1
             status = OutcomeStatus.FAILED if self.fails_again(each) else OutcomeStatus.ENFORCED
-            row.append((self.clock.now() + self.handling_time, outcome(each.outcome_key, status, attempts)))
+            written = outcome(each.outcome_key, status, attempts, policies=self.results)
+            row.append((self.clock.now() + self.handling_time, written))
 
 
 def _can_be_closed(row: Outcome | UnreadableRow, now: datetime) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -28,6 +28,7 @@ from handlers.operate.context import Caller, Context, OrganizationContext
 from handlers.operate.errors import NotInstalledError
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
+from schemas.plan import ApprovedPlan
 from schemas.pseudonym import Pseudonym
 from tests.fake_organization import FakeAccounts, FakeOrganizationReader
 from tests.fake_queues import FakeQueues
@@ -100,6 +101,7 @@ def preflight(
     *,
     max_policies: int = 10,
     requirements: Requirements = REQUIREMENTS,
+    approved_plan: Callable[[], ApprovedPlan | None] = lambda: None,
 ) -> Preflight:
     return Preflight(
         organization or FakeOrganization(),
@@ -107,6 +109,7 @@ def preflight(
         requirements,
         max_policies,
         FakeClock(),
+        approved_plan,
     )
 
 

@@ -44,7 +44,9 @@ class DynamoRemovalLimit:
         return refused is None
 
     def _add(self, removal: Sha256, limit: int, today: str) -> Mapping[str, Any] | None:
-        condition = "#day = :today AND (contains(counted, :name) OR size(counted) < :limit)"
+        # A limit that is lowered holds for what was counted before, too.
+        within = "(size(counted) < :limit OR (contains(counted, :name) AND size(counted) <= :limit))"
+        condition = f"#day = :today AND {within}"
         values = {":name": {"S": removal}, ":limit": {"N": str(limit)}, ":today": {"S": today}}
         return self._refused("ADD counted :removal", condition, {":removal": {"SS": [removal]}, **values})
 

@@ -34,7 +34,7 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     Cause.OPEN_ATTEMPT: "another event of the account is not decided: see `outcome`, redrive or close it, redrive this",
     Cause.REMOVALS_OFF: "the stage removes no policies: set RemovePolicies, deploy, redrive; or drop",
     Cause.REMOVAL_LIMIT: (
-        "check that so many policies are to be removed; redrive tomorrow, or deploy with --approve DIGEST, redrive"
+        "find out whether the removals are meant; redrive tomorrow (UTC), or deploy with --approve DIGEST, redrive"
     ),
     Cause.RETRIES_EXHAUSTED: "see the outcome and the log for the cause; redrive when it is over",
 }
@@ -67,6 +67,10 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.ACCOUNT_NOT_FOUND: "the account is not a member; drop the message, or invite the account",
     Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}; drop the message",
     Reason.TOO_MANY_POLICIES: "the account carries {0} policies and has no room for {1} more; detach some",
+    Reason.LIMIT_REACHED: (
+        "no approved plan removes the policy, and the limit of today was used up; redrive tomorrow (UTC), deploy with "
+        "--approve, or raise limits.removals, deploy and redrive with --force"
+    ),
     Reason.REMOVALS_OFF: "the stage removes no policies; set RemovePolicies and deploy",
     Reason.ACCESS_DENIED: (
         "the worker's role may not attach ({0}); `make revert-drift` restores it, unless its boundary denies it"
@@ -90,6 +94,7 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.RESTORED_BEFORE: "it was restored before",
     Reason.ORGANIZATIONS_UNAVAILABLE: "Organizations does not answer: {0}",
     Reason.PERMISSIONS_UNAVAILABLE: "whether the worker's role may attach, since IAM's simulator gives no answer: {0}",
+    Reason.APPROVAL_UNAVAILABLE: "whether a plan was approved that removes the policy: {0}",
     Reason.ROLE_UNKNOWN: "whether the worker's role may attach, because the stack does not name the role; deploy",
     Reason.FIRST_MESSAGES: "waiting for the outcomes of the first {0}",
     Reason.JOINS_FIRST: "waiting: more than {0} joins are in the queue, and they go first",

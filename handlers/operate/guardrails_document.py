@@ -63,7 +63,8 @@ _RULES: Final[dict[str, str]] = {
     "ou": "must be a path from the root, such as /Workloads/*/Prod/**, or the id of an OU or root",
     "owner": "must be an e-mail address: of who answers for it",
     "policies": "must be a list of policies, with at least one",
-    "removals": "must be a number, 0 or more",
+    "limits": "must be a mapping, such as {removals: 25}",
+    "removals": "must be a whole number from 0 to 5000, without quotes",
     "tags": "must map a tag's key to its values, such as {environment: [prod]}",
     "when_no_longer": "must be keep or remove",
     "allow_empty": "must be true or false",
@@ -210,7 +211,10 @@ def _ended(document: Document, at: datetime) -> Iterator[Problem]:
     today = at.astimezone(UTC).date()
     for number, each in enumerate(document.exceptions):
         if each.expires < today:
-            yield Problem(("exceptions", number), f"ended on {each.expires}, so it is ignored; take it out")
+            yield Problem(
+                ("exceptions", number),
+                f"ended on {each.expires}; run `joinguard enforce` for its accounts, then take it out",
+            )
 
 
 def _problem(error: ErrorDetails, root: Node) -> Problem:

@@ -22,6 +22,7 @@ from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.sqs_moves import SqsMoves
 from handlers.aws.sqs_operator import SqsDeadLetterQueues
 from handlers.clock import SystemClock
+from handlers.core.guardrails.approval import read_approved_plan
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.reading import read_or_unreadable
 from handlers.core.guardrails.scope import Scope
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
+
+    from schemas.plan import ApprovedPlan
 
 
 def open_context(stack: str, profile: str | None, region: str | None, poll: int) -> Context:
@@ -189,6 +192,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             requirements,
             int(outputs["PoliciesPerAccount"]),
             clock,
+            lambda: _approved_plan(client, parameters, clock),
         ),
         pseudonyms=KmsPseudonyms(client("kms"), outputs["PseudonymKeyId"], requirements.organization_id),
         requirements=requirements,
@@ -199,6 +203,14 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
         seen=seen,
     )
+
+
+def _approved_plan(client: _Clients, parameters: Mapping[str, str], clock: SystemClock) -> ApprovedPlan | None:
+    """Return the plan that is approved today; raise JoinguardError if it cannot be read."""
+    key, until = parameters.get("ApprovedPlanKey"), parameters.get("ApprovedPlanUntil", "")
+    if not key or clock.now().date().isoformat() > until:
+        return None
+    return read_approved_plan(S3Artifacts(client("s3"), parameters["CodeBucket"]), key)
 
 
 def _guardrails(client: _Clients, outputs: Mapping[str, str], parameters: Mapping[str, str]) -> Guardrails:

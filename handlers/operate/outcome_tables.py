@@ -58,7 +58,7 @@ def print_outcomes(
         _unreadable(each) if isinstance(each, UnreadableRow) else _row(context, each, evidence.get(each.event_id))
         for each in found
     ]
-    print_table(title, ["status", "joined, decided", "event"], rows)
+    print_table(title, ["status", "time, decided", "event"], rows)
     if unreadable := sum(isinstance(each, UnreadableRow) for each in found):
         stderr.print(f"{unreadable:,} of {len(found):,} rows are unreadable: no worker wrote them", style="red")
 

@@ -1023,9 +1023,9 @@ def test_operator_reads_cannot_read_backups_because_they_contain_account_ids() -
         for resource in ([each["Resource"]] if isinstance(each["Resource"], dict) else each["Resource"])
     }
 
-    guardrails = "arn:${AWS::Partition}:s3:::${CodeBucket}/joinguard/guardrails/*"
+    deployed = {f"arn:${{AWS::Partition}}:s3:::${{CodeBucket}}/joinguard/{each}/*" for each in ("guardrails", "plans")}
     records = {f"${{Evidence.Arn}}/{each}/*" for each in ("acts", "configuration", "evidence")}
-    assert readable == {*records, guardrails}
+    assert readable == {*records, *deployed}
 
 
 def _listed(value: str | list[str]) -> list[str]:

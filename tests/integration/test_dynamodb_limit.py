@@ -38,6 +38,15 @@ def test_a_removal_counts_once(dynamodb: Any) -> None:
     assert [limit.take(each, 2, NOON) for each in (ONE, ONE, TWO, ONE, TWO, THREE)] == [True] * 5 + [False]
 
 
+def test_a_limit_that_is_lowered_holds_for_what_was_counted_before(dynamodb: Any) -> None:
+    limit = DynamoRemovalLimit(dynamodb, "pace")
+    assert [limit.take(each, 3, NOON) for each in (ONE, TWO)] == [True, True]
+
+    assert [limit.take(each, 1, NOON) for each in (ONE, TWO, THREE)] == [False] * 3
+    assert [limit.take(each, 2, NOON) for each in (ONE, TWO, THREE)] == [True, True, False]
+    assert not limit.take(ONE, 0, NOON)
+
+
 def test_each_day_begins_anew_in_utc(dynamodb: Any) -> None:
     limit = DynamoRemovalLimit(dynamodb, "pace")
     midnight = (NOON + DAY).replace(hour=0)

@@ -158,8 +158,8 @@ MISTAKES = [
     ("2027-01-31", "2027-01-31\n    starts: 2027-02-01", 19, "starts after it expires; correct starts or expires"),
     ("owner: payments@example.com", "owner: payments", 22, "owner must be an e-mail address: of who answers for it"),
     ("policies: [region-lock]", "policies: [region-look]", 21, "unknown policy region-look; did you mean region-lock?"),
-    ("removals: 25", "removals: -1", 27, "removals must be a number, 0 or more, not -1"),
-    ("removals: 25", 'removals: "25"', 27, "removals must be a number, 0 or more"),
+    ("removals: 25", "removals: -1", 27, "removals must be a whole number from 0 to 5000, without quotes, not -1"),
+    ("removals: 25", 'removals: "25"', 27, "removals must be a whole number from 0 to 5000, without quotes"),
     ("TAG_POLICY: 3", "TAGS: 3", 28, "must be a policy type of AWS Organizations"),
     ("  - region-lock\n", "  - region-lock\n  - deny-leave\n", 5, "deny-leave is in the list more than once"),
     ("  - region-lock\n", "  - region-lock\n  - pilot\n", 5, "policy pilot: no rule attaches it; attach it in a rule"),
@@ -250,7 +250,10 @@ def test_an_exception_that_has_ended_is_no_mistake_but_named() -> None:
     text = VALID.replace("2027-01-31", "2026-11-24")
 
     [note] = read(text.encode(), "x.yaml", NOON).notes
-    assert str(note) == "x.yaml:19: exception EXC-1: ended on 2026-11-24, so it is ignored; take it out"
+    assert (
+        str(note)
+        == "x.yaml:19: exception EXC-1: ended on 2026-11-24; run `joinguard enforce` for its accounts, then take it out"
+    )
     assert read(text.replace("24", "25").encode(), "x.yaml", NOON).notes == ()
 
 

@@ -504,7 +504,10 @@ def test_each_exception_says_what_it_does(document: Path) -> None:
     assert "soon 2026-12-01 ends soon; takes away 1 attachment" in text
     assert "long 2027-12-01 in force; takes nothing away; 1 account not evaluated" in text
     assert "over 2026-11-01 over; not undone yet: 1 attachment to come back" in text
-    assert "prod.yaml:14: exception over: ended on 2026-11-01, so it is ignored; take it out" in text
+    assert (
+        "prod.yaml:14: exception over: ended on 2026-11-01; run `joinguard enforce` for its accounts, then take it out"
+        in text
+    )
 
 
 def test_what_no_deployment_carries_out_is_said(document: Path) -> None:

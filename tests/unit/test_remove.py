@@ -470,7 +470,7 @@ def test_no_more_policies_are_removed_in_a_day_than_the_limit() -> None:
     [(dead_letter, why)] = world.dead_letters.dead_letters
     assert dead_letter.body == world.removals.bodies[0]
     assert why.code == "REMOVAL_LIMIT"
-    assert "1 removals were tried today" in why.message
+    assert "limits.removals allows 1 removal a day (UTC), and they are used up" in why.message
 
 
 def test_the_rest_is_removed_on_the_next_day() -> None:

@@ -48,7 +48,9 @@ class AttachRun(AttemptRun):
         carried = {each.id for each in attached}
         decision, undecided = self._decided(join, carried)
         ours = self._done(self.ambiguous, carried)
-        results: dict[PolicyId, Result] = dict.fromkeys(decision.required, AttachmentResult.ALREADY_ATTACHED)
+        results: dict[PolicyId, Result] = dict.fromkeys(self.removable, AttachmentResult.REMOVAL_REQUESTED)
+        results |= dict.fromkeys(decision.required, AttachmentResult.ALREADY_ATTACHED)
+        # An ambiguous change that is done is recorded, and claimed, although the policy may not be needed any more.
         results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
         results |= undecided
         missing, observes = self._fitted(decision, attached, results), not self._attaches_to(join)

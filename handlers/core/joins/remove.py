@@ -202,10 +202,15 @@ class Remover(Worker):
 
 
 def _above(limit: int) -> Fault:
+    if not limit:
+        return fault(
+            "REMOVAL_LIMIT", "limits.removals is 0, so each removal needs an approved plan; the policy is kept"
+        )
+    removals = f"{limit} removal{'' if limit == 1 else 's'}"
     return fault(
         "REMOVAL_LIMIT",
-        f"{limit} removals were tried today, as many as limits.removals allows; the policy is kept. Redrive the "
-        "message tomorrow, or deploy with --approve and the digest of a plan that removes it",
+        f"without an approved plan, limits.removals allows {removals} a day (UTC), and they are used up; the policy "
+        "is kept",
     )
 
 

@@ -18,6 +18,7 @@ class Reason(Enum):
     ACCOUNT_NOT_ACTIVE = auto()  # state
     TOO_MANY_POLICIES = auto()  # number of attached policies, number of missing policies
     REMOVALS_OFF = auto()
+    LIMIT_REACHED = auto()
     ACCESS_DENIED = auto()  # policy ids and "the account"
     # A message cannot or should not be redriven.
     TOO_MANY_ATTRIBUTES = auto()
@@ -33,6 +34,7 @@ class Reason(Enum):
     ORGANIZATIONS_UNAVAILABLE = auto()  # error
     PERMISSIONS_UNAVAILABLE = auto()  # error
     ROLE_UNKNOWN = auto()
+    APPROVAL_UNAVAILABLE = auto()  # error
     # A redrive waits.
     FIRST_MESSAGES = auto()  # number of messages
     JOINS_FIRST = auto()  # number of joins

@@ -1,7 +1,8 @@
 """Pre-flight: whether the cause of a dead letter is corrected. A message that would fail again is not redriven."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from functools import cached_property
 from typing import Final
 
@@ -16,6 +17,7 @@ from handlers.core.redrive.ports import OrganizationsReader, Permissions
 from schemas.compiled_guardrails import SCP
 from schemas.events import Join
 from schemas.ids import AccountId, PolicyId
+from schemas.plan import ApprovedPlan
 
 #: The number of accounts that are read one by one, those of the oldest messages first: Organizations allows five such
 #: reads a second, which the worker needs too. Beyond it, only accounts whose own state was the cause are read.
@@ -31,6 +33,7 @@ _OF_CAUSE: Final[Mapping[Cause, frozenset[Reason]]] = {
     Cause.ACCESS_DENIED: frozenset({Reason.ACCESS_DENIED}),
     Cause.ACCOUNT_NOT_FOUND: frozenset({Reason.ACCOUNT_NOT_FOUND, Reason.ACCOUNT_NOT_ACTIVE}),
     Cause.REMOVALS_OFF: frozenset({Reason.REMOVALS_OFF}),
+    Cause.REMOVAL_LIMIT: frozenset({Reason.LIMIT_REACHED}),
 }
 
 
@@ -45,6 +48,8 @@ class Preflight:
     #: The maximum number of policies of an account.
     max_policies: int
     clock: Clock
+    #: Returns the plan that is approved today.
+    approved_plan: Callable[[], ApprovedPlan | None] = lambda: None
     #: What could not be found out.
     unknown: list[Explanation] = field(default_factory=list, init=False)
     _accounts: dict[AccountId, Problems] = field(default_factory=dict, init=False)
@@ -62,7 +67,7 @@ class Preflight:
         if dead_letter.event.organization_id not in {None, self.requirements.organization_id}:
             return (Explanation(Reason.WRONG_ORGANIZATION),)
         if dead_letter.event.cause == "removal":
-            return self._of_removal(dead_letter.account_id)
+            return self._of_removal(dead_letter)
         read_account = len(self._accounts) < MAX_ACCOUNTS or dead_letter.cause in _ACCOUNT_CAUSES
         problems = self.of_account(dead_letter.account_id, read_account=read_account)
         return tuple(sorted(problems, key=lambda each: not _is_own(each, dead_letter)))
@@ -85,11 +90,34 @@ class Preflight:
         relevant = tuple(each for each in of_organization if each.values[0] in {*missing, *types})
         return relevant + self._accounts.get(account_id, ())
 
-    def _of_removal(self, account_id: AccountId) -> Problems:
-        """Return every reason why nothing can be removed from an account; whether the limit is reached is not known."""
+    def _of_removal(self, dead_letter: DeadLetter) -> Problems:
+        """Return every reason why the removal of policies would fail again."""
         if not self.requirements.removes:
             return (Explanation(Reason.REMOVALS_OFF),)
-        return self._collected(self._check_membership(account_id))
+        if self._is_limited(dead_letter) and not self._approved(dead_letter):
+            return (Explanation(Reason.LIMIT_REACHED),)
+        return self._collected(self._check_membership(dead_letter.account_id))
+
+    def _is_limited(self, dead_letter: DeadLetter) -> bool:
+        """Return whether the limit prevents the removal, as far as that is known: today's count cannot be read."""
+        if dead_letter.cause is not Cause.REMOVAL_LIMIT:
+            return False
+        return not self.requirements.guardrails.document.max_removals or self._is_of_today(dead_letter)
+
+    def _is_of_today(self, dead_letter: DeadLetter) -> bool:
+        return dead_letter.sent_at.astimezone(UTC).date() == self.clock.now().astimezone(UTC).date()
+
+    def _approved(self, dead_letter: DeadLetter) -> bool:
+        """Return whether the approved plan removes a policy from the account, or cannot be read."""
+        try:
+            plan = self.approved_plan()
+        except JoinguardError as error:
+            self._add_unknown(Explanation(Reason.APPROVAL_UNAVAILABLE, (str(error),)))
+            return True
+        guardrails = self.requirements.guardrails
+        return plan is not None and any(
+            plan.names(each, dead_letter.account_id, guardrails.sha256) for each in guardrails.policy_ids
+        )
 
     def _check_membership(self, account_id: AccountId) -> Iterator[Explanation]:
         if self.organizations.account(account_id) is None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import EventOutcomes, OutcomeKey
-from schemas.outcome import FINAL, Outcome, OutcomeStatus
+from schemas.outcome import FINAL, AttachmentResult, Outcome, OutcomeStatus
 
 #: The number of outcomes in one read: DynamoDB's limit for BatchGetItem.
 BATCH: Final = 100
@@ -33,6 +33,8 @@ class OutcomeTracker:
     by_status: Counter[OutcomeStatus] = field(default_factory=Counter, init=False)
     #: The number of failed messages for each code.
     codes: Counter[str] = field(default_factory=Counter, init=False)
+    #: The number of decided messages after which the removal of policies was requested.
+    removals_requested: int = field(default=0, init=False)
     #: The number of attempts at each event before its message was sent.
     _attempts: dict[OutcomeKey, int] = field(default_factory=dict, init=False)
     _undecided: dict[OutcomeKey, list[str]] = field(default_factory=dict, init=False)
@@ -68,6 +70,8 @@ class OutcomeTracker:
                 continue
             self.decided |= dict.fromkeys(message_ids, outcome.status)
             self.by_status[outcome.status] += len(message_ids)
+            if any(each.result is AttachmentResult.REMOVAL_REQUESTED for each in outcome.policies):
+                self.removals_requested += len(message_ids)
             if outcome.status is OutcomeStatus.FAILED and outcome.fault:
                 self.codes[outcome.fault.code] += len(message_ids)
 

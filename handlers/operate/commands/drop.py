@@ -1,7 +1,7 @@
 """`drop`."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import click
@@ -19,6 +19,8 @@ from handlers.operate.plans import intention, print_plan
 from handlers.operate.progress import progress, receive_all
 from handlers.operate.tables import count
 from schemas.attribute import MAX_BATCH
+from schemas.events import Join
+from schemas.ids import AccountId
 
 #: The number of accounts that a plan names.
 _NAMED: Final = 10
@@ -77,15 +79,24 @@ def drop(context: Context, wanted: Filter, approval: Approval) -> int:
 
 
 def _print_accounts(chosen: Sequence[DeadLetter]) -> None:
-    """Print the accounts that nobody will attach policies to after this."""
-    if accounts := sorted({each.account_id for each in chosen if each.account_id}):
-        few = ", ".join(accounts[:_NAMED]) + (f" and {len(accounts) - _NAMED:,} more" if len(accounts) > _NAMED else "")
-        stay = "account stays" if len(accounts) == 1 else "accounts stay"
-        hint(
-            f"{len(accounts):,} {stay} without the policies that these messages ask for: {few}; `outcome ACCOUNT` "
-            "shows what one carries",
-            "yellow",
-        )
+    """Print the accounts to which nobody will attach policies after this, and those from which nobody removes any."""
+    removals = {each.account_id for each in chosen if _is_removal(each)}
+    others = {each.account_id for each in chosen if each.account_id and not _is_removal(each)}
+    _print_named(others, ("stays", "stay"), "without the policies that these messages ask for")
+    _print_named(removals, ("keeps", "keep"), "the policies that these messages would remove")
+
+
+def _is_removal(dead_letter: DeadLetter) -> bool:
+    return isinstance(dead_letter.event, Join) and dead_letter.event.cause == "removal"
+
+
+def _print_named(accounts: Collection[AccountId], verbs: tuple[str, str], what: str) -> None:
+    if not accounts:
+        return
+    named = sorted(accounts)
+    few = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else "")
+    subject = f"1 account {verbs[0]}" if len(named) == 1 else f"{len(named):,} accounts {verbs[1]}"
+    hint(f"{subject} {what}: {few}; `outcome ACCOUNT` shows what one carries", "yellow")
 
 
 def _counted(dead_letters: Iterable[DeadLetter], events: Counter[OutcomeKey]) -> Iterator[DeadLetter]:

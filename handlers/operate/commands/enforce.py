@@ -172,8 +172,10 @@ def _done(plan: _Plan, ended: Redrive) -> Done:
     if left := len(plan.chosen) - ended.sent:
         parts.append(f"{left:,} not sent")
     parts += [f"{number:,} {status.value.lower()}" for status, number in sorted(ended.tracker.by_status.items())]
+    account = plan.chosen[0] if len(plan.chosen) == 1 else "ACCOUNT"
+    if requested := ended.tracker.removals_requested:
+        parts.append(f"{count(requested, 'removal')} requested: `outcome {account}` shows what became of it")
     if undecided := ended.tracker.undecided:
-        account = plan.chosen[0] if len(plan.chosen) == 1 else "ACCOUNT"
         parts.append(f"{undecided:,} without an outcome yet: `outcome {account}` shows it")
     complete = ended.sent == len(plan.chosen) and not ended.failed and not plan.left_out
     return Done("; ".join(parts), complete, stopped=sentence(ended.stopped) if ended.stopped else None)

@@ -1,5 +1,6 @@
 """`outcome`."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -9,12 +10,14 @@ from rich.text import Text
 
 from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.reading import decide
+from handlers.core.ports import UnreadableRow
 from handlers.operate.context import Context
 from handlers.operate.options import AccountIdType, as_json, with_context
 from handlers.operate.outcome_tables import evidence_fields, evidence_text, outcome_fields, print_outcomes
 from handlers.operate.output import Command, hint, print_json, stderr, stdout
+from schemas.events import RemovalRequest
 from schemas.ids import AccountId, PolicyId
-from schemas.outcome import Outcome
+from schemas.outcome import AttachmentResult, Outcome
 
 _RUNBOOK: Final = "handlers/operate/RUNBOOK.md#evidence-differs"
 #: Unreadable rows come last.
@@ -38,7 +41,7 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
     checked = {each.event_id: context.evidence_checker.of(each) for each in found if isinstance(each, Outcome)}
     context.seen.add("events", [each.event_id for each in found])
     wrong = sum(each.wrong for evidence in checked.values() for each in evidence)
-    carried = _carried(context, account_id)
+    carried = _carried(context, account_id, _kept(found))
     attached, missing, verdict = carried.attached, carried.missing, carried.verdict
     acts = bool(missing) and context.requirements.scope.attaches_to(account_id)
     if as_json:
@@ -53,7 +56,7 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
         texts = {event_id: [evidence_text(each) for each in evidence] for event_id, evidence in checked.items()}
         if acts:
             hint(f"→ `enforce {account_id}` requests the missing policies")
-        elif carried.removable and context.requirements.removes:
+        elif set(carried.removable).difference(carried.kept) and context.requirements.removes:
             hint(f"→ `enforce {account_id}` requests the removal of what Joinguard attached")
         print_outcomes(context, found, f"Events of {account_id}", texts)
         if wrong:
@@ -69,11 +72,24 @@ class _Carried:
     attached: list[PolicyId] | None
     verdict: str
     missing: list[PolicyId] = field(default_factory=list)
-    #: What it carries and no longer needs, and may lose.
+    #: What it carries and does not need, and may lose.
     removable: list[PolicyId] = field(default_factory=list)
+    #: Why the last request to remove them kept some of these, by code.
+    kept: Mapping[PolicyId, str] = field(default_factory=dict)
 
 
-def _carried(context: Context, account_id: AccountId) -> _Carried:
+def _kept(found: Iterable[Outcome | UnreadableRow]) -> Mapping[PolicyId, str]:
+    """Return what the last request to remove policies kept, and why, by code."""
+    removals = [each for each in found if isinstance(each, Outcome) and each.event_name == RemovalRequest.__name__]
+    last = max(removals, key=lambda each: each.updated_at, default=None)
+    return {
+        each.policy_id: each.fault.code
+        for each in (last.policies if last else ())
+        if each.result is AttachmentResult.KEPT and each.fault
+    }
+
+
+def _carried(context: Context, account_id: AccountId, kept: Mapping[PolicyId, str]) -> _Carried:
     guardrails, organizations = context.requirements.guardrails, context.organizations
     if account_id == context.requirements.management_account_id:
         return _Carried(None, "is the management account, which SCPs do not affect")
@@ -88,7 +104,8 @@ def _carried(context: Context, account_id: AccountId) -> _Carried:
     missing, removable = sorted(decision.missing(attached)), sorted(decision.removable(attached))
     verdict = f"lacks {', '.join(missing)}" if missing else "carries every required policy"
     if removable:
-        verdict += f"; no longer needs {', '.join(removable)}"
+        listed = (f"{each} (kept: {kept[each]})" if each in kept else each for each in removable)
+        verdict += f"; does not need {', '.join(listed)}"
     if undecided := sorted(set(decision.undecided) - attached):
         verdict += f"; it is not known whether it must carry {', '.join(undecided)}: {informed.error}"
-    return _Carried(sorted(attached), verdict, missing, removable)
+    return _Carried(sorted(attached), verdict, missing, removable, kept)
