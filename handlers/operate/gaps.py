@@ -9,10 +9,12 @@ import click
 
 from handlers.core.reconcile.coverage import LASTING
 from handlers.operate.advice import sentences
-from handlers.operate.coverage_output import totals
+from handlers.operate.coverage_output import summary, totals
 from handlers.operate.covering import pseudonyms, read_coverage
 from handlers.operate.hints import as_typed
+from handlers.operate.output import hint, stderr
 from handlers.operate.progress import receive_all
+from handlers.operate.tables import count
 from schemas.events import Join
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class Gaps:
 
     #: What the coverage says of all accounts.
     totals: Mapping[str, Any]
+    #: The number of accounts of which it is not known whether they lack a policy.
+    unclear: int
     #: What replaces an account id on the screen.
     pseudonym: Callable[[AccountId], str]
     chosen: list[AccountId] = field(default_factory=list)
@@ -51,14 +55,19 @@ def accounts_with_gaps(
     covered = read_coverage(
         context, organization, check=lambda names: wanted.update(_policies(context, names.policies, policies))
     )
+    coverage = covered.coverage
+    hint(summary(coverage))
+    if coverage.observed_lacking:
+        number = count(coverage.observed_lacking, "account")
+        stderr.print(f"left out because they are only observed (AttachTo), and lack a policy: {number}")
     gaps = {
         account_id: found
-        for account_id, found in covered.coverage.gaps.items()
+        for account_id, found in coverage.gaps.items()
         if not wanted or any(each.policy_id in wanted for each in found)
     }
     chosen: list[AccountId] = []
     left_out: dict[AccountId, str] = {}
-    dead_letters = _accounts_of_dead_letters(context) if gaps else frozenset[AccountId]()
+    dead_letters: frozenset[AccountId] = _accounts_of_dead_letters(context) if gaps else frozenset()
     for account_id, found in gaps.items():
         if len(chosen) == limit:
             break
@@ -68,7 +77,7 @@ def accounts_with_gaps(
         if force or not why:
             chosen.append(account_id)
     attachments = sum(each.cause not in LASTING for account_id in chosen for each in gaps[account_id])
-    return Gaps(totals(covered.coverage), pseudonyms(context), chosen, left_out, attachments)
+    return Gaps(totals(coverage), len(coverage.unclear), pseudonyms(context), chosen, left_out, attachments)
 
 
 def _waits(covered: Covered, account_id: AccountId, dead_letters: frozenset[AccountId]) -> str | None:

@@ -101,7 +101,9 @@ def enforce(  # noqa: PLR0913 - the options of the command
         found = accounts_with_gaps(context, connection.organization(), policies, limit, force=force)
         shown = str if reveal else found.pseudonym
         unknown = tuple(context.preflight.unknown)
-        plan = _Plan(found.chosen, found.left_out, unknown, found.attachments, shown, {"coverage": found.totals})
+        plan = _Plan(
+            found.chosen, found.left_out, unknown, found.attachments, found.unclear, shown, {"coverage": found.totals}
+        )
     else:
         if event:
             account_ids = [_account_of(context, event)]
@@ -119,7 +121,7 @@ def enforce(  # noqa: PLR0913 - the options of the command
         lambda: [_digest(context, each) for each in requests],
         _fields(plan, requests),
         obstacle=None if plan.chosen else plan.obstacle,
-        complete=not plan.left_out,
+        complete=plan.is_whole,
     )
     return carry_out(context, intention, approval, send)
 
@@ -134,10 +136,17 @@ class _Plan:
     unknown: Sequence[Explanation]
     #: How many policies the chosen accounts lack, if that is known.
     attachments: int | None = None
+    #: The number of accounts of which it is not known whether they lack a policy.
+    unclear: int = 0
     #: How an account is shown.
     shown: Callable[[AccountId], str] = str
     #: For --json, beside the requests.
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it covers every account that the operator asked for."""
+        return not self.left_out and not self.unclear
 
     @property
     def obstacle(self) -> str:
@@ -234,7 +243,7 @@ def _done(plan: _Plan, ended: Redrive) -> Done:
     if undecided := ended.tracker.undecided:
         account = plan.chosen[0] if len(plan.chosen) == 1 and plan.shown is str else "ACCOUNT"
         parts.append(f"{undecided:,} without an outcome yet: `outcome {account}` shows it")
-    complete = ended.sent == len(plan.chosen) and not ended.failed and not plan.left_out
+    complete = ended.sent == len(plan.chosen) and not ended.failed and plan.is_whole
     return Done("; ".join(parts), complete, stopped=sentence(ended.stopped) if ended.stopped else None)
 
 
