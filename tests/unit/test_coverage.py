@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.core.guardrails.evaluate import Decision, Guardrails
+from handlers.core.guardrails.facts import Fact
 from handlers.core.guardrails.plan import make_plan
 from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import ACTIVE, facts_of
@@ -242,7 +243,7 @@ def test_an_undecided_policy_is_neither_missing_nor_carried_even_if_it_is_attach
 
     for targets in ({A: {ONE}}, {A: set[str]()}):
         coverage = covered(tagged, Made([account(1, tags=None)], targets).snapshot())
-        assert (line_of(coverage).status, line_of(coverage).needs) == (Status.UNDECIDED, {"tags"})
+        assert (line_of(coverage).status, line_of(coverage).needs) == (Status.UNDECIDED, frozenset({Fact.TAGS}))
         assert (coverage.covered, coverage.gaps) == (0, {})
 
 
