@@ -13,7 +13,7 @@ from handlers.operate.coverage_output import summary, totals
 from handlers.operate.covering import pseudonyms, read_coverage
 from handlers.operate.hints import as_typed
 from handlers.operate.output import hint, stderr
-from handlers.operate.progress import receive_all
+from handlers.operate.progress import reading, receive_all
 from handlers.operate.tables import count
 from schemas.events import Join
 
@@ -68,14 +68,16 @@ def accounts_with_gaps(
     chosen: list[AccountId] = []
     left_out: dict[AccountId, str] = {}
     dead_letters: frozenset[AccountId] = _accounts_of_dead_letters(context) if gaps else frozenset()
-    for account_id, found in gaps.items():
-        if len(chosen) == limit:
-            break
-        why = _waits(covered, account_id, dead_letters) or _would_fail(context, account_id, found)
-        if why:
-            left_out[account_id] = why
-        if force or not why:
-            chosen.append(account_id)
+    with reading() as show:
+        for account_id, found in gaps.items():
+            if len(chosen) == limit:
+                break
+            show("the accounts with gaps again", len(chosen))
+            why = _waits(covered, account_id, dead_letters) or _would_fail(context, account_id, found)
+            if why:
+                left_out[account_id] = why
+            if force or not why:
+                chosen.append(account_id)
     attachments = sum(each.cause not in LASTING for account_id in chosen for each in gaps[account_id])
     return Gaps(totals(coverage), len(coverage.unclear), pseudonyms(context), chosen, left_out, attachments)
 

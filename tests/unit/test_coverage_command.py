@@ -395,6 +395,20 @@ def test_a_recorded_organization_is_compared_without_any_call(tmp_path: Path, mo
     assert nobody.reader.calls == {}
 
 
+def test_a_recording_keeps_when_accounts_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reader = organization()
+    for number, each in enumerate((ONE, TWO, THREE, FOUR)):
+        reader.members[each] = replace(reader.members[each], joined_at=NOON - timedelta(days=number))
+    assert tool_of(reader).run("snapshot", "organization.json").exit_code == 0
+    Path("guardrails.json").write_bytes(DOCUMENT.canonical())
+    since = ("--since", (NOON - timedelta(days=1)).date().isoformat())
+
+    offline = found(tool_of(), "--snapshot", "organization.json", "--guardrails", "guardrails.json", *since)
+
+    assert list(causes(offline)) == [TWO] == list(causes(found(tool_of(reader), *since)))
+
+
 # enforce --gaps
 
 
