@@ -34,7 +34,7 @@ _WORDS: Final[Mapping[GapCause, str]] = {
     GapCause.TYPE_DISABLED: "the policy type is not enabled",
     GapCause.NO_PLACE: "no place is left on the account",
     GapCause.NEVER_SEEN: "no event of the account has an outcome",
-    GapCause.RETRYING: "the last attempt failed, and is made again",
+    GapCause.RETRYING: "an attempt is running, or failed and is made again",
     GapCause.FAILED: "the last attempt failed",
     GapCause.DRIFTED: "Joinguard attached it, and somebody detached it",
     GapCause.NOT_YET: "no outcome explains it; the guardrails may have changed since",
@@ -47,7 +47,7 @@ _NEXT_STEPS: Final[Mapping[GapCause, str]] = {
     GapCause.NO_PLACE: "detach or merge a policy of the account, then `joinguard enforce --gaps`",
     GapCause.NEVER_SEEN: _ENFORCE,
     GapCause.RETRYING: "wait; `joinguard outcomes --status RETRYING` shows the cause",
-    GapCause.FAILED: "`joinguard list` shows the message and its next step",
+    GapCause.FAILED: "`joinguard list` shows the message and its next step; without one, `joinguard enforce --gaps`",
     GapCause.DRIFTED: "find out who detached it, then `joinguard enforce --gaps`",
     GapCause.NOT_YET: _ENFORCE,
     GapCause.UNKNOWN: "`joinguard outcomes --status any` shows rows that are not readable",
@@ -91,7 +91,7 @@ class Report:
         if cause is GapCause.UNKNOWN and not self.knows_outcomes:
             return as_typed(_OFFLINE)
         if cause is GapCause.FAILED and code:
-            return as_typed(f"`joinguard list --code {code}` shows the message and its next step")
+            return as_typed(_NEXT_STEPS[cause].replace("joinguard list", f"joinguard list --code {code}"))
         return as_typed(_NEXT_STEPS[cause])
 
 
@@ -223,7 +223,7 @@ def _about(report: Report, policy: PolicyCoverage) -> Iterator[str]:
     if policy.unread:
         yield f"unknown for {count(policy.unread, 'account')}: where it is attached could not be read → {_ALLOW}"
     if policy.inherited:
-        yield f"{count(policy.inherited, 'account')} inherit it too"
+        yield f"inherited, too, by {count(policy.inherited, 'account')}"
     if policy.excepted:
         yield f"{count(policy.excepted, 'account')} excepted"
 

@@ -16,11 +16,12 @@ from click.testing import Result
 
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.guardrails.reading import read_or_unreadable
+from handlers.operate.context import Context
 from schemas.compiled_guardrails import SCP, CompiledException, CompiledGuardrails
 from schemas.events import JoinRequest
 from schemas.outcome import AttachmentResult, Claim, OutcomeStatus
 from tests.fake_organization import FakeOrganizationReader
-from tests.fake_queues import dead_letter, outcome
+from tests.fake_queues import FakeQueues, dead_letter, outcome
 from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps
 from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
 
@@ -110,7 +111,10 @@ def test_it_says_who_lacks_what_and_why() -> None:
     assert (deny["required"], deny["carried"], deny["inherited"]) == (4, 2, 1)
     assert (deny["causes"], regions["causes"]) == ({"NEVER_SEEN": 1, "FAILED": 1}, {"DRIFTED": 1})
     [inherited] = [one for each in fields["gaps"] for one in each["policies"] if one["inherits"]]
-    assert inherited["next_step"] == "`joinguard list --code AccessDeniedException` shows the message and its next step"
+    assert inherited["next_step"] == (
+        "`joinguard list --code AccessDeniedException` shows the message and its next step; without one, "
+        "`joinguard enforce --gaps`"
+    )
 
 
 def test_everything_carried_is_exit_status_0() -> None:
@@ -133,7 +137,7 @@ def test_the_tables_say_in_words_what_is_missing_and_the_next_step() -> None:
     for text in (
         "1 NEVER_SEEN: no event of the account has an outcome → `joinguard enforce --gaps`",
         "1 FAILED: the last attempt failed → `joinguard list` shows the message and its next step",
-        "1 account inherit it too",
+        "inherited, too, by 1 account",
         "deny-leave (inherited): FAILED AccessDeniedException",
         "Left out: 1 MANAGEMENT, 1 SUSPENDED.",
         "--places reads those of the accounts with gaps.",
@@ -345,17 +349,18 @@ def test_accounts_that_are_only_observed_are_counted_and_are_no_gaps() -> None:
     assert "Only observed (AttachTo): 3 accounts, of which 2 lack a policy." in output
 
 
-def test_guardrails_that_cannot_be_read_end_it_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guardrails_that_cannot_be_read_end_it_with_the_reason() -> None:
     class Artifacts:
         def read(self, key: str) -> bytes:
             raise PermanentError(fault("S3.AccessDenied", f"no {key}"))
 
-    tool = tool_of()
-    context = tool.context()
-    context.requirements = replace(context.requirements, guardrails=read_or_unreadable(Artifacts(), "x"))
-    monkeypatch.setattr(tool, "context", lambda: context)
+    class Tool(OperatorCli):
+        def context(self) -> Context:
+            context = super().context()
+            unreadable = read_or_unreadable(Artifacts(), "x")
+            return replace(context, requirements=replace(context.requirements, guardrails=unreadable))
 
-    assert isinstance(tool.run("coverage").exception, PermanentError)
+    assert isinstance(Tool(FakeQueues([])).run("coverage").exception, PermanentError)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class GapCause(StrEnum):
     NO_PLACE = "NO_PLACE"
     #: No event of the account has an outcome.
     NEVER_SEEN = "NEVER_SEEN"
-    #: The last attempt to attach it failed, and is made again.
+    #: An attempt to attach it is running, or failed and is made again.
     RETRYING = "RETRYING"
     #: The last attempt to attach it failed for good.
     FAILED = "FAILED"
