@@ -42,7 +42,7 @@ _WORDS: Final[Mapping[GapCause, str]] = {
 }
 _ENFORCE: Final = "`joinguard enforce --gaps`"
 _NEXT_STEPS: Final[Mapping[GapCause, str]] = {
-    GapCause.NO_POLICY: "correct the guardrails document or PolicyIds, `make deploy`",
+    GapCause.NO_POLICY: "correct the stage's policies, `make deploy`",
     GapCause.TYPE_DISABLED: "enable the policy type in the root, then `joinguard enforce --gaps`",
     GapCause.NO_PLACE: "detach or merge a policy of the account, then `joinguard enforce --gaps`",
     GapCause.NEVER_SEEN: _ENFORCE,
