@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from schemas.compiled_guardrails import JoinMethod, PolicyType
 from schemas.ids import AccountId, OrganizationId, OuId, PolicyId, Sha256
+from schemas.values import Moment
 
 
 class _Recorded(BaseModel):
@@ -48,6 +49,8 @@ class SnapshotAccount(_Recorded):
     #: AWS's `State`, or `Status` where its answer had no `State`.
     state: str
     joined: JoinMethod | None = None
+    #: When it joined the organization; earlier versions did not record it.
+    joined_at: Moment | None = None
     #: The root's id, then the OUs down to the one that the account is in.
     ous: tuple[OuId, ...] | None = None
     tags: dict[str, str] | None = None

@@ -210,6 +210,7 @@ def _account(found: Mapping[str, Any]) -> ReadAccount:
         str(found.get("State") or found.get("Status")),
         joined if joined in get_args(JoinMethod) else None,
         ous_in_path(found.get("Paths", ())) or None,
+        found.get("JoinedTimestamp"),
     )
 
 

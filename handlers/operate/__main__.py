@@ -23,6 +23,7 @@ from handlers.operate.advice import next_step_after
 from handlers.operate.commands.actions import actions
 from handlers.operate.commands.backups import backups
 from handlers.operate.commands.close import close
+from handlers.operate.commands.coverage import coverage
 from handlers.operate.commands.drop import drop
 from handlers.operate.commands.edit import edit
 from handlers.operate.commands.enforce import enforce
@@ -120,6 +121,7 @@ for command in (
     edit,
     outcome,
     outcomes,
+    coverage,
     enforce,
     close,
     actions,

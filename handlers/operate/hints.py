@@ -11,7 +11,8 @@ _STAGE: Final = "JOINGUARD_STAGE_OF_MAKE"
 _DEFAULT_STAGE: Final = "prod"
 #: The tool's commands, and the Make targets whose names differ.
 _NAMES: Final = (
-    "actions|backups|close|drop|edit|enforce|explain|list|lock|outcome|outcomes|plan|redrive|restore|show|snapshot"
+    "actions|backups|close|coverage|drop|edit|enforce|explain|list|lock|"
+    "outcome|outcomes|plan|redrive|restore|show|snapshot"
 )
 _TARGETS: Final = {"list": "dlq"}
 _COMMAND: Final = re.compile(rf"`(?:joinguard )?({_NAMES})(?: ([^`]*))?`")

@@ -1,7 +1,5 @@
 """Outcomes and their evidence, for people and for other programs."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +7,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-import click
 from rich.text import Text
 
 from handlers.core.evidence.checks import CheckedEvidence, Verdict
 from handlers.core.ports import UnreadableRow
 from handlers.operate.context import Context
-from handlers.operate.output import clean, plain, stderr
+from handlers.operate.csv_output import print_csv_rows
+from handlers.operate.output import plain, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
 from handlers.operate.who import who
 from schemas.outcome import AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
@@ -88,25 +86,17 @@ def print_groups(found: Sequence[Outcome | UnreadableRow], title: str) -> None:
 
 def print_csv(found: Sequence[Outcome | UnreadableRow]) -> None:
     """Print one line of CSV for each outcome."""
-    output = io.StringIO()
-    writer = csv.writer(output)
-    writer.writerow(_COLUMNS)
-    for each in found:
-        fields = asdict(each) | {"status": "unreadable"} if isinstance(each, UnreadableRow) else _csv_fields(each)
-        writer.writerow([_cell(fields.get(name, "")) for name in _COLUMNS])
-    click.echo(output.getvalue(), nl=False)
+    rows = [
+        asdict(each) | {"status": "unreadable"} if isinstance(each, UnreadableRow) else _csv_fields(each)
+        for each in found
+    ]
+    print_csv_rows(_COLUMNS, ([fields.get(name, "") for name in _COLUMNS] for fields in rows))
 
 
 def _csv_fields(each: Outcome) -> dict[str, Any]:
     fields = each.model_dump(mode="json", exclude_none=True)
     fields |= fields.get("fault", {}) | fields.get("closed", {})
     return fields | {"policies": " ".join(f"{policy.policy_id}={policy.result}" for policy in each.policies)}
-
-
-def _cell(value: Any) -> str:
-    """Return a value for CSV; a text that a spreadsheet would take for a formula gets an apostrophe."""
-    text = clean(str(value)).replace("\n", " ")
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _row(context: Context, each: Outcome, evidence: Sequence[Text] | None) -> list[Cell]:

@@ -28,6 +28,7 @@ FIRST: dict[str, Any] = {
     "Name": "first",
     "Email": "first@example.com",
     "State": "ACTIVE",
+    "JoinedTimestamp": NOON.timestamp(),
     "JoinedMethod": "INVITED",
     "Paths": [f"{ORGANIZATION}/r-root/{OU}/{BELOW}/{ACCOUNT}/"],
 }
@@ -115,7 +116,7 @@ def test_accounts_of_all_pages_are_read_with_state_and_path_where_the_answer_has
     service = Service({"ListAccounts": [{"Accounts": [FIRST]}, {"Accounts": [OLDER]}]})
 
     assert list(reading(service).accounts()) == [
-        ReadAccount(ACCOUNT, "first", "first@example.com", "ACTIVE", "INVITED", ("r-root", OU, BELOW)),
+        ReadAccount(ACCOUNT, "first", "first@example.com", "ACTIVE", "INVITED", ("r-root", OU, BELOW), NOON),
         ReadAccount("333333333333", "older", "o@example.com", "SUSPENDED", None, None),
     ]
     assert service.calls == {"ListAccounts": 4}, "an empty page before each page"

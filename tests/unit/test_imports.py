@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 #: The rooms, and which of our modules each may import. All rooms of `core` may import the shared kernel.
 KERNEL = {"handlers.core.errors", "handlers.core.ports", "handlers.core.redaction", "handlers.core.timing"}
-DECISIONS = {"handlers.core.joins", "handlers.core.guardrails", "handlers.core.evidence", "handlers.core.redrive"}
+DECISIONS = {
+    "handlers.core.joins",
+    "handlers.core.guardrails",
+    "handlers.core.reconcile",
+    "handlers.core.evidence",
+    "handlers.core.redrive",
+}
 ALLOWED: dict[str, set[str]] = {
     "schemas": {"schemas"},
     **{module: {*KERNEL, "schemas"} for module in KERNEL},
@@ -34,6 +40,13 @@ ALLOWED: dict[str, set[str]] = {
     "handlers.core.redrive": {
         *KERNEL,
         "handlers.core.redrive",
+        "handlers.core.guardrails",
+        "handlers.core.evidence",
+        "schemas",
+    },
+    "handlers.core.reconcile": {
+        *KERNEL,
+        "handlers.core.reconcile",
         "handlers.core.guardrails",
         "handlers.core.evidence",
         "schemas",

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from handlers.core.guardrails.carried import Attached
 from handlers.core.guardrails.evaluate import Decision, Guardrails, Ruling
-from handlers.core.guardrails.examples import AWS_MANAGED
 from handlers.core.guardrails.facts import Fact
 from handlers.core.guardrails.organizational_units import Hint, Units
 from handlers.core.guardrails.places import AttachedPolicy, NoPlace, places
@@ -184,7 +184,7 @@ def make_plan(  # noqa: PLR0913 - what a plan depends on
         policies=planning.policies(),
         rules=planning.rules(),
         exceptions=tuple(planning.exceptions()),
-        left_out=_left_out(snapshot),
+        left_out=left_out(snapshot),
         types_in_full=planning.attached.types_in_full,
         disabled_types=tuple(sorted({each.type for each in after.policies}.difference(snapshot.enabled_types))),
         unread=snapshot.unread,
@@ -200,38 +200,10 @@ def members(snapshot: Snapshot) -> tuple[SnapshotAccount, ...]:
     )
 
 
-def _left_out(snapshot: Snapshot) -> dict[str, int]:
+def left_out(snapshot: Snapshot) -> dict[str, int]:
+    """Return how many accounts no policies are attached to, by their state."""
     states = (MANAGEMENT if each.id == snapshot.management_account_id else each.state for each in snapshot.accounts)
     return {state: number for state, number in sorted(Counter(states).items()) if state != ACTIVE}
-
-
-class _Attached:
-    """Which policies accounts carry, as far as the snapshot knows."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._full = {each.id: each.attached for each in snapshot.accounts if each.attached is not None}
-        self.targets = {each.id: each.targets for each in snapshot.policies if each.targets is not None}
-        in_part = {each.type for each in snapshot.policies if each.targets is None}
-        self.types_in_full = frozenset(snapshot.read_types) - in_part
-        self._by_account: dict[str, list[AttachedPolicy]] = {}
-        for policy in snapshot.policies:
-            if not policy.aws_managed or policy.type in self.types_in_full:
-                for target in policy.targets or ():
-                    self._by_account.setdefault(target, []).append(AttachedPolicy(policy.id, policy.type))
-        # AWS's own policies, where it is not known which policies are attached.
-        self._assumed = tuple(
-            AttachedPolicy(f"p-{kind}{number}", kind)
-            for kind, count in AWS_MANAGED.items()
-            if kind not in self.types_in_full
-            for number in range(count)
-        )
-
-    def to(self, account_id: AccountId) -> tuple[AttachedPolicy, ...]:
-        """Return the policies that an account carries."""
-        if account_id in self._full:
-            full = self._full[account_id] or {}
-            return tuple(AttachedPolicy(each, kind) for kind, policies in full.items() for each in policies)
-        return (*self._by_account.get(account_id, ()), *self._assumed)
 
 
 class _Planning:
@@ -255,7 +227,7 @@ class _Planning:
         dropped = [each for each in (before.policies if before else ()) if each.id not in self.after.policy_ids]
         self._plans = {each.id: PolicyPlan(each.id, each.type) for each in after.policies}
         self._plans |= {each.id: PolicyPlan(each.id, each.type, in_guardrails=False) for each in dropped}
-        self.attached = _Attached(snapshot)
+        self.attached = Attached(snapshot)
         for each in self._plans.values():
             each.is_read = each.id in self.attached.targets
         self._selected: Counter[RuleId] = Counter()

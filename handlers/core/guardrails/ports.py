@@ -5,6 +5,7 @@ Each method raises JoinguardError if it cannot read everything: part of an answe
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from schemas.compiled_guardrails import JoinMethod, PolicyType
@@ -60,6 +61,8 @@ class ReadAccount:
     joined: JoinMethod | None = None
     #: The root's id, then the OUs down to the one that the account is in.
     ous: tuple[OuId, ...] | None = None
+    #: When it joined the organization.
+    joined_at: datetime | None = None
 
 
 class OrganizationReader(Protocol):

@@ -37,9 +37,11 @@ class Wanted:
     policies: Collection[str] | None = None
     #: Whether any rule depends on where an account is.
     ous: bool = True
+    #: Whether the content of policies is read; AWS allows two such calls a second.
+    content: bool = True
 
     def names(self, policy: SnapshotPolicy) -> bool:
-        """Return whether content and targets of a policy are read."""
+        """Return whether the targets of a policy are read, and its content if any is."""
         return self.policies is None or not {policy.id, policy.name}.isdisjoint(self.policies)
 
 
@@ -176,7 +178,7 @@ class _Reading:
         listed = [each for kind in sorted(self._wanted.types) for each in self._reader.policies(kind)]
         for each in self.counted("policies", sorted(listed, key=lambda policy: policy.id)):
             policy = SnapshotPolicy(id=each.id, name=each.name, type=each.type, aws_managed=each.aws_managed)
-            yield self._with_content(policy) if self._wanted.names(policy) else policy
+            yield self._with_content(policy) if self._wanted.content and self._wanted.names(policy) else policy
 
     def _with_content(self, policy: SnapshotPolicy) -> SnapshotPolicy:
         try:
@@ -228,5 +230,6 @@ def _account(account: ReadAccount) -> SnapshotAccount:
         email=account.email,
         state=account.state,
         joined=account.joined,
+        joined_at=account.joined_at,
         ous=account.ous,
     )

@@ -14,7 +14,7 @@ from handlers.core.ports import Clock
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Problems, Reason
 from handlers.core.redrive.ports import OrganizationsReader, Permissions
-from schemas.compiled_guardrails import SCP
+from schemas.compiled_guardrails import SCP, PolicyType
 from schemas.events import Join
 from schemas.ids import AccountId, PolicyId
 from schemas.plan import ApprovedPlan
@@ -68,7 +68,7 @@ class Preflight:
             return (Explanation(Reason.WRONG_ORGANIZATION),)
         if dead_letter.event.cause == "removal":
             return self._of_removal(dead_letter)
-        read_account = len(self._accounts) < MAX_ACCOUNTS or dead_letter.cause in _ACCOUNT_CAUSES
+        read_account = self.reads_more or dead_letter.cause in _ACCOUNT_CAUSES
         problems = self.of_account(dead_letter.account_id, read_account=read_account)
         return tuple(sorted(problems, key=lambda each: not _is_own(each, dead_letter)))
 
@@ -123,6 +123,16 @@ class Preflight:
         if self.organizations.account(account_id) is None:
             yield Explanation(Reason.ACCOUNT_NOT_FOUND)
 
+    @property
+    def reads_more(self) -> bool:
+        """Whether fewer accounts were read than are read one by one."""
+        return len(self._accounts) < MAX_ACCOUNTS
+
+    @property
+    def limits(self) -> Mapping[PolicyType, int]:
+        """How many policies of each type an account can carry."""
+        return {SCP: self.max_policies} | self.requirements.guardrails.document.policies_per_account
+
     @cached_property
     def of_organization(self) -> Problems:
         """Every reason why a policy cannot be attached to any account: policy types and policies that are not there."""
@@ -175,8 +185,7 @@ class Preflight:
         missing = self._missing[account_id] = informed.decision.missing({each.id for each in attached})
         if not missing:
             return
-        limits = {SCP: self.max_policies} | guardrails.document.policies_per_account
-        fit = places(guardrails.document.policies, informed.decision.required, attached, limits)
+        fit = places(guardrails.document.policies, informed.decision.required, attached, self.limits)
         if fit.no_place:
             carried = sum(each.type == fit.no_place[0].type for each in attached)
             yield Explanation(Reason.TOO_MANY_POLICIES, (carried, len(missing)))

@@ -2,8 +2,8 @@
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, BinaryIO, Final
 
@@ -17,11 +17,11 @@ from handlers.core.redrive.preflight import MAX_ACCOUNTS
 from handlers.core.redrive.redrive import Redrive, Requests
 from handlers.core.redrive.tracker import OutcomeTracker
 from handlers.operate.advice import sentence, sentences
-from handlers.operate.confirmation import Done, Intention, carry_out
-from handlers.operate.context import Context
+from handlers.operate.confirmation import NOTHING_TO_DO, Done, Intention, carry_out
+from handlers.operate.context import Connection, Context
 from handlers.operate.errors import OperateError
-from handlers.operate.options import AccountIdType, Approval, DurationType, confirmed, with_context
-from handlers.operate.output import Command, stderr
+from handlers.operate.options import AccountIdType, Approval, DurationType, confirmed, with_connection
+from handlers.operate.output import Command, hint, stderr
 from handlers.operate.plans import print_unknown, time_estimate
 from handlers.operate.send_back import notify, send_and_wait
 from handlers.operate.tables import count
@@ -34,6 +34,7 @@ from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 _MAX_FILE: Final = 1_048_576
 #: The number of accounts that a plan names for each reason.
 _NAMED: Final = 10
+_FORCE: Final = "Nothing was done. Add --force to send the requests anyway"
 
 
 @click.command(
@@ -42,6 +43,7 @@ _NAMED: Final = 10
         "joinguard enforce 111122223333",
         'joinguard enforce --event event.json --confirm --reason "its event was lost, INC-123"',
         'joinguard enforce --from accounts.tsv --confirm --reason "SCPs were disabled, INC-123"',
+        "joinguard enforce --gaps --policy deny-leave --limit 100",
     ),
 )
 @click.argument("account_ids", metavar="[ACCOUNT]...", nargs=-1, type=AccountIdType())
@@ -51,45 +53,75 @@ _NAMED: Final = 10
     help="Take the account from this event (- for stdin): a CloudTrail record, or the output of `lookup-events`.",
 )
 @click.option("--from", "file", type=click.File("rb"), help="Take the account ids from this file (- for stdin).")
+@click.option("--gaps", is_flag=True, help="Take the accounts that lack a policy, as `coverage` finds them.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME_OR_ID",
+    help="With --gaps: only accounts that lack this policy. They get everything that they lack. Can be repeated.",
+)
+@click.option("--limit", type=click.IntRange(1), help="With --gaps: at most this number of accounts.")
+@click.option("--reveal", is_flag=True, help="With --gaps: show account ids instead of pseudonyms.")
 @confirmed
 @click.option(
     "--wait", type=DurationType(), default="30s", show_default=True, help="How long to wait until all are decided."
 )
 @click.option("--force", is_flag=True, help="Send requests although they would fail.")
-@with_context
+@with_connection
 def enforce(  # noqa: PLR0913 - the options of the command
-    context: Context,
+    connection: Connection,
     account_ids: Sequence[str],
     event: BinaryIO | None,
     file: BinaryIO | None,
     approval: Approval,
     *,
+    gaps: bool,
+    policies: Sequence[str],
+    limit: int | None,
+    reveal: bool,
     wait: timedelta,
     force: bool,
 ) -> int:
-    """Request the policies of accounts, such as one whose join no event reported.
+    """Request the policies of accounts: of those that no event reported, or of all that lack a policy (--gaps).
 
     Requests are sent no faster than the workers handle them, and live joins go first. If requests fail, it stops.
     """
-    if [bool(account_ids), event is not None, file is not None].count(True) != 1:
-        raise click.UsageError("give either an account id or several, --from FILE with account ids, or --event FILE")
-    if event:
-        account_ids = [_account_of(context, event)]
-    elif file:
-        account_ids = list(_listed(file))
-    plan = _plan(context, list(dict.fromkeys(account_ids)), force=force)
+    if [bool(account_ids), event is not None, file is not None, gaps].count(True) != 1:
+        raise click.UsageError(
+            "give either an account id or several, --from FILE with account ids, --event FILE, or --gaps"
+        )
+    if not gaps and (policies or limit or reveal):
+        raise click.UsageError("--policy, --limit and --reveal select among the accounts of --gaps. Add --gaps")
+    context = connection()
+    if gaps:
+        # The models that it needs take a while to import, and few commands need them.
+        from handlers.operate.gaps import accounts_with_gaps  # noqa: PLC0415 - see above
+
+        found = accounts_with_gaps(context, connection.organization(), policies, limit, force=force)
+        shown = str if reveal else found.pseudonym
+        unknown = tuple(context.preflight.unknown)
+        plan = _Plan(
+            found.chosen, found.left_out, unknown, found.attachments, found.unclear, shown, {"coverage": found.totals}
+        )
+    else:
+        if event:
+            account_ids = [_account_of(context, event)]
+        elif file:
+            account_ids = list(_listed(file))
+        plan = _plan(context, list(dict.fromkeys(account_ids)), force=force)
     _print_plan(context, plan)
     requests = [_request(context, each, approval) for each in plan.chosen]
 
     def send(audited: AuditedAction) -> Done:
-        return _done(plan, _send(context, requests, audited, wait))
+        return _done(plan, _send(context, requests, audited, wait, plan.rate(context)))
 
     intention = Intention(
         "enforce",
         lambda: [_digest(context, each) for each in requests],
         _fields(plan, requests),
-        obstacle=None if plan.chosen else "Nothing was done. Add --force to send the requests anyway",
-        complete=not plan.left_out,
+        obstacle=None if plan.chosen else plan.obstacle,
+        complete=plan.is_whole,
     )
     return carry_out(context, intention, approval, send)
 
@@ -102,6 +134,30 @@ class _Plan:
     #: With the reasons in words.
     left_out: dict[AccountId, str]
     unknown: Sequence[Explanation]
+    #: How many policies the chosen accounts lack, if that is known.
+    attachments: int | None = None
+    #: The number of accounts of which it is not known whether they lack a policy.
+    unclear: int = 0
+    #: How an account is shown.
+    shown: Callable[[AccountId], str] = str
+    #: For --json, beside the requests.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it covers every account that the operator asked for."""
+        return not self.left_out and not self.unclear
+
+    @property
+    def obstacle(self) -> str:
+        """What to say if nothing is chosen."""
+        return _FORCE if self.left_out else NOTHING_TO_DO
+
+    def rate(self, context: Context) -> float:
+        """Return how many requests a second the workers handle: as many as their attachments allow."""
+        if not self.attachments:
+            return context.pace
+        return context.attachments_per_second * len(self.chosen) / self.attachments
 
 
 def _plan(context: Context, account_ids: Sequence[AccountId], *, force: bool) -> _Plan:
@@ -125,30 +181,42 @@ def _print_plan(context: Context, plan: _Plan) -> None:
     for account_id, why in plan.left_out.items():
         reasons.setdefault(why, []).append(account_id)
     for why, accounts in reasons.items():
-        stderr.print(f"{_few(accounts)} would fail: {why}", style="yellow")
+        if plan.attachments is None:
+            stderr.print(f"{_few(plan, accounts)} would fail: {why}", style="yellow")
+        else:
+            hint(f"{count(len(accounts), 'account')} left out: {_few(plan, accounts)}: {why}", "yellow")
     if plan.chosen:
-        stderr.print(f"this sends {count(len(plan.chosen), 'join request')} to the joins queue: {_few(plan.chosen)}")
+        attaching = "" if plan.attachments is None else f" for {count(plan.attachments, 'attachment')}"
+        requests = count(len(plan.chosen), "join request")
+        stderr.print(f"this sends {requests}{attaching} to the joins queue: {_few(plan, plan.chosen)}")
     if len(plan.chosen) > 1:
-        stderr.print(time_estimate(len(plan.chosen), context.pace, context.pace))
+        rate = plan.rate(context)
+        stderr.print(time_estimate(len(plan.chosen), rate, rate))
     scope = context.requirements.scope
     if observed := [each for each in plan.chosen if not scope.attaches_to(each)]:
-        stderr.print(f"this stage only observes {_few(observed)} (AttachTo): nothing will be attached", style="yellow")
+        stderr.print(
+            f"this stage only observes {_few(plan, observed)} (AttachTo): nothing will be attached", style="yellow"
+        )
 
 
-def _few(accounts: Sequence[AccountId]) -> str:
+def _few(plan: _Plan, accounts: Sequence[AccountId]) -> str:
     left = len(accounts) - _NAMED
-    return ", ".join(accounts[:_NAMED]) + (f" and {left:,} more" if left > 0 else "")
+    return ", ".join(map(plan.shown, accounts[:_NAMED])) + (f" and {left:,} more" if left > 0 else "")
 
 
 def _fields(plan: _Plan, requests: Sequence[JoinRequest]) -> dict[str, Any]:
     return {
-        "requests": [{"account": each.account_id, "event_id": each.event_id} for each in requests],
-        "left_out": [{"account": account, "why": why} for account, why in plan.left_out.items()],
+        "requests": [{"account": plan.shown(each.account_id), "event_id": each.event_id} for each in requests],
+        "left_out": [{"account": plan.shown(account), "why": why} for account, why in plan.left_out.items()],
         "unknown": [sentence(each) for each in plan.unknown],
+        **({} if plan.attachments is None else {"attachments": plan.attachments}),
+        **plan.fields,
     }
 
 
-def _send(context: Context, requests: Sequence[JoinRequest], audited: AuditedAction, wait: timedelta) -> Redrive:
+def _send(
+    context: Context, requests: Sequence[JoinRequest], audited: AuditedAction, wait: timedelta, rate: float
+) -> Redrive:
     messages = [new_message(each.model_dump_json(), each.event_id, context.clock.now()) for each in requests]
     with context.in_flight() as in_flight:
         sending = Requests(
@@ -156,7 +224,7 @@ def _send(context: Context, requests: Sequence[JoinRequest], audited: AuditedAct
             OutcomeTracker(context.outcomes),
             context.clock,
             context.patiently,
-            rate=context.pace,
+            rate=rate,
             notify=notify,
         )
         try:
@@ -172,12 +240,12 @@ def _done(plan: _Plan, ended: Redrive) -> Done:
     if left := len(plan.chosen) - ended.sent:
         parts.append(f"{left:,} not sent")
     parts += [f"{number:,} {status.value.lower()}" for status, number in sorted(ended.tracker.by_status.items())]
-    account = plan.chosen[0] if len(plan.chosen) == 1 else "ACCOUNT"
+    account = plan.chosen[0] if len(plan.chosen) == 1 and plan.shown is str else "ACCOUNT"
     if requested := ended.tracker.removals_requested:
         parts.append(f"{count(requested, 'removal')} requested: `outcome {account}` shows what became of it")
     if undecided := ended.tracker.undecided:
         parts.append(f"{undecided:,} without an outcome yet: `outcome {account}` shows it")
-    complete = ended.sent == len(plan.chosen) and not ended.failed and not plan.left_out
+    complete = ended.sent == len(plan.chosen) and not ended.failed and plan.is_whole
     return Done("; ".join(parts), complete, stopped=sentence(ended.stopped) if ended.stopped else None)
 
 
