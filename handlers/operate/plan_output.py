@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from handlers.core.guardrails.names import paths
 from handlers.core.guardrails.ports import ReadOu
+from handlers.operate.hints import as_typed
 from handlers.operate.output import plain, print_json, stderr, stdout
 from handlers.operate.tables import Cell, count, duration, lines, print_table
 
@@ -304,10 +305,7 @@ def _of_removals(report: Report) -> Iterator[str]:
     if not plan.removals:
         return
     if report.removes is False:
-        yield (
-            'This installation removes nothing, because RemovePolicies is not "true" in its stage: the policies stay '
-            "attached."
-        )
+        yield ('Nothing is removed, because RemovePolicies of the stage is not "true": the policies stay attached.')
     else:
         condition = "" if report.removes else 'Only a stage with RemovePolicies "true" removes policies. '
         yield (
@@ -318,7 +316,7 @@ def _of_removals(report: Report) -> Iterator[str]:
         return
     yield f"The plan has {count(plan.removals, 'removal')}, more than limits.removals ({plan.max_removals:,})."
     if plan.is_decided:
-        yield f"A deployment needs your approval of it: `make deploy ARGS='--approve {plan.digest}'`."
+        yield as_typed(f"A deployment needs your approval of it: `make deploy ARGS='--approve {plan.digest}'`.")
     else:
         yield "It cannot be approved, because not everything that decides could be read."
 
@@ -347,7 +345,7 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"Could not read: {what} ({each.code})."
     yield from _of_removals(report)
     if plan.attachments:
-        yield (
+        yield as_typed(
             "A deployment attaches nothing by itself: an account gets these policies at its next event, or now with "
             "`joinguard enforce --from FILE`."
         )

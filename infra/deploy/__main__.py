@@ -414,7 +414,9 @@ def _checked_plan(target: Target, change_set: str) -> Plan:
 
 def _report_plan(target: Target, account: Account, report: Report) -> None:
     """Show what the guardrails would do, and whether the forwarder has to follow."""
-    stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} `make plan` shows more")
+    stage = target.stage
+    shows = f"`make plan STAGE={stage.name}` shows more"
+    stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} {shows}")
     if report.plan.attachments:
         stderr.print(
             "note: deploying attaches nothing to these accounts by itself; each gets its policies at its next event, "
