@@ -137,6 +137,7 @@ def test_deploy_names_the_command_that_writes_a_stale_lock_file(
         raise OperateError("the lock file is stale; run `joinguard lock`")
 
     monkeypatch.setattr(guardrails, "load", stale)
+    monkeypatch.setattr(guardrails, "_reader", lambda *_: None)
     on_stage = target(StubbedSession())
     with_document = replace(on_stage, stage=on_stage.stage.model_copy(update={"document": tmp_path / "test.yaml"}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -47,11 +47,11 @@ def checked(
     answers: Sequence[str] = ("",),
     denied: Sequence[str] = (),
     stage: str = "prod",
-    **given: str,
+    given: Mapping[str, str] | None = None,
 ) -> list[Check]:
     """Return the checks; each answer about an account's policies is an error's code, or empty for a success."""
     s3, organizations = stub("s3"), stub("organizations")
-    parameters = {"CodeBucket": "code", **given}
+    parameters = {"CodeBucket": "code", **(given or {})}
     if compiled:
         key = parameters["GuardrailsKey"] = f"joinguard/guardrails/{compiled.sha256()}.json"
         body = content or compiled.canonical()
@@ -128,7 +128,7 @@ KEY = f"joinguard/plans/{'3cbc29f67872':0<64}.json"
 def test_a_stage_that_removes_says_its_limit_and_which_plan_is_approved(given: dict[str, str], approved: str) -> None:
     limited = document().model_copy(update={"max_removals": 2})
 
-    [_, check] = checked(limited, RemovePolicies="true", **given)
+    [_, check] = checked(limited, given={"RemovePolicies": "true", **given})
 
     assert (check.what, check.found) == ("removals", f"on, limit 2 a day, {approved}")
     assert check.well
@@ -136,7 +136,9 @@ def test_a_stage_that_removes_says_its_limit_and_which_plan_is_approved(given: d
 
 
 def test_a_stage_that_removes_nothing_says_nothing_of_removals() -> None:
-    assert [each.what for each in checked(document(), RemovePolicies="false", ApprovedPlanKey=KEY)] == ["guardrails"]
+    off = {"RemovePolicies": "false", "ApprovedPlanKey": KEY}
+
+    assert [each.what for each in checked(document(), given=off)] == ["guardrails"]
 
 
 def test_an_account_that_has_left_hides_no_other() -> None:
