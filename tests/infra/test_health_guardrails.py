@@ -40,7 +40,7 @@ def document(expires: date | None = None, *accounts: str) -> CompiledGuardrails:
     )
 
 
-def checked(
+def checked(  # noqa: PLR0913 - what the checks depend on
     compiled: CompiledGuardrails | None,
     *attached: str,
     content: bytes | None = None,

@@ -494,7 +494,12 @@ EXCEPTION = (
 
 
 def test_each_exception_says_what_it_does(document: Path) -> None:
-    given = [("soon", ONE, "2026-12-01"), ("long", "222222222229", "2027-12-01"), ("over", TWO, "2026-11-01")]
+    given = [
+        ("soon", ONE, "2026-12-01"),
+        ("long", "222222222229", "2027-12-01"),
+        ("closed", THREE, "2027-12-01"),
+        ("over", TWO, "2026-11-01"),
+    ]
     lines = (EXCEPTION.format(id=id_, account=account, expires=expires) for id_, account, expires in given)
     document.write_text(TEXT + "exceptions:\n" + "".join(lines))
 
@@ -502,9 +507,10 @@ def test_each_exception_says_what_it_does(document: Path) -> None:
 
     text = " ".join(result.output.split())
     assert "soon 2026-12-01 ends soon; takes away 1 attachment" in text
-    assert "long 2027-12-01 in force; takes nothing away; 1 account not evaluated" in text
+    assert "long 2027-12-01 in force; takes nothing away; 1 account not in the organization" in text
+    assert "closed 2027-12-01 in force; takes nothing away; 1 account left out" in text
     assert "over 2026-11-01 over; not undone yet: 1 attachment to come back" in text
-    assert "prod.yaml:14: exception over: ended on 2026-11-01, so it is ignored; take it out" in text
+    assert "prod.yaml:15: exception over: ended on 2026-11-01, so it is ignored; take it out" in text
 
 
 def test_what_no_deployment_carries_out_is_said(document: Path) -> None:
@@ -514,7 +520,7 @@ def test_what_no_deployment_carries_out_is_said(document: Path) -> None:
     output = tool.run("plan", "--before", "none").output
 
     assert 'Only a stage with RemovePolicies "true" removes policies.' in output
-    assert "The plan has 1 removal, more than limits.removals (0)." in output
+    assert "The plan has at most 1 removal, more than limits.removals (0)." in output
     assert "A deployment attaches nothing by itself" in output
 
 
@@ -533,7 +539,7 @@ def installed(**changes: Any) -> OperatorCli:
 
 
 APPROVE = "A deployment needs your approval of it: `make deploy ARGS='--approve "
-OURS = "Removed is only what Joinguard's records say it attached, never one of AWS's own policies or the last SCP"
+OURS = "Only what Joinguard's records say it attached is removed, never one of AWS's own policies or the last SCP"
 
 
 @pytest.mark.parametrize("form", [[], ["--markdown"]], ids=["table", "Markdown"])
