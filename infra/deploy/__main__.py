@@ -444,7 +444,7 @@ def _report_plan(target: Target, account: Account, report: Report) -> None:
     if account.is_management and not account.receives_events:
         stderr.print(
             f"next: `make forwarder STAGE={target.stage.name}` too, so that it forwards the events that they "
-            "depend on; `make status` says whether it does"
+            f"depend on; `make status STAGE={target.stage.name}` says whether it does"
         )
 
 
