@@ -47,8 +47,8 @@ def as_deployed(stage: Stage, arguments: Sequence[str]) -> list[str]:
     options += [] if _names(arguments, _REMOVAL) else ["--removes" if stage.removes else "--keeps"]
     if not _names(arguments, (*_SCOPE, *_REMOVAL)):
         hint(
-            f"AttachTo and RemovePolicies are those of the stage file of {stage.name}, so this plan is that of the "
-            "next `make deploy`"
+            f"the plan takes AttachTo and RemovePolicies from the file of stage {stage.name}, as the next `make "
+            "deploy` does"
         )
     else:
         hint("AttachTo or RemovePolicies is an option here, so `make deploy` can make another plan")

@@ -122,7 +122,7 @@ def test_plan_gets_what_the_next_deployment_plans_with_and_says_so(
 ) -> None:
     assert as_deployed(stage(**parameters), ("plan", "--json")) == ["plan", *options, "--json"]
     said = capsys.readouterr()
-    assert "so this plan is that of the next `make deploy" in said.err
+    assert "from the file of stage test, as the next `make deploy" in said.err
     assert not said.out
 
 
@@ -159,5 +159,5 @@ def test_a_plan_of_a_stage_whose_attach_to_is_not_valid_is_refused() -> None:
 def test_make_runs_plan_with_the_options_of_the_stage(aws: Aws) -> None:
     result = aws.run("test", "plan")
 
-    assert "AttachTo and RemovePolicies are those of the stage file of test" in result.stderr
-    assert "the next `make deploy STAGE=test`" in result.stderr
+    assert "the plan takes AttachTo and RemovePolicies from the file of stage test" in result.stderr
+    assert "as the next `make deploy STAGE=test` does" in result.stderr
