@@ -24,9 +24,12 @@ def run_by_make(stage: str, environment: MutableMapping[str, str] = os.environ) 
     environment[_STAGE] = stage
 
 
-def as_typed(text: str) -> str:
-    """Return a text whose commands in backticks are in the form in which the operator types them."""
-    stage = os.environ.get(_STAGE)
+def as_typed(text: str, stage: str | None = None) -> str:
+    """Return a text whose commands in backticks are in the form in which the operator types them.
+
+    With a stage, that is make's form on that stage; without one, the form of the command that runs.
+    """
+    stage = stage or os.environ.get(_STAGE)
     if stage is None:
         return text
     where = "" if stage == _DEFAULT_STAGE else f" STAGE={_quoted(stage)}"

@@ -10,6 +10,7 @@ from handlers.core.guardrails.names import read_names
 from handlers.core.guardrails.policy_documents import review
 from handlers.operate.guardrails_document import GuardrailsError, load, shown
 from handlers.operate.guardrails_files import lock_path, read_lock, rendered
+from handlers.operate.hints import as_typed
 from handlers.operate.output import print_json, stderr, stdout
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _summary(path: str, check: LockCheck, *, is_new: bool, writes: bool) -> str:
     if not check.changes:
         return f"{path} is up to date"
     if not writes:
-        return f"{path} is stale; run `joinguard lock`, review what changed, commit it"
+        return as_typed(f"{path} is stale; run `joinguard lock`, review what changed, commit it")
     return f"{path} is {'new' if is_new else 'written again'}; review and commit it"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from handlers.core.guardrails.names import paths
 from handlers.core.guardrails.ports import ReadOu
+from handlers.operate.hints import as_typed
 from handlers.operate.output import plain, print_json, stderr, stdout
 from handlers.operate.tables import Cell, count, duration, lines, print_table
 
@@ -43,13 +44,16 @@ class Labels:
 
     policies: Mapping[str, str]
     ous: Mapping[str, str]
+    #: The accounts of the organization.
+    accounts: frozenset[AccountId] = frozenset()
 
     @classmethod
     def of(cls, lock: Lock, snapshot: Snapshot) -> Labels:
         """Take the names from the document and the organization."""
         names = {each.id: each.name for each in snapshot.policies} | {each.id: each.policy for each in lock.policies}
         named, unnamed = paths(snapshot.root, (ReadOu(each.id, each.parent, each.name) for each in snapshot.ous))
-        return cls(names, {ou: path for path, ou in named.items()} | dict(unnamed))
+        accounts = frozenset(each.id for each in snapshot.accounts)
+        return cls(names, {ou: path for path, ou in named.items()} | dict(unnamed), accounts)
 
     def policy(self, policy_id: str) -> str:
         """Return the name of a policy."""
@@ -165,7 +169,7 @@ def _print_tables(report: Report, *, reveals: bool) -> None:
     columns, plain_rows = _rule_rows(plan)
     print_table("Rules", columns, plain_rows)
     if plan.exceptions:
-        columns, plain_rows = _exception_rows(plan.exceptions)
+        columns, plain_rows = _exception_rows(plan.exceptions, report.labels)
         print_table("Exceptions", columns, plain_rows)
     for line in (*_remarks(report), *(_revealed(report) if reveals else ())):
         stdout.print(plain(line), soft_wrap=True)
@@ -186,7 +190,7 @@ def _markdown(report: Report, *, reveals: bool) -> Iterator[str]:
     columns, plain_rows = _rule_rows(plan)
     yield from _table(columns, plain_rows)
     if plan.exceptions:
-        columns, plain_rows = _exception_rows(plan.exceptions)
+        columns, plain_rows = _exception_rows(plan.exceptions, report.labels)
         yield from _table(columns, plain_rows)
     remarks = [*_remarks(report), *map(str, (*report.notes, *report.problems))]
     yield from ("", *(f"- {_escaped(each)}" for each in remarks))
@@ -282,12 +286,12 @@ def _rule_rows(plan: Plan) -> tuple[list[str], list[list[str]]]:
     return ["Rule", "Accounts", "Undecided"], rows
 
 
-def _exception_rows(exceptions: Sequence[ExceptionPlan]) -> tuple[list[str], list[list[str]]]:
-    rows = [[each.exception.id, str(each.exception.expires), "; ".join(_effects(each))] for each in exceptions]
+def _exception_rows(exceptions: Sequence[ExceptionPlan], labels: Labels) -> tuple[list[str], list[list[str]]]:
+    rows = [[each.exception.id, str(each.exception.expires), "; ".join(_effects(each, labels))] for each in exceptions]
     return ["Exception", "Last day", "Effect"], rows
 
 
-def _effects(planned: ExceptionPlan) -> Iterator[str]:
+def _effects(planned: ExceptionPlan, labels: Labels) -> Iterator[str]:
     yield planned.state
     if planned.state in {"in force", "ends soon"}:
         yield f"takes away {count(planned.waives, 'attachment')}" if planned.waives else "takes nothing away"
@@ -295,8 +299,11 @@ def _effects(planned: ExceptionPlan) -> Iterator[str]:
         yield f"not undone yet: {count(planned.returns, 'attachment')} to come back"
     elif planned.state == "over":
         yield "take it out"
-    if planned.elsewhere:
-        yield f"{count(len(planned.elsewhere), 'account')} not evaluated"
+    left_out = labels.accounts.intersection(planned.elsewhere)
+    if absent := len(planned.elsewhere) - len(left_out):
+        yield f"{count(absent, 'account')} not in the organization"
+    if left_out:
+        yield f"{count(len(left_out), 'account')} left out"
 
 
 def _of_removals(report: Report) -> Iterator[str]:
@@ -304,21 +311,18 @@ def _of_removals(report: Report) -> Iterator[str]:
     if not plan.removals:
         return
     if report.removes is False:
-        yield (
-            'This installation removes nothing, because RemovePolicies is not "true" in its stage: the policies stay '
-            "attached."
-        )
+        yield ('Nothing is removed, because RemovePolicies of the stage is not "true": the policies stay attached.')
     else:
         condition = "" if report.removes else 'Only a stage with RemovePolicies "true" removes policies. '
         yield (
-            f"{condition}Removed is only what Joinguard's records say it attached, never one of AWS's own policies or "
+            f"{condition}Only what Joinguard's records say it attached is removed, never one of AWS's own policies or "
             "the last SCP of an account."
         )
     if not report.needs_approval:
         return
-    yield f"The plan has {count(plan.removals, 'removal')}, more than limits.removals ({plan.max_removals:,})."
+    yield f"The plan has at most {count(plan.removals, 'removal')}, more than limits.removals ({plan.max_removals:,})."
     if plan.is_decided:
-        yield f"A deployment needs your approval of it: `make deploy ARGS='--approve {plan.digest}'`."
+        yield as_typed(f"A deployment needs your approval of it: `make deploy ARGS='--approve {plan.digest}'`.")
     else:
         yield "It cannot be approved, because not everything that decides could be read."
 
@@ -347,7 +351,7 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"Could not read: {what} ({each.code})."
     yield from _of_removals(report)
     if plan.attachments:
-        yield (
+        yield as_typed(
             "A deployment attaches nothing by itself: an account gets these policies at its next event, or now with "
             "`joinguard enforce --from FILE`."
         )

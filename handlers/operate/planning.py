@@ -28,6 +28,7 @@ from handlers.core.guardrails.snapshot import (
 from handlers.operate.errors import NotInstalledError, OperateError
 from handlers.operate.guardrails_document import GuardrailsError, Loaded, Mistake, load, shown
 from handlers.operate.guardrails_files import lock_path, read_lock
+from handlers.operate.hints import as_typed
 from handlers.operate.output import stderr
 from handlers.operate.plan_output import Format, Labels, Report, print_report
 from handlers.operate.progress import reading
@@ -47,7 +48,7 @@ NONE: Final = "none"
 _PER_SECOND: Final = 2.0
 _CHANGES: Final = 2
 _NOBODY: Final = "000000000000"
-_RECORD: Final = "Record one: joinguard snapshot FILE"
+_RECORD: Final = "Record one: `joinguard snapshot FILE`"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Request:
     before: str | None
     #: The accounts to attach to; None to ask the installation.
     scope: Scope | None
+    #: Whether policies are removed; None to ask the installation.
+    removes: bool | None
     reads_places: bool
     form: Format
     reveals: bool
@@ -74,6 +77,7 @@ class Request:
         snapshot: pathlib.Path | None,
         before: str | None,
         attach_to: Scope | None,
+        removes: bool | None,
         places: bool,
         markdown: bool,
         as_json: bool,
@@ -82,7 +86,7 @@ class Request:
     ) -> Request:
         """Take the options as click passes them."""
         form = Format.MARKDOWN if markdown else Format.JSON if as_json else Format.TABLE
-        return cls(document, snapshot, before, attach_to, places, form, reveal, detailed_exitcode)
+        return cls(document, snapshot, before, attach_to, removes, places, form, reveal, detailed_exitcode)
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,11 @@ def read_guardrails(path: pathlib.Path, at: datetime) -> CompiledGuardrails:
 
 def _in_force(request: Request, at: datetime, connection: Connection) -> InForce:
     found = _compared_with(request, at, connection)
-    return replace(found, scope=request.scope) if request.scope else found
+    return replace(
+        found,
+        scope=request.scope or found.scope,
+        removes=found.removes if request.removes is None else request.removes,
+    )
 
 
 def _compared_with(request: Request, at: datetime, connection: Connection) -> InForce:
@@ -339,4 +347,4 @@ def _lock_notes(document: pathlib.Path, loaded: Loaded, check: LockCheck) -> lis
     if not check.changes:
         return []
     changes = [loaded.source.mistake(each) for each in check.changes]
-    return [*changes, Mistake(shown(lock_path(document)), 1, "", "is not up to date; run `joinguard lock`")]
+    return [*changes, Mistake(shown(lock_path(document)), 1, "", as_typed("is not up to date; run `joinguard lock`"))]

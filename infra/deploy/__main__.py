@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from handlers.operate.errors import INTERRUPTED
 from handlers.operate.plan_output import summary
-from infra.deploy import approving, created_policies, delegation, destroying, installing, keys
+from infra.deploy import approving, created_policies, delegation, destroying, following, installing, keys
 from infra.deploy.adopt import find_adoptions
 from infra.deploy.build import ROOT, RUNTIME, Architecture, build
 from infra.deploy.drift import NOTHING_DIFFERS, plan_restore
@@ -169,9 +170,10 @@ def deploy(  # noqa: PLR0913 - its options
     # Adopting resources takes a change set of its own.
     remaining = True
     while remaining:
-        planned = _checked_plan(target, change_set) if change_set else _plan(target, **options)
+        made = _Made(_checked_plan(target, change_set)) if change_set else _plan(target, **options)
+        planned = made.planned
         if plan_only:
-            _show(planned)
+            _show(made)
             click.echo(planned.change_set if planned else "", nl=planned is not None)
             return
         _confirm_and_execute(target, stage.region, planned, yes=yes)
@@ -184,12 +186,22 @@ def deploy(  # noqa: PLR0913 - its options
     if planned or record:
         key = record_configuration(target, reason, planned)
         stderr.print(f"the configuration in force is on record: {key}")
+    _report_installed(target, made)
+
+
+def _report_installed(target: Target, made: _Made) -> None:
+    """Print what is approved, the stack's outputs, and the next step."""
+    stage = target.stage
+    if made.approval.plan:
+        stderr.print(str(made.approval))
     table = Table("output", "value", title=f"Stack {stage.stack}")
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)
     stdout.print(table)
     _warn_if_not_well(check_subscribers(target))
-    stderr.print(f"next: invite or create an account; check the installation with `make status STAGE={stage.name}`")
+    stderr.print(
+        f"next: {following.next_step(stage, made.report)}; check the installation with `make status STAGE={stage.name}`"
+    )
 
 
 @cli.command()
@@ -353,13 +365,19 @@ def _outputs(target: Target) -> dict[str, str]:
     return outputs(cloudformation, stage.stack)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What a deployment carries out: a change set, or None if nothing would change, and the plan behind it."""
+
+    planned: Plan | None
+    report: Report | None = None
+    approval: approving.Approval = field(default_factory=approving.Approval)
+
+
 def _plan(  # noqa: PLR0913 - the options of deploy
     target: Target, *, template: Path, allow_dirty: bool, fresh: bool, drop: bool, approve: str | None
-) -> Plan | None:
-    """Check the account, plan the guardrails, build the zip, and create the stack's next change set.
-
-    Returns None if nothing would change.
-    """
+) -> _Made:
+    """Check the account, plan the guardrails, build the zip, and create the stack's next change set."""
     stage, cloudformation = target.stage, target.client("cloudformation")
     approving.refuse_without_removals(stage, approve)
     with stderr.status("checking the account and the organization"):
@@ -387,9 +405,11 @@ def _plan(  # noqa: PLR0913 - the options of deploy
             adoptions = find_adoptions(target, account, load(template.read_text()), fresh=fresh)
             _report_adoptions(adoptions)
             if adoptions.ids:
-                return installing.plan_adoption(target, account, adoptions, parameters, template)
+                planned = installing.plan_adoption(target, account, adoptions, parameters, template)
+                return _Made(planned, report, approval)
         digest = report.plan.digest if report else None
-        return installing.plan_main(target, account, parameters, kind, template, digest, commit)
+        planned = installing.plan_main(target, account, parameters, kind, template, digest, commit)
+        return _Made(planned, report, approval)
 
 
 def _note(text: str) -> None:
@@ -414,20 +434,17 @@ def _checked_plan(target: Target, change_set: str) -> Plan:
 
 def _report_plan(target: Target, account: Account, report: Report) -> None:
     """Show what the guardrails would do, and whether the forwarder has to follow."""
-    stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} `make plan` shows more")
-    if report.plan.attachments:
-        stderr.print(
-            "note: deploying attaches nothing to these accounts by itself; each gets its policies at its next event, "
-            f"or now with `make enforce STAGE={target.stage.name} ARGS='--from FILE'`"
-        )
-    if report.plan.removals and not target.stage.removes:
-        stderr.print('note: nothing is removed, because RemovePolicies is not "true" in the stage')
+    stage = target.stage
+    shows = f"`make plan STAGE={stage.name}` shows more"
+    stderr.print(f"guardrails plan {report.plan.digest}: {escape(summary(report.plan))} {shows}")
+    for each in following.notes(stage, report):
+        _note(each)
     if report.plan.only_observed:
         stderr.print(f"note: {report.plan.only_observed:,} accounts are only observed (AttachTo)")
     if account.is_management and not account.receives_events:
         stderr.print(
             f"next: `make forwarder STAGE={target.stage.name}` too, so that it forwards the events that they "
-            "depend on; `make status` says whether it does"
+            f"depend on; `make status STAGE={target.stage.name}` says whether it does"
         )
 
 
@@ -442,12 +459,14 @@ def _report_adoptions(adoptions: Adoptions) -> None:
         stderr.print(f"adopting {len(adoptions.ids)} existing resources first, which changes none of them")
 
 
-def _show(planned: Plan | None) -> None:
+def _show(made: _Made) -> None:
     """Print a plan's changes to stderr, so that stdout has only the id."""
-    if planned is None:
+    if made.planned is None:
         stderr.print("nothing to change")
         return
-    stderr.print(_table(planned))
+    stderr.print(_table(made.planned))
+    if made.approval.plan:
+        stderr.print(f"with this change set, {made.approval}")
 
 
 def _table(planned: Plan) -> Table:
@@ -467,8 +486,8 @@ def _confirm_and_execute(target: Target, region: str, planned: Plan | None, *, y
     if not yes and not click.confirm("Execute this change set?", err=True):
         discard(client, planned)
         raise DeployError("nothing was changed; the change set was deleted")
-    with stderr.status("stopping the worker that removes policies"):
-        stop_before(target, planned, time.sleep)
+    with stderr.status("checking whether the worker that removes policies stays"):
+        stop_before(target, planned, time.sleep, stderr.print)
     with stderr.status("waiting for CloudFormation"):
         execute(client, planned, poll_seconds=target.poll_seconds)
     stderr.print(f"{planned.kind.lower()} of stack {planned.stack} is complete")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from handlers.operate.tables import count
 from infra.deploy.code import upload
 from infra.deploy.stack import DeployError, find
 
@@ -59,6 +60,13 @@ class Approval:
     #: The key of the plan that an earlier deployment approved.
     earlier: str = ""
 
+    def __str__(self) -> str:
+        """Return what a deployment approves, in words; nothing if it approves no plan."""
+        if not self.plan:
+            return ""
+        removals = sum(map(len, self.plan.remove.values()))
+        return f"approved: plan {self.plan.sha256()[:_SHORTEST]}, {count(removals, 'removal')}, until {_last_day()}"
+
 
 def refuse_without_removals(stage: Stage, digest: str | None) -> None:
     """Raise DeployError if a plan is approved for a stage that removes nothing."""
@@ -82,16 +90,17 @@ def approve(target: Target, report: Report | None, digest: str | None, note: Cal
     Raises DeployError if the plan needs an approval that it does not have, or cannot have.
     """
     stage = target.stage
-    if not stage.removes or stage.document is None:
-        return Approval()
     stack = find(target.client("cloudformation"), stage.stack)
     earlier = stack.parameters.get(_PARAMETER, "") if stack else ""
-    if report is None:
-        return Approval(earlier=earlier)
-    _check(stage, report, digest)
-    approval = Approval(report.plan.changes if digest else None)
+    approval = Approval()
+    if stage.removes and stage.document is not None:
+        if report is None:
+            return Approval(earlier=earlier)
+        _check(stage, report, digest)
+        approval = Approval(report.plan.changes if digest else None)
     if earlier and earlier != _key_of(approval):
-        note(f"with this deployment, the approval of an earlier plan ends ({earlier})")
+        ends = earlier.rpartition("/")[2][:_SHORTEST]
+        note(f"with this deployment, the approval of plan {ends} ends")
     return approval
 
 
@@ -99,25 +108,25 @@ def _check(stage: Stage, report: Report, digest: str | None) -> None:
     """Raise DeployError unless a plan is approved, or needs no approval."""
     plan = report.plan
     command = f"make deploy STAGE={stage.name} ARGS='--approve {plan.digest}'"
+    removals = count(plan.removals, "removal")
+    above = f"the plan has at most {removals}, more than limits.removals ({plan.max_removals:,})"
     if plan.exceeds_limit and not plan.is_decided:
         undecided = [report.labels.policy(each.id) for each in plan.policies if each.undecided or not each.is_read]
         raise DeployError(
-            f"the plan removes {plan.removals:,} policies, more than limits.removals ({plan.max_removals:,}), and it "
-            "cannot be approved, because not everything that decides could be read, about the policies "
-            f"{', '.join(undecided)}. `make plan STAGE={stage.name}` says what could not be read; use credentials that "
-            "may read it, then deploy again"
+            f"{above}, and it cannot be approved, because not everything that decides could be read, about the "
+            f"policies {', '.join(undecided)}. `make plan STAGE={stage.name}` says what could not be read; use "
+            "credentials that may read it, then deploy again"
         )
     if digest and not plan.digest.startswith(digest):
         raise DeployError(
             f"--approve {digest} is not the digest of this plan, which is {plan.digest}: the organization, the "
-            "document or the stage has changed since that one was made. Look at the new one with `make plan "
-            f"STAGE={stage.name}`; to approve it, run {command}"
+            "document or the stage has changed since that one was made, or the digest was mistyped. Look at this one "
+            f"with `make plan STAGE={stage.name}`; to approve it, run {command}"
         )
     if plan.exceeds_limit and not digest:
         raise DeployError(
-            f"the plan removes up to {plan.removals:,} policies, more than limits.removals ({plan.max_removals:,}), so "
-            f"it needs approval. Its digest is {plan.digest}. Look at it with `make plan STAGE={stage.name}`; to "
-            f"approve it, run {command}"
+            f"{above}, so it needs approval. Its digest is {plan.digest}. Look at it with `make plan "
+            f"STAGE={stage.name}`; to approve it, run {command}"
         )
 
 
@@ -128,10 +137,13 @@ def parameters(target: Target, bucket: str, approval: Approval, *, owner: str) -
         return {}
     if approval.plan:
         upload(target.client("s3"), bucket, approval.plan.canonical(), _KEY, owner=owner)
-        last = (datetime.now(UTC) + _HOLDS).date().isoformat()
-        return {_PARAMETER: _key_of(approval), _UNTIL: last}
+        return {_PARAMETER: _key_of(approval), _UNTIL: _last_day()}
     # An earlier approval keeps its end.
     return {_PARAMETER: approval.earlier, _UNTIL: None if approval.earlier else ""}
+
+
+def _last_day() -> str:
+    return (datetime.now(UTC) + _HOLDS).date().isoformat()
 
 
 def _key_of(approval: Approval) -> str:

@@ -23,6 +23,7 @@ from handlers.operate.context import OrganizationContext
 from handlers.operate.errors import OperateError
 from handlers.operate.guardrails_document import load
 from handlers.operate.guardrails_files import confirmed_lock, lock_path
+from handlers.operate.hints import as_typed
 from handlers.operate.planning import InForce, live_report
 from infra.deploy.code import upload
 from infra.deploy.stack import DeployError, find, outputs
@@ -57,7 +58,7 @@ def compile_for(target: Target, event_region: str, warn: Callable[[str], None]) 
         root = reader.root()
         lock = confirmed_lock(loaded, lock_path(path), read_names(reader, loaded.document))
     except (OperateError, JoinguardError, BotoCoreError, ClientError) as error:
-        raise DeployError(str(error)) from error
+        raise DeployError(as_typed(str(error), target.stage.name)) from error
     for each in loaded.notes:
         warn(str(each))
     removing = [each.id for each in loaded.document.rules if each.when_no_longer == "remove"]
@@ -117,7 +118,7 @@ def report_for(  # noqa: PLR0913 - what a plan depends on
             context,
         )
     except (OperateError, JoinguardError, BotoCoreError, ClientError) as error:
-        raise DeployError(str(error)) from error
+        raise DeployError(as_typed(str(error), target.stage.name)) from error
     if report.problems:
         raise DeployError("\n".join(map(str, report.problems)))
     return report

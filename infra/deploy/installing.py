@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
 from handlers.operate.guardrails_files import lock_path
-from infra.deploy import approving, created_policies
+from infra.deploy import approving, created_policies, stage_parameters
 from infra.deploy.adopt import clashes
 from infra.deploy.approving import Approval
 from infra.deploy.build import ROOT, Architecture, Package, build
@@ -41,11 +41,12 @@ _WATCHED: Final = {"WatchMoves": Fact.OUS, "WatchTags": Fact.TAGS}
 def check(target: Target, template: Path = TEMPLATE) -> Account:
     """Run all checks before a deployment; raise DeployError listing every problem."""
     account = read_account(target)
-    found = list(problems(target, account))
+    loaded = load(template.read_text())
+    found = [*stage_parameters.problems(target.stage, loaded), *problems(target, account)]
     # Otherwise CloudFormation finds them one after the other, each by a failed deployment.
     try:
-        found += clashes(target, account, load(template.read_text()))
-        found += created_policies.problems(target.stage, load(template.read_text()))
+        found += clashes(target, account, loaded)
+        found += created_policies.problems(target.stage, loaded)
     except ClientError as error:
         found.append(f"cannot find out whether our names are taken: {error}; use credentials with this permission")
     if found:

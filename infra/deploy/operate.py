@@ -3,22 +3,60 @@
 The stage file names the stack and its Region, so that one word chooses the installation for all Make targets.
 """
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING, Final
 
 from handlers.operate.__main__ import main
 from handlers.operate.hints import run_by_make
+from handlers.operate.output import hint
 from infra.deploy.stack import DeployError
 from infra.deploy.stages import load_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.deploy.stages import Stage
+
+_SCOPE: Final = ("--attach-to",)
+_REMOVAL: Final = ("--removes", "--keeps")
+_HELP: Final = frozenset({"-h", "--help"})
 
 
 def operate(stage_name: str, *arguments: str) -> None:
     """Run a command of the operators' tool on a stage; exit with status 1 if there is no such stage."""
     try:
         stage = load_stage(stage_name)
+        run_by_make(stage_name)
+        given = as_deployed(stage, arguments)
     except DeployError as error:
         sys.exit(f"Error: {error}")
-    run_by_make(stage_name)
-    main(["--stack", stage.stack, "--region", stage.region, *arguments])
+    main(["--stack", stage.stack, "--region", stage.region, *given])
+
+
+def as_deployed(stage: Stage, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments, for `plan` with what the stage's next deployment plans with; say so.
+
+    Raises DeployError if the stage's AttachTo is not valid.
+    """
+    if arguments[:1] != ("plan",) or _HELP.intersection(arguments):
+        return [*arguments]
+    _ = stage.scope
+    options = [] if _names(arguments, _SCOPE) else [f"--attach-to={stage.parameters.get('AttachTo', 'all')}"]
+    options += [] if _names(arguments, _REMOVAL) else ["--removes" if stage.removes else "--keeps"]
+    if not _names(arguments, (*_SCOPE, *_REMOVAL)):
+        hint(
+            f"the plan takes AttachTo and RemovePolicies from the file of stage {stage.name}, as the next `make "
+            "deploy` does"
+        )
+    else:
+        hint("AttachTo or RemovePolicies is an option here, so `make deploy` can make another plan")
+    return ["plan", *options, *arguments[1:]]
+
+
+def _names(arguments: Sequence[str], options: Sequence[str]) -> bool:
+    return any(each.partition("=")[0] in options for each in arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from botocore.exceptions import ClientError
+
 from infra.deploy.stack import DeployError
 
 if TYPE_CHECKING:
@@ -18,12 +20,19 @@ if TYPE_CHECKING:
 
 _MAPPING: Final = "DetachPoliciesMapping"
 _FUNCTION: Final = "DetachPolicies"
+_QUEUE: Final = "Removals"
+#: Visible, in flight, and delayed messages.
+_COUNTS: Final = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
 #: How many times the state is read until Lambda must have stopped polling the queue.
 _POLLS: Final = 60
 
 
-def stop_before(target: Target, planned: Plan, sleep: Callable[[float], None]) -> None:
-    """Stop the worker if a change set deletes it, and wait until its last invocation has ended.
+def stop_before(target: Target, planned: Plan, sleep: Callable[[float], None], note: Callable[[str], None]) -> None:
+    """Stop the worker if a change set deletes it, and wait until its last invocation has ended; say so first.
 
     Raises DeployError if Lambda does not stop polling the queue; then nothing else was changed.
     """
@@ -31,6 +40,11 @@ def stop_before(target: Target, planned: Plan, sleep: Callable[[float], None]) -
         return
     functions = target.client("lambda")
     mapping, function = (_physical_id(target, planned.stack, each) for each in (_MAPPING, _FUNCTION))
+    note(
+        "stopping the worker that removes policies, and waiting until its last invocation has ended, which takes a few "
+        f"minutes. {_waiting(target, planned.stack)}; they are deleted with the queue, and what they name stays "
+        "attached"
+    )
     functions.update_event_source_mapping(UUID=mapping, Enabled=False)
     for _ in range(_POLLS):
         if functions.get_event_source_mapping(UUID=mapping)["State"] == "Disabled":
@@ -43,6 +57,18 @@ def stop_before(target: Target, planned: Plan, sleep: Callable[[float], None]) -
         )
     # Invocations that run go on until they end.
     sleep(functions.get_function_configuration(FunctionName=function)["Timeout"])
+
+
+def _waiting(target: Target, stack: str) -> str:
+    """Say how many requests wait in the worker's queue."""
+    try:
+        url = _physical_id(target, stack, _QUEUE)
+        found = target.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=list(_COUNTS))
+    except ClientError as error:
+        # The number is only information.
+        return f"How many requests wait in its queue could not be read ({error.response['Error']['Code']})"
+    number = sum(int(found["Attributes"].get(each, 0)) for each in _COUNTS)
+    return f"Requests that wait in its queue: {number:,}"
 
 
 def _physical_id(target: Target, stack: str, name: str) -> str:

@@ -121,7 +121,7 @@ def test_removals_above_the_limit_are_deployed_only_with_the_approval_of_their_p
     digest = digest_in(refused)
     assert digest == digest_in(off)
     assert refused.returncode == 1
-    assert "removes up to 3 policies, more than limits.removals (1)" in refused.stderr
+    assert "the plan has at most 3 removals, more than limits.removals (1)" in refused.stderr
     assert f"make deploy STAGE=removing ARGS='--approve {digest}'" in refused.stderr
     other = removing.deploy("--approve", "0" * 64, **on)
     assert other.returncode == 1
@@ -130,6 +130,8 @@ def test_removals_above_the_limit_are_deployed_only_with_the_approval_of_their_p
 
     planned = removing.deploy("--approve", digest[:12], "--plan-only", **on)
     assert planned.returncode == 0, planned.stderr
+    assert f"with this change set, approved: plan {digest[:12]}, 3 removals, until 20" in planned.stderr
+    assert "deploying removes nothing by itself" in planned.stderr
     stage = str(console.folder / "removing.yaml")
     apply = ("--pause", "1", "--apply", planned.stdout.strip(), "--yes")
     applied = console.run("deploy", "--stage", stage, *apply)
@@ -164,12 +166,14 @@ def test_an_approval_continues_until_something_that_its_plan_depends_on_changes(
     fewer = removing.deploy(AttachTo=removing.losing[0], **on)
     assert fewer.returncode == 0, fewer.stderr
     assert "note: 3 accounts are only observed (AttachTo)" in " ".join(fewer.stderr.split())
-    assert f"the approval of an earlier plan ends ({before})" in fewer.stderr
+    ended = before.removeprefix("joinguard/plans/")[:12]
+    assert f"the approval of plan {ended} ends" in fewer.stderr
     assert removing.parameters["ApprovedPlanKey"] == ""
 
     # Without need, an approval is accepted.
     again = removing.deploy("--approve", digest_in(fewer), AttachTo=removing.losing[0], **on)
     assert again.returncode == 0, again.stderr
+    assert f"approved: plan {digest_in(fewer)[:12]}, 1 removal, until 20" in again.stderr
     assert removing.parameters["ApprovedPlanKey"] == f"joinguard/plans/{digest_in(fewer)}.json"
 
     off = removing.deploy(AttachTo=removing.losing[0])

@@ -80,7 +80,7 @@ def test_a_plan_above_the_limit_is_refused_with_the_number_the_limit_the_digest_
     with pytest.raises(DeployError) as refused:
         approved(made)
 
-    assert "removes up to 2 policies, more than limits.removals (1)" in str(refused.value)
+    assert "the plan has at most 2 removals, more than limits.removals (1), so it needs" in str(refused.value)
     assert f"make deploy STAGE=prod ARGS='--approve {made.digest}'" in str(refused.value)
 
 
@@ -92,6 +92,7 @@ def test_the_digest_of_another_plan_is_refused_with_that_of_this_one(limit: int)
         approved(made, planned(removals=3).digest)
 
     assert f"is not the digest of this plan, which is {made.digest}" in str(refused.value)
+    assert "has changed since that one was made, or the digest was mistyped" in str(refused.value)
     assert f"--approve {made.digest}" in str(refused.value)
 
 
@@ -130,11 +131,31 @@ def test_with_a_new_plan_an_earlier_approval_ends_and_that_is_said() -> None:
     ended = approve(target(deployed(EARLIER), **REMOVES), report(planned(limit=2)), None, notes.append)
 
     assert ended == Approval()
-    assert notes == [f"with this deployment, the approval of an earlier plan ends ({EARLIER})"]
+    assert notes == ["with this deployment, the approval of plan 000000000000 ends"]
+
+
+@pytest.mark.parametrize("has_plan", [True, False])
+def test_a_stage_that_removes_no_more_ends_an_earlier_approval_and_that_is_said(*, has_plan: bool) -> None:
+    notes: list[str] = []
+
+    ended = approve(
+        target(deployed(EARLIER), RemovePolicies="false"), report(planned()) if has_plan else None, None, notes.append
+    )
+
+    assert ended == Approval()
+    assert notes == ["with this deployment, the approval of plan 000000000000 ends"]
+
+
+def test_what_is_approved_says_the_plan_how_many_removals_and_until_when() -> None:
+    made = planned(removals=1234)
+    week = (datetime.now(UTC) + timedelta(days=7)).date().isoformat()
+
+    assert str(Approval(made.changes)) == f"approved: plan {made.digest[:12]}, 1,234 removals, until {week}"
+    assert not str(Approval(earlier=EARLIER))
 
 
 def test_a_stage_that_removes_nothing_needs_no_approval_and_has_no_parameter() -> None:
-    session = StubbedSession()
+    session = deployed()
     on_stage = target(session, RemovePolicies="false")
 
     assert approve(on_stage, report(planned()), None, pytest.fail) == Approval()

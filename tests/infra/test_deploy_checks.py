@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.deploy import installing
+from handlers.operate.errors import OperateError
+from infra.deploy import guardrails, installing
 from infra.deploy.preflight import Account, problems, read_account
 from infra.deploy.stack import DeployError
 from infra.deploy.stages import Stage, Target
@@ -127,6 +128,21 @@ def test_a_refusal_of_organizations_has_the_accounts_next_step(account: Account,
 
     assert message in problem
     assert ("make delegation-policy" in problem) is (account is MEMBER)
+
+
+def test_deploy_names_the_command_that_writes_a_stale_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object) -> None:
+        raise OperateError("the lock file is stale; run `joinguard lock`")
+
+    monkeypatch.setattr(guardrails, "load", stale)
+    monkeypatch.setattr(guardrails, "_reader", lambda *_: None)
+    on_stage = target(StubbedSession())
+    with_document = replace(on_stage, stage=on_stage.stage.model_copy(update={"document": tmp_path / "test.yaml"}))
+
+    with pytest.raises(DeployError, match="run `make lock STAGE=test`"):
+        guardrails.compile_for(with_document, "us-east-1", pytest.fail)
 
 
 def identity(session: StubbedSession, account_id: str = MANAGEMENT) -> None:

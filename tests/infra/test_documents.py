@@ -330,7 +330,10 @@ def test_each_command_in_the_documents_is_valid(
 
 def options(command: click.Command) -> set[str]:
     return {
-        option for parameter in command.params if isinstance(parameter, click.Option) for option in parameter.opts
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in (*parameter.opts, *parameter.secondary_opts)
     } | {"--help"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -40,16 +40,18 @@ def document(expires: date | None = None, *accounts: str) -> CompiledGuardrails:
     )
 
 
-def checked(
+def checked(  # noqa: PLR0913 - what the checks depend on
     compiled: CompiledGuardrails | None,
     *attached: str,
     content: bytes | None = None,
     answers: Sequence[str] = ("",),
     denied: Sequence[str] = (),
+    stage: str = "prod",
+    given: Mapping[str, str] | None = None,
 ) -> list[Check]:
     """Return the checks; each answer about an account's policies is an error's code, or empty for a success."""
     s3, organizations = stub("s3"), stub("organizations")
-    parameters = {"CodeBucket": "code"}
+    parameters = {"CodeBucket": "code", **(given or {})}
     if compiled:
         key = parameters["GuardrailsKey"] = f"joinguard/guardrails/{compiled.sha256()}.json"
         body = content or compiled.canonical()
@@ -65,7 +67,7 @@ def checked(
         organizations.add_client_error(operation, "AccessDeniedException", http_status_code=400)
     stack = Deployed("joinguard", "arn:aws:cloudformation:us-east-1:1:stack/joinguard/1", "", "", parameters)
     with s3, organizations:
-        return list(guardrails(s3.client, organizations.client, stack))
+        return list(guardrails(s3.client, organizations.client, stack, stage))
 
 
 def test_the_short_form_has_no_such_check() -> None:
@@ -79,7 +81,8 @@ def test_guardrails_in_force_are_named_by_their_hash(expires: date | None) -> No
     [check] = checked(compiled)
 
     assert check.well
-    assert check.found.startswith(compiled.sha256()[:12])
+    number = "1 exception" if expires else "0 exceptions"
+    assert check.found == f"{compiled.sha256()[:12]}, 1 rule, {number}"
 
 
 def test_an_exception_that_is_over_and_undone_needs_nobody() -> None:
@@ -92,8 +95,50 @@ def test_an_exception_that_is_over_and_not_undone_names_its_accounts_and_the_com
     [check] = checked(document(date(2020, 1, 1)), "p-FullAWSAccess")
 
     assert check.state == "wrong"
-    assert f"exception EXC-17 is over, and {ACCOUNT} lack its policies" in check.found
-    assert "make enforce" in check.next_step
+    assert f"exception EXC-17 is over, and {ACCOUNT} lacks its policies" in check.found
+    assert "run `make enforce ARGS=ACCOUNT` for each" in check.next_step
+
+
+def test_several_accounts_that_lack_a_policy_are_named_with_the_stages_command() -> None:
+    [check] = checked(document(ENDED, "333333333333", ACCOUNT), answers=("", ""), stage="test")
+
+    assert f"333333333333, {ACCOUNT} lack its policies" in check.found
+    assert "run `make enforce STAGE=test ARGS=ACCOUNT` for each" in check.next_step
+
+
+KEY = f"joinguard/plans/{'3cbc29f67872':0<64}.json"
+
+
+@pytest.mark.parametrize(
+    ("given", "approved"),
+    [
+        ({}, "no approved plan"),
+        ({"ApprovedPlanKey": "", "ApprovedPlanUntil": ""}, "no approved plan"),
+        ({"ApprovedPlanKey": KEY}, "plan 3cbc29f67872 approved"),
+        (
+            {"ApprovedPlanKey": KEY, "ApprovedPlanUntil": "2099-12-03"},
+            "plan 3cbc29f67872 approved until 2099-12-03",
+        ),
+        (
+            {"ApprovedPlanKey": KEY, "ApprovedPlanUntil": "2020-12-03"},
+            "the approval of plan 3cbc29f67872 ended on 2020-12-03",
+        ),
+    ],
+)
+def test_a_stage_that_removes_says_its_limit_and_which_plan_is_approved(given: dict[str, str], approved: str) -> None:
+    limited = document().model_copy(update={"max_removals": 2})
+
+    [_, check] = checked(limited, given={"RemovePolicies": "true", **given})
+
+    assert (check.what, check.found) == ("removals", f"on, limit 2 a day, {approved}")
+    assert check.well
+    assert check.always_shown
+
+
+def test_a_stage_that_removes_nothing_says_nothing_of_removals() -> None:
+    off = {"RemovePolicies": "false", "ApprovedPlanKey": KEY}
+
+    assert [each.what for each in checked(document(), given=off)] == ["guardrails"]
 
 
 def test_an_account_that_has_left_hides_no_other() -> None:
@@ -102,7 +147,7 @@ def test_an_account_that_has_left_hides_no_other() -> None:
     [check] = checked(compiled, answers=("TargetNotFoundException", ""))
 
     assert check.state == "wrong"
-    assert f"and {ACCOUNT} lack its policies" in check.found
+    assert f"and {ACCOUNT} lacks its policies" in check.found
 
 
 def test_an_account_that_cannot_be_read_is_unknown_and_hides_no_other() -> None:
@@ -124,6 +169,7 @@ def test_more_accounts_than_are_read_are_not_well() -> None:
     assert check.state == "unknown"
     assert "2 accounts of exceptions that are over were not read" in check.found
     assert "take exceptions that are over out of the document" in check.next_step
+    assert "`make enforce ARGS=ACCOUNT`" in check.next_step
 
 
 def test_facts_that_cannot_be_read_leave_it_open() -> None:

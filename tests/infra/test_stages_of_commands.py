@@ -14,6 +14,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from infra.deploy.build import ROOT
+from infra.deploy.operate import as_deployed
+from infra.deploy.stack import DeployError
+from infra.deploy.stages import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,3 +104,60 @@ def test_an_unknown_stage_is_an_error_in_one_line_and_reaches_no_installation(aw
     assert (result.returncode, aws.asked) == (1, [])
     assert "there is no stage 'nowhere'; use one of" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def stage(**parameters: str) -> Stage:
+    return Stage(name="test", region="us-east-1", parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ({}, ["--attach-to=all", "--keeps"]),
+        ({"AttachTo": "none", "RemovePolicies": "true"}, ["--attach-to=none", "--removes"]),
+    ],
+)
+def test_plan_gets_what_the_next_deployment_plans_with_and_says_so(
+    parameters: dict[str, str], options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_deployed(stage(**parameters), ("plan", "--json")) == ["plan", *options, "--json"]
+    said = capsys.readouterr()
+    assert "from the file of stage test, as the next `make deploy" in said.err
+    assert not said.out
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (["--attach-to", "all"], ["--removes"]),
+        (["--attach-to=all", "--keeps"], []),
+        (["--removes"], ["--attach-to=none"]),
+    ],
+)
+def test_what_the_operator_gives_to_plan_stays(
+    given: list[str], options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    acting = stage(AttachTo="none", RemovePolicies="true")
+
+    assert as_deployed(acting, ("plan", *given)) == ["plan", *options, *given]
+    assert "can make another plan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("lock",), ("plan", "--help"), ()])
+def test_other_commands_get_what_the_operator_gives(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_deployed(stage(), arguments) == [*arguments]
+    assert not capsys.readouterr().err
+
+
+def test_a_plan_of_a_stage_whose_attach_to_is_not_valid_is_refused() -> None:
+    with pytest.raises(DeployError, match="AttachTo of stage test: 'some' is not all, none"):
+        as_deployed(stage(AttachTo="some"), ("plan",))
+
+
+def test_make_runs_plan_with_the_options_of_the_stage(aws: Aws) -> None:
+    result = aws.run("test", "plan")
+
+    assert "the plan takes AttachTo and RemovePolicies from the file of stage test" in result.stderr
+    assert "as the next `make deploy STAGE=test` does" in result.stderr

@@ -44,6 +44,10 @@ def test_with_make_hints_name_the_target_and_the_stage(
         assert as_typed(text) == typed
 
 
+def test_a_stage_that_is_named_is_that_of_the_hint() -> None:
+    assert as_typed("run `joinguard lock`", "test") == "run `make lock STAGE=test`"
+
+
 def test_what_commands_print_is_what_their_user_types(monkeypatch: pytest.MonkeyPatch) -> None:
     environment: dict[str, str] = {}
     run_by_make("test", environment)

@@ -398,7 +398,7 @@ def test_a_recording_without_a_policy_type_of_the_document_is_not_an_organizatio
     result = tool_of(organization()).run("plan", "--snapshot", "organization.json")
 
     assert result.exit_code == 1
-    assert "the recording has no policies of TAG_POLICY. Record one: joinguard snapshot FILE" in said(result)
+    assert "the recording has no policies of TAG_POLICY. Record one: `joinguard snapshot FILE`" in said(result)
 
 
 @pytest.mark.usefixtures("document")
@@ -494,7 +494,12 @@ EXCEPTION = (
 
 
 def test_each_exception_says_what_it_does(document: Path) -> None:
-    given = [("soon", ONE, "2026-12-01"), ("long", "222222222229", "2027-12-01"), ("over", TWO, "2026-11-01")]
+    given = [
+        ("soon", ONE, "2026-12-01"),
+        ("long", "222222222229", "2027-12-01"),
+        ("closed", THREE, "2027-12-01"),
+        ("over", TWO, "2026-11-01"),
+    ]
     lines = (EXCEPTION.format(id=id_, account=account, expires=expires) for id_, account, expires in given)
     document.write_text(TEXT + "exceptions:\n" + "".join(lines))
 
@@ -502,10 +507,11 @@ def test_each_exception_says_what_it_does(document: Path) -> None:
 
     text = " ".join(result.output.split())
     assert "soon 2026-12-01 ends soon; takes away 1 attachment" in text
-    assert "long 2027-12-01 in force; takes nothing away; 1 account not evaluated" in text
+    assert "long 2027-12-01 in force; takes nothing away; 1 account not in the organization" in text
+    assert "closed 2027-12-01 in force; takes nothing away; 1 account left out" in text
     assert "over 2026-11-01 over; not undone yet: 1 attachment to come back" in text
     assert (
-        "prod.yaml:14: exception over: ended on 2026-11-01; run `joinguard enforce` for its accounts, then take it out"
+        "prod.yaml:15: exception over: ended on 2026-11-01; run `joinguard enforce` for its accounts, then take it out"
         in text
     )
 
@@ -517,7 +523,7 @@ def test_what_no_deployment_carries_out_is_said(document: Path) -> None:
     output = tool.run("plan", "--before", "none").output
 
     assert 'Only a stage with RemovePolicies "true" removes policies.' in output
-    assert "The plan has 1 removal, more than limits.removals (0)." in output
+    assert "The plan has at most 1 removal, more than limits.removals (0)." in output
     assert "A deployment attaches nothing by itself" in output
 
 
@@ -536,7 +542,7 @@ def installed(**changes: Any) -> OperatorCli:
 
 
 APPROVE = "A deployment needs your approval of it: `make deploy ARGS='--approve "
-OURS = "Removed is only what Joinguard's records say it attached, never one of AWS's own policies or the last SCP"
+OURS = "Only what Joinguard's records say it attached is removed, never one of AWS's own policies or the last SCP"
 
 
 @pytest.mark.parametrize("form", [[], ["--markdown"]], ids=["table", "Markdown"])
@@ -561,7 +567,7 @@ def test_an_installation_that_removes_nothing_needs_no_approval(document: Path, 
     output = installed().run("plan", *form).output
     plan = planned(installed())
 
-    assert "This installation removes nothing" in output
+    assert 'Nothing is removed, because RemovePolicies of the stage is not "true"' in output
     assert "--approve" not in output
     assert OURS not in output
     assert (plan["removals"], plan["removes"], plan["needs_approval"]) == (1, False, False)
@@ -772,3 +778,30 @@ def test_explain_says_of_a_document_what_a_removal_depends_on(tmp_path: Path) ->
 
 def test_an_account_that_is_not_in_the_organization_cannot_be_explained() -> None:
     assert "is not an account of this organization" in said(tool_of(organization()).run("explain", "999999999999"))
+
+
+@pytest.mark.parametrize(("option", "removes"), [("--removes", True), ("--keeps", False)])
+def test_an_option_says_whether_policies_are_removed(document: Path, option: str, *, removes: bool) -> None:
+    document.write_text(TEXT + "limits: {removals: 0}\n")
+
+    of_installation = planned(installed(removes=not removes), option)
+    of_none = planned(tool_of(organization()), "--before", "none", option)
+
+    for plan in (of_installation, of_none):
+        assert (plan["removes"], plan["needs_approval"]) == (removes, removes)
+
+
+@pytest.mark.parametrize("form", [[], ["--markdown"]], ids=["table", "Markdown"])
+def test_with_make_the_next_steps_of_a_plan_name_the_stage(
+    document: Path, form: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document.write_text(TEXT + "limits: {removals: 0}\n")
+    monkeypatch.setenv("JOINGUARD_STAGE_OF_MAKE", "test")
+
+    output = " ".join(installed(removes=True).run("plan", *form).output.replace("\\", "").split())
+    lock = tool_of(organization()).run("lock", "--check").output
+
+    assert "`make deploy STAGE=test ARGS='--approve " in output
+    assert '`make enforce STAGE=test ARGS="--from FILE"`' in output
+    assert "is not up to date; run `make lock STAGE=test`" in output
+    assert "is stale; run `make lock STAGE=test`" in lock

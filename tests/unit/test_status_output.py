@@ -21,6 +21,7 @@ FOUND: Final = (
     Check("trail", "cannot be read: DescribeTrails is denied", "unknown", "assume the stack's role OperatorReads"),
     Check("worker's role", "the policy lacks the statement AttachToAccounts; " * 3, "wrong", RESTORE),
     Check("mapping", "Enabled", "ok"),
+    Check("removals", "on, limit 2 a day", "ok", always_shown=True),
 )
 
 
@@ -65,4 +66,8 @@ def test_what_is_well_is_only_counted() -> None:
     text = printed(100)
 
     assert "ENABLED" not in text
-    assert "2 checks of 4 well; --all shows them" in text
+    assert "3 checks of 5 well; --all shows them" in text
+
+
+def test_what_an_installation_removes_is_shown_although_it_is_well() -> None:
+    assert "removals: on, limit 2 a day" in printed(100)

@@ -34,6 +34,12 @@ from handlers.operate.output import Command
     help="The accounts to attach to: all, none, or account ids with commas. Default: the installation's AttachTo; "
     "with --snapshot or --before, all.",
 )
+@click.option(
+    "--removes/--keeps",
+    default=None,
+    help="Whether the stage removes policies (RemovePolicies). Default: as the installation; with --snapshot or "
+    "--before, not known. `make plan` takes both from the stage file.",
+)
 @click.option("--places", is_flag=True, help="Read all policies of the accounts that get one, by a call for each.")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a pull request to stdout.")
 @click.option("--reveal", is_flag=True, help="Show account ids, not only how many there are.")

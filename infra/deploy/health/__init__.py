@@ -63,7 +63,7 @@ def checks(target: Target) -> list[Check]:
     found += _forwarder(target, stack)
     found += _run(stack, [*_event_path(target, stack), *_records(target, stack), *_page(target, stack)])
     s3, organizations = target.client("s3"), target.client("organizations")
-    found += attempt("guardrails", lambda: guardrails(s3, organizations, stack))
+    found += attempt("guardrails", lambda: guardrails(s3, organizations, stack, target.stage.name))
     return found
 
 

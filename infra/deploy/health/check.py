@@ -32,6 +32,8 @@ class Check:
     next_step: str = ""
     #: False for what nobody can read with these credentials by design, such as another account's trails.
     needs_operator: bool = True
+    #: Whether people see it also if it is well.
+    always_shown: bool = False
 
     @property
     def well(self) -> bool:

@@ -19,9 +19,10 @@ _COLOURS: Final = {"wrong": "red", "unknown": "yellow", "ok": "green"}
 
 
 def print_checks(title: str, found: Sequence[Check], *, everything: bool) -> None:
-    """Print what is not well, with its next step; the others as a number, or with `everything`, one by one."""
+    """Print what is not well, with its next step, and what is always shown; with `everything`, all checks."""
     order = list(_MARKS)
-    shown = sorted((each for each in found if everything or not each.well), key=lambda each: order.index(each.state))
+    chosen = (each for each in found if everything or each.always_shown or not each.well)
+    shown = sorted(chosen, key=lambda each: order.index(each.state))
     well = sum(each.well for each in found)
     if shown:
         print_table(title, ["state", "check, result, next step"], [_row(each) for each in shown])

@@ -1,0 +1,40 @@
+"""What follows a deployment of guardrails: it changes no account by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from handlers.operate.plan_output import Report
+    from infra.deploy.stages import Stage
+
+
+def notes(stage: Stage, report: Report) -> Iterator[str]:
+    """Yield how the accounts of a plan get and lose their policies after the deployment."""
+    plan, command = report.plan, _command(stage)
+    if plan.attachments:
+        yield (
+            "deploying attaches nothing to these accounts by itself; each gets its policies at its next event, or now "
+            f"with {command}"
+        )
+    if plan.removals and stage.removes:
+        yield (
+            "deploying removes nothing by itself; each account loses its policies at its next event, or now with "
+            f"{command}"
+        )
+    elif plan.removals:
+        yield 'nothing is removed, because RemovePolicies is not "true" in the stage'
+
+
+def next_step(stage: Stage, report: Report | None) -> str:
+    """Return what to do after a deployment; the report is None if it needed no plan."""
+    plan = report.plan if report else None
+    if plan and (plan.attachments or (plan.removals and stage.removes)):
+        return f"request the accounts of the plan with {_command(stage)}, or wait for their next events"
+    return "invite or create an account"
+
+
+def _command(stage: Stage) -> str:
+    return f"`make enforce STAGE={stage.name} ARGS='--from FILE'`"

@@ -1,0 +1,42 @@
+"""What `make deploy` says about the accounts of its plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from infra.deploy.following import next_step, notes
+from infra.deploy.stages import Stage
+from tests.infra.test_approving import planned, report
+from tests.unit.test_plan import Made, guardrails, plan
+
+ENFORCE = "`make enforce STAGE=test ARGS='--from FILE'`"
+
+
+def stage(*, removes: bool) -> Stage:
+    return Stage(name="test", region="us-east-1", parameters={"RemovePolicies": str(removes).lower()})
+
+
+def test_a_plan_that_removes_says_that_a_deployment_removes_nothing_by_itself() -> None:
+    acting, made = stage(removes=True), report(planned())
+
+    assert [*notes(acting, made)] == [
+        f"deploying removes nothing by itself; each account loses its policies at its next event, or now with {ENFORCE}"
+    ]
+    assert next_step(acting, made) == f"request the accounts of the plan with {ENFORCE}, or wait for their next events"
+
+
+def test_a_stage_that_removes_nothing_says_so_and_needs_no_request() -> None:
+    keeping, made = stage(removes=False), report(planned())
+
+    assert [*notes(keeping, made)] == ['nothing is removed, because RemovePolicies is not "true" in the stage']
+    assert next_step(keeping, made) == "invite or create an account"
+
+
+@pytest.mark.parametrize("has_plan", [True, False])
+def test_without_changes_the_next_step_is_a_new_account(*, has_plan: bool) -> None:
+    made = replace(report(planned()), plan=plan(guardrails(), Made([], {})))
+
+    assert [*notes(stage(removes=True), made)] == []
+    assert next_step(stage(removes=True), made if has_plan else None) == "invite or create an account"
