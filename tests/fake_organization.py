@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from handlers.core.errors import PermanentError, RetryableError, fault
+from handlers.core.errors import AccountNotFoundError, PermanentError, RetryableError, fault
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.ports import Identity, ReadAccount, ReadOu, ReadPolicy, ReadRoot
 from handlers.core.redrive.ports import Account
@@ -36,6 +36,8 @@ class FakeOrganizationReader:
     enabled: set[PolicyType] = field(default_factory=lambda: {SCP})
     #: The accounts that a second page of ListAccounts repeats.
     repeated: list[AccountId] = field(default_factory=list)
+    #: Accounts that leave after they were listed.
+    leaving: set[AccountId] = field(default_factory=set)
     #: Whether ListAccounts answers with `Paths`.
     has_paths: bool = True
     #: The methods that fail, with AWS's code.
@@ -138,6 +140,8 @@ class FakeOrganizationReader:
 
     def attached(self, account_id: AccountId, policy_type: PolicyType) -> Iterator[PolicyId]:
         self._call("attached")
+        if account_id in self.leaving:
+            raise AccountNotFoundError(fault("TargetNotFoundException", "no such target"))
         for id_, targets in self.attachments.items():
             if account_id in targets and self.named[id_].type == policy_type:
                 yield id_

@@ -71,6 +71,10 @@ _SENTENCES: Final[dict[Reason, str]] = {
         "no approved plan removes the policy, and the limit of today was used up; redrive tomorrow (UTC), deploy with "
         "--approve, or raise limits.removals, deploy and redrive with --force"
     ),
+    Reason.APPROVAL_MISSING: (
+        "no approved plan removes the policy, and limits.removals is 0; deploy with --approve, or raise the limit and "
+        "deploy"
+    ),
     Reason.REMOVALS_OFF: "the stage removes no policies; set RemovePolicies and deploy",
     Reason.ACCESS_DENIED: (
         "the worker's role may not attach ({0}); `make revert-drift` restores it, unless its boundary denies it"

@@ -172,7 +172,7 @@ def _gap_fields(report: Report, line: AccountPolicy) -> dict[str, Any]:
         "cause": cause,
         "code": line.code,
         "inherits": line.inherits,
-        "next_step": report.next_step(cause, line.code),
+        "next_step": report.next_step(cause, line.message_code),
     }
 
 
@@ -230,16 +230,16 @@ def _about(report: Report, policy: PolicyCoverage) -> Iterator[str]:
 
 def _why(report: Report, found: Sequence[AccountPolicy]) -> Iterator[str]:
     """Yield why an account lacks policies, each cause and each next step once."""
-    by_cause: dict[tuple[GapCause, str | None], list[AccountPolicy]] = {}
+    by_cause: dict[tuple[GapCause, str | None, str | None], list[AccountPolicy]] = {}
     for each in found:
-        by_cause.setdefault((each.cause or GapCause.UNKNOWN, each.code), []).append(each)
+        by_cause.setdefault((each.cause or GapCause.UNKNOWN, each.code, each.message_code), []).append(each)
     steps: dict[str, None] = {}
-    for (cause, code), some in by_cause.items():
+    for (cause, code, message_code), some in by_cause.items():
         policies = ", ".join(
             f"{report.policy(each.policy_id)}{' (inherited)' if each.inherits else ''}" for each in some
         )
         yield f"{policies}: {cause}{f' {code}' if code else ''}"
-        steps[report.next_step(cause, code)] = None
+        steps[report.next_step(cause, message_code)] = None
     yield from (f"→ {each}" for each in steps)
 
 
@@ -263,10 +263,12 @@ def _remarks(report: Report) -> Iterator[str]:
 
 
 def _of_exceptions(report: Report) -> Iterator[str]:
-    taken = Counter((each, line.policy_id) for line in report.coverage.lines for each in line.exceptions)
-    for (exception, policy_id), number in taken.items():
+    taken = Counter(
+        (each.id, each.expires, line.policy_id) for line in report.coverage.lines for each in line.exceptions
+    )
+    for (exception_id, expires, policy_id), number in taken.items():
         accounts = count(number, "account")
-        yield f"Exception {exception.id} takes {report.policy(policy_id)} from {accounts} until {exception.expires}."
+        yield f"Exception {exception_id} takes {report.policy(policy_id)} from {accounts} until {expires}."
 
 
 def _of_gaps(report: Report) -> Iterator[str]:

@@ -128,7 +128,15 @@ def read_coverage(
     limits = context.preflight.limits
 
     def compared(snapshot: Snapshot) -> Coverage:
-        return cover(guardrails, snapshot, now, requirements.scope, policies_per_account=limits, since=since)
+        return cover(
+            guardrails,
+            snapshot,
+            now,
+            requirements.scope,
+            policies_per_account=limits,
+            since=since,
+            removes=requirements.removes,
+        )
 
     with reading() as show:
         wanted = Wanted(guardrails.policy_types, guardrails.policy_ids, content=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from handlers.core.reconcile.coverage import LASTING
+from handlers.core.reconcile.coverage import LASTING, GapCause
 from handlers.operate.advice import sentences
 from handlers.operate.coverage_output import summary, totals
 from handlers.operate.covering import pseudonyms, read_coverage
@@ -42,6 +42,10 @@ class Gaps:
     left_out: dict[AccountId, str] = field(default_factory=dict)
     #: How many policies can be attached to the chosen accounts.
     attachments: int = 0
+    #: How many the workers try to attach, or may have to.
+    calls: int = 0
+    #: How many policies the chosen accounts carry and may lose, if policies are removed.
+    removals: int = 0
 
 
 def accounts_with_gaps(
@@ -78,8 +82,23 @@ def accounts_with_gaps(
                 left_out[account_id] = why
             if force or not why:
                 chosen.append(account_id)
-    attachments = sum(each.cause not in LASTING for account_id in chosen for each in gaps[account_id])
-    return Gaps(totals(coverage), len(coverage.unclear), pseudonyms(context), chosen, left_out, attachments)
+    lines = [each for account_id in chosen for each in gaps[account_id]]
+    unclear = {
+        account_id: some
+        for account_id, found in coverage.unclear.items()
+        if (some := [each for each in found if not wanted or each.policy_id in wanted])
+    }
+    maybe = sum(len(coverage.unclear.get(account_id, ())) for account_id in chosen)
+    return Gaps(
+        totals(coverage),
+        len(unclear),
+        pseudonyms(context),
+        chosen,
+        left_out,
+        attachments=sum(each.cause not in LASTING for each in lines),
+        calls=sum(each.cause is not GapCause.NO_PLACE for each in lines) + maybe,
+        removals=sum(len(coverage.removable.get(account_id, ())) for account_id in chosen),
+    )
 
 
 def _waits(covered: Covered, account_id: AccountId, dead_letters: frozenset[AccountId]) -> str | None:
@@ -93,17 +112,25 @@ def _waits(covered: Covered, account_id: AccountId, dead_letters: frozenset[Acco
 
 def _would_fail(context: Context, account_id: AccountId, found: Sequence[AccountPolicy]) -> str | None:
     """Return why a request for an account would fail; None if no reason is found."""
-    if all(each.cause in LASTING for each in found):
-        return as_typed(f"nothing that it lacks can be attached ({found[0].cause}); see `coverage`")
-    preflight = context.preflight
-    return sentences(preflight.of_account(account_id, read_account=preflight.reads_more), message=False) or None
+    if lasting := [each for each in found if each.cause in LASTING]:
+        what = "nothing that it lacks" if len(lasting) == len(found) else "a policy that it lacks"
+        cannot = "can" if len(lasting) == len(found) else "cannot"
+        return as_typed(f"{what} {cannot} be attached ({lasting[0].cause}); see `coverage`")
+    preflight, lacking = context.preflight, [each.policy_id for each in found]
+    problems = preflight.of_account(account_id, read_account=preflight.reads_more, lacking=lacking)
+    return sentences(problems, message=False) or None
 
 
 def _accounts_of_dead_letters(context: Context) -> frozenset[AccountId]:
     """Return the accounts whose messages wait in the queues of failed messages."""
     with context.in_flight() as in_flight:
         events = (each.event for each in receive_all(in_flight, "reading the dead letters"))
-        return frozenset(each.account_id for each in events if isinstance(each, Join) and each.cause != "removal")
+        ours = {None, context.requirements.organization_id}
+        return frozenset(
+            each.account_id
+            for each in events
+            if isinstance(each, Join) and each.cause != "removal" and each.organization_id in ours
+        )
 
 
 def _policies(context: Context, known: Sequence[OrganizationPolicy], wanted: Sequence[str]) -> Iterator[PolicyId]:

@@ -358,6 +358,16 @@ CAUSES: dict[str, tuple[Rows, GapCause, str | None]] = {
     ),
     "detached": ((row(claims=claim()),), GapCause.DRIFTED, None),
     "detached after an earlier failure": ((row(FAILED, 3), row(claims=claim(hours=1))), GapCause.DRIFTED, None),
+    "detached after a failure that somebody repaired by hand": (
+        (row(FAILED, 3), row(policies=result(AttachmentResult.ALREADY_ATTACHED), hours=1)),
+        GapCause.NOT_YET,
+        None,
+    ),
+    "detached, and another event failed before the attachment was recorded": (
+        (row(FAILED, 2), row(policies=result(ATTACHED), claims=claim(hours=3), hours=1)),
+        GapCause.DRIFTED,
+        None,
+    ),
     "failed after it was detached": (
         (row(claims=claim(hours=3), hours=3), row(FAILED, 1)),
         GapCause.FAILED,
@@ -443,8 +453,8 @@ def test_explaining_changes_nothing_but_causes() -> None:
     told = coverage.explained({ONE: (row(FAILED),), TWO: ()})
 
     assert told.lines != coverage.lines
-    assert [replace(each, cause=None, code=None) for each in told.lines] == [
-        replace(each, cause=None, code=None) for each in coverage.lines
+    assert [replace(each, cause=None, code=None, message_code=None) for each in told.lines] == [
+        replace(each, cause=None) for each in coverage.lines
     ]
 
 

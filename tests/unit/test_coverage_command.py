@@ -17,7 +17,7 @@ from click.testing import Result
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.guardrails.reading import read_or_unreadable
 from handlers.operate.context import Context
-from schemas.compiled_guardrails import SCP, CompiledException, CompiledGuardrails
+from schemas.compiled_guardrails import SCP, CompiledException, CompiledGuardrails, CompiledRule
 from schemas.events import JoinRequest
 from schemas.outcome import AttachmentResult, Claim, OutcomeStatus
 from tests.fake_organization import FakeOrganizationReader
@@ -285,6 +285,18 @@ def test_places_are_read_of_the_accounts_with_gaps() -> None:
     assert reader.calls["attached"] == 3
 
 
+def test_an_account_that_leaves_meanwhile_does_not_end_the_reading_of_others() -> None:
+    reader = organization()
+    for number in range(9):
+        reader.policy(f"p-foreign{number}", f"foreign-{number}")
+        reader.attach(f"p-foreign{number}", FOUR)
+    reader.leaving = {TWO}
+
+    fields = found(tool_of(reader), "--places")
+
+    assert causes(fields)[FOUR] == [("deny-leave", "NO_PLACE", None)]
+
+
 def test_outcomes_are_read_only_of_accounts_with_gaps_at_most_eight_at_a_time() -> None:
     reader = organization()
     for number in range(40):
@@ -523,11 +535,108 @@ def test_what_cannot_be_attached_is_left_out() -> None:
     del reader.named[DENY]
     tool = tool_of(reader)
 
-    result = tool.run("enforce", "--gaps", *CONFIRM)
+    planned, forced = tool.run("enforce", "--gaps"), tool.run("enforce", "--gaps", "--force", *CONFIRM)
 
-    assert requested(tool) == [TWO], "it lacks another policy, too"
-    assert "nothing that it lacks can be attached (NO_POLICY)" in said(result)
-    assert "this sends 1 join request for 1 attachment" in said(result)
+    assert "3 accounts left out" in said(planned)
+    assert "nothing that it lacks can be attached (NO_POLICY)" in said(planned)
+    assert "a policy that it lacks cannot be attached (NO_POLICY)" in said(planned), "its request would fail"
+    assert "3 accounts requested all the same" in said(forced)
+    assert requested(tool) == [ONE, TWO, THREE, FOUR]
+
+
+def many(number: int) -> tuple[OperatorCli, list[str]]:
+    """Return an organization with more accounts with gaps than are read one by one."""
+    reader = organization()
+    accounts = [reader.member(f"{each:012}") for each in range(number)]
+    reader.attach(DENY, THREE, FOUR)
+    reader.attach(REGIONS, TWO)
+    return tool_of(reader), accounts
+
+
+def test_a_policy_that_accounts_need_not_carry_prevents_none_of_many_requests() -> None:
+    tool, accounts = many(130)
+    tool.organizations.policies = (DENY,)
+    tool.organizations.tags = {}
+
+    tool.run("enforce", "--gaps", *CONFIRM, "--wait", "0s")
+
+    assert requested(tool) == accounts
+
+
+def test_of_many_accounts_none_is_requested_that_lacks_a_place() -> None:
+    tool, accounts = many(130)
+    tool.in_force = DOCUMENT.model_copy(
+        update={"rules": (DOCUMENT.rules[0], CompiledRule(id="too", attach=(REGIONS,), match="all"))}
+    )
+    tool.in_force = tool.in_force.model_copy(update={"policies_per_account": {SCP: 2}})
+
+    result = tool.run("enforce", "--gaps", "--policy", DENY)
+
+    assert f"{len(accounts)} accounts left out" in said(result)
+    assert "a policy that it lacks cannot be attached (NO_PLACE)" in said(result)
+
+
+def replacing(*, removes: bool) -> OperatorCli:
+    """Return an organization whose account ONE carries what it need not, in place of what it must carry."""
+    reader = FakeOrganizationReader()
+    reader.policy(DENY, "deny-leave")
+    reader.policy(REGIONS, "region-lock")
+    reader.member(ONE, tags={"environment": "test"})
+    reader.attach(REGIONS, ONE)
+    tool = tool_of(reader, removes=removes)
+    rules = (DOCUMENT.rules[0], DOCUMENT.rules[1].model_copy(update={"when_no_longer": "remove"}))
+    tool.in_force = DOCUMENT.model_copy(update={"rules": rules, "policies_per_account": {SCP: 2}})
+    tool.organizations.attached = ("p-FullAWSAccess", REGIONS)
+    tool.organizations.tags = {"environment": "test"}
+    return tool
+
+
+def test_a_place_that_a_removal_makes_is_a_place() -> None:
+    assert causes(found(replacing(removes=True)))[ONE] == [("deny-leave", "NEVER_SEEN", None)]
+    assert causes(found(replacing(removes=False)))[ONE] == [("deny-leave", "NO_PLACE", None)]
+
+
+def test_gaps_are_planned_with_the_removals_that_the_requests_may_bring() -> None:
+    result, kept = replacing(removes=True).run("enforce", "--gaps"), replacing(removes=False).run("enforce", "--gaps")
+
+    assert "carry 1 attachment that they do not need; the requests also ask to remove" in said(result)
+    assert "this sends 1 join request" in said(result)
+    assert "do not need" not in said(kept)
+
+
+def test_what_is_not_clear_about_another_policy_does_not_matter() -> None:
+    reader = organization()
+    reader.refused = {"tagged": "AccessDeniedException", "tags_of": "AccessDeniedException"}
+    reader.attach(REGIONS, TWO)
+
+    assert tool_of(reader).run("enforce", "--gaps", "--policy", DENY, *CONFIRM).exit_code == 0
+    whole = tool_of(reader).run("enforce", "--gaps", *CONFIRM)
+    assert whole.exit_code == 1
+    assert "it is not known what they lack: see `coverage`" in said(whole)
+
+
+def test_a_dead_letter_of_another_organization_does_not_hold_an_account() -> None:
+    tool = tool_of()
+    foreign = {"source": "joinguard.operator", "event_id": "e", "requested_at": NOON.isoformat(), "account_id": THREE}
+    foreign |= {"organization_id": "o-otherother1", "reason": "x"}
+    tool.queues.messages = [dead_letter(code="WRONG_ORGANIZATION", body=json.dumps(foreign))]
+
+    tool.run("enforce", "--gaps", *CONFIRM)
+
+    assert THREE in requested(tool)
+
+
+def test_forced_requests_are_sent_no_faster_than_one_attachment_each() -> None:
+    reader = organization()
+    del reader.named[DENY]
+    for number in range(17):
+        reader.member(f"{number:012}")
+    tool = tool_of(reader)
+    begin = tool.queues.clock.now()
+
+    tool.run("enforce", "--gaps", "--force", *CONFIRM, "--wait", "0s")
+
+    assert (tool.queues.clock.now() - begin).total_seconds() >= 9
 
 
 def test_accounts_that_are_only_observed_are_left_out_and_counted() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from handlers.core.errors import PermanentError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
+from handlers.core.guardrails.reading import read_or_unreadable
 from handlers.operate.advice import sentences
 from schemas.outcome import AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
 from schemas.plan import ApprovedPlan
@@ -112,6 +113,41 @@ def test_pre_flight_knows_the_limit_of_the_day_and_the_approved_plan(
     assert not checks.unknown
 
 
+def test_the_reason_says_whether_waiting_helps() -> None:
+    today = preflight(requirements=LIMITED).would_fail(removal_letter("REMOVAL_LIMIT", sent_at=TODAY))
+    never = preflight(requirements=limited(0)).would_fail(removal_letter("REMOVAL_LIMIT", sent_at=TODAY))
+
+    assert "redrive tomorrow (UTC)" in sentences(today)
+    assert "tomorrow" not in sentences(never)
+    assert "limits.removals is 0; deploy with --approve" in sentences(never)
+
+
+def test_guardrails_that_cannot_be_read_prevent_no_redrive() -> None:
+    class Artifacts:
+        def read(self, key: str) -> bytes:
+            raise PermanentError(fault("AccessDenied", f"no {key}"))
+
+    guardrails = read_or_unreadable(Artifacts(), "x")
+    checks = preflight(requirements=Requirements(guardrails, ORGANIZATION, MANAGEMENT, removes=True))
+
+    assert not checks.would_fail(removal_letter("REMOVAL_LIMIT", sent_at=TODAY))
+    assert "AccessDenied" in sentences(checks.unknown)
+
+
+def test_an_approved_plan_is_read_once_for_all_messages() -> None:
+    reads: list[str] = []
+
+    def plan() -> ApprovedPlan | None:
+        reads.append("plan")
+        return None
+
+    checks = preflight(requirements=LIMITED, approved_plan=plan)
+    for _ in range(3):
+        assert checks.would_fail(removal_letter("REMOVAL_LIMIT", sent_at=TODAY))
+
+    assert reads == ["plan"]
+
+
 def test_an_approved_plan_that_cannot_be_read_is_not_known() -> None:
     def unreadable() -> ApprovedPlan | None:
         raise PermanentError(fault("AccessDenied", "not allowed"))
@@ -191,9 +227,10 @@ def test_outcome_names_what_an_account_no_longer_needs(*, removes: bool) -> None
     assert ("requests the removal of what Joinguard attached" in result.stderr) is removes
 
 
-def test_outcome_says_why_the_last_request_kept_a_policy() -> None:
+@pytest.mark.parametrize(("code", "again"), [("NOT_OURS", False), ("LAST_POLICY", True)])
+def test_outcome_says_why_the_last_request_kept_a_policy(code: str, *, again: bool) -> None:
     tool = with_retired_account(removes=True)
-    kept = PolicyOutcome(policy_id=REGIONS, result=AttachmentResult.KEPT, fault=fault("NOT_OURS", "others attached it"))
+    kept = PolicyOutcome(policy_id=REGIONS, result=AttachmentResult.KEPT, fault=fault(code, "why"))
     removed = PolicyOutcome(policy_id=REGIONS, result=AttachmentResult.REMOVED)
     tool.queues.rows[ACCOUNT, EVENT_ID] = [(NOON, outcome(kept))]
     earlier = outcome(removed).model_copy(
@@ -203,8 +240,8 @@ def test_outcome_says_why_the_last_request_kept_a_policy() -> None:
 
     result = tool.run("outcome", ACCOUNT)
 
-    assert f"does not need {REGIONS} (kept: NOT_OURS)" in " ".join(result.stdout.split())
-    assert "requests the removal" not in result.stderr, "it would be kept again"
+    assert f"does not need {REGIONS} (kept: {code})" in " ".join(result.stdout.split())
+    assert ("requests the removal" in result.stderr) is again
 
 
 def test_enforce_says_that_a_removal_was_requested_and_where_to_look() -> None:

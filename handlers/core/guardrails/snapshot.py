@@ -6,10 +6,11 @@ a snapshot would look like a whole one.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
-from handlers.core.errors import PermanentError
+from handlers.core.errors import AccountNotFoundError, PermanentError
 from handlers.core.guardrails.compile import Organization, OrganizationPolicy
 from handlers.core.guardrails.facts import Facts, Unknown
 from handlers.core.guardrails.names import content_sha256, paths
@@ -134,7 +135,9 @@ def with_attached(
     unread = snapshot.unread
     try:
         for each in counted(progress, f"policies of {len(accounts):,} accounts", sorted(accounts)):
-            found[each] = {kind: tuple(reader.attached(each, kind)) for kind in snapshot.read_types}
+            # An account may leave while the organization is read.
+            with suppress(AccountNotFoundError):
+                found[each] = {kind: tuple(reader.attached(each, kind)) for kind in snapshot.read_types}
     except PermanentError as error:
         unread = (*unread, Unread(part="attached", code=error.fault.code))
     told = tuple(

@@ -35,6 +35,7 @@ Rows: TypeAlias = Sequence[Outcome | UnreadableRow]
 
 #: How accounts that joined before the first day are counted among those that are left out.
 JOINED_EARLIER: Final = "JOINED_EARLIER"
+_ATTACHED: Final = frozenset({AttachmentResult.ATTACHED, AttachmentResult.ALREADY_ATTACHED})
 _NOT_ATTACHED: Final = frozenset({AttachmentResult.FAILED, AttachmentResult.UNKNOWN})
 
 
@@ -93,6 +94,8 @@ class AccountPolicy:
     cause: GapCause | None = None
     #: The code of the failure, if the cause is one.
     code: str | None = None
+    #: The code of the whole attempt, which its message carries in the dead letters.
+    message_code: str | None = None
     #: The exceptions that take it away.
     exceptions: tuple[CompiledException, ...] = ()
     #: The facts that decide, and could not be read.
@@ -147,6 +150,8 @@ class Coverage:
     lines: tuple[AccountPolicy, ...]
     #: When accounts joined, as far as that is known.
     joined_at: Mapping[AccountId, datetime] = field(repr=False)
+    #: What evaluated accounts carry and may lose, as far as the guardrails are concerned.
+    removable: Mapping[AccountId, tuple[PolicyId, ...]] = field(repr=False)
     #: The policy types of which every attached policy is known, others' too.
     types_in_full: frozenset[PolicyType]
     unread: tuple[Unread, ...]
@@ -205,14 +210,18 @@ class Coverage:
     def _explained(self, line: AccountPolicy, rows: Rows) -> AccountPolicy:
         joined_at = self.joined_at.get(line.account_id)
         current = list(_of_membership(rows, joined_at))
-        failing = [each for each in current if each.status in FAILING and self._concerns(each, line.policy_id)]
+        done = max((each.updated_at for each in current if _was_done(each, line.policy_id)), default=None)
+        later = [each for each in current if done is None or each.updated_at > done]
+        failing = [each for each in later if each.status in FAILING and self._concerns(each, line.policy_id)]
         last = max(failing, key=lambda each: each.updated_at, default=None)
         claim = _last_claim(current, line.policy_id, joined_at)
         ours = claim is not None and claim.result is AttachmentResult.ATTACHED
         if claim and ours and (last is None or claim.at >= last.updated_at):
             return replace(line, cause=GapCause.DRIFTED)
         if last:
-            return replace(line, cause=GapCause(last.status.value), code=_code(last, line.policy_id))
+            whole = last.fault.code if last.fault else None
+            code = _code(last, line.policy_id)
+            return replace(line, cause=GapCause(last.status.value), code=code, message_code=whole)
         if any(isinstance(each, UnreadableRow) for each in rows):
             return line
         return replace(line, cause=GapCause.NOT_YET if current else GapCause.NEVER_SEEN)
@@ -243,12 +252,14 @@ def cover(  # noqa: PLR0913 - what a coverage depends on
     *,
     policies_per_account: Mapping[PolicyType, int],
     since: datetime | None = None,
+    removes: bool = False,
 ) -> Coverage:
     """Compare what the accounts of an organization must carry with what they carry.
 
-    `since` leaves out the accounts that are known to have joined earlier.
+    `since` leaves out the accounts that are known to have joined earlier. `removes`: whether policies are removed, so
+    that their places become free.
     """
-    covering = _Covering(guardrails, snapshot, at, policies_per_account)
+    covering = _Covering(guardrails, snapshot, at, policies_per_account, removes=removes)
     joined_at = {each.id: each.joined_at for each in snapshot.accounts if each.joined_at}
     active = members(snapshot)
     chosen = [each for each in active if since is None or joined_at.get(each.id, since) >= since]
@@ -267,6 +278,7 @@ def cover(  # noqa: PLR0913 - what a coverage depends on
         left_out=left_out(snapshot) | earlier,
         lines=tuple(line for each in evaluated for line in covering.lines(each)),
         joined_at=joined_at,
+        removable={each.id: found for each in evaluated if (found := covering.removable(each))},
         types_in_full=covering.attached.types_in_full,
         unread=snapshot.unread,
     )
@@ -281,7 +293,10 @@ class _Covering:
         snapshot: Snapshot,
         at: datetime,
         policies_per_account: Mapping[PolicyType, int],
+        *,
+        removes: bool,
     ) -> None:
+        self._removes = removes
         self.attached = Attached(snapshot)
         self._guardrails = guardrails
         self._at = at
@@ -292,7 +307,8 @@ class _Covering:
         types = {each.id: each.type for each in guardrails.document.policies}
         #: Absent and unreadable are different: a policy that its complete list does not have is attached to nothing.
         self._absent = {each for each in types if each not in listed and types[each] in snapshot.read_types}
-        self._read = self._absent | self.attached.targets.keys()
+        self._exist = types.keys() & self.attached.targets.keys()
+        self._read = self._absent | self._exist
         self._disabled = {each for each, kind in types.items() if kind not in snapshot.enabled_types}
         self._targets = {each: frozenset(self.attached.targets.get(each, ())) for each in types}
         #: Whether it is attached to an OU, so that accounts without known OUs may inherit it.
@@ -304,9 +320,10 @@ class _Covering:
         decision = self._guardrails.evaluate(facts_of(account), self._at)
         attached = self.attached.to(account.id)
         carried = {each.id for each in attached}
-        required = frozenset(each for each in decision.required if each in self._read - self._absent)
+        required = frozenset(each for each in decision.required if each in self._exist)
         fit = places(self._guardrails.document.policies, required, attached, self._per_account)
-        no_place = {each.policy_id for each in fit.no_place}
+        leaving = set(decision.removable(carried)) if self._removes else set()
+        no_place = {each.policy_id for each in fit.no_place if leaving.isdisjoint(each.held_by)}
         for each in decision.policies:
             if (status := self._status(each, carried)) is None:
                 continue
@@ -320,6 +337,11 @@ class _Covering:
             elif status is Status.EXCEPTED:
                 line = replace(line, exceptions=tuple(self._exceptions[name] for name in each.waived_by))
             yield line
+
+    def removable(self, account: SnapshotAccount) -> tuple[PolicyId, ...]:
+        """Return what an account carries and may lose."""
+        decision = self._guardrails.evaluate(facts_of(account), self._at)
+        return decision.removable({each.id for each in self.attached.to(account.id)}) if self._removes else ()
 
     def _status(self, decided: PolicyDecision, carried: Collection[PolicyId]) -> Status | None:
         """Return the status of a policy; None if it does not concern the account."""
@@ -351,6 +373,11 @@ def _of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:
     for each in rows:
         if isinstance(each, Outcome) and (joined_at is None or each.updated_at >= joined_at):
             yield each
+
+
+def _was_done(row: Outcome, policy_id: PolicyId) -> bool:
+    """Return whether the policy was attached when an attempt ended."""
+    return any(each.policy_id == policy_id and each.result in _ATTACHED for each in row.policies)
 
 
 def _last_claim(rows: Iterable[Outcome], policy_id: PolicyId, joined_at: datetime | None) -> Claim | None:

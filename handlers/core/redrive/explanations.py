@@ -19,6 +19,7 @@ class Reason(Enum):
     TOO_MANY_POLICIES = auto()  # number of attached policies, number of missing policies
     REMOVALS_OFF = auto()
     LIMIT_REACHED = auto()
+    APPROVAL_MISSING = auto()
     ACCESS_DENIED = auto()  # policy ids and "the account"
     # A message cannot or should not be redriven.
     TOO_MANY_ATTRIBUTES = auto()

@@ -1,6 +1,6 @@
 """Pre-flight: whether the cause of a dead letter is corrected. A message that would fail again is not redriven."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from functools import cached_property
@@ -8,6 +8,7 @@ from typing import Final
 
 from handlers.core.errors import Cause, JoinguardError
 from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import places
 from handlers.core.guardrails.reading import decide
 from handlers.core.ports import Clock
@@ -33,7 +34,7 @@ _OF_CAUSE: Final[Mapping[Cause, frozenset[Reason]]] = {
     Cause.ACCESS_DENIED: frozenset({Reason.ACCESS_DENIED}),
     Cause.ACCOUNT_NOT_FOUND: frozenset({Reason.ACCOUNT_NOT_FOUND, Reason.ACCOUNT_NOT_ACTIVE}),
     Cause.REMOVALS_OFF: frozenset({Reason.REMOVALS_OFF}),
-    Cause.REMOVAL_LIMIT: frozenset({Reason.LIMIT_REACHED}),
+    Cause.REMOVAL_LIMIT: frozenset({Reason.LIMIT_REACHED, Reason.APPROVAL_MISSING}),
 }
 
 
@@ -72,10 +73,13 @@ class Preflight:
         problems = self.of_account(dead_letter.account_id, read_account=read_account)
         return tuple(sorted(problems, key=lambda each: not _is_own(each, dead_letter)))
 
-    def of_account(self, account_id: AccountId, *, read_account: bool = True) -> Problems:
+    def of_account(
+        self, account_id: AccountId, *, read_account: bool = True, lacking: Collection[PolicyId] | None = None
+    ) -> Problems:
         """Return every reason why nothing can be attached to an account; none if no reason is found.
 
-        `read_account`: whether to read the account itself, unless it was read before.
+        `read_account`: whether to read the account itself, unless it was read before. `lacking`: the policies that it
+        lacks, if that is known.
         """
         if account_id == self.requirements.management_account_id:
             return (Explanation(Reason.MANAGEMENT_ACCOUNT),)
@@ -83,7 +87,8 @@ class Preflight:
         if read_account and account_id not in self._accounts:
             self._accounts[account_id] = self._collected(self._check_account(account_id))
         # What the account carries or need not carry cannot fail.
-        missing = self._missing.get(account_id, self.requirements.guardrails.policy_ids)
+        unread = self.requirements.guardrails.policy_ids if lacking is None else lacking
+        missing = self._missing.get(account_id, unread)
         if not missing:
             return ()
         types = {each.type for each in self.requirements.guardrails.document.policies if each.id in missing}
@@ -94,34 +99,38 @@ class Preflight:
         """Return every reason why the removal of policies would fail again."""
         if not self.requirements.removes:
             return (Explanation(Reason.REMOVALS_OFF),)
-        if self._is_limited(dead_letter) and not self._approved(dead_letter):
-            return (Explanation(Reason.LIMIT_REACHED),)
-        return self._collected(self._check_membership(dead_letter.account_id))
+        return self._collected(self._check_removal(dead_letter))
 
-    def _is_limited(self, dead_letter: DeadLetter) -> bool:
-        """Return whether the limit prevents the removal, as far as that is known: today's count cannot be read."""
-        if dead_letter.cause is not Cause.REMOVAL_LIMIT:
-            return False
-        return not self.requirements.guardrails.document.max_removals or self._is_of_today(dead_letter)
+    def _check_removal(self, dead_letter: DeadLetter) -> Iterator[Explanation]:
+        # Guardrails that could not be read look empty, and raise the reason when they are asked.
+        self.requirements.guardrails.evaluate(Facts(dead_letter.account_id), self.clock.now())
+        if self.organizations.account(dead_letter.account_id) is None:
+            yield Explanation(Reason.ACCOUNT_NOT_FOUND)
+        if dead_letter.cause is not Cause.REMOVAL_LIMIT or self._is_approved(dead_letter.account_id):
+            return
+        # How many removals of today were counted cannot be read.
+        if not self.requirements.guardrails.document.max_removals:
+            yield Explanation(Reason.APPROVAL_MISSING)
+        elif dead_letter.sent_at.astimezone(UTC).date() == self.clock.now().astimezone(UTC).date():
+            yield Explanation(Reason.LIMIT_REACHED)
 
-    def _is_of_today(self, dead_letter: DeadLetter) -> bool:
-        return dead_letter.sent_at.astimezone(UTC).date() == self.clock.now().astimezone(UTC).date()
-
-    def _approved(self, dead_letter: DeadLetter) -> bool:
-        """Return whether the approved plan removes a policy from the account, or cannot be read."""
-        try:
-            plan = self.approved_plan()
-        except JoinguardError as error:
-            self._add_unknown(Explanation(Reason.APPROVAL_UNAVAILABLE, (str(error),)))
+    def _is_approved(self, account_id: AccountId) -> bool:
+        """Return whether the approved plan removes a policy from an account, or cannot be read."""
+        plan, guardrails = self._plan, self.requirements.guardrails
+        if isinstance(plan, JoinguardError):
+            self._add_unknown(Explanation(Reason.APPROVAL_UNAVAILABLE, (str(plan),)))
             return True
-        guardrails = self.requirements.guardrails
         return plan is not None and any(
-            plan.names(each, dead_letter.account_id, guardrails.sha256) for each in guardrails.policy_ids
+            plan.names(each, account_id, guardrails.sha256) for each in guardrails.policy_ids
         )
 
-    def _check_membership(self, account_id: AccountId) -> Iterator[Explanation]:
-        if self.organizations.account(account_id) is None:
-            yield Explanation(Reason.ACCOUNT_NOT_FOUND)
+    @cached_property
+    def _plan(self) -> ApprovedPlan | JoinguardError | None:
+        """The approved plan, or why it cannot be read: read once for all messages."""
+        try:
+            return self.approved_plan()
+        except JoinguardError as error:
+            return error
 
     @property
     def reads_more(self) -> bool:
@@ -182,13 +191,16 @@ class Preflight:
         informed = decide(guardrails, account_id, self.clock.now(), self.organizations, lambda read: read())
         if informed.decision.undecided:
             self._add_unknown(Explanation(Reason.ORGANIZATIONS_UNAVAILABLE, (str(informed.error),)))
-        missing = self._missing[account_id] = informed.decision.missing({each.id for each in attached})
+        carried = {each.id for each in attached}
+        missing = self._missing[account_id] = informed.decision.missing(carried)
         if not missing:
             return
         fit = places(guardrails.document.policies, informed.decision.required, attached, self.limits)
-        if fit.no_place:
-            carried = sum(each.type == fit.no_place[0].type for each in attached)
-            yield Explanation(Reason.TOO_MANY_POLICIES, (carried, len(missing)))
+        # The worker that removes policies makes places.
+        leaving = set(informed.decision.removable(carried)) if self.requirements.removes else set()
+        if lasting := [each for each in fit.no_place if leaving.isdisjoint(each.held_by)]:
+            used = sum(each.type == lasting[0].type for each in attached)
+            yield Explanation(Reason.TOO_MANY_POLICIES, (used, len(missing)))
         if denied := self._denied_of(account.arn, missing):
             yield Explanation(Reason.ACCESS_DENIED, denied)
 

@@ -102,7 +102,15 @@ def enforce(  # noqa: PLR0913 - the options of the command
         shown = str if reveal else found.pseudonym
         unknown = tuple(context.preflight.unknown)
         plan = _Plan(
-            found.chosen, found.left_out, unknown, found.attachments, found.unclear, shown, {"coverage": found.totals}
+            found.chosen,
+            found.left_out,
+            unknown,
+            found.attachments,
+            found.calls,
+            found.removals,
+            found.unclear,
+            shown,
+            {"coverage": found.totals, "removals": found.removals},
         )
     else:
         if event:
@@ -136,6 +144,10 @@ class _Plan:
     unknown: Sequence[Explanation]
     #: How many policies the chosen accounts lack, if that is known.
     attachments: int | None = None
+    #: How many attachments the workers try for them, or may have to.
+    calls: int = 0
+    #: How many policies the chosen accounts may lose.
+    removals: int = 0
     #: The number of accounts of which it is not known whether they lack a policy.
     unclear: int = 0
     #: How an account is shown.
@@ -155,9 +167,9 @@ class _Plan:
 
     def rate(self, context: Context) -> float:
         """Return how many requests a second the workers handle: as many as their attachments allow."""
-        if not self.attachments:
+        if self.attachments is None:
             return context.pace
-        return context.attachments_per_second * len(self.chosen) / self.attachments
+        return context.attachments_per_second * len(self.chosen) / max(self.calls, len(self.chosen), 1)
 
 
 def _plan(context: Context, account_ids: Sequence[AccountId], *, force: bool) -> _Plan:
@@ -184,11 +196,18 @@ def _print_plan(context: Context, plan: _Plan) -> None:
         if plan.attachments is None:
             stderr.print(f"{_few(plan, accounts)} would fail: {why}", style="yellow")
         else:
-            hint(f"{count(len(accounts), 'account')} left out: {_few(plan, accounts)}: {why}", "yellow")
+            what = "requested all the same" if accounts[0] in plan.chosen else "left out"
+            hint(f"{count(len(accounts), 'account')} {what}: {_few(plan, accounts)}: {why}", "yellow")
     if plan.chosen:
         attaching = "" if plan.attachments is None else f" for {count(plan.attachments, 'attachment')}"
         requests = count(len(plan.chosen), "join request")
         stderr.print(f"this sends {requests}{attaching} to the joins queue: {_few(plan, plan.chosen)}")
+    if plan.removals:
+        stderr.print(
+            f"these accounts carry {count(plan.removals, 'attachment')} that they do not need; the requests also ask "
+            "to remove what Joinguard attached",
+            style="yellow",
+        )
     if len(plan.chosen) > 1:
         rate = plan.rate(context)
         stderr.print(time_estimate(len(plan.chosen), rate, rate))
@@ -245,6 +264,8 @@ def _done(plan: _Plan, ended: Redrive) -> Done:
         parts.append(f"{count(requested, 'removal')} requested: `outcome {account}` shows what became of it")
     if undecided := ended.tracker.undecided:
         parts.append(f"{undecided:,} without an outcome yet: `outcome {account}` shows it")
+    if plan.unclear:
+        parts.append(f"of {count(plan.unclear, 'account')}, it is not known what they lack: see `coverage`")
     complete = ended.sent == len(plan.chosen) and not ended.failed and plan.is_whole
     return Done("; ".join(parts), complete, stopped=sentence(ended.stopped) if ended.stopped else None)
 

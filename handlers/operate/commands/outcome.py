@@ -20,6 +20,8 @@ from schemas.ids import AccountId, PolicyId
 from schemas.outcome import AttachmentResult, Outcome
 
 _RUNBOOK: Final = "handlers/operate/RUNBOOK.md#evidence-differs"
+#: Why another request keeps a policy again.
+_KEPT_FOR_GOOD: Final = frozenset({"AWS_MANAGED", "NOT_OURS"})
 #: Unreadable rows come last.
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -56,7 +58,7 @@ def outcome(context: Context, account_id: AccountId, *, as_json: bool) -> int:
         texts = {event_id: [evidence_text(each) for each in evidence] for event_id, evidence in checked.items()}
         if acts:
             hint(f"→ `enforce {account_id}` requests the missing policies")
-        elif set(carried.removable).difference(carried.kept) and context.requirements.removes:
+        elif carried.may_be_removed and context.requirements.removes:
             hint(f"→ `enforce {account_id}` requests the removal of what Joinguard attached")
         print_outcomes(context, found, f"Events of {account_id}", texts)
         if wrong:
@@ -76,6 +78,11 @@ class _Carried:
     removable: list[PolicyId] = field(default_factory=list)
     #: Why the last request to remove them kept some of these, by code.
     kept: Mapping[PolicyId, str] = field(default_factory=dict)
+
+    @property
+    def may_be_removed(self) -> bool:
+        """Whether another request may remove something."""
+        return any(self.kept.get(each) not in _KEPT_FOR_GOOD for each in self.removable)
 
 
 def _kept(found: Iterable[Outcome | UnreadableRow]) -> Mapping[PolicyId, str]:
