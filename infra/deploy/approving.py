@@ -6,7 +6,7 @@ RemovePolicies and AttachTo stay the same, ends with the next plan, and after a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +52,10 @@ class Digest(click.ParamType[str]):
         return digest
 
 
+def _last_day() -> str:
+    return (datetime.now(UTC) + _HOLDS).date().isoformat()
+
+
 @dataclass(frozen=True)
 class Approval:
     """Which approval a deployment puts in force: that of its own plan, that of an earlier one, or none."""
@@ -59,13 +63,15 @@ class Approval:
     plan: ApprovedPlan | None = None
     #: The key of the plan that an earlier deployment approved.
     earlier: str = ""
+    #: The last day of an approval of the plan: one day for the stack and for all texts, also across midnight.
+    until: str = field(default_factory=_last_day, compare=False)
 
     def __str__(self) -> str:
         """Return what a deployment approves, in words; nothing if it approves no plan."""
         if not self.plan:
             return ""
         removals = sum(map(len, self.plan.remove.values()))
-        return f"approved: plan {self.plan.sha256()[:_SHORTEST]}, {count(removals, 'removal')}, until {_last_day()}"
+        return f"approved: plan {self.plan.sha256()[:_SHORTEST]}, {count(removals, 'removal')}, until {self.until}"
 
 
 def refuse_without_removals(stage: Stage, digest: str | None) -> None:
@@ -137,13 +143,9 @@ def parameters(target: Target, bucket: str, approval: Approval, *, owner: str) -
         return {}
     if approval.plan:
         upload(target.client("s3"), bucket, approval.plan.canonical(), _KEY, owner=owner)
-        return {_PARAMETER: _key_of(approval), _UNTIL: _last_day()}
+        return {_PARAMETER: _key_of(approval), _UNTIL: approval.until}
     # An earlier approval keeps its end.
     return {_PARAMETER: approval.earlier, _UNTIL: None if approval.earlier else ""}
-
-
-def _last_day() -> str:
-    return (datetime.now(UTC) + _HOLDS).date().isoformat()
 
 
 def _key_of(approval: Approval) -> str:

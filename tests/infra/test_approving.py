@@ -200,6 +200,19 @@ def test_the_approved_plan_is_uploaded_under_its_digest_and_named_by_the_paramet
     session.assert_used()
 
 
+def test_the_stack_gets_the_last_day_that_the_operator_was_told() -> None:
+    """A deployment can last beyond midnight."""
+    made, session = planned(), StubbedSession()
+    session.fail("s3", "head_object", "404")
+    session.answer("s3", "put_object", {})
+    approval = Approval(made.changes, until="2026-12-03")
+
+    named = approving.parameters(target(session, **REMOVES), "code", approval, owner=OWNER)
+
+    assert str(approval).endswith(", until 2026-12-03")
+    assert named["ApprovedPlanUntil"] == "2026-12-03"
+
+
 @pytest.mark.parametrize("earlier", ["", EARLIER])
 def test_without_a_new_approval_the_parameter_is_the_earlier_one_or_empty(earlier: str) -> None:
     session = StubbedSession()
