@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from botocore.exceptions import ClientError, WaiterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import (
@@ -33,6 +33,11 @@ Step = Literal["update", "replace", "create", "wait", "stop"]
 
 class DeployError(Exception):
     """A deployment step failed; the message says why and what to do."""
+
+
+def listed(title: str, problems: Iterable[str]) -> str:
+    """Return a message with one problem a line."""
+    return "\n".join([title, *(f"  - {each}" for each in problems)])
 
 
 class Meaning(NamedTuple):
