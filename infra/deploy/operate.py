@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Final
 from handlers.operate.__main__ import main
 from handlers.operate.hints import run_by_make
 from handlers.operate.output import hint
+from infra.deploy import stage_parameters
+from infra.deploy.installing import TEMPLATE
 from infra.deploy.stack import DeployError
 from infra.deploy.stages import load_stage
+from infra.deploy.template import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +41,11 @@ def operate(stage_name: str, *arguments: str) -> None:
 def as_deployed(stage: Stage, arguments: Sequence[str]) -> list[str]:
     """Return the arguments, for `plan` with what the stage's next deployment plans with; say so.
 
-    Raises DeployError if the stage's AttachTo is not valid.
+    Raises DeployError if a parameter of the stage is not valid: the deployment would be refused.
     """
     if arguments[:1] != ("plan",) or _HELP.intersection(arguments):
         return [*arguments]
-    _ = stage.scope
+    stage_parameters.refuse(stage, load(TEMPLATE.read_text()))
     options = [] if _names(arguments, _SCOPE) else [f"--attach-to={stage.parameters.get('AttachTo', 'all')}"]
     options += [] if _names(arguments, _REMOVAL) else ["--removes" if stage.removes else "--keeps"]
     if not _names(arguments, (*_SCOPE, *_REMOVAL)):

@@ -151,9 +151,19 @@ def test_other_commands_get_what_the_operator_gives(
     assert not capsys.readouterr().err
 
 
-def test_a_plan_of_a_stage_whose_attach_to_is_not_valid_is_refused() -> None:
-    with pytest.raises(DeployError, match="AttachTo of stage test: 'some' is not all, none"):
-        as_deployed(stage(AttachTo="some"), ("plan",))
+@pytest.mark.parametrize(
+    ("parameters", "rule"),
+    [
+        ({"AttachTo": "some"}, "AttachTo must be all, none, or at most 150 account ids"),
+        ({"RemovePolicies": "yes"}, "RemovePolicies must be true or false, not yes"),
+        ({"RemovePolicy": "true"}, "there is no parameter RemovePolicy; correct it to RemovePolicies"),
+    ],
+)
+def test_a_plan_of_a_stage_that_deploy_refuses_is_refused_with_the_same_problem(
+    parameters: dict[str, str], rule: str
+) -> None:
+    with pytest.raises(DeployError, match=f"stage file test.yaml: {rule}"):
+        as_deployed(stage(**parameters), ("plan",))
 
 
 def test_make_runs_plan_with_the_options_of_the_stage(aws: Aws) -> None:
