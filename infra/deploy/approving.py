@@ -17,7 +17,7 @@ from infra.deploy.code import upload
 from infra.deploy.stack import DeployError, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from handlers.operate.plan_output import Report
     from infra.deploy.stages import Stage, Target
@@ -74,6 +74,15 @@ class Approval:
         return f"approved: plan {self.plan.sha256()[:_SHORTEST]}, {count(removals, 'removal')}, until {self.until}"
 
 
+def put_in_force(change_set: Mapping[str, str]) -> str:
+    """Return what a change set with these parameters approves, in words; nothing if it approves no plan."""
+    key = change_set.get(_PARAMETER, "")
+    if not key:
+        return ""
+    until = change_set.get(_UNTIL)
+    return f"approved: plan {_shortened(key)}, {f'until {until}' if until else 'as before'}"
+
+
 def refuse_without_removals(stage: Stage, digest: str | None) -> None:
     """Raise DeployError if a plan is approved for a stage that removes nothing."""
     if not digest:
@@ -105,8 +114,7 @@ def approve(target: Target, report: Report | None, digest: str | None, note: Cal
         _check(stage, report, digest)
         approval = Approval(report.plan.changes if digest else None)
     if earlier and earlier != _key_of(approval):
-        ends = earlier.rpartition("/")[2][:_SHORTEST]
-        note(f"with this deployment, the approval of plan {ends} ends")
+        note(f"with this deployment, the approval of plan {_shortened(earlier)} ends")
     return approval
 
 
@@ -150,3 +158,8 @@ def parameters(target: Target, bucket: str, approval: Approval, *, owner: str) -
 
 def _key_of(approval: Approval) -> str:
     return _KEY.format(approval.plan.sha256()) if approval.plan else approval.earlier
+
+
+def _shortened(key: str) -> str:
+    """Return the beginning of the digest in a plan's key."""
+    return key.rpartition("/")[2][:_SHORTEST]

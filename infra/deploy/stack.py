@@ -182,6 +182,7 @@ class Plan:
     change_set: str
     changes: tuple[Change, ...]
     description: str = ""
+    #: If it was made here, without those that keep the stack's present values.
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -227,7 +228,8 @@ def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds
         Tags=[{"Key": key, "Value": value} for key, value in request.tags.items()],
         **options,
     )["Id"]
-    planned = Plan(request.stack, request.kind, change_set, (), request.description)
+    given_parameters = {name: value for name, value in request.parameters.items() if value is not None}
+    planned = Plan(request.stack, request.kind, change_set, (), request.description, given_parameters)
     if not _has_changes(cloudformation, planned, poll_seconds):
         return None
     return replace(planned, changes=changes_of(cloudformation, planned.stack, change_set))

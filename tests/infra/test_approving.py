@@ -154,6 +154,23 @@ def test_what_is_approved_says_the_plan_how_many_removals_and_until_when() -> No
     assert not str(Approval(earlier=EARLIER))
 
 
+@pytest.mark.parametrize(
+    ("change_set", "words"),
+    [
+        (
+            {"ApprovedPlanKey": EARLIER, "ApprovedPlanUntil": "2026-12-03"},
+            "approved: plan 000000000000, until 2026-12-03",
+        ),
+        # An approval that continues keeps its end.
+        ({"ApprovedPlanKey": EARLIER}, "approved: plan 000000000000, as before"),
+        ({"ApprovedPlanKey": "", "ApprovedPlanUntil": ""}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_parameters_of_a_change_set_say_what_it_approves(change_set: dict[str, str], words: str) -> None:
+    assert approving.put_in_force(change_set) == words
+
+
 def test_a_stage_that_removes_nothing_needs_no_approval_and_has_no_parameter() -> None:
     session = deployed()
     on_stage = target(session, RemovePolicies="false")
