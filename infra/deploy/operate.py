@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SCOPE: Final = ("--attach-to",)
 _REMOVAL: Final = ("--removes", "--keeps")
+_PLACES: Final = ("--places",)
 _HELP: Final = frozenset({"-h", "--help"})
 
 
@@ -50,13 +51,18 @@ def as_deployed(stage: Stage, arguments: Sequence[str]) -> list[str]:
     stage_parameters.refuse(stage, load(TEMPLATE.read_text()))
     options = [] if _names(arguments, _SCOPE) else [f"--attach-to={stage.parameters.get('AttachTo', 'all')}"]
     options += [] if _names(arguments, _REMOVAL) else ["--removes" if stage.removes else "--keeps"]
-    if not _names(arguments, (*_SCOPE, *_REMOVAL)):
+    if _names(arguments, (*_SCOPE, *_REMOVAL)):
+        hint("AttachTo or RemovePolicies is an option here, so `make deploy` can make another plan")
+    elif _names(arguments, _PLACES):
+        hint(
+            f"the plan takes AttachTo and RemovePolicies from the file of stage {stage.name}; `make deploy` plans "
+            "without --places, so the digest of its plan can be another one"
+        )
+    else:
         hint(
             f"the plan takes AttachTo and RemovePolicies from the file of stage {stage.name}, as the next `make "
             "deploy` does"
         )
-    else:
-        hint("AttachTo or RemovePolicies is an option here, so `make deploy` can make another plan")
     return ["plan", *options, *arguments[1:]]
 
 
@@ -81,9 +87,8 @@ def _lacks_only_document(command: click.Command, arguments: Sequence[str]) -> bo
     except click.UsageError:
         # The command itself reports it.
         return False
-    return [each for each in names if isinstance(found.get(each), str)] == [
-        each for each in names if each != "document"
-    ]
+    given = [each for each in names if isinstance(found.get(each), str)]
+    return given == [each for each in names if each != "document"]
 
 
 def _names(arguments: Sequence[str], options: Sequence[str]) -> bool:

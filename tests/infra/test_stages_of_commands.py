@@ -126,6 +126,13 @@ def test_plan_gets_what_the_next_deployment_plans_with_and_says_so(
     assert not said.out
 
 
+def test_a_plan_with_places_is_not_said_to_be_that_of_the_next_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert as_deployed(stage(), ("plan", "--places")) == ["plan", "--attach-to=all", "--keeps", "--places"]
+    said = capsys.readouterr().err
+    assert "as the next `make deploy" not in said
+    assert "plans without --places, so the digest of its plan can be another one" in " ".join(said.split())
+
+
 @pytest.mark.parametrize(
     ("given", "options"),
     [
