@@ -222,12 +222,12 @@ def test_the_stack_gets_the_last_day_that_the_operator_was_told() -> None:
     made, session = planned(), StubbedSession()
     session.fail("s3", "head_object", "404")
     session.answer("s3", "put_object", {})
-    approval = Approval(made.changes, until="2026-12-03")
+    approval = Approval(made.changes, until="2026-01-07")
 
     named = approving.parameters(target(session, **REMOVES), "code", approval, owner=OWNER)
 
-    assert str(approval).endswith(", until 2026-12-03")
-    assert named["ApprovedPlanUntil"] == "2026-12-03"
+    assert str(approval).endswith(", until 2026-01-07")
+    assert named["ApprovedPlanUntil"] == "2026-01-07"
 
 
 @pytest.mark.parametrize("earlier", ["", EARLIER])
