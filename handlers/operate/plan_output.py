@@ -321,10 +321,15 @@ def _of_removals(report: Report) -> Iterator[str]:
     if not report.needs_approval:
         return
     yield f"The plan has at most {count(plan.removals, 'removal')}, more than limits.removals ({plan.max_removals:,})."
-    if plan.is_decided:
-        yield as_typed(f"A deployment needs your approval of it: `make deploy ARGS='--approve {plan.digest}'`.")
-    else:
+    if not plan.is_decided:
         yield "It cannot be approved, because not everything that decides could be read."
+    elif report.reads_places:
+        yield as_typed(
+            "A deployment needs your approval, and plans without --places. The digest to approve is that of a plan "
+            "without --places: `joinguard plan`."
+        )
+    else:
+        yield as_typed(f"A deployment needs your approval of it: `make deploy ARGS='--approve {plan.digest}'`.")
 
 
 def _remarks(report: Report) -> Iterator[str]:

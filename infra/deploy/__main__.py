@@ -176,6 +176,7 @@ def deploy(  # noqa: PLR0913 - its options
             _show(made)
             click.echo(planned.change_set if planned else "", nl=planned is not None)
             return
+        _say_approval(made)
         _confirm_and_execute(target, stage.region, planned, yes=yes)
         remaining = planned is not None and planned.kind == "IMPORT" and not change_set
     if planned and planned.kind == "IMPORT":
@@ -192,8 +193,8 @@ def deploy(  # noqa: PLR0913 - its options
 def _report_installed(target: Target, made: _Made) -> None:
     """Print what is approved, the stack's outputs, and the next step."""
     stage = target.stage
-    if made.approval.plan:
-        stderr.print(str(made.approval))
+    if made.approved:
+        stderr.print(made.approved)
     table = Table("output", "value", title=f"Stack {stage.stack}")
     for name, value in sorted(_outputs(target).items()):
         table.add_row(name, value)
@@ -373,6 +374,11 @@ class _Made:
     report: Report | None = None
     approval: approving.Approval = field(default_factory=approving.Approval)
 
+    @property
+    def approved(self) -> str:
+        """What is approved, in words; of a change set that was made earlier, only its parameters say it."""
+        return str(self.approval) or (approving.put_in_force(self.planned.parameters) if self.planned else "")
+
 
 def _plan(  # noqa: PLR0913 - the options of deploy
     target: Target, *, template: Path, allow_dirty: bool, fresh: bool, drop: bool, approve: str | None
@@ -465,8 +471,13 @@ def _show(made: _Made) -> None:
         stderr.print("nothing to change")
         return
     stderr.print(_table(made.planned))
-    if made.approval.plan:
-        stderr.print(f"with this change set, {made.approval}")
+    _say_approval(made)
+
+
+def _say_approval(made: _Made) -> None:
+    """Say which approval a change set puts in force, before anybody decides about it."""
+    if made.planned and made.approved:
+        stderr.print(f"with this change set, {made.approved}")
 
 
 def _table(planned: Plan) -> Table:

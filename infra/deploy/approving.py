@@ -6,7 +6,7 @@ RemovePolicies and AttachTo stay the same, ends with the next plan, and after a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from infra.deploy.code import upload
 from infra.deploy.stack import DeployError, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from handlers.operate.plan_output import Report
     from infra.deploy.stages import Stage, Target
@@ -52,6 +52,10 @@ class Digest(click.ParamType[str]):
         return digest
 
 
+def _last_day() -> str:
+    return (datetime.now(UTC) + _HOLDS).date().isoformat()
+
+
 @dataclass(frozen=True)
 class Approval:
     """Which approval a deployment puts in force: that of its own plan, that of an earlier one, or none."""
@@ -59,13 +63,24 @@ class Approval:
     plan: ApprovedPlan | None = None
     #: The key of the plan that an earlier deployment approved.
     earlier: str = ""
+    #: The last day of an approval of the plan: one day for the stack and for all texts, also across midnight.
+    until: str = field(default_factory=_last_day, compare=False)
 
     def __str__(self) -> str:
         """Return what a deployment approves, in words; nothing if it approves no plan."""
         if not self.plan:
             return ""
         removals = sum(map(len, self.plan.remove.values()))
-        return f"approved: plan {self.plan.sha256()[:_SHORTEST]}, {count(removals, 'removal')}, until {_last_day()}"
+        return f"approved: plan {self.plan.sha256()[:_SHORTEST]}, {count(removals, 'removal')}, until {self.until}"
+
+
+def put_in_force(change_set: Mapping[str, str]) -> str:
+    """Return what a change set with these parameters approves, in words; nothing if it approves no plan."""
+    key = change_set.get(_PARAMETER, "")
+    if not key:
+        return ""
+    until = change_set.get(_UNTIL)
+    return f"approved: plan {_shortened(key)}, {f'until {until}' if until else 'as before'}"
 
 
 def refuse_without_removals(stage: Stage, digest: str | None) -> None:
@@ -99,8 +114,7 @@ def approve(target: Target, report: Report | None, digest: str | None, note: Cal
         _check(stage, report, digest)
         approval = Approval(report.plan.changes if digest else None)
     if earlier and earlier != _key_of(approval):
-        ends = earlier.rpartition("/")[2][:_SHORTEST]
-        note(f"with this deployment, the approval of plan {ends} ends")
+        note(f"with this deployment, the approval of plan {_shortened(earlier)} ends")
     return approval
 
 
@@ -137,14 +151,15 @@ def parameters(target: Target, bucket: str, approval: Approval, *, owner: str) -
         return {}
     if approval.plan:
         upload(target.client("s3"), bucket, approval.plan.canonical(), _KEY, owner=owner)
-        return {_PARAMETER: _key_of(approval), _UNTIL: _last_day()}
+        return {_PARAMETER: _key_of(approval), _UNTIL: approval.until}
     # An earlier approval keeps its end.
     return {_PARAMETER: approval.earlier, _UNTIL: None if approval.earlier else ""}
 
 
-def _last_day() -> str:
-    return (datetime.now(UTC) + _HOLDS).date().isoformat()
-
-
 def _key_of(approval: Approval) -> str:
     return _KEY.format(approval.plan.sha256()) if approval.plan else approval.earlier
+
+
+def _shortened(key: str) -> str:
+    """Return the beginning of the digest in a plan's key."""
+    return key.rpartition("/")[2][:_SHORTEST]

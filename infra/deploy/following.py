@@ -29,7 +29,15 @@ def notes(stage: Stage, report: Report) -> Iterator[str]:
 
 
 def next_step(stage: Stage, report: Report | None) -> str:
-    """Return what to do after a deployment; the report is None if it needed no plan."""
+    """Return what to do after a deployment; the report is None if it made no plan.
+
+    A change set that was made earlier can have new guardrails, although its execution makes no plan.
+    """
+    if report is None and stage.document is not None:
+        return (
+            "accounts get and lose policies at their next events; if the guardrails have changed, request the accounts "
+            f"of their plan with {_command(stage)}"
+        )
     plan = report.plan if report else None
     if plan and (plan.attachments or (plan.removals and stage.removes)):
         return f"request the accounts of the plan with {_command(stage)}, or wait for their next events"

@@ -16,7 +16,7 @@ from infra.deploy.build import ROOT, Architecture, Package, build
 from infra.deploy.code import bucket_name, ensure_bucket, upload, upload_template
 from infra.deploy.guardrails import compile_for, policy_arns, upload_guardrails
 from infra.deploy.preflight import EVENT_REGIONS, Account, problems, read_account
-from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, plan, prepare
+from infra.deploy.stack import DeployError, Kind, Plan, Request, execute, find, listed, plan, prepare
 from infra.deploy.template import load
 
 if TYPE_CHECKING:
@@ -39,10 +39,14 @@ _WATCHED: Final = {"WatchMoves": Fact.OUS, "WatchTags": Fact.TAGS}
 
 
 def check(target: Target, template: Path = TEMPLATE) -> Account:
-    """Run all checks before a deployment; raise DeployError listing every problem."""
-    account = read_account(target)
+    """Run all checks before a deployment; raise DeployError listing every problem.
+
+    Problems of the stage file are listed alone: AWS rejects a call with such a value, and the others would be lost.
+    """
     loaded = load(template.read_text())
-    found = [*stage_parameters.problems(target.stage, loaded), *problems(target, account)]
+    stage_parameters.refuse(target.stage, loaded)
+    account = read_account(target)
+    found = [*problems(target, account)]
     # Otherwise CloudFormation finds them one after the other, each by a failed deployment.
     try:
         found += clashes(target, account, loaded)
@@ -50,7 +54,7 @@ def check(target: Target, template: Path = TEMPLATE) -> Account:
     except ClientError as error:
         found.append(f"cannot find out whether our names are taken: {error}; use credentials with this permission")
     if found:
-        raise DeployError("\n".join(["the installation would not work yet:", *(f"  - {each}" for each in found)]))
+        raise DeployError(listed("the installation would not work yet:", found))
     return account
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from botocore.exceptions import ClientError, WaiterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import (
@@ -33,6 +33,11 @@ Step = Literal["update", "replace", "create", "wait", "stop"]
 
 class DeployError(Exception):
     """A deployment step failed; the message says why and what to do."""
+
+
+def listed(title: str, problems: Iterable[str]) -> str:
+    """Return a message with one problem a line."""
+    return "\n".join([title, *(f"  - {each}" for each in problems)])
 
 
 class Meaning(NamedTuple):
@@ -177,6 +182,7 @@ class Plan:
     change_set: str
     changes: tuple[Change, ...]
     description: str = ""
+    #: If it was made here, without those that keep the stack's present values.
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -222,7 +228,8 @@ def plan(cloudformation: CloudFormationClient, request: Request, *, poll_seconds
         Tags=[{"Key": key, "Value": value} for key, value in request.tags.items()],
         **options,
     )["Id"]
-    planned = Plan(request.stack, request.kind, change_set, (), request.description)
+    given_parameters = {name: value for name, value in request.parameters.items() if value is not None}
+    planned = Plan(request.stack, request.kind, change_set, (), request.description, given_parameters)
     if not _has_changes(cloudformation, planned, poll_seconds):
         return None
     return replace(planned, changes=changes_of(cloudformation, planned.stack, change_set))

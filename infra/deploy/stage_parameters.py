@@ -9,10 +9,18 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from infra.deploy.stack import DeployError, listed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from infra.deploy.stages import Stage
+
+
+def refuse(stage: Stage, template: Mapping[str, Any]) -> None:
+    """Raise DeployError that lists all problems of the stage's parameters."""
+    if found := list(problems(stage, template)):
+        raise DeployError(listed("the parameters of the stage are not valid:", found))
 
 
 def problems(stage: Stage, template: Mapping[str, Any]) -> Iterator[str]:

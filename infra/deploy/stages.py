@@ -98,6 +98,11 @@ class Target:
         return self.session.client(service, region_name=region or self.stage.region, **settings)  # type: ignore[call-overload]
 
 
+def document_of(file: Path) -> Path:
+    """Return where the guardrails document of a stage file is, or would be: in the folder beside the file's."""
+    return file.parent.parent / "guardrails" / file.name
+
+
 def load_stage(name: str) -> Stage:
     """Read infra/stages/NAME.yaml, or the file at that path; raise DeployError if it is missing or not valid."""
     path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
@@ -105,7 +110,7 @@ def load_stage(name: str) -> Stage:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise DeployError(f"there is no stage {name!r}; use one of {known}, or the path of a file that ends in .yaml")
     try:
-        document = path.parent.parent / "guardrails" / path.name
+        document = document_of(path)
         found = {"name": path.stem, "file": path} | ({"document": document} if document.is_file() else {})
         return Stage.model_validate({**found, **yaml.safe_load(path.read_text())})
     except (yaml.YAMLError, TypeError) as error:

@@ -136,6 +136,9 @@ def test_removals_above_the_limit_are_deployed_only_with_the_approval_of_their_p
     apply = ("--pause", "1", "--apply", planned.stdout.strip(), "--yes")
     applied = console.run("deploy", "--stage", stage, *apply)
     assert applied.returncode == 0, applied.stderr
+    said = f"with this change set, approved: plan {digest[:12]}, until 20"
+    assert said in applied.stderr.partition("update of stack")[0]
+    assert "next: accounts get and lose policies at their next events" in applied.stderr
     parameters = removing.parameters
     assert parameters["ApprovedPlanKey"] == f"joinguard/plans/{digest}.json"
     s3 = console.aws.client("s3")
@@ -161,6 +164,9 @@ def test_an_approval_continues_until_something_that_its_plan_depends_on_changes(
     assert "nothing to change" in unchanged.stderr
     assert (unchanged.returncode, code.returncode) == (0, 0), code.stderr
     assert "guardrails plan" not in unchanged.stderr + code.stderr
+    assert "with this change set, approved: plan " in code.stderr
+    assert ", as before" in code.stderr
+    assert "with this change set" not in unchanged.stderr
     assert removing.parameters["ApprovedPlanKey"] == before
 
     fewer = removing.deploy(AttachTo=removing.losing[0], **on)

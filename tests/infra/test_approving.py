@@ -154,6 +154,23 @@ def test_what_is_approved_says_the_plan_how_many_removals_and_until_when() -> No
     assert not str(Approval(earlier=EARLIER))
 
 
+@pytest.mark.parametrize(
+    ("change_set", "words"),
+    [
+        (
+            {"ApprovedPlanKey": EARLIER, "ApprovedPlanUntil": "2026-12-03"},
+            "approved: plan 000000000000, until 2026-12-03",
+        ),
+        # An approval that continues keeps its end.
+        ({"ApprovedPlanKey": EARLIER}, "approved: plan 000000000000, as before"),
+        ({"ApprovedPlanKey": "", "ApprovedPlanUntil": ""}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_parameters_of_a_change_set_say_what_it_approves(change_set: dict[str, str], words: str) -> None:
+    assert approving.put_in_force(change_set) == words
+
+
 def test_a_stage_that_removes_nothing_needs_no_approval_and_has_no_parameter() -> None:
     session = deployed()
     on_stage = target(session, RemovePolicies="false")
@@ -198,6 +215,19 @@ def test_the_approved_plan_is_uploaded_under_its_digest_and_named_by_the_paramet
     assert (sent["Bucket"], sent["Key"], sent["ExpectedBucketOwner"]) == ("code", key, OWNER)
     assert ApprovedPlan.model_validate_json(sent["Body"]) == made.changes
     session.assert_used()
+
+
+def test_the_stack_gets_the_last_day_that_the_operator_was_told() -> None:
+    """A deployment can last beyond midnight."""
+    made, session = planned(), StubbedSession()
+    session.fail("s3", "head_object", "404")
+    session.answer("s3", "put_object", {})
+    approval = Approval(made.changes, until="2026-01-07")
+
+    named = approving.parameters(target(session, **REMOVES), "code", approval, owner=OWNER)
+
+    assert str(approval).endswith(", until 2026-01-07")
+    assert named["ApprovedPlanUntil"] == "2026-01-07"
 
 
 @pytest.mark.parametrize("earlier", ["", EARLIER])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,15 @@ def test_a_stage_that_removes_nothing_says_so_and_needs_no_request() -> None:
 
     assert [*notes(keeping, made)] == ['nothing is removed, because RemovePolicies is not "true" in the stage']
     assert next_step(keeping, made) == "invite or create an account"
+
+
+def test_without_a_plan_the_next_step_of_a_stage_with_a_document_fits_changed_guardrails_too() -> None:
+    documented = stage(removes=True).model_copy(update={"document": Path("test.yaml")})
+
+    step = next_step(documented, None)
+
+    assert step.startswith("accounts get and lose policies at their next events; if the guardrails have changed, ")
+    assert step.endswith(f"with {ENFORCE}")
 
 
 @pytest.mark.parametrize("has_plan", [True, False])

@@ -200,7 +200,8 @@ def test_a_creation_leaves_the_table_deletable_so_that_a_failed_one_can_be_clean
         "c" * 40,
     )
 
-    assert planned == Planned("joinguard", kind, "set", (), described_as)
+    parameters = {"CodeBucket": "code", "DeletionProtection": protection}
+    assert planned == Planned("joinguard", kind, "set", (), described_as, parameters)
     cloudformation.assert_no_pending_responses()
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from infra.deploy import created_policies, installing, stage_parameters
+from infra.deploy import installing, stage_parameters
 from infra.deploy.installing import TEMPLATE
 from infra.deploy.stack import DeployError
 from infra.deploy.stages import FOLDER, Stage, Target, load_stage
 from infra.deploy.template import load
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.stubs import StubbedSession
 
 DECLARED = load(TEMPLATE.read_text())
 
@@ -63,19 +61,18 @@ def test_a_rule_without_words_is_its_pattern() -> None:
     assert list(stage_parameters.problems(stage, template)) == ["stage file user.yaml: A must match ^a$, not b"]
 
 
-def test_deploy_names_them_with_all_other_problems(monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(*_: object) -> Iterator[str]:
-        yield "another problem"
-
-    monkeypatch.setattr(installing, "read_account", lambda _: None)
-    monkeypatch.setattr(installing, "problems", other)
-    monkeypatch.setattr(installing, "clashes", lambda *_: [])
-    monkeypatch.setattr(created_policies, "problems", lambda *_: [])
-    session: Any = None
-    stage = Stage(name="user", region="us-east-1", parameters={"RemovePolicies": "yes", "RemovePolicy": "true"})
+def test_deploy_names_all_of_them_before_it_calls_aws() -> None:
+    """AWS rejects a call with such a value, and then the operator would see nothing else."""
+    session: Any = StubbedSession()
+    parameters = {"RemovePolicies": "yes", "RemovePolicy": "true", "PermissionsBoundaryArn": "boundary"}
+    stage = Stage(name="user", region="us-east-1", parameters=parameters)
 
     with pytest.raises(DeployError) as refused:
         installing.check(Target(session, stage))
 
-    for each in ("another problem", "RemovePolicies must be true or false", "there is no parameter RemovePolicy"):
+    for each in (
+        "RemovePolicies must be true or false",
+        "there is no parameter RemovePolicy",
+        "PermissionsBoundaryArn must",
+    ):
         assert each in str(refused.value)

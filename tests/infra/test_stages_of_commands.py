@@ -14,9 +14,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from infra.deploy.build import ROOT
-from infra.deploy.operate import as_deployed
+from infra.deploy.operate import as_deployed, with_document
 from infra.deploy.stack import DeployError
-from infra.deploy.stages import Stage
+from infra.deploy.stages import Stage, load_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +126,13 @@ def test_plan_gets_what_the_next_deployment_plans_with_and_says_so(
     assert not said.out
 
 
+def test_a_plan_with_places_is_not_said_to_be_that_of_the_next_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert as_deployed(stage(), ("plan", "--places")) == ["plan", "--attach-to=all", "--keeps", "--places"]
+    said = capsys.readouterr().err
+    assert "as the next `make deploy" not in said
+    assert "plans without --places, so the digest of its plan can be another one" in " ".join(said.split())
+
+
 @pytest.mark.parametrize(
     ("given", "options"),
     [
@@ -151,9 +158,72 @@ def test_other_commands_get_what_the_operator_gives(
     assert not capsys.readouterr().err
 
 
-def test_a_plan_of_a_stage_whose_attach_to_is_not_valid_is_refused() -> None:
-    with pytest.raises(DeployError, match="AttachTo of stage test: 'some' is not all, none"):
-        as_deployed(stage(AttachTo="some"), ("plan",))
+@pytest.mark.parametrize(
+    ("parameters", "rule"),
+    [
+        ({"AttachTo": "some"}, "AttachTo must be all, none, or at most 150 account ids"),
+        ({"RemovePolicies": "yes"}, "RemovePolicies must be true or false, not yes"),
+        ({"RemovePolicy": "true"}, "there is no parameter RemovePolicy; correct it to RemovePolicies"),
+    ],
+)
+def test_a_plan_of_a_stage_that_deploy_refuses_is_refused_with_the_same_problem(
+    parameters: dict[str, str], rule: str
+) -> None:
+    with pytest.raises(DeployError, match=f"stage file test.yaml: {rule}"):
+        as_deployed(stage(**parameters), ("plan",))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """Return a stage file in another folder than ours."""
+    path = tmp_path / "stages" / "custom.yaml"
+    path.parent.mkdir()
+    path.write_text("region: us-east-1\n")
+    return path
+
+
+@pytest.mark.parametrize("has_document", [True, False])
+@pytest.mark.parametrize(
+    "given", [["plan", "--json"], ["plan", "--before", "none"], ["lock", "--check"], ["lock"], ["snapshot", "o.json"]]
+)
+def test_the_document_is_the_one_that_the_deployment_of_the_stage_reads(
+    elsewhere: Path, given: list[str], *, has_document: bool
+) -> None:
+    document = elsewhere.parent.parent / "guardrails" / "custom.yaml"
+    if has_document:
+        document.parent.mkdir()
+        document.write_text("version: 1\n")
+
+    assert with_document(load_stage(str(elsewhere)), given) == [*given, str(document)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["plan", "mine.yaml", "--json"],
+        ["plan", "--before", "none", "mine.yaml"],
+        ["lock", "mine.yaml"],
+        ["lock", "--", "mine.yaml"],
+        ["snapshot", "o.json", "mine.yaml"],
+        # The next argument would be the file to write.
+        ["snapshot", "--force"],
+        ["plan", "--before"],
+        ["list"],
+        ["nothing"],
+        [],
+    ],
+)
+def test_no_document_is_added_to_one_that_the_operator_names_nor_where_none_belongs(
+    elsewhere: Path, given: list[str]
+) -> None:
+    assert with_document(load_stage(str(elsewhere)), given) == given
+
+
+def test_make_reads_the_document_beside_the_stage_file(aws: Aws, elsewhere: Path) -> None:
+    result = aws.run(str(elsewhere), "plan", "--before", "none")
+
+    assert result.returncode == 1
+    assert str(elsewhere.parent.parent / "guardrails" / "custom.yaml") in result.stderr
 
 
 def test_make_runs_plan_with_the_options_of_the_stage(aws: Aws) -> None:

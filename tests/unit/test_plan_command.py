@@ -561,6 +561,17 @@ def test_an_installation_that_removes_policies_needs_approval_above_the_limit(do
 
 
 @pytest.mark.parametrize("form", [[], ["--markdown"]], ids=["table", "Markdown"])
+def test_the_digest_of_a_plan_with_places_is_not_offered_for_approval(document: Path, form: list[str]) -> None:
+    """A deployment plans without them, and refuses the digest."""
+    document.write_text(TEXT + "limits: {removals: 0}\n")
+
+    output = installed(removes=True).run("plan", "--places", *form).output.replace("\\", "")
+
+    assert "--approve" not in output
+    assert "The digest to approve is that of a plan without --places: `joinguard plan`." in " ".join(output.split())
+
+
+@pytest.mark.parametrize("form", [[], ["--markdown"]], ids=["table", "Markdown"])
 def test_an_installation_that_removes_nothing_needs_no_approval(document: Path, form: list[str]) -> None:
     document.write_text(TEXT + "limits: {removals: 0}\n")
 

@@ -40,7 +40,12 @@ from handlers.operate.output import Command
     help="Whether the stage removes policies (RemovePolicies). Default: as the installation; with --snapshot or "
     "--before, not known. `make plan` takes both from the stage file.",
 )
-@click.option("--places", is_flag=True, help="Read all policies of the accounts that get one, by a call for each.")
+@click.option(
+    "--places",
+    is_flag=True,
+    help="Read all policies of the accounts that get one, by a call for each. The digest can then be another one than "
+    "that of a deployment, which plans without it.",
+)
 @click.option("--markdown", is_flag=True, help="Print Markdown for a pull request to stdout.")
 @click.option("--reveal", is_flag=True, help="Show account ids, not only how many there are.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit status 0: nothing to do; 2: something to do; 1: error.")
