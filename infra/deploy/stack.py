@@ -290,7 +290,9 @@ def read_plan(cloudformation: CloudFormationClient, stack: str, change_set: str)
     kind: Kind = "UPDATE"
     if there is None or there.status == "REVIEW_IN_PROGRESS":
         kind = "IMPORT" if changes and all(action == "Import" for action, *_ in changes) else "CREATE"
-    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
+    # A parameter that keeps its value may come without it.
+    given = (each for each in found.get("Parameters", []) if "ParameterValue" in each)
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in given}
     return Plan(stack, kind, found["ChangeSetId"], changes, found.get("Description", ""), parameters)
 
 
