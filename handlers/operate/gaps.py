@@ -83,15 +83,11 @@ def accounts_with_gaps(
             if force or not why:
                 chosen.append(account_id)
     lines = [each for account_id in chosen for each in gaps[account_id]]
-    unclear = {
-        account_id: some
-        for account_id, found in coverage.unclear.items()
-        if (some := [each for each in found if not wanted or each.policy_id in wanted])
-    }
+    unclear = sum(not wanted or any(each.policy_id in wanted for each in found) for found in coverage.unclear.values())
     maybe = sum(len(coverage.unclear.get(account_id, ())) for account_id in chosen)
     return Gaps(
         totals(coverage),
-        len(unclear),
+        unclear,
         pseudonyms(context),
         chosen,
         left_out,
@@ -113,9 +109,8 @@ def _waits(covered: Covered, account_id: AccountId, dead_letters: frozenset[Acco
 def _would_fail(context: Context, account_id: AccountId, found: Sequence[AccountPolicy]) -> str | None:
     """Return why a request for an account would fail; None if no reason is found."""
     if lasting := [each for each in found if each.cause in LASTING]:
-        what = "nothing that it lacks" if len(lasting) == len(found) else "a policy that it lacks"
-        cannot = "can" if len(lasting) == len(found) else "cannot"
-        return as_typed(f"{what} {cannot} be attached ({lasting[0].cause}); see `coverage`")
+        what = "nothing that it lacks can" if len(lasting) == len(found) else "a policy that it lacks cannot"
+        return as_typed(f"{what} be attached ({lasting[0].cause}); see `coverage`")
     preflight, lacking = context.preflight, [each.policy_id for each in found]
     problems = preflight.of_account(account_id, read_account=preflight.reads_more, lacking=lacking)
     return sentences(problems, message=False) or None

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Organizations is a global service and sends its events in one Region per partition.
 EVENT_REGIONS: Final = ORGANIZATIONS_REGIONS
-#: SCPs that AWS allows per account, FullAWSAccess included (since May 2026).
-_MAX_ATTACHED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -118,11 +116,6 @@ def _naming_problems(stage: Stage, account: Account) -> Iterator[str]:
         yield "RemovePolicies needs a guardrails document, whose rules say what may be removed; write one, or unset it"
     if stage.creates_policies and not account.is_management:
         yield "CreatePolicies works only in the management account; create the policies there and set PolicyIds"
-    if len(policy_ids) >= _MAX_ATTACHED:
-        yield (
-            f"{len(policy_ids)} policies do not fit: an account can have {_MAX_ATTACHED} including FullAWSAccess; "
-            "merge some of them"
-        )
 
 
 def warnings(target: Target, account: Account) -> Iterator[str]:

@@ -651,11 +651,39 @@ def test_a_removal_that_cannot_be_requested_is_requested_by_the_next_attempt() -
     world = TwoWorkers()
     world.join()
     world.steps.fail("request removal", RetryableError(fault("SQS.Unavailable", "no answer")))
-    assert world.retire().status is OutcomeStatus.RETRYING
+    cut = world.retire()
+    assert (cut.status, AttachmentResult.REMOVAL_REQUESTED in {each.result for each in cut.policies}) == (
+        OutcomeStatus.RETRYING,
+        False,
+    )
     world.clock.advance(100)
 
-    assert world.handle(joined(event_id="event-2"), receives=2).status is OutcomeStatus.ENFORCED
+    handled = world.handle(joined(event_id="event-2"), receives=2)
+
+    requested = (AttachmentResult.REMOVAL_REQUESTED, None)
+    assert handled.status is OutcomeStatus.ENFORCED
+    assert results(handled).items() >= {EDGE: requested, REGIONS: requested}.items()
     assert len(world.removals.bodies) == 1
+    # Evidence is written before the request, so it says nothing about it.
+    assert {each.result for one in world.evidence() for each in one.policies} == {
+        AttachmentResult.ATTACHED,
+        AttachmentResult.ALREADY_ATTACHED,
+    }
+
+
+def test_a_policy_that_this_event_attached_and_that_is_removable_now_has_one_result() -> None:
+    world = TwoWorkers()
+    lost = RetryableError(fault("Cut", "no answer"), ambiguous=True)
+    world.steps.fail("attach", *[lost] * 20)
+    world.join()
+    world.tag(environment="test")
+    world.clock.advance(200)
+
+    handled = world.handle(joined(), receives=2)
+
+    assert len(world.removals.bodies) == 1
+    assert AttachmentResult.ATTACHED in {each.result for each in handled.policies if each.policy_id in {EDGE, REGIONS}}
+    assert len(handled.policies) == len({each.policy_id for each in handled.policies})
 
 
 def test_a_request_that_is_repeated_has_the_same_id_and_is_handled_once() -> None:

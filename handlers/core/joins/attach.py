@@ -16,7 +16,7 @@ from handlers.core.joins.worker import Handled, Worker
 from handlers.core.timing import TimeSlice
 from schemas.events import Join, NoJoin
 from schemas.ids import PolicyId
-from schemas.outcome import AttachmentResult, OutcomeStatus
+from schemas.outcome import AttachmentResult, OutcomeStatus, PolicyOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,7 @@ class AttachRun(AttemptRun):
         carried = {each.id for each in attached}
         decision, undecided = self._decided(join, carried)
         ours = self._done(self.ambiguous, carried)
-        results: dict[PolicyId, Result] = dict.fromkeys(self.removable, AttachmentResult.REMOVAL_REQUESTED)
-        results |= dict.fromkeys(decision.required, AttachmentResult.ALREADY_ATTACHED)
-        # An ambiguous change that is done is recorded, and claimed, although the policy may not be needed any more.
+        results: dict[PolicyId, Result] = dict.fromkeys(decision.required, AttachmentResult.ALREADY_ATTACHED)
         results |= dict.fromkeys(sorted(ours), AttachmentResult.ATTACHED)
         results |= undecided
         missing, observes = self._fitted(decision, attached, results), not self._attaches_to(join)
@@ -91,13 +89,18 @@ class AttachRun(AttemptRun):
         results |= {each.policy_id: _without_place(each, leaving) for each in fit.no_place}
         return fit.to_attach
 
-    def _follow_up(self, decision: Settlement) -> None:  # noqa: ARG002 - a removal does not depend on the results
+    def _follow_up(self, decision: Settlement) -> tuple[PolicyOutcome, ...]:
         """Request the removal of what the account no longer needs."""
-        if self.removable and self.dependencies.removals and isinstance(self.event, Join):
-            organization_id, now = self.requirements.organization_id, self.dependencies.clock.now()
-            pseudonyms = self.dependencies.pseudonyms
-            request = removal_request(self.event, self.removable, organization_id, now, pseudonyms)
-            self.dependencies.removals.request(request)
+        if not self.removable or not self.dependencies.removals or not isinstance(self.event, Join):
+            return ()
+        organization_id, now = self.requirements.organization_id, self.dependencies.clock.now()
+        pseudonyms = self.dependencies.pseudonyms
+        request = removal_request(self.event, self.removable, organization_id, now, pseudonyms)
+        self.dependencies.removals.request(request)
+        # What this event's attempts attached has that result.
+        known = {each.policy_id for each in decision.policies}
+        requested = AttachmentResult.REMOVAL_REQUESTED
+        return tuple(PolicyOutcome(policy_id=each, result=requested) for each in self.removable if each not in known)
 
 
 @dataclass(frozen=True)

@@ -125,11 +125,11 @@ class AttemptRun(ABC):
         Raises RetryableError if the outcome could not be written or a later attempt has begun.
         """
         decision = self._decide()
-        written = None
+        written, requested = None, tuple[PolicyOutcome, ...]()
         try:
             if _needs_evidence(decision):
                 written = self._write_evidence(decision)
-            self._follow_up(decision)
+            requested = self._follow_up(decision)
             self.proven.add(self.attempt.number)
             claims = self._claims(decision)
         except RetryableError as error:
@@ -140,6 +140,7 @@ class AttemptRun(ABC):
         key, digest = written or (None, None)
         settlement = replace(
             decision,
+            policies=(*decision.policies, *requested),
             evidence_key=key,
             evidence_sha256=digest,
             proven=frozenset(self.proven),
@@ -193,8 +194,11 @@ class AttemptRun(ABC):
         """Return the moment of a change for its claim."""
 
     @abstractmethod
-    def _follow_up(self, decision: Settlement) -> None:
-        """Request what another worker has to do after this attempt; raise RetryableError if that fails."""
+    def _follow_up(self, decision: Settlement) -> tuple[PolicyOutcome, ...]:
+        """Request what another worker has to do after this attempt, and return what the outcome says about that.
+
+        Evidence does not say it, because it is written before. Raises RetryableError if the request fails.
+        """
 
     def _attached(self, account_id: AccountId, policy_type: PolicyType) -> Sequence[AttachedPolicy]:
         """Read the policies of one type: with all types in one try, each throttle would repeat the calls before it."""

@@ -33,7 +33,7 @@ from handlers.core.timing import TimeSlice
 from schemas.compiled_guardrails import SCP
 from schemas.events import Join, NoJoin
 from schemas.ids import PolicyId, Sha256
-from schemas.outcome import AttachmentResult, Fault, OutcomeStatus
+from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 from schemas.plan import ApprovedPlan
 
 #: Why a policy is kept.
@@ -170,7 +170,7 @@ class RemoveRun(AttemptRun):
         named = any(approved.names(each, join.account_id, decision.sha256) for each in policies)
         return approved.sha256() if named else None
 
-    def _follow_up(self, decision: Settlement) -> None:
+    def _follow_up(self, decision: Settlement) -> tuple[PolicyOutcome, ...]:
         """Request an evaluation of the account if something was removed, or may have been and nothing more is tried."""
         results = {each.result for each in decision.policies}
         changed = {AttachmentResult.REMOVED}
@@ -182,6 +182,7 @@ class RemoveRun(AttemptRun):
                 self.event, self.attempt.number, organization_id, dependencies.clock.now(), dependencies.pseudonyms
             )
             dependencies.evaluations.request(request)
+        return ()
 
 
 @dataclass(frozen=True)

@@ -339,9 +339,11 @@ class _Covering:
             yield line
 
     def removable(self, account: SnapshotAccount) -> tuple[PolicyId, ...]:
-        """Return what an account carries and may lose."""
+        """Return what an account carries and may lose, if policies are removed."""
+        if not self._removes:
+            return ()
         decision = self._guardrails.evaluate(facts_of(account), self._at)
-        return decision.removable({each.id for each in self.attached.to(account.id)}) if self._removes else ()
+        return decision.removable({each.id for each in self.attached.to(account.id)})
 
     def _status(self, decided: PolicyDecision, carried: Collection[PolicyId]) -> Status | None:
         """Return the status of a policy; None if it does not concern the account."""

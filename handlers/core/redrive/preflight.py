@@ -96,7 +96,7 @@ class Preflight:
         return relevant + self._accounts.get(account_id, ())
 
     def _of_removal(self, dead_letter: DeadLetter) -> Problems:
-        """Return every reason why the removal of policies would fail again."""
+        """Return every reason why the removal of policies would fail again. If the account has left, it ends well."""
         if not self.requirements.removes:
             return (Explanation(Reason.REMOVALS_OFF),)
         return self._collected(self._check_removal(dead_letter))
@@ -104,8 +104,6 @@ class Preflight:
     def _check_removal(self, dead_letter: DeadLetter) -> Iterator[Explanation]:
         # Guardrails that could not be read look empty, and raise the reason when they are asked.
         self.requirements.guardrails.evaluate(Facts(dead_letter.account_id), self.clock.now())
-        if self.organizations.account(dead_letter.account_id) is None:
-            yield Explanation(Reason.ACCOUNT_NOT_FOUND)
         if dead_letter.cause is not Cause.REMOVAL_LIMIT or self._is_approved(dead_letter.account_id):
             return
         # How many removals of today were counted cannot be read.

@@ -105,12 +105,12 @@ def enforce(  # noqa: PLR0913 - the options of the command
             found.chosen,
             found.left_out,
             unknown,
-            found.attachments,
-            found.calls,
-            found.removals,
-            found.unclear,
-            shown,
-            {"coverage": found.totals, "removals": found.removals},
+            attachments=found.attachments,
+            calls=found.calls,
+            removals=found.removals,
+            unclear=found.unclear,
+            shown=shown,
+            fields={"coverage": found.totals, "removals": found.removals},
         )
     else:
         if event:
