@@ -16,7 +16,7 @@ from handlers.operate.context import Context
 from handlers.operate.options import Approval
 from handlers.operate.output import plain, stderr, stdout
 from handlers.operate.progress import elsewhere
-from handlers.operate.tables import Cell, count, duration, lines, print_table
+from handlers.operate.tables import Cell, count, duration, first, lines, print_table
 from schemas.audit import Action
 
 _NAMED: Final = 4
@@ -100,5 +100,4 @@ def time_estimate(messages: int, rate: float | None, pace: float) -> str:
 
 
 def _ids(found: Sequence[DeadLetter]) -> str:
-    few = ", ".join(each.message_id[:8] for each in found[:_NAMED])
-    return few + (f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else "")
+    return first(found, _NAMED, lambda each: each.message_id[:8])

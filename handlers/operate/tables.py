@@ -1,9 +1,9 @@
 """Tables for people."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rich import box
 from rich.cells import cell_len
@@ -23,7 +23,7 @@ _MAX_LINES: Final = 500
 #: Between two columns.
 _GAP: Final = 2
 
-
+T = TypeVar("T")
 Cell = str | Text | Group
 
 
@@ -96,6 +96,12 @@ def print_difference(old: str, new: str) -> None:
 def count(number: int, name: str) -> str:
     """Return a number with a noun, such as `1 message` or `2,000 messages`."""
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
+
+
+def first(values: Sequence[T], number: int, shown: Callable[[T], str] = str) -> str:
+    """Return the first of some values as they are shown, and how many more there are, such as `a, b and 3 more`."""
+    left = len(values) - number
+    return ", ".join(map(shown, values[:number])) + (f" and {left:,} more" if left > 0 else "")
 
 
 def duration(span: timedelta) -> str:

@@ -20,6 +20,7 @@ from infra.deploy.adopt import is_kept
 from infra.deploy.code import bucket_name
 from infra.deploy.keys import WAITING_DAYS, schedule_deletion
 from infra.deploy.preflight import EVENT_REGIONS
+from infra.deploy.queues import messages_in
 from infra.deploy.stack import DeployError, Stack, delete, find
 from infra.deploy.template import load
 
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
 
     from infra.deploy.stages import Target
 
-#: SQS's counts of messages: visible, in flight, and delayed.
-_COUNTS: Final = (
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-)
 _WAITING_IN: Final[Mapping[str, str]] = {
     "Joins": "joins",
     "Removals": "removals",
@@ -215,10 +210,9 @@ def waiting(target: Target, installed: Installed) -> dict[str, int]:
     for name, what in _WAITING_IN.items():
         if name in installed.ids:
             try:
-                found = sqs.get_queue_attributes(QueueUrl=installed.ids[name], AttributeNames=list(_COUNTS))
+                counts[what] = messages_in(sqs, installed.ids[name])
             except sqs.exceptions.QueueDoesNotExist:
                 continue
-            counts[what] = sum(int(found["Attributes"].get(count, 0)) for count in _COUNTS)
     return counts
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
+from infra.deploy.queues import messages_in
 from infra.deploy.stack import DeployError
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 _MAPPING: Final = "DetachPoliciesMapping"
 _FUNCTION: Final = "DetachPolicies"
 _QUEUE: Final = "Removals"
-#: Visible, in flight, and delayed messages.
-_COUNTS: Final = (
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-)
 #: How many times the state is read until Lambda must have stopped polling the queue.
 _POLLS: Final = 60
 
@@ -62,12 +57,10 @@ def stop_before(target: Target, planned: Plan, sleep: Callable[[float], None], n
 def _waiting(target: Target, stack: str) -> str:
     """Say how many requests wait in the worker's queue."""
     try:
-        url = _physical_id(target, stack, _QUEUE)
-        found = target.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=list(_COUNTS))
+        number = messages_in(target.client("sqs"), _physical_id(target, stack, _QUEUE))
     except ClientError as error:
         # The number is only information.
         return f"How many requests wait in its queue could not be read ({error.response['Error']['Code']})"
-    number = sum(int(found["Attributes"].get(each, 0)) for each in _COUNTS)
     return f"Requests that wait in its queue: {number:,}"
 
 

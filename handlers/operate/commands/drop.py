@@ -17,7 +17,7 @@ from handlers.operate.options import Approval, confirmed, filtered, limited, wit
 from handlers.operate.output import Command, hint
 from handlers.operate.plans import intention, print_plan
 from handlers.operate.progress import progress, receive_all
-from handlers.operate.tables import count
+from handlers.operate.tables import count, first
 from schemas.attribute import MAX_BATCH
 from schemas.events import Join
 from schemas.ids import AccountId
@@ -93,9 +93,8 @@ def _is_removal(dead_letter: DeadLetter) -> bool:
 def _print_named(accounts: Collection[AccountId], verbs: tuple[str, str], what: str) -> None:
     if not accounts:
         return
-    named = sorted(accounts)
-    few = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else "")
-    subject = f"1 account {verbs[0]}" if len(named) == 1 else f"{len(named):,} accounts {verbs[1]}"
+    subject = f"{count(len(accounts), 'account')} {verbs[0] if len(accounts) == 1 else verbs[1]}"
+    few = first(sorted(accounts), _NAMED)
     hint(f"{subject} {what}: {few}; `outcome ACCOUNT` shows what one carries", "yellow")
 
 

@@ -24,7 +24,7 @@ from handlers.operate.options import AccountIdType, Approval, DurationType, conf
 from handlers.operate.output import Command, hint, stderr
 from handlers.operate.plans import print_unknown, time_estimate
 from handlers.operate.send_back import notify, send_and_wait
-from handlers.operate.tables import count
+from handlers.operate.tables import count, first
 from schemas.audit import MessageDigest
 from schemas.events import JoinRequest, NoJoin
 from schemas.ids import AccountId
@@ -219,8 +219,7 @@ def _print_plan(context: Context, plan: _Plan) -> None:
 
 
 def _few(plan: _Plan, accounts: Sequence[AccountId]) -> str:
-    left = len(accounts) - _NAMED
-    return ", ".join(map(plan.shown, accounts[:_NAMED])) + (f" and {left:,} more" if left > 0 else "")
+    return first(accounts, _NAMED, plan.shown)
 
 
 def _fields(plan: _Plan, requests: Sequence[JoinRequest]) -> dict[str, Any]:
