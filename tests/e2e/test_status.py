@@ -199,6 +199,7 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "permissions boundary",
         "table Outcomes",
         "table Pace",
+        "table Reconciliation",
         "bucket Evidence",
         "policy of bucket Evidence",
         "key PseudonymKey",
