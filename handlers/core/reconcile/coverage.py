@@ -209,7 +209,7 @@ class Coverage:
 
     def waits(self, account_id: AccountId, rows: Rows) -> bool:
         """Return whether an event of an account is being retried, so that a request would come second."""
-        current = _of_membership(rows, self.joined_at.get(account_id))
+        current = of_membership(rows, self.joined_at.get(account_id))
         return any(each.status is OutcomeStatus.RETRYING and each.source != REMOVAL for each in current)
 
     def _by_account(self, *statuses: Status) -> dict[AccountId, tuple[AccountPolicy, ...]]:
@@ -354,12 +354,12 @@ def explained(line: AccountPolicy, rows: Rows, *, joined_at: datetime | None, gu
     """
     if line.cause is not GapCause.UNKNOWN:
         return line
-    current = list(_of_membership(rows, joined_at))
+    current = list(of_membership(rows, joined_at))
     done = max((each.updated_at for each in current if _was_done(each, line.policy_id)), default=None)
     later = [each for each in current if done is None or each.updated_at > done]
     failing = [each for each in later if each.status in FAILING and _concerns(each, line.policy_id, guardrails)]
     last = max(failing, key=lambda each: each.updated_at, default=None)
-    claim = _last_claim(current, line.policy_id, joined_at)
+    claim = last_claim(current, line.policy_id, joined_at)
     ours = claim is not None and claim.result is AttachmentResult.ATTACHED
     if claim and ours and (last is None or claim.at >= last.updated_at):
         return replace(line, cause=GapCause.DRIFTED)
@@ -383,7 +383,7 @@ def _concerns(row: Outcome, policy_id: PolicyId, guardrails: Sha256) -> bool:
     return not results or row.guardrails == guardrails
 
 
-def _of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:
+def of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:
     """Yield the readable outcomes that are not of an earlier membership: an account that leaves loses its policies."""
     for each in rows:
         if isinstance(each, Outcome) and (joined_at is None or each.updated_at >= joined_at):
@@ -395,7 +395,7 @@ def _was_done(row: Outcome, policy_id: PolicyId) -> bool:
     return any(each.policy_id == policy_id and each.result in _ATTACHED for each in row.policies)
 
 
-def _last_claim(rows: Iterable[Outcome], policy_id: PolicyId, joined_at: datetime | None) -> Claim | None:
+def last_claim(rows: Iterable[Outcome], policy_id: PolicyId, joined_at: datetime | None) -> Claim | None:
     """Return what Joinguard did last with a policy; of two claims at the same moment, the removal."""
     claims = [row.claims[policy_id] for row in rows if policy_id in row.claims]
     current = [each for each in claims if joined_at is None or each.at >= joined_at]
