@@ -75,6 +75,9 @@ def pause(  # noqa: PLR0913 - the options of the command
         )
     terms = PauseTerms(id=secrets.token_hex(4), scope=found.scope, owner=by, begun_at=now, until=end)
     _print_plan(context, found, terms, replaced, others)
+    if before.unreadable:
+        rows = ", ".join(sorted(before.unreadable))
+        hint(f"rows are not readable, so every account counts as paused already ({rows}); see `pauses`", "yellow")
 
     def effect(audited: AuditedAction) -> Done:
         intended = audited.intended
@@ -88,7 +91,8 @@ def pause(  # noqa: PLR0913 - the options of the command
         )
         context.change_pauses(before.with_begun(begun), before)
         audited.add(BEGUN, [begun.id])
-        audited.add(ENDED, [each.id for each in replaced])
+        if replaced:
+            audited.add(ENDED, [each.id for each in replaced])
         return Done(f"{found.named} is paused until {moment(end)}; `resume {begun.id}` ends it", complete=True)
 
     intention = Intention(
