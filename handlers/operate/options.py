@@ -146,16 +146,17 @@ def with_connection(command: Callable[..., int | None]) -> Callable[..., None]:
     return wrapped
 
 
-def _default_document() -> Path:
+def default_document() -> Path:
+    """Return the document of the stage that --stack chooses."""
     # The module imports the models of the document, which take a while.
-    from handlers.operate.guardrails_files import default_document  # noqa: PLC0415 - see above
+    from handlers.operate import guardrails_files  # noqa: PLC0415 - see above
 
-    return default_document(click.get_current_context().find_root().params.get("stack", "joinguard"))
+    return guardrails_files.default_document(click.get_current_context().find_root().params.get("stack", "joinguard"))
 
 
 #: Its default is that of the stage that --stack chooses.
 document_argument = click.argument(
-    "document", required=False, default=_default_document, type=click.Path(path_type=Path)
+    "document", required=False, default=default_document, type=click.Path(path_type=Path)
 )
 
 
