@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from handlers.core.errors import JoinguardError
-from handlers.core.reconcile.pause_records import Verdict
+from handlers.core.reconcile.pause_records import PauseVerdict
 from handlers.operate.errors import OperateError
 from handlers.operate.hints import as_typed
 from handlers.operate.progress import reading
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from schemas.pause import Pause
 
 #: What is said about a pause that the audit records do not confirm.
-WARNINGS: Final[Mapping[Verdict, str]] = {
-    Verdict.MISSING: "no audit record: an operator's action did not make it",
-    Verdict.DIFFERS: "not as its audit record says",
-    Verdict.ENDED: "ended on record, and in force again",
+WARNINGS: Final[Mapping[PauseVerdict, str]] = {
+    PauseVerdict.MISSING: "no audit record: an operator's action did not make it",
+    PauseVerdict.DIFFERS: "not as its audit record says",
+    PauseVerdict.ENDED: "ended on record, and in force again",
 }
 
 

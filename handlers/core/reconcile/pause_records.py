@@ -19,7 +19,7 @@ from schemas.pause import Pause, PauseTerms
 BEGUN, ENDED = "begun", "ended"
 
 
-class Verdict(StrEnum):
+class PauseVerdict(StrEnum):
     """What the audit records say about a pause in force."""
 
     #: The action is on record, and the pause is as it was then.
@@ -48,7 +48,7 @@ def row_reference(name: str, pseudonyms: Pseudonyms) -> EventId:
     return keyed_reference("row", name, pseudonyms.digest)
 
 
-def compare(pauses: Collection[Pause], history: History, pseudonyms: Pseudonyms) -> Mapping[str, Verdict]:
+def compare(pauses: Collection[Pause], history: History, pseudonyms: Pseudonyms) -> Mapping[str, PauseVerdict]:
     """Compare pauses in force with the audit records; return the result by the id of the pause.
 
     Raises JoinguardError if the records cannot be read.
@@ -59,16 +59,16 @@ def compare(pauses: Collection[Pause], history: History, pseudonyms: Pseudonyms)
     return {each.id: _compare(each, actions, digest(each, pseudonyms)) for each in pauses}
 
 
-def _compare(pause: Pause, actions: Collection[PastAction], expected: Sha256) -> Verdict:
+def _compare(pause: Pause, actions: Collection[PastAction], expected: Sha256) -> PauseVerdict:
     recorded = next((each.intended for each in actions if each.intended.act_id == pause.act_id), None)
     begun = None if recorded is None else _digest_of(pause, recorded.letters)
     if recorded is None or begun is None or recorded.action != "pause":
-        return Verdict.MISSING
+        return PauseVerdict.MISSING
     if any(each.done and _result_of(pause, each.done.letters) == ENDED for each in actions):
-        return Verdict.ENDED
+        return PauseVerdict.ENDED
     said = (recorded.reason, recorded.actor, recorded.actor_name, recorded.actor_id, begun)
     says = (pause.reason, pause.actor, pause.actor_name, pause.actor_id, expected)
-    return Verdict.VALID if said == says else Verdict.DIFFERS
+    return PauseVerdict.VALID if said == says else PauseVerdict.DIFFERS
 
 
 def _digest_of(pause: Pause, letters: Collection[MessageDigest]) -> Sha256 | None:

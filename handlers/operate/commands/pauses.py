@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from handlers.core.errors import JoinguardError
-from handlers.core.reconcile.pause_records import Verdict, compare
+from handlers.core.reconcile.pause_records import PauseVerdict, compare
 from handlers.core.reconcile.pauses import SHOWN
 from handlers.operate.context import Context
 from handlers.operate.hints import as_typed
@@ -53,10 +53,10 @@ def pauses(context: Context, *, reveal: bool, as_json: bool) -> int:
         _print(context, [*in_force, *over], sorted(known.unreadable), shown, verdicts)
     if unread:
         hint(f"not compared with the audit records: {unread}", "yellow")
-    return int(bool(known.unreadable) or any(each is not Verdict.VALID for each in verdicts.values()))
+    return int(bool(known.unreadable) or any(each is not PauseVerdict.VALID for each in verdicts.values()))
 
 
-def _verdicts(context: Context, in_force: Sequence[Pause]) -> tuple[Mapping[str, Verdict], str]:
+def _verdicts(context: Context, in_force: Sequence[Pause]) -> tuple[Mapping[str, PauseVerdict], str]:
     """Compare pauses with their audit records; return also why that was not possible."""
     try:
         return context.patiently(lambda: compare(in_force, context.history, context.pseudonyms)), ""
@@ -69,7 +69,7 @@ def _print(
     listed: Sequence[Pause],
     unreadable: Sequence[str],
     shown: Callable[[str], str],
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, PauseVerdict],
 ) -> None:
     rows = [_row(context, each, shown, verdicts) for each in listed]
     for each in unreadable:
@@ -81,14 +81,16 @@ def _print(
         stderr.print("no pauses")
 
 
-def _row(context: Context, each: Pause, shown: Callable[[str], str], verdicts: Mapping[str, Verdict]) -> list[Cell]:
+def _row(
+    context: Context, each: Pause, shown: Callable[[str], str], verdicts: Mapping[str, PauseVerdict]
+) -> list[Cell]:
     if each.ended:
         state = plain(f"ended {moment(each.ended.at)}")
     elif each.is_in_force(context.clock.now()):
         state = plain(f"until {moment(each.until)}", "yellow")
     else:
         state = plain(f"over since {moment(each.until)}")
-    warning = WARNINGS.get(verdicts.get(each.id, Verdict.VALID), "")
+    warning = WARNINGS.get(verdicts.get(each.id, PauseVerdict.VALID), "")
     return [
         lines(plain(each.id, "bold"), state),
         lines(scope_of(each, shown), f"by {each.owner}"),
@@ -97,7 +99,7 @@ def _row(context: Context, each: Pause, shown: Callable[[str], str], verdicts: M
 
 
 def _fields(
-    context: Context, each: Pause, shown: Callable[[str], str], verdicts: Mapping[str, Verdict]
+    context: Context, each: Pause, shown: Callable[[str], str], verdicts: Mapping[str, PauseVerdict]
 ) -> dict[str, Any]:
     return {
         "id": each.id,

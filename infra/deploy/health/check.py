@@ -30,7 +30,8 @@ class Check:
     state: State
     #: What to do if it is not well.
     next_step: str = ""
-    #: False for what nobody can read with these credentials by design, such as another account's trails.
+    #: False for what nobody can read with these credentials by design, such as another account's trails, and for what
+    #: an operator has decided, such as a pause of the whole organization.
     needs_operator: bool = True
     #: Whether people see it also if it is well.
     always_shown: bool = False
