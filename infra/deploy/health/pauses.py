@@ -9,7 +9,6 @@ from handlers.aws.dynamodb_pauses import DynamoPauses
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.s3_evidence import S3Archive
 from handlers.clock import SystemClock
-from handlers.core.errors import JoinguardError
 from handlers.core.evidence.history import History
 from handlers.core.reconcile.pause_records import PauseVerdict, compare
 from handlers.operate.hints import as_typed
@@ -36,13 +35,9 @@ def pauses(dynamodb: Any, s3: Any, kms: Any, stack: Deployed, stage: str) -> Ite
     now = datetime.now(UTC)
     pseudonyms = KmsPseudonyms(kms, stack.id("PseudonymKey"), stack.parameters["OrganizationId"])
     history = History(S3Archive(s3, stack.id("Evidence")), SystemClock())
-    try:
-        known = DynamoPauses(dynamodb, stack.id("Reconciliation")).read()
-        in_force = known.in_force(now)
-        verdicts = compare(in_force, history, pseudonyms)
-    except JoinguardError as error:
-        yield Check("pauses", f"cannot be read: {error}", "unknown", as_typed("see `pauses`", stage))
-        return
+    known = DynamoPauses(dynamodb, stack.id("Reconciliation")).read()
+    in_force = known.in_force(now)
+    verdicts = compare(in_force, history, pseudonyms)
     wrong = [f"row {each} is not readable, so every account counts as paused" for each in sorted(known.unreadable)]
     wrong += [
         f"pause {each.id}: {WARNINGS[verdicts[each.id]]}"
