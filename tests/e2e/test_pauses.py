@@ -126,16 +126,24 @@ def test_without_a_statement_of_the_acting_role_nothing_is_paused(pipeline: Pipe
 def without(pipeline: Pipeline, sid: str) -> Iterator[None]:
     """Take a statement from the policy of both operator roles until the block ends."""
     iam, arn = pipeline.client("iam"), pipeline.resource("OperatorsRead")
-    before = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-    document = iam.get_policy_version(PolicyArn=arn, VersionId=before)["PolicyVersion"]["Document"]
+
+    def version() -> str:
+        return str(iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"])
+
+    def put(document: dict[str, Any]) -> None:
+        """Make a document the default version, instead of the one before."""
+        before = version()
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
+        iam.delete_policy_version(PolicyArn=arn, VersionId=before)
+
+    document = iam.get_policy_version(PolicyArn=arn, VersionId=version())["PolicyVersion"]["Document"]
     less = document | {"Statement": [each for each in document["Statement"] if each["Sid"] != sid]}
     assert len(less["Statement"]) == len(document["Statement"]) - 1
-    made = iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(less), SetAsDefault=True)
+    put(less)
     try:
         yield
     finally:
-        iam.set_default_policy_version(PolicyArn=arn, VersionId=before)
-        iam.delete_policy_version(PolicyArn=arn, VersionId=made["PolicyVersion"]["VersionId"])
+        put(document)
 
 
 def test_without_reading_the_pauses_neither_pauses_nor_coverage_guess(pipeline: Pipeline) -> None:
