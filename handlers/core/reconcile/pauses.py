@@ -13,7 +13,7 @@ from typing import Final
 from schemas.ids import AccountId, OuId
 from schemas.pause import ORGANIZATION, Ended, Pause
 
-#: How many pauses can be in force: all are in one row, and every account is compared with each.
+#: How many pauses can be in force, and how many are kept at all: they are in one item, which has at most 400 KB.
 MOST: Final = 100
 #: How long a pause that is over can be seen.
 SHOWN: Final = timedelta(days=7)
@@ -93,16 +93,12 @@ class KnownPauses:
             at=pause.begun_at,
         )
         replaced = {each.id for each in self.same(pause.scope, pause.owner, pause.begun_at)}
-        all_known = [
-            each.model_copy(update={"ended": ended}) if each.id in replaced else each for each in self.readable
-        ]
-        over = [each for each in all_known if not each.is_in_force(pause.begun_at)]
-        recent = sorted(
-            (each for each in over if each.is_over_at + SHOWN > pause.begun_at), key=lambda each: each.is_over_at
-        )
-        kept = {each.id for each in recent[-MOST:]}
-        others = (each for each in all_known if each.is_in_force(pause.begun_at) or each.id in kept)
-        return replace(self, readable=(*others, pause), version=pause.act_id)
+        known = [each.model_copy(update={"ended": ended}) if each.id in replaced else each for each in self.readable]
+        in_force = [each for each in known if each.is_in_force(pause.begun_at)]
+        over = sorted((each for each in known if each not in in_force), key=lambda each: each.is_over_at, reverse=True)
+        recent = [each for each in over if each.is_over_at + SHOWN > pause.begun_at]
+        kept = (*recent[: max(0, MOST - 1 - len(in_force))], *in_force, pause)
+        return replace(self, readable=tuple(sorted(kept, key=lambda each: each.begun_at)), version=pause.act_id)
 
     def with_ended(self, pause_id: str, ended: Ended) -> "KnownPauses":
         """Return these pauses without what is in force under an id, or not readable."""
