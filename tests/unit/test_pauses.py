@@ -192,3 +192,41 @@ def test_a_record_of_who_ended_it_can_be_read_back() -> None:
 
     assert Pause.model_validate_json(made.model_dump_json()) == made
     assert isinstance(made.ended, Ended)
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["begin", "begin", "end", "delete"]),
+        st.sampled_from([ORGANIZATION, OUTER, ACCOUNT]),
+        st.sampled_from(["a", "b"]),
+        st.integers(1, 30 * 24).map(lambda hours: hours * HOUR),
+        st.integers(0, 20 * 24).map(lambda hours: hours * HOUR),
+    ),
+    max_size=12,
+)
+
+
+@given(steps)
+def test_whatever_operators_do_a_scope_and_owner_have_one_pause_that_ends_as_they_said(
+    history: list[tuple[str, str, str, timedelta, timedelta]],
+) -> None:
+    """The model is a dictionary of ends by scope and owner."""
+    book, at, model = KnownPauses(unreadable={"odd": 1}), NOON, dict[tuple[str, str], datetime]()
+    for number, (what, scope, owner, lasts, later) in enumerate(history):
+        at += later
+        if what == "begin":
+            book = book.with_begun(pause(scope, id=f"p{number}", owner=owner, at=at, until=at + lasts))
+            model[scope, owner] = at + lasts
+        elif what == "delete":
+            book = book.with_ended("odd", ended_at(at))
+        else:
+            for each in book.same(scope, owner, at):
+                book = book.with_ended(each.id, ended_at(at))
+            model.pop((scope, owner), None)
+
+        expected = sorted((until, *key) for key, until in model.items() if until > at)
+        assert sorted((each.until, each.scope, each.owner) for each in book.in_force(at)) == expected
+        assert bool(book.unreadable) is ("delete" not in [each for each, *_ in history[: number + 1]])
+        if what == "begin":
+            assert all(each.is_in_force(at) or each.is_over_at + SHOWN > at for each in book.readable)
+        assert len(book.readable) <= MOST
