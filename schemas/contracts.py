@@ -12,6 +12,7 @@ from schemas.events import JoinRequest, OrganizationsEvent, RemovalRequest
 from schemas.evidence import Evidence
 from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
+from schemas.pause import Pause
 from schemas.plan import ApprovedPlan
 from schemas.snapshot import Snapshot
 
@@ -29,6 +30,7 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "guardrails-lock": Lock,
     "guardrails-compiled": CompiledGuardrails,
     "plan": ApprovedPlan,
+    "pause": Pause,
     "snapshot": Snapshot,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
