@@ -32,9 +32,12 @@ from handlers.operate.commands.list import list_messages
 from handlers.operate.commands.lock import lock
 from handlers.operate.commands.outcome import outcome
 from handlers.operate.commands.outcomes import outcomes
+from handlers.operate.commands.pause import pause
+from handlers.operate.commands.pauses import pauses
 from handlers.operate.commands.plan import plan
 from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.restore import restore
+from handlers.operate.commands.resume import resume
 from handlers.operate.commands.show import show
 from handlers.operate.commands.snapshot import snapshot
 from handlers.operate.context import Context, OrganizationContext
@@ -124,6 +127,9 @@ for command in (
     coverage,
     enforce,
     close,
+    pause,
+    resume,
+    pauses,
     actions,
     backups,
     lock,

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handlers.aws.access_analyzer import AccessAnalyzer
 from handlers.aws.dynamodb_outcomes import DynamoOutcomes
+from handlers.aws.dynamodb_pauses import DynamoPauses
 from handlers.aws.errors import error_code
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
@@ -174,7 +175,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         removes=parameters.get("RemovePolicies") == "true",
     )
     organizations = OrganizationsReaderApi(client.organizations())
-    role = outputs.get("FunctionRole")
+    role, reconciliation = outputs.get("FunctionRole"), outputs.get("ReconciliationTable")
     return Context(
         queues=SqsDeadLetterQueues(
             sqs,
@@ -202,6 +203,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         lock_mode=parameters["RetentionMode"],
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
         seen=seen,
+        pauses=DynamoPauses(client("dynamodb"), reconciliation) if reconciliation else None,
     )
 
 
