@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from handlers.aws.clients import client
+from handlers.aws.dynamodb_departures import DynamoDepartures
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.aws.dynamodb_pace import DynamoPace
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
@@ -37,7 +38,9 @@ def enforcer() -> Enforcer:
     url = settings.removals_queue_url
     return Enforcer(
         dependencies=AttachDependencies(
-            **_dependencies(settings, clients), removals=SqsRemovals(clients("sqs"), url) if url else None
+            **_dependencies(settings, clients),
+            departures=DynamoDepartures(clients("dynamodb"), settings.outcomes_table),
+            removals=SqsRemovals(clients("sqs"), url) if url else None,
         ),
         **_worker(settings, clients),
     )

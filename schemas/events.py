@@ -4,7 +4,7 @@ In events of AWS, only the fields that decide are checked. Other fields may have
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -28,6 +28,7 @@ KNOWN_EVENT_NAMES: Final = frozenset(
         "CreateGovCloudAccountResult",
         "CreateManagedAccount",
         "DeclineHandshake",
+        "DepartureRequest",
         "InviteAccountToOrganization",
         "JoinRequest",
         "LeaveOrganization",
@@ -42,6 +43,9 @@ KNOWN_EVENT_NAMES: Final = frozenset(
 #: Why an account is evaluated: it joined, it was moved, its tags were changed, the sweep, an operator or a worker
 #: requests it, or a worker requests the removal of what it no longer needs.
 Cause = Literal["joined", "moved", "tagged", "requested", "removal"]
+#: How an account leaves: by itself, by a call of the management account, by being closed, at the end of the 90 days
+#: after that, in a way that the event does not name, or the sweep finds that it is not there any more.
+DepartureCause = Literal["left", "removed", "closed", "cleaned", "departed", "missing"]
 
 
 class _Result(BaseModel):
@@ -65,18 +69,30 @@ class Change(BaseModel):
     tags: Mapping[str, str | None] = {}
 
 
-class Join(_Result):
+class AccountEvent(_Result):
+    """An event about one account."""
+
+    source: Text
+    account_id: AccountId
+    #: None if the event does not hold it; then only the queue's policy ensures that the event is from the organization.
+    organization_id: OrganizationId | None = None
+
+
+class Join(AccountEvent):
     """An account has to be evaluated: it joined the organization, or what decides its policies may have changed."""
 
     kind: Literal["join"] = "join"
     #: Records hold the event's name and source, from which it follows.
     cause: Cause = "joined"
-    source: Text
-    account_id: AccountId
-    #: None if the event does not hold it; then only the queue's policy ensures that the event is from the organization.
-    organization_id: OrganizationId | None = None
     #: Tags may hold any text, so no representation of an event has them.
     change: Change = Field(default=Change(), repr=False)
+
+
+class Departure(AccountEvent):
+    """An account left the organization or was closed. The event's time is not before that."""
+
+    kind: Literal["departure"] = "departure"
+    cause: DepartureCause
 
 
 class NoJoin(_Result):
@@ -87,9 +103,24 @@ class NoJoin(_Result):
     reason: Text
 
 
+#: What a message can report.
+Event: TypeAlias = Join | Departure | NoJoin
+
 Requester = Literal["joinguard.sweep", "joinguard.operator", "joinguard.worker"]
 #: Distinguishes requests to remove policies from requests to evaluate an account.
 REMOVAL: Final = "joinguard.removal"
+#: Distinguishes the sweep's reports of accounts that have left.
+DEPARTURE: Final = "joinguard.departure"
+#: The names of the events after which the record of an account is closed.
+DEPARTURES: Final = frozenset(
+    {
+        "AccountDepartedOrganization",
+        "CloseAccountResult",
+        "DepartureRequest",
+        "LeaveOrganization",
+        "RemoveAccountFromOrganization",
+    }
+)
 
 
 class _Request(BaseModel):
@@ -127,6 +158,16 @@ class RemovalRequest(_Request):
     #: What the event changed because of which the account was evaluated.
     changed_parent: str | None = None
     changed_tags: tuple[ChangedTag, ...] = ()
+
+
+class DepartureRequest(_Request):
+    """A request to close the record of an account that a complete snapshot does not list any more.
+
+    `requested_at` is when that snapshot was begun: what happened after it may belong to a later membership. Nobody has
+    to be trusted with it: the worker closes nothing before it has asked Organizations itself.
+    """
+
+    source: Literal["joinguard.departure"]
 
 
 class _Received(BaseModel):

@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.events import DepartureCause
 from schemas.ids import EventId, OrganizationId, PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 from schemas.pseudonym import Pseudonym
@@ -26,6 +27,7 @@ OUR_CODES: Final = frozenset(
         "ONLY_OBSERVED",
         "OPEN_ATTEMPT",
         "REMOVAL_LIMIT",
+        "STILL_A_MEMBER",
         "WRONG_ORGANIZATION",
     }
 )
@@ -71,12 +73,24 @@ class RecordedPolicy(BaseModel):
         )
 
 
+class RecordedDeparture(BaseModel):
+    """That the account left the organization."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cause: DepartureCause
+    #: The time of the event that reports it.
+    left_at: Moment
+    #: That event; a keyed digest if its id holds an account id.
+    event_id: EventId
+
+
 class Evidence(BaseModel):
     """One attempt at one event. Holds no account id, e-mail address or ARN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Version 3 has the results of removals, `exceptions` and `approved_plan`.
+    #: Version 3 has the results of removals, `exceptions`, `approved_plan` and `departure`.
     schema_version: Literal["joinguard/evidence/1", "joinguard/evidence/2", "joinguard/evidence/3"] = (
         "joinguard/evidence/3"
     )
@@ -109,5 +123,7 @@ class Evidence(BaseModel):
     #: settings may have changed since.
     required: tuple[PolicyId, ...] = ()
     policies: tuple[RecordedPolicy, ...] = ()
+    #: Why the status is CLOSED: the account left after the event. Absent with any other status.
+    departure: RecordedDeparture | None = None
     fault: RecordedFault | None = None
     recorded_at: Moment

@@ -1,8 +1,9 @@
 """Events as EventBridge sends them to the queue, for the demo and the tests.
 
-The layouts are those of CloudTrail's records of Organizations calls and service events. The layout of
-`AccountJoinedOrganization` is inferred, because AWS has not published it. The parameters of `TagResource` and
-`UntagResource` are those of botocore's model, in the spelling that CloudTrail gives those of `MoveAccount`.
+The layouts are those of CloudTrail's records of Organizations calls and service events. The layouts of
+`AccountJoinedOrganization`, `AccountDepartedOrganization` and `CloseAccountResult` are inferred, because AWS has not
+published them. The parameters of `TagResource` and `UntagResource` are those of botocore's model, in the spelling that
+CloudTrail gives those of `MoveAccount`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,47 @@ def account_joined(account_id: str, organization_id: str, management_account_id:
         management_account_id,
         userIdentity={"accountId": management_account_id, "invokedBy": "organizations.amazonaws.com"},
         serviceEventDetails={"accountId": account_id, "organizationId": organization_id, "joinedMethod": "INVITED"},
+    )
+
+
+def account_departed(account_id: str, organization_id: str, management_account_id: str, **changes: object) -> Event:
+    """Return an `AccountDepartedOrganization` event (inferred layout)."""
+    details = {
+        "accountId": account_id,
+        "organizationId": organization_id,
+        "departureMethod": "REMOVED",
+        "departureTime": "Nov 23, 2026 8:00:00 PM",
+    }
+    return _event(
+        "AccountDepartedOrganization",
+        "AWS Service Event via CloudTrail",
+        management_account_id,
+        userIdentity={"accountId": management_account_id, "invokedBy": "organizations.amazonaws.com"},
+        serviceEventDetails=details | changes,
+    )
+
+
+def account_removed(account_id: str, management_account_id: str) -> Event:
+    """Return a `RemoveAccountFromOrganization` event."""
+    return _called("RemoveAccountFromOrganization", management_account_id, {"accountId": account_id})
+
+
+def account_left(account_id: str, management_account_id: str) -> Event:
+    """Return a `LeaveOrganization` event: the account itself made the call."""
+    event = _called("LeaveOrganization", management_account_id, {})
+    caller = {"type": "AWSAccount", "principalId": "AROAEXAMPLE:someone", "accountId": account_id}
+    return event | {"detail": event["detail"] | {"userIdentity": caller, "requestParameters": None}}
+
+
+def account_closed(account_id: str, management_account_id: str, **changes: object) -> Event:
+    """Return a `CloseAccountResult` event (inferred layout)."""
+    status = {"accountId": account_id, "state": "SUCCEEDED", "completedTimestamp": "Nov 23, 2026 8:00:00 PM"}
+    return _event(
+        "CloseAccountResult",
+        "AWS Service Event via CloudTrail",
+        management_account_id,
+        userIdentity={"accountId": management_account_id, "invokedBy": "AWS Internal"},
+        serviceEventDetails={"closeAccountStatus": status | changes},
     )
 
 

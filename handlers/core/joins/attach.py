@@ -3,26 +3,37 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
-from handlers.core.errors import JoinguardError, PermanentError, RetryableError, fault
+from handlers.core.errors import (
+    AccountNotFoundError,
+    JoinguardError,
+    NotYetEffectiveError,
+    PermanentError,
+    RetryableError,
+    fault,
+)
 from handlers.core.guardrails.evaluate import Decision
 from handlers.core.guardrails.places import AttachedPolicy, NoPlace, places
-from handlers.core.joins.attempt import FIRST_RECEIVES, AttemptRun, Dependencies, Result, combined
+from handlers.core.joins.attempt import AttemptRun, Result, combined
 from handlers.core.joins.claims import Changed
-from handlers.core.joins.ports import Attempt, Message, Removals, Settlement
+from handlers.core.joins.depart import DepartureRun, account_left
+from handlers.core.joins.ports import Attempt, Departures, Message, Removals, Settlement
 from handlers.core.joins.requests import removal_request
+from handlers.core.joins.run import FIRST_RECEIVES, Dependencies, Run
 from handlers.core.joins.worker import Handled, Worker
 from handlers.core.timing import TimeSlice
-from schemas.events import Join, NoJoin
+from schemas.events import Departure, Event, Join
 from schemas.ids import PolicyId
-from schemas.outcome import AttachmentResult, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Departed, OutcomeStatus, PolicyOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttachDependencies(Dependencies):
     """What an attempt to attach depends on."""
 
+    departures: Departures
     #: Where removals are requested; None if nothing is removed.
     removals: Removals | None = None
 
@@ -60,7 +71,28 @@ class AttachRun(AttemptRun):
         organizations = self.dependencies.organizations
         results |= self._change(missing, lambda policy_id: organizations.attach(policy_id, join.account_id))
         settlement = combined(results, self.ambiguous)
+        if any(isinstance(each, AccountNotFoundError) for each in results.values()) and self._departed:
+            return replace(settlement, **self._closed(self._departed))
         return replace(settlement, status=OutcomeStatus.OBSERVED) if observes and not undecided else settlement
+
+    def _not_read(self, error: PermanentError) -> Settlement:
+        """Return that nothing is left to do if the account has left since the event."""
+        if isinstance(error, AccountNotFoundError) and self._departed:
+            return Settlement(**self._closed(self._departed))
+        return super()._not_read(error)
+
+    def _may_pass(self, error: AccountNotFoundError | NotYetEffectiveError) -> bool:
+        if isinstance(error, AccountNotFoundError) and self._departed:
+            return False
+        return super()._may_pass(error)
+
+    @cached_property
+    def _departed(self) -> Departed | None:
+        """The departure of the account after the event; read only if Organizations does not find the account."""
+        return self.dependencies.departures.after(self.event.account_id, self.attempt.event_time)
+
+    def _closed(self, departed: Departed) -> dict[str, Any]:
+        return {"status": OutcomeStatus.CLOSED, "fault": account_left(departed), "departed": departed}
 
     def _attaches_to(self, join: Join) -> bool:
         return self.requirements.scope.attaches_to(join.account_id)
@@ -91,7 +123,7 @@ class AttachRun(AttemptRun):
 
     def _follow_up(self, decision: Settlement) -> tuple[PolicyOutcome, ...]:
         """Request the removal of what the account no longer needs."""
-        if not self.removable or not self.dependencies.removals or not isinstance(self.event, Join):
+        if not self.removable or not self.dependencies.removals:
             return ()
         organization_id, now = self.requirements.organization_id, self.dependencies.clock.now()
         pseudonyms = self.dependencies.pseudonyms
@@ -109,7 +141,7 @@ class Enforcer(Worker):
 
     dependencies: AttachDependencies
 
-    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:
+    def _not_for_this_queue(self, event: Event, message: Message) -> Handled | None:
         """Pass a request to remove policies on to its queue: a redriven message comes to this one."""
         if not isinstance(event, Join) or event.cause != "removal":
             return None
@@ -124,8 +156,12 @@ class Enforcer(Worker):
         why = "the request goes on to the queue of the worker that removes policies"
         return replace(handled, status=OutcomeStatus.IGNORED, fault=fault("PASSED_ON", why))
 
-    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
-        return AttachRun(self.requirements, self.dependencies, event, message, begun, time_slice)
+    def _run(self, event: Join | Departure, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
+        requirements, dependencies = self.requirements, self.dependencies
+        if isinstance(event, Departure):
+            departures = dependencies.departures
+            return DepartureRun(requirements, dependencies, event, message, begun, time_slice, departures)
+        return AttachRun(requirements, dependencies, event, message, begun, time_slice)
 
 
 def _without_place(no_place: NoPlace, leaving: Collection[PolicyId]) -> JoinguardError:
