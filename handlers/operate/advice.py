@@ -65,6 +65,7 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.POLICY_TYPE_DISABLED: "the policy type {0} is not enabled in the organization; enable it",
     Reason.POLICY_NOT_FOUND: "policy {0} does not exist; correct the stage's policies and deploy",
     Reason.ACCOUNT_NOT_FOUND: "the account is not a member; drop the message, or invite the account",
+    Reason.ACCOUNT_LEFT: "the account left the organization on {0}; drop the message",
     Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}; drop the message",
     Reason.TOO_MANY_POLICIES: "the account carries {0} policies and has no room for {1} more; detach some",
     Reason.LIMIT_REACHED: (

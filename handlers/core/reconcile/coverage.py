@@ -25,7 +25,7 @@ from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import facts_of
 from handlers.core.ports import UnreadableRow
 from schemas.compiled_guardrails import CompiledException, CompiledPolicy, PolicyType
-from schemas.events import REMOVAL
+from schemas.events import DEPARTURES, REMOVAL
 from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
 from schemas.outcome import FAILING, AttachmentResult, Claim, Outcome, OutcomeStatus
 from schemas.snapshot import Snapshot, SnapshotAccount, Unread
@@ -371,9 +371,14 @@ class _Covering:
 
 
 def _of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:
-    """Yield the readable outcomes that are not of an earlier membership: an account that leaves loses its policies."""
+    """Yield the readable outcomes of evaluations that are not of an earlier membership.
+
+    An account that leaves loses its policies. A departure can be recorded after the account has come back.
+    """
     for each in rows:
-        if isinstance(each, Outcome) and (joined_at is None or each.updated_at >= joined_at):
+        if not isinstance(each, Outcome) or each.departed or each.event_name in DEPARTURES:
+            continue
+        if joined_at is None or each.updated_at >= joined_at:
             yield each
 
 

@@ -59,6 +59,8 @@ class DeadLetter:
     moved_by_sqs: bool = False
     #: Whether it was sent after the pass that received it had begun.
     late: bool = field(default=False, compare=False)
+    #: When the account left the organization, after the event.
+    left_at: datetime | None = field(default=None, compare=False)
     #: The cause behind its code.
     cause: Cause = field(default=Cause.OTHER, compare=False)
 

@@ -67,6 +67,9 @@ class Preflight:
             return ()
         if dead_letter.event.organization_id not in {None, self.requirements.organization_id}:
             return (Explanation(Reason.WRONG_ORGANIZATION),)
+        if dead_letter.left_at:
+            # Also if it is back: then another event is about the policies that it must carry now.
+            return (Explanation(Reason.ACCOUNT_LEFT, (f"{dead_letter.left_at:%Y-%m-%d}",)),)
         if dead_letter.event.cause == "removal":
             return self._of_removal(dead_letter)
         read_account = self.reads_more or dead_letter.cause in _ACCOUNT_CAUSES
