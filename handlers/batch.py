@@ -163,8 +163,15 @@ def _measure(handled: Handled) -> None:
         counts["Decided"] = 0 if handled.status is OutcomeStatus.RETRYING else 1
     # Published at zero, too: without data, nobody can tell silence from a worker that does not count.
     if handled.attempt is not None:
-        left = handled.status is OutcomeStatus.CLOSED and handled.event_name in DEPARTURES
-        metrics.add_metric(name="Departures", unit=MetricUnit.Count, value=int(left))
+        codes = [policy.fault.code for policy in handled.policies if policy.fault]
+        always = {
+            "Departures": int(handled.status is OutcomeStatus.CLOSED and handled.event_name in DEPARTURES),
+            "Restores": handled.restored,
+            "RestoresStopped": codes.count("RESTORES_STOPPED"),
+            "GuardrailsChanged": int(handled.fault is not None and handled.fault.code == "GUARDRAILS_CHANGED"),
+        }
+        for name, count in always.items():
+            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
     for name, count in counts.items():
         if count:
             metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)

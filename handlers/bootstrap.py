@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from handlers.aws.clients import client
-from handlers.aws.dynamodb_departures import DynamoDepartures
+from handlers.aws.dynamodb_account_outcomes import DynamoAccountOutcomes
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.aws.dynamodb_pace import DynamoPace
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
@@ -39,7 +39,8 @@ def enforcer() -> Enforcer:
     return Enforcer(
         dependencies=AttachDependencies(
             **_dependencies(settings, clients),
-            departures=DynamoDepartures(clients("dynamodb"), settings.outcomes_table),
+            outcomes=DynamoAccountOutcomes(clients("dynamodb"), settings.outcomes_table),
+            max_restores=settings.max_restores,
             removals=SqsRemovals(clients("sqs"), url) if url else None,
         ),
         **_worker(settings, clients),

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from schemas.ids import AccountId, EventId, OrganizationId
+from schemas.ids import AccountId, EventId, OrganizationId, PolicyId
 from schemas.values import Moment, Text
 
 #: The events of Organizations and Control Tower about accounts and handshakes, and our own. No other name is logged or
@@ -28,7 +28,10 @@ KNOWN_EVENT_NAMES: Final = frozenset(
         "CreateGovCloudAccountResult",
         "CreateManagedAccount",
         "DeclineHandshake",
+        "DeletePolicy",
         "DepartureRequest",
+        "DetachPolicy",
+        "DisablePolicyType",
         "InviteAccountToOrganization",
         "JoinRequest",
         "LeaveOrganization",
@@ -38,11 +41,12 @@ KNOWN_EVENT_NAMES: Final = frozenset(
         "ResponsibilityTransferAccepted",
         "TagResource",
         "UntagResource",
+        "UpdatePolicy",
     }
 )
-#: Why an account is evaluated: it joined, it was moved, its tags were changed, the sweep, an operator or a worker
-#: requests it, or a worker requests the removal of what it no longer needs.
-Cause = Literal["joined", "moved", "tagged", "requested", "removal"]
+#: Why an account is evaluated: it joined, it was moved, its tags were changed, a policy was taken off, the sweep, an
+#: operator or a worker requests it, or a worker requests the removal of what it no longer needs.
+Cause = Literal["joined", "moved", "tagged", "detached", "requested", "removal"]
 #: How an account leaves: by itself, by a call of the management account, by being closed, at the end of the 90 days
 #: after that, in a way that the event does not name, or the sweep finds that it is not there any more.
 DepartureCause = Literal["left", "removed", "closed", "cleaned", "departed", "missing"]
@@ -67,6 +71,8 @@ class Change(BaseModel):
     parent_id: str | None = None
     #: The tags that were set; None for a tag that was removed.
     tags: Mapping[str, str | None] = {}
+    #: The policy that was detached from the account.
+    detached: PolicyId | None = None
 
 
 class AccountEvent(_Result):
@@ -86,6 +92,8 @@ class Join(AccountEvent):
     cause: Cause = "joined"
     #: Tags may hold any text, so no representation of an event has them.
     change: Change = Field(default=Change(), repr=False)
+    #: The ARN of who detached the policy, if the event holds it. Only its pseudonym is logged or stored.
+    caller: str | None = Field(default=None, repr=False)
 
 
 class Departure(AccountEvent):
@@ -93,6 +101,19 @@ class Departure(AccountEvent):
 
     kind: Literal["departure"] = "departure"
     cause: DepartureCause
+
+
+class PolicyChange(_Result):
+    """Somebody changed or deleted a policy, or switched a policy type off, in the whole organization."""
+
+    kind: Literal["policy_change"] = "policy_change"
+    source: Text
+    #: The policy that was changed or deleted.
+    policy_id: PolicyId | None = None
+    #: The policy type that was switched off.
+    policy_type: Text | None = None
+    #: The ARN of who did, as above.
+    caller: str | None = Field(default=None, repr=False)
 
 
 class NoJoin(_Result):
@@ -103,9 +124,12 @@ class NoJoin(_Result):
     reason: Text
 
 
-#: What a message can report.
-Event: TypeAlias = Join | Departure | NoJoin
+#: What a message can report: something to do, or nothing.
+Actionable: TypeAlias = Join | Departure | PolicyChange
+Event: TypeAlias = Actionable | NoJoin
 
+#: The source of the sweep's requests.
+SWEEP: Final = "joinguard.sweep"
 Requester = Literal["joinguard.sweep", "joinguard.operator", "joinguard.worker"]
 #: Distinguishes requests to remove policies from requests to evaluate an account.
 REMOVAL: Final = "joinguard.removal"

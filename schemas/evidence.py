@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import DepartureCause
 from schemas.ids import EventId, OrganizationId, PolicyId, Sha256
-from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Called, Fault, OutcomeStatus, PolicyOutcome
 from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
 
@@ -18,15 +18,19 @@ OUR_CODES: Final = frozenset(
         "CLAIMS_UNREADABLE",
         "FACTS_STALE",
         "FACTS_UNKNOWN",
+        "GUARDRAILS_CHANGED",
         "INTERRUPTED",
         "LAST_POLICY",
         "MANAGEMENT_ACCOUNT",
         "NOT_A_JOIN",
         "NOT_OURS",
+        "NOT_GUARDED",
         "NO_PLACE",
         "ONLY_OBSERVED",
         "OPEN_ATTEMPT",
         "REMOVAL_LIMIT",
+        "REMOVED_BY_US",
+        "RESTORES_STOPPED",
         "STILL_A_MEMBER",
         "WRONG_ORGANIZATION",
     }
@@ -90,7 +94,7 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Version 3 has the results of removals, `exceptions`, `approved_plan` and `departure`.
+    #: Version 3 has the results of removals, `exceptions`, `approved_plan`, `departure` and `called`.
     schema_version: Literal["joinguard/evidence/1", "joinguard/evidence/2", "joinguard/evidence/3"] = (
         "joinguard/evidence/3"
     )
@@ -125,5 +129,7 @@ class Evidence(BaseModel):
     policies: tuple[RecordedPolicy, ...] = ()
     #: Why the status is CLOSED: the account left after the event. Absent with any other status.
     departure: RecordedDeparture | None = None
+    #: Who detached or changed a policy, if the event reports that.
+    called: Called | None = None
     fault: RecordedFault | None = None
     recorded_at: Moment

@@ -30,11 +30,13 @@ from schemas.events import (
     Join,
     JoinRequest,
     NoJoin,
+    PolicyChange,
     RemovalRequest,
     Requester,
 )
 from schemas.ids import AccountId
 from schemas.naming import ACCOUNT_ID_RULE, account_id, agreed, is_account_id, organization_id
+from schemas.policy_changes import ORGANIZATION_CALLS, caller, changed_policy, detachment
 from schemas.values import moment
 from schemas.wrapping import unwrapped
 
@@ -55,6 +57,7 @@ _CAUSES: Final[Mapping[str, Cause]] = {
     "MoveAccount": "moved",
     "TagResource": "tagged",
     "UntagResource": "tagged",
+    "DetachPolicy": "detached",
 }
 
 # Values that reasons may repeat, because they are enumerated by AWS (botocore, organizations 2016-11-28).
@@ -217,6 +220,10 @@ def _organizations(
         return NoJoin(**common, reason=failure)
     if event.event_name in DEPARTURES:
         return _departure(common, envelope, record, management_account_id)
+    if event.event_name in ORGANIZATION_CALLS:
+        return PolicyChange(**(common | changed_policy(event.event_name, record)), caller=caller(record))
+    if event.event_name == "DetachPolicy":
+        return _detached(common, record, management_account_id)
     reading = _reading(event.event_name, envelope, record, management_account_id)
     if isinstance(reading, str):
         return NoJoin(**common, reason=reading)
@@ -246,7 +253,7 @@ def _plausible(event_time: datetime, time_from: _TimeSource, sent_at: datetime |
 
 def _failure(name: str, record: Node) -> str | None:
     """Return why an event says nothing about an account, whatever the record holds; None if it may."""
-    if name not in {*_CAUSES, *DEPARTURES}:
+    if name not in {*_CAUSES, *DEPARTURES, *ORGANIZATION_CALLS}:
         known = name if name in KNOWN_EVENT_NAMES else "an unknown event"
         return f"{known} reports nothing that accounts or their policies depend on"
     code = record["errorCode"]
@@ -269,6 +276,16 @@ def _departure(
         return NoJoin(**common, reason=reading)
     account, organization, cause = reading
     return Departure(**common, cause=cause, account_id=account, organization_id=organization)
+
+
+def _detached(common: dict[str, Any], record: Node, management_account_id: AccountId | None) -> Join | NoJoin:
+    found = detachment(record)
+    if found.account_id is None:
+        return NoJoin(**common, reason="the policy was detached from an OU or the root, and Joinguard guards accounts")
+    if found.account_id == management_account_id:
+        return NoJoin(**common, reason="the call is about the management account, to which no policy is attached")
+    change = Change(detached=found.policy_id)
+    return Join(**common, cause="detached", account_id=found.account_id, change=change, caller=caller(record))
 
 
 def _reading(name: str, envelope: Node, record: Node, management_account_id: AccountId | None) -> Reading:

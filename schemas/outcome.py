@@ -125,6 +125,17 @@ class Departed(_Record):
     event_id: EventId
 
 
+class Called(_Record):
+    """The call that an event reports, and who made it."""
+
+    #: Absent if the event does not hold it.
+    principal: Pseudonym | None = None
+    #: The policy that was detached, changed or deleted.
+    policy_id: PolicyId | None = None
+    #: The policy type that was switched off.
+    policy_type: Text | None = None
+
+
 class Outcome(_Record):
     """The outcome of one event, as it is now."""
 
@@ -164,6 +175,8 @@ class Outcome(_Record):
     unclear: Annotated[tuple[PolicyId, ...], Field(max_length=2 * _MAX_UNPROVEN * _MAX_POLICIES)] = ()
     #: The policies that our evidence says we changed.
     claims: Annotated[dict[PolicyId, Claim], Field(max_length=_MAX_POLICIES)] = {}
+    #: Present if the event reports that somebody detached or changed a policy.
+    called: Called | None = None
     #: Present if an operator closed it.
     closed: Closed | None = None
     #: Present if it is CLOSED because the account left.

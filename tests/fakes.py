@@ -21,7 +21,6 @@ from handlers.core.errors import (
     AttemptInProgressError,
     Cause,
     PermanentError,
-    RetryableError,
     fault,
 )
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
@@ -260,6 +259,7 @@ class FakeLedger:
             "guardrails": settlement.guardrails,
             "unclear": tuple(settlement.ambiguous),
             "claims": settlement.claims,
+            "called": settlement.called,
             "updated_at": now,
             "intents": {n: intent for n, intent in row["intents"].items() if n not in settlement.proven},
             "announced": {n: digest for n, digest in row["announced"].items() if n not in settlement.proven},
@@ -286,17 +286,9 @@ class FakeLedger:
         row |= {"status": OutcomeStatus.CLOSED, "departed": departed, "updated_at": now}
         return True
 
-    def after(self, account_id: str, event_time: datetime) -> Departed | None:
-        """Return the first departure of an account that is recorded and not before a moment."""
-        rows = [
-            row
-            for row in self.steps.take("departures", lambda: self._rows_of(account_id))
-            if row["event_name"] in DEPARTURES and row["event_time"] >= event_time
-        ]
-        known: list[Departed] = [row["departed"] for row in rows if "departed" in row]
-        if not known and any(row["status"] is OutcomeStatus.RETRYING for row in rows):
-            raise RetryableError(fault("DEPARTURE_PENDING", "it is being handled"))
-        return min(known, key=lambda each: each.left_at, default=None)
+    def outcomes(self, account_id: str) -> list[Outcome]:
+        """Return the outcomes of all events of an account."""
+        return self.steps.take("outcomes", lambda: [Outcome.model_validate(row) for row in self._rows_of(account_id)])
 
     def _rows_of(self, account_id: str) -> list[dict[str, Any]]:
         return [row for key, row in self.rows.items() if key[0] == account_id]
@@ -412,6 +404,12 @@ class FakePseudonyms:
         digest = sha256(account_id.encode()).hexdigest()[:32]
         return self.steps.take("pseudonym", lambda: Pseudonym(value=f"acct-{digest}", key_version="key-1"))
 
+    def principal(self, arn: str) -> Pseudonym:
+        return Pseudonym(value=f"prin-{sha256(arn.encode()).hexdigest()[:32]}", key_version="key-1")
+
+    def name(self, name: str) -> Pseudonym:
+        return Pseudonym(value=f"name-{sha256(name.encode()).hexdigest()[:32]}", key_version="key-1")
+
     def digest(self, kind: str, text: str) -> str:
         return sha256(f"a secret {kind} {text}".encode()).hexdigest()
 
@@ -457,7 +455,7 @@ class World:
             pseudonyms=FakePseudonyms(self.steps),
             pace=pace or NoPace(),
             clock=self.clock,
-            departures=self.ledger,
+            outcomes=self.ledger,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
         guardrails = Guardrails.for_everyone(policies)

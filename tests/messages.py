@@ -17,6 +17,10 @@ from infra.local.events import (
     account_moved,
     account_removed,
     handshake_accepted,
+    policy_deleted,
+    policy_detached,
+    policy_type_disabled,
+    policy_updated,
     resource_tagged,
     resource_untagged,
 )
@@ -70,6 +74,22 @@ def left() -> Event:
 
 def closed(**status: Any) -> Event:
     return account_closed(ACCOUNT, MANAGEMENT, **status)
+
+
+def detached(target: str = ACCOUNT, policy_id: str = "p-aaaaaaaa") -> Event:
+    return policy_detached(target, MANAGEMENT, policy_id)
+
+
+def updated(policy_id: str = "p-aaaaaaaa") -> Event:
+    return policy_updated(policy_id, MANAGEMENT)
+
+
+def deleted(policy_id: str = "p-aaaaaaaa") -> Event:
+    return policy_deleted(policy_id, MANAGEMENT)
+
+
+def disabled(policy_type: str = "SERVICE_CONTROL_POLICY") -> Event:
+    return policy_type_disabled(policy_type, MANAGEMENT)
 
 
 def found_missing(**changes: Any) -> Event:

@@ -315,6 +315,7 @@ def _settled(settlement: Settlement, *, now: datetime) -> dict[str, Any]:
         "claims": {name: value_of(claim.model_dump()) for name, claim in settlement.claims.items()} or None,
         "lease_until": None,
         "closed": None,
+        "called": value_of(settlement.called.model_dump(exclude_none=True)) if settlement.called else None,
         "departed": value_of(settlement.departed.model_dump()) if settlement.departed else None,
     }
     if settlement.evidence_key:

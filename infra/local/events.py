@@ -2,7 +2,7 @@
 
 The layouts are those of CloudTrail's records of Organizations calls and service events. The layouts of
 `AccountJoinedOrganization`, `AccountDepartedOrganization` and `CloseAccountResult` are inferred, because AWS has not
-published them. The parameters of `TagResource` and `UntagResource` are those of botocore's model, in the spelling that
+published them. The parameters of the calls about tags and policies are those of botocore's model, in the spelling that
 CloudTrail gives those of `MoveAccount`.
 """
 
@@ -128,12 +128,33 @@ def resource_untagged(resource_id: str, management_account_id: str, **changes: o
     return _called("UntagResource", management_account_id, {"resourceId": resource_id, "tagKeys": keys} | changes)
 
 
-def _called(name: str, management_account_id: str, parameters: dict[str, object]) -> Event:
+def policy_detached(target_id: str, management_account_id: str, policy_id: str, *, by: str = "someone") -> Event:
+    """Return a `DetachPolicy` event; the target may also be an OU or the root."""
+    parameters: dict[str, object] = {"policyId": policy_id, "targetId": target_id}
+    return _called("DetachPolicy", management_account_id, parameters, by=by)
+
+
+def policy_updated(policy_id: str, management_account_id: str) -> Event:
+    """Return an `UpdatePolicy` event."""
+    return _called("UpdatePolicy", management_account_id, {"policyId": policy_id, "content": "{}"})
+
+
+def policy_deleted(policy_id: str, management_account_id: str) -> Event:
+    """Return a `DeletePolicy` event."""
+    return _called("DeletePolicy", management_account_id, {"policyId": policy_id})
+
+
+def policy_type_disabled(policy_type: str, management_account_id: str) -> Event:
+    """Return a `DisablePolicyType` event."""
+    return _called("DisablePolicyType", management_account_id, {"rootId": "r-exam", "policyType": policy_type})
+
+
+def _called(name: str, management_account_id: str, parameters: dict[str, object], *, by: str = "someone") -> Event:
     """Return the event of a call that somebody made in the management account, and whose response is empty."""
     caller = {
         "type": "AssumedRole",
-        "principalId": "AROAEXAMPLE:someone",
-        "arn": f"arn:aws:sts::{management_account_id}:assumed-role/OrganizationAdmin/someone",
+        "principalId": f"AROAEXAMPLE:{by}",
+        "arn": f"arn:aws:sts::{management_account_id}:assumed-role/OrganizationAdmin/{by}",
         "accountId": management_account_id,
     }
     return _event(

@@ -247,7 +247,7 @@ class Experiment:
             pseudonyms=FakePseudonyms(Steps()),
             pace=self.pace,
             clock=self.clock,
-            departures=self.ledger,
+            outcomes=self.ledger,
             rng=Random(self.seed * 100 + number),  # noqa: S311 - jitter
         )
         return Enforcer(

@@ -28,13 +28,17 @@ from tests.messages import (
     announced,
     closed,
     created,
+    deleted,
     departed,
+    detached,
+    disabled,
     invited,
     left,
     moved,
     removed,
     tagged,
     untagged,
+    updated,
     with_detail,
 )
 
@@ -187,6 +191,11 @@ ALWAYS = {
     "removed": removed(),
     "left": left(),
     "closed": closed(),
+    "detached": detached(),
+    "detached from an OU": detached("ou-exam-12345678"),
+    "updated": updated(),
+    "deleted": deleted(),
+    "disabled": disabled(),
 }
 #: Each with the parameter that makes the rule match it.
 CHANGES: dict[str, tuple[str, Event]] = {

@@ -8,6 +8,7 @@ from datetime import timedelta
 from schemas.outcome import Departed, OutcomeStatus
 from tests.fake_queues import dead_letter, outcome
 from tests.fakes import ACCOUNT, NOON
+from tests.messages import departed, updated
 from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
 
 LEFT = NOON - timedelta(hours=2)
@@ -84,3 +85,19 @@ def test_more_outcomes_than_are_read_at_once_are_read() -> None:
         close(tool, number)
 
     assert json.loads(tool.run("list", "--json").stdout)["groups"][0]["departed"] == 3
+
+
+def test_a_change_of_the_guardrails_is_not_redriven_and_can_be_dropped() -> None:
+    changed = dead_letter(1, body=json.dumps(updated()), code="GUARDRAILS_CHANGED", error_message="changed by prin-1")
+    tool = operator_cli(changed)
+
+    planned = " ".join(tool.run("redrive", "--all").output.split())
+
+    assert "no redrive undoes" in planned
+    assert tool.run("drop", "--code", "GUARDRAILS_CHANGED", *CONFIRM).exit_code == 0
+
+
+def test_the_message_of_a_departure_that_failed_can_be_redriven() -> None:
+    tool = operator_cli(dead_letter(1, body=json.dumps(departed())))
+
+    assert json.loads(tool.run("redrive", "--all", "--json").stdout)["chosen"] == ["m-1"]

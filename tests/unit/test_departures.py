@@ -326,7 +326,7 @@ def test_a_healthy_join_reads_no_departures() -> None:
 
     world.handle(joined())
 
-    assert not {"departures", "member"} & set(world.steps.log)
+    assert not {"outcomes", "member"} & set(world.steps.log)
 
 
 def test_an_account_that_comes_back_is_new_work_whatever_its_old_rows_say() -> None:

@@ -171,7 +171,7 @@ class AttemptRun(Run):
     def _may_pass(self, error: AccountNotFoundError | NotYetEffectiveError) -> bool:
         """Return whether AWS may answer otherwise soon, although nobody corrects anything."""
         # An account that was moved, tagged or evaluated was a member then: if it is not found, it has left.
-        was_member = self.event.cause in {"moved", "tagged", "removal"}
+        was_member = self.event.cause in {"moved", "tagged", "detached", "removal"}
         if was_member or isinstance(error, NotYetEffectiveError):
             return self.message.receives <= FIRST_RECEIVES
         return abs(self.dependencies.clock.now() - self.attempt.event_time) < RECENT

@@ -10,7 +10,7 @@ from handlers.core.guardrails.reading import FactsReader
 from schemas.compiled_guardrails import PolicyType
 from schemas.events import Event, JoinRequest, RemovalRequest
 from schemas.ids import AccountId, PolicyId, Sha256
-from schemas.outcome import AttachmentResult, Claim, Departed, Fault, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Called, Claim, Departed, Fault, Outcome, OutcomeStatus, PolicyOutcome
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Settlement:
     conflicts: tuple[str, ...] = ()
     #: The changes that our evidence about all attempts claims.
     claims: Mapping[PolicyId, Claim] = field(default_factory=dict)
+    #: Who detached or changed a policy, if the event reports that.
+    called: Called | None = None
+    #: The number of policies that were put back.
+    restored: int = 0
     #: The departure of the account, if it is why the status is CLOSED.
     departed: Departed | None = None
 
@@ -131,17 +135,14 @@ class Closing:
     running: int
 
 
-class Departures(Protocol):
-    """The outcomes of accounts that have left."""
+class AccountOutcomes(Protocol):
+    """The outcomes of one account's events."""
+
+    def outcomes(self, account_id: AccountId) -> Iterable[Outcome]:
+        """Return the readable outcomes of all events of an account."""
 
     def close(self, account_id: AccountId, departed: Departed, now: datetime) -> Closing:
         """Close the outcomes of the account's events before its departure that are RETRYING or FAILED."""
-
-    def after(self, account_id: AccountId, event_time: datetime) -> Departed | None:
-        """Return the first departure of the account that is recorded and not before a moment.
-
-        Raises RetryableError if there is none, but an event that reports one is being handled.
-        """
 
 
 class RemovalLimit(Protocol):

@@ -32,7 +32,7 @@ from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
 from handlers.core.timing import TimeSlice
 from schemas.compiled_guardrails import SCP
-from schemas.events import Departure, Event, Join
+from schemas.events import Actionable, Event, Join
 from schemas.ids import PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 from schemas.plan import ApprovedPlan
@@ -199,7 +199,7 @@ class Remover(Worker):
         why = "source: must be joinguard.removal in this queue; find out who sent the message"
         return Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", why))
 
-    def _run(self, event: Join | Departure, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
+    def _run(self, event: Actionable, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
         # Everything else is refused above.
         return RemoveRun(self.requirements, self.dependencies, cast("Join", event), message, begun, time_slice)
 

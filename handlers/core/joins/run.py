@@ -17,17 +17,17 @@ from handlers.core.errors import (
     RetryableError,
     fault,
 )
-from handlers.core.evidence.ports import EvidenceWriter
+from handlers.core.evidence.ports import EvidenceWriter, PrincipalPseudonyms
 from handlers.core.evidence.references import event_reference
 from handlers.core.guardrails.evaluate import Decision, Requirements
 from handlers.core.joins.ports import Attempt, Ledger, Message, Organizations, Pace, Settlement
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.timing import TimeSlice, retry
-from schemas.events import AccountEvent, Event, NoJoin
+from schemas.events import AccountEvent, Event, Join, NoJoin, PolicyChange
 from schemas.evidence import Evidence, RecordedDeparture, RecordedFault, RecordedPolicy
 from schemas.ids import PolicyId, Sha256
 from schemas.keys import evidence_key, key_beside
-from schemas.outcome import AttachmentResult, Claim, Departed, Fault, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Called, Claim, Departed, Fault, OutcomeStatus, PolicyOutcome
 
 T = TypeVar("T")
 Course: TypeAlias = Literal["completed", "interrupted", "late"]
@@ -46,7 +46,7 @@ class Dependencies:
     organizations: Organizations
     ledger: Ledger
     archive: EvidenceWriter
-    pseudonyms: Pseudonyms
+    pseudonyms: PrincipalPseudonyms
     pace: Pace
     clock: Clock
     rng: Random = field(default_factory=Random)
@@ -99,7 +99,7 @@ class Run(ABC):
             claims = self._claims(decision)
         except RetryableError as error:
             # All intents stay in the row, so that the next attempt writes the evidence or sends the request.
-            decision = replace(decision, status=OutcomeStatus.RETRYING, fault=error.fault, departed=None)
+            decision = replace(decision, status=OutcomeStatus.RETRYING, fault=error.fault, departed=None, restored=0)
             self.proven.clear()
             claims = self.attempt.claims
         key, digest = written or (None, None)
@@ -121,10 +121,22 @@ class Run(ABC):
         return settlement
 
     def _decide(self) -> Settlement:
+        called = None
         try:
-            return self._handle()
+            called = self._called()
+            return replace(self._handle(), called=called)
         except RetryableError as error:
-            return Settlement(OutcomeStatus.RETRYING, fault=error.fault)
+            return Settlement(OutcomeStatus.RETRYING, fault=error.fault, called=called)
+
+    def _called(self) -> Called | None:
+        """Return who detached or changed a policy; None if the event does not report that."""
+        event, principal = self.event, self.dependencies.pseudonyms.principal
+        if isinstance(event, PolicyChange):
+            by = principal(event.caller) if event.caller else None
+            return Called(principal=by, policy_id=event.policy_id, policy_type=event.policy_type)
+        if isinstance(event, Join) and event.change.detached:
+            return Called(principal=principal(event.caller) if event.caller else None, policy_id=event.change.detached)
+        return None
 
     @abstractmethod
     def _handle(self) -> Settlement:
@@ -225,6 +237,7 @@ class Run(ABC):
             required=() if course == "interrupted" else required,
             policies=tuple(map(RecordedPolicy.of, settlement.policies)),
             departure=_recorded(departed, dependencies.pseudonyms) if departed else None,
+            called=settlement.called,
             fault=RecordedFault.of(settlement.fault),
             recorded_at=dependencies.clock.now(),
         )

@@ -11,7 +11,7 @@ from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.joins.ports import Attempt, DeadLetters, Inbox, Message, Settlement
 from handlers.core.joins.run import Dependencies, IgnoreRun, Run
 from handlers.core.timing import Budget, TimeSlice, backoff
-from schemas.events import AccountEvent, Departure, Event, Join, NoJoin
+from schemas.events import AccountEvent, Actionable, Event, Join, NoJoin
 from schemas.intake import InvalidEventError, read_event
 from schemas.outcome import Fault, Outcome, OutcomeStatus, PolicyOutcome
 
@@ -37,6 +37,8 @@ class Handled:
     row_replaced: bool = False
     #: The number of Organizations calls that were tried again.
     retried_calls: int = 0
+    #: The number of policies that were put back.
+    restored: int = 0
     #: From a join until the account carried every policy; None for a redelivery, and for anything but a join.
     seconds_to_guardrail: float | None = None
     #: Seconds until SQS delivers the message again; None if it does not, or if its visibility could not be changed.
@@ -83,8 +85,8 @@ class Worker(ABC):
         """Return the result of a message that another worker handles; None for the messages of this one."""
 
     @abstractmethod
-    def _run(self, event: Join | Departure, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
-        """Return an attempt at an event about an account."""
+    def _run(self, event: Actionable, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
+        """Return an attempt at an event after which there may be something to do."""
 
     def _begun(self, event: Event, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
         if isinstance(event, NoJoin):
@@ -124,6 +126,7 @@ class Worker(ABC):
             evidence_key=settled.evidence_key,
             conflicts=settled.conflicts,
             retried_calls=settled.retried_calls,
+            restored=settled.restored,
             seconds_to_guardrail=seconds,
         )
 

@@ -18,6 +18,7 @@ class Reason(Enum):
     ACCOUNT_LEFT = auto()  # day
     ACCOUNT_NOT_ACTIVE = auto()  # state
     TOO_MANY_POLICIES = auto()  # number of attached policies, number of missing policies
+    GUARDRAILS_CHANGED = auto()
     REMOVALS_OFF = auto()
     LIMIT_REACHED = auto()
     APPROVAL_MISSING = auto()

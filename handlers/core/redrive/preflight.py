@@ -16,7 +16,7 @@ from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Problems, Reason
 from handlers.core.redrive.ports import OrganizationsReader, Permissions
 from schemas.compiled_guardrails import SCP, PolicyType
-from schemas.events import Join
+from schemas.events import Join, PolicyChange
 from schemas.ids import AccountId, PolicyId
 from schemas.plan import ApprovedPlan
 
@@ -63,6 +63,8 @@ class Preflight:
         """Return every reason why a message would fail again, its own cause first; none if no reason is found."""
         if dead_letter.event is None:
             return (Explanation(Reason.INVALID_EVENT),)
+        if isinstance(dead_letter.event, PolicyChange):
+            return (Explanation(Reason.GUARDRAILS_CHANGED),)
         if not isinstance(dead_letter.event, Join):
             return ()
         if dead_letter.event.organization_id not in {None, self.requirements.organization_id}:

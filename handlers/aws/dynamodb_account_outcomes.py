@@ -1,4 +1,4 @@
-"""DynamoDB: the outcomes of accounts that have left, as the worker closes them."""
+"""DynamoDB: the outcomes of one account, as the worker reads them, and closes them after the account has left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from botocore.exceptions import ClientError
 
 from handlers.aws.dynamodb_rows import NOT_LEASED, lease_limits, plain, readable, serialize, stamp, value_of
 from handlers.aws.errors import error_code, service_errors
-from handlers.core.errors import RetryableError, fault
 from handlers.core.joins.ports import Closing
 from schemas.events import DEPARTURES
 from schemas.outcome import FAILING, OutcomeStatus
@@ -24,11 +23,10 @@ if TYPE_CHECKING:
 
 _CLOSE: Final = "SET #status = :status, departed = :departed, updated_at = :now REMOVE failing, lease_until"
 _OPEN: Final = "#status IN (:retrying, :failed) AND event_time < :left_at"
-_PENDING: Final = fault("DEPARTURE_PENDING", "an event says that the account left, and is being handled")
 
 
-class DynamoDepartures:
-    """Close the outcomes of an account's events before its departure, and find its departures."""
+class DynamoAccountOutcomes:
+    """Read the outcomes of an account, and close those of its events before its departure."""
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
@@ -41,28 +39,13 @@ class DynamoDepartures:
         """
         found = [
             self._close(each, departed, now)
-            for each in self._rows(account_id)
+            for each in self.outcomes(account_id)
             if each.status in FAILING and each.event_time < departed.left_at and each.event_name not in DEPARTURES
         ]
         return Closing(closed=found.count(True), running=found.count(False))
 
-    def after(self, account_id: AccountId, event_time: datetime) -> Departed | None:
-        """Return the first departure of the account that is recorded and not before a moment.
-
-        Raises RetryableError if there is none, but an event that reports one is being handled.
-        """
-        rows = [
-            each for each in self._rows(account_id) if each.event_name in DEPARTURES and each.event_time >= event_time
-        ]
-        known = [each.departed for each in rows if each.departed]
-        if known:
-            return min(known, key=lambda each: each.left_at)
-        if any(each.status is OutcomeStatus.RETRYING for each in rows):
-            raise RetryableError(_PENDING)
-        return None
-
-    def _rows(self, account_id: AccountId) -> Iterator[Outcome]:
-        """Yield the readable rows of an account: nobody but a worker closes what it did not write."""
+    def outcomes(self, account_id: AccountId) -> Iterator[Outcome]:
+        """Yield the readable outcomes of all events of an account; what no worker wrote is left alone."""
         pages: Any = self._client.get_paginator("query").paginate(
             TableName=self._table,
             KeyConditionExpression="account_id = :account",

@@ -1,4 +1,4 @@
-"""Closing the outcomes of an account that has left, and finding its departures."""
+"""Closing the outcomes of an account that has left, and finding its of."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from handlers.aws.dynamodb_departures import DynamoDepartures
+from handlers.aws.dynamodb_account_outcomes import DynamoAccountOutcomes
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.core.errors import RetryableError, fault
+from handlers.core.joins.depart import departure_after
 from handlers.core.joins.ports import Attempt, Closing, Settlement
 from schemas.events import Departure, Join
 from schemas.outcome import Departed, Outcome, OutcomeStatus
@@ -38,8 +39,8 @@ def ledger(table: Any) -> DynamoLedger:  # noqa: ARG001 - used for its effect
 
 
 @pytest.fixture
-def departures(ledger: DynamoLedger) -> DynamoDepartures:  # noqa: ARG001 - the table is needed
-    return DynamoDepartures(client("dynamodb"), TABLE)
+def of(ledger: DynamoLedger) -> DynamoAccountOutcomes:  # noqa: ARG001 - the table is needed
+    return DynamoAccountOutcomes(client("dynamodb"), TABLE)
 
 
 def begin(ledger: DynamoLedger, event: Join | Departure) -> Attempt:
@@ -65,11 +66,11 @@ def outcome(event_id: str) -> Outcome:
 
 @pytest.mark.parametrize("status", [RETRYING, FAILED])
 def test_what_was_open_before_the_departure_is_closed(
-    ledger: DynamoLedger, departures: DynamoDepartures, status: OutcomeStatus
+    ledger: DynamoLedger, of: DynamoAccountOutcomes, status: OutcomeStatus
 ) -> None:
     settled(ledger, join("event-1"), status, fault=fault("CODE", "why"))
 
-    assert departures.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=1, running=0)
+    assert of.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=1, running=0)
 
     closed = outcome("event-1")
     assert (closed.status, closed.departed, closed.updated_at) == (CLOSED, DEPARTED, LATER)
@@ -79,39 +80,39 @@ def test_what_was_open_before_the_departure_is_closed(
 
 
 @pytest.mark.parametrize("status", [OutcomeStatus.ENFORCED, OutcomeStatus.OBSERVED, OutcomeStatus.IGNORED])
-def test_what_is_decided_stays(ledger: DynamoLedger, departures: DynamoDepartures, status: OutcomeStatus) -> None:
+def test_what_is_decided_stays(ledger: DynamoLedger, of: DynamoAccountOutcomes, status: OutcomeStatus) -> None:
     settled(ledger, join("event-1"), status)
 
-    assert departures.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=0, running=0)
+    assert of.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=0, running=0)
     assert outcome("event-1").status is status
 
 
-def test_what_came_after_the_departure_stays(ledger: DynamoLedger, departures: DynamoDepartures) -> None:
+def test_what_came_after_the_departure_stays(ledger: DynamoLedger, of: DynamoAccountOutcomes) -> None:
     settled(ledger, join("event-1", LEFT), FAILED)
     settled(ledger, join("event-2", LEFT + SECOND), FAILED)
 
-    assert departures.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=0, running=0)
+    assert of.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=0, running=0)
 
 
-def test_what_belongs_to_other_accounts_stays(ledger: DynamoLedger, departures: DynamoDepartures) -> None:
+def test_what_belongs_to_other_accounts_stays(ledger: DynamoLedger, of: DynamoAccountOutcomes) -> None:
     settled(ledger, join("event-1").model_copy(update={"account_id": "333333333333"}), FAILED)
 
-    assert departures.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=0, running=0)
+    assert of.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=0, running=0)
 
 
-def test_a_running_attempt_keeps_its_outcome_open(ledger: DynamoLedger, departures: DynamoDepartures) -> None:
+def test_a_running_attempt_keeps_its_outcome_open(ledger: DynamoLedger, of: DynamoAccountOutcomes) -> None:
     begin(ledger, join("event-1"))
 
-    assert departures.close(ACCOUNT, DEPARTED, NOON + SECOND) == Closing(closed=0, running=1)
+    assert of.close(ACCOUNT, DEPARTED, NOON + SECOND) == Closing(closed=0, running=1)
     assert outcome("event-1").status is RETRYING
-    assert departures.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=1, running=0)
+    assert of.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=1, running=0)
 
 
-def test_what_an_attempt_needs_to_repair_a_crash_stays(ledger: DynamoLedger, departures: DynamoDepartures) -> None:
+def test_what_an_attempt_needs_to_repair_a_crash_stays(ledger: DynamoLedger, of: DynamoAccountOutcomes) -> None:
     event = join("event-1")
     ledger.intend(event, begin(ledger, event).number, ["p-aaaaaaaa"], ambiguous=["p-bbbbbbbb"])
 
-    departures.close(ACCOUNT, DEPARTED, LATER)
+    of.close(ACCOUNT, DEPARTED, LATER)
     again = ledger.begin(event, now=LATER, lease_until=LATER + LEASE)
 
     assert isinstance(again, Attempt)
@@ -120,61 +121,61 @@ def test_what_an_attempt_needs_to_repair_a_crash_stays(ledger: DynamoLedger, dep
     assert outcome("event-1").departed is None
 
 
-def test_operators_reopen_nothing_that_a_departure_closed(ledger: DynamoLedger, departures: DynamoDepartures) -> None:
+def test_operators_reopen_nothing_that_a_departure_closed(ledger: DynamoLedger, of: DynamoAccountOutcomes) -> None:
     settled(ledger, join("event-1"), FAILED)
-    departures.close(ACCOUNT, DEPARTED, LATER)
+    of.close(ACCOUNT, DEPARTED, LATER)
 
     assert not DynamoOutcomes(client("dynamodb"), TABLE).reopen([(ACCOUNT, "event-1")], "departure-1", LATER)
     assert outcome("event-1").status is CLOSED
 
 
-def test_a_row_that_no_worker_wrote_stays(table: Any, departures: DynamoDepartures) -> None:
+def test_a_row_that_no_worker_wrote_stays(table: Any, of: DynamoAccountOutcomes) -> None:
     table.put_item(Item={"account_id": ACCOUNT, "event_id": "event-1", "status": "FAILED", "event_time": 7})
 
-    assert departures.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=0, running=0)
+    assert of.close(ACCOUNT, DEPARTED, LATER) == Closing(closed=0, running=0)
 
 
 def test_a_recorded_departure_is_found_from_any_moment_before_it(
-    ledger: DynamoLedger, departures: DynamoDepartures
+    ledger: DynamoLedger, of: DynamoAccountOutcomes
 ) -> None:
     settled(ledger, DEPARTURE, CLOSED, departed=DEPARTED)
 
-    assert departures.after(ACCOUNT, NOON) == DEPARTED
-    assert departures.after(ACCOUNT, LEFT) == DEPARTED
-    assert departures.after(ACCOUNT, LEFT + SECOND) is None
+    assert departure_after(of.outcomes(ACCOUNT), NOON) == DEPARTED
+    assert departure_after(of.outcomes(ACCOUNT), LEFT) == DEPARTED
+    assert departure_after(of.outcomes(ACCOUNT), LEFT + SECOND) is None
 
 
-def test_the_first_of_several_departures_is_found(ledger: DynamoLedger, departures: DynamoDepartures) -> None:
+def test_the_first_of_several_departures_is_found(ledger: DynamoLedger, of: DynamoAccountOutcomes) -> None:
     later = DEPARTED.model_copy(update={"left_at": LATER, "event_id": "departure-0"})
     event = DEPARTURE.model_copy(update={"event_time": LATER, "event_id": "departure-0"})
     settled(ledger, event, CLOSED, departed=later)
     settled(ledger, DEPARTURE, CLOSED, departed=DEPARTED)
 
-    assert departures.after(ACCOUNT, NOON) == DEPARTED
-    assert departures.after(ACCOUNT, LEFT + SECOND) == later
+    assert departure_after(of.outcomes(ACCOUNT), NOON) == DEPARTED
+    assert departure_after(of.outcomes(ACCOUNT), LEFT + SECOND) == later
 
 
-def test_a_join_that_a_departure_closed_is_no_departure(ledger: DynamoLedger, departures: DynamoDepartures) -> None:
+def test_a_join_that_a_departure_closed_is_no_departure(ledger: DynamoLedger, of: DynamoAccountOutcomes) -> None:
     settled(ledger, join("event-1"), FAILED)
-    departures.close(ACCOUNT, DEPARTED, LATER)
+    of.close(ACCOUNT, DEPARTED, LATER)
 
-    assert departures.after(ACCOUNT, NOON) is None
+    assert departure_after(of.outcomes(ACCOUNT), NOON) is None
 
 
-def test_a_departure_that_is_being_handled_is_waited_for(ledger: DynamoLedger, departures: DynamoDepartures) -> None:
+def test_a_departure_that_is_being_handled_is_waited_for(ledger: DynamoLedger, of: DynamoAccountOutcomes) -> None:
     begin(ledger, DEPARTURE)
 
     with pytest.raises(RetryableError, match="DEPARTURE_PENDING"):
-        departures.after(ACCOUNT, NOON)
+        departure_after(of.outcomes(ACCOUNT), NOON)
 
 
 @pytest.mark.parametrize("status", [FAILED, OutcomeStatus.IGNORED])
 def test_a_departure_that_nothing_was_found_of_does_not_count(
-    ledger: DynamoLedger, departures: DynamoDepartures, status: OutcomeStatus
+    ledger: DynamoLedger, of: DynamoAccountOutcomes, status: OutcomeStatus
 ) -> None:
     settled(ledger, DEPARTURE, status)
 
-    assert departures.after(ACCOUNT, NOON) is None
+    assert departure_after(of.outcomes(ACCOUNT), NOON) is None
 
 
 @pytest.mark.parametrize(
@@ -206,4 +207,4 @@ def test_a_table_that_does_not_answer_is_asked_again(ledger: DynamoLedger, failu
     failing.meta.events.register_first(f"before-send.dynamodb.{operation}", failure)
 
     with pytest.raises(RetryableError):
-        DynamoDepartures(failing, TABLE).close(ACCOUNT, DEPARTED, LATER)
+        DynamoAccountOutcomes(failing, TABLE).close(ACCOUNT, DEPARTED, LATER)
