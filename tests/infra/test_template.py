@@ -511,9 +511,9 @@ def test_the_functions_environment_matches_its_settings() -> None:
 
     assert variables == {
         "AttachPolicies": {name.upper() for name in Settings.model_fields},
-        # It needs a guardrails document, and requests no removals.
+        # It needs a guardrails document, requests no removals, and puts nothing back.
         "DetachPolicies": {name.upper() for name in RemoverSettings.model_fields}
-        - {"POLICY_IDS", "REMOVALS_QUEUE_URL"},
+        - {"MAX_RESTORES", "POLICY_IDS", "REMOVALS_QUEUE_URL"},
     }
 
 

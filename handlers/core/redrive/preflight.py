@@ -36,6 +36,11 @@ _OF_CAUSE: Final[Mapping[Cause, frozenset[Reason]]] = {
     Cause.REMOVALS_OFF: frozenset({Reason.REMOVALS_OFF}),
     Cause.REMOVAL_LIMIT: frozenset({Reason.LIMIT_REACHED, Reason.APPROVAL_MISSING}),
 }
+#: Why a message fails again whose event is not about the policies of an account; not if it is about a departure.
+_OF_OTHERS: Final[Mapping[type, Problems]] = {
+    type(None): (Explanation(Reason.INVALID_EVENT),),
+    PolicyChange: (Explanation(Reason.GUARDRAILS_CHANGED),),
+}
 
 
 @dataclass
@@ -61,18 +66,15 @@ class Preflight:
 
     def would_fail(self, dead_letter: DeadLetter) -> Problems:
         """Return every reason why a message would fail again, its own cause first; none if no reason is found."""
-        if dead_letter.event is None:
-            return (Explanation(Reason.INVALID_EVENT),)
-        if isinstance(dead_letter.event, PolicyChange):
-            return (Explanation(Reason.GUARDRAILS_CHANGED),)
-        if not isinstance(dead_letter.event, Join):
-            return ()
-        if dead_letter.event.organization_id not in {None, self.requirements.organization_id}:
+        event = dead_letter.event
+        if not isinstance(event, Join):
+            return _OF_OTHERS.get(type(event), ())
+        if event.organization_id not in {None, self.requirements.organization_id}:
             return (Explanation(Reason.WRONG_ORGANIZATION),)
         if dead_letter.left_at:
             # Also if it is back: then another event is about the policies that it must carry now.
             return (Explanation(Reason.ACCOUNT_LEFT, (f"{dead_letter.left_at:%Y-%m-%d}",)),)
-        if dead_letter.event.cause == "removal":
+        if event.cause == "removal":
             return self._of_removal(dead_letter)
         read_account = self.reads_more or dead_letter.cause in _ACCOUNT_CAUSES
         problems = self.of_account(dead_letter.account_id, read_account=read_account)
