@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,9 +20,10 @@ from handlers.core.joins.run import FIRST_RECEIVES
 from handlers.core.timing import Budget
 from infra.local.events import policy_detached
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from tests.fakes import ACCOUNT, MANAGEMENT, NOON, POLICIES, World, joined, message
+from tests.fakes import ACCOUNT, MANAGEMENT, NOON, POLICIES, Killed, World, joined, message
 from tests.messages import requested
 from tests.removals import BASE, REGIONS, TwoWorkers
+from tests.unit.test_crash import AFTER_THE_LEASE, kill
 
 if TYPE_CHECKING:
     from handlers.core.joins.worker import Handled
@@ -463,3 +467,49 @@ def test_a_policy_that_is_lost_now_and_then_is_put_back_each_time(losses: list[t
 
         assert handled.status is ENFORCED
         assert world.attached() == set(POLICIES)
+
+
+# Crashes
+
+#: The calls of one restore: pseudonym, begin, outcomes, read, member, intend, attach, pseudonym, announce, record,
+#: settle.
+CALLS = 11
+
+
+def lost() -> tuple[Guarded, dict[str, Any]]:
+    """Return an account that lost a policy twice, and the event of the second time."""
+    world = Guarded()
+    world.after(MINUTE)
+    world.receive(world.detach())
+    world.after(MINUTE)
+    event = world.detach()
+    world.steps.log.clear()
+    return world, event
+
+
+def test_the_tests_below_kill_every_call_of_a_restore() -> None:
+    world, event = lost()
+    world.receive(event)
+
+    assert len(world.steps.log) == CALLS
+
+
+@pytest.mark.parametrize(("call", "when"), list(product(range(1, CALLS + 1), ("before", "after"))))
+def test_a_restore_that_is_killed_at_any_point_is_repaired_and_counted_once(call: int, when: str) -> None:
+    world, event = lost()
+    kill(world, call, when)
+    with suppress(Killed):
+        world.receive(event)
+    world.steps.on_call = lambda _name, _when: None
+    world.after(timedelta(seconds=AFTER_THE_LEASE))
+
+    world.receive(event, receives=2)
+
+    outcome = world.ledger.outcome("detach-2")
+    assert outcome.status is ENFORCED
+    assert outcome.evidence_key in world.archive.objects
+    assert world.restores() == 2
+    world.after(MINUTE)
+    assert world.receive(world.detach()).status is ENFORCED, "two of three"
+    world.after(MINUTE)
+    assert code_of(world.receive(world.detach())) == "RESTORES_STOPPED"

@@ -272,8 +272,9 @@ class RestoreRun(AttachRun):
             return {}
         # The times of events are whole seconds.
         after = self.attempt.event_time + timedelta(seconds=1)
-        again = any(policy_id in row.claims and row.claims[policy_id].at >= after for row in self._rows)
-        if again or self.message.receives > FIRST_RECEIVES:
+        claims = [row.claims[policy_id] for row in self._rows if policy_id in row.claims]
+        by_us = policy_id in self.changed_before or any(each.at >= after for each in claims)
+        if by_us or self.message.receives > FIRST_RECEIVES:
             return {}
         return {policy_id: RetryableError(_NOT_GONE_YET)}
 
