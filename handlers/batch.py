@@ -17,6 +17,7 @@ from handlers.core.redaction import redact
 from handlers.core.timing import Budget
 from handlers.time_limit import TimeLimitError, time_limit
 from schemas.attribute import trace_header
+from schemas.events import DEPARTURES
 from schemas.outcome import AttachmentResult, OutcomeStatus
 
 if TYPE_CHECKING:
@@ -160,6 +161,17 @@ def _measure(handled: Handled) -> None:
         # An alarm compares these two: a decision without evidence is an error.
         counts["EvidenceWritten"] = 1 if handled.evidence_key else 0
         counts["Decided"] = 0 if handled.status is OutcomeStatus.RETRYING else 1
+    # Published at zero, too: without data, nobody can tell silence from a worker that does not count.
+    if handled.attempt is not None:
+        codes = [policy.fault.code for policy in handled.policies if policy.fault]
+        always = {
+            "Departures": int(handled.status is OutcomeStatus.CLOSED and handled.event_name in DEPARTURES),
+            "Restores": handled.restored,
+            "RestoresStopped": codes.count("RESTORES_STOPPED"),
+            "GuardrailsChanged": int(handled.fault is not None and handled.fault.code == "GUARDRAILS_CHANGED"),
+        }
+        for name, count in always.items():
+            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
     for name, count in counts.items():
         if count:
             metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)

@@ -8,6 +8,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from handlers.aws.clients import client
+from handlers.aws.dynamodb_account_outcomes import DynamoAccountOutcomes
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.aws.dynamodb_pace import DynamoPace
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
@@ -43,7 +44,10 @@ def enforcer() -> Enforcer:
     url = settings.removals_queue_url
     return Enforcer(
         dependencies=AttachDependencies(
-            **_dependencies(settings, clients), removals=SqsRemovals(clients("sqs"), url) if url else None
+            **_dependencies(settings, clients),
+            outcomes=DynamoAccountOutcomes(clients("dynamodb"), settings.outcomes_table),
+            max_restores=settings.max_restores,
+            removals=SqsRemovals(clients("sqs"), url) if url else None,
         ),
         **_worker(settings, clients),
     )

@@ -76,6 +76,8 @@ class Settings(CommonSettings):
     pace_table: str = ""
     #: AWS's limit for the whole account (November 2026: two AttachPolicy calls a second).
     attachments_per_second: Annotated[float, Field(gt=0, le=100)] = 2.0
+    #: How often a policy that others detach is put back before it is left off.
+    max_restores: Annotated[int, Field(ge=0, le=100)] = 3
 
 
 class SweepSettings(CommonSettings):

@@ -1,4 +1,4 @@
-"""Find the account that joined in an `AccountJoinedOrganization`, for which AWS has not published the layout.
+"""Find the account of an `AccountJoinedOrganization` or `AccountDepartedOrganization`, whose layouts are not published.
 
 The id is searched for under keys that name an account, then in the whole record. `userIdentity` is left out, because it
 is the management account in service events.
@@ -15,7 +15,7 @@ from schemas.naming import different, is_account_id, is_organization_id
 #: CloudTrail limits a record to 256 kB; a record of Organizations has about fifty values.
 MAX_VALUES: Final = 20_000
 _SECTIONS: Final = frozenset({"serviceEventDetails", "responseElements", "requestParameters"})
-#: CloudTrail's own fields, which the records of all services have; an account that they name did not join.
+#: CloudTrail's own fields, which the records of all services have; an account that they name neither joined nor left.
 _CLOUDTRAIL: Final = frozenset(
     {
         "awsRegion",
@@ -37,12 +37,15 @@ _CLOUDTRAIL: Final = frozenset(
         "vpcEndpointId",
     }
 )
-#: Values under a key with one of these words are about another account than the one that joined.
-_OTHER_ACCOUNT: Final = re.compile(
-    "management|master|payer|administrator|previous|prior(?!ity)|former|(?<!re|ut)source|from|departed|govcloud"
-    "|usgov|commercial|paired|oldaccount|oldorg|oldparent|leaving|origin|^tags?$"
+#: Values under a key with one of these words are about another account than the one that joined or left.
+_OTHERS: Final = (
+    "management|master|payer|administrator|govcloud|usgov|commercial|paired|^tags?$"
     "|invitedby|inviter|sender|caller|requester|initiator|useridentity"
 )
+_OTHER_THAN_JOINED: Final = re.compile(
+    f"{_OTHERS}|previous|prior(?!ity)|former|(?<!re|ut)source|from|departed|oldaccount|oldorg|oldparent|leaving|origin"
+)
+_OTHER_THAN_DEPARTED: Final = re.compile(f"{_OTHERS}|destination|joined|joining|newaccount|neworg|newparent|target")
 _FOLDED: Final = str.maketrans("", "", "_- ")
 _MAX_PATH: Final = 200
 #: The ARN of a member account holds the id of the management account first.
@@ -50,7 +53,9 @@ _ACCOUNT_ARN: Final = re.compile(r"arn:[^:]*:organizations:[^:]*:[0-9]*:account/
 _IN_ARN: Final = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
 #: Keys that may appear in error messages. Any other key is a text of the event, and `*` replaces it.
 _KNOWN_KEYS: Final = frozenset(
-    {"accountId", "joinedAccountId", "memberAccountId", "account", "id", "organizationId", "organization"} | _SECTIONS
+    {"accountId", "joinedAccountId", "departedAccountId", "memberAccountId", "account", "id", "organizationId"}
+    | {"organization"}
+    | _SECTIONS
 )
 
 
@@ -79,7 +84,16 @@ def joined(record: Node, management: frozenset[str]) -> tuple[str | None, str | 
     The account is None if it is the management account. Raises InvalidEventError if the record names several accounts,
     or none.
     """
-    leaves = list(_leaves(record))
+    return _announced(record, management, _OTHER_THAN_JOINED)
+
+
+def departed(record: Node, management: frozenset[str]) -> tuple[str | None, str | None]:
+    """Return the id of the account that left, and that of the organization, as for a join."""
+    return _announced(record, management, _OTHER_THAN_DEPARTED)
+
+
+def _announced(record: Node, management: frozenset[str], others: re.Pattern[str]) -> tuple[str | None, str | None]:
+    leaves = list(_leaves(record, others))
     in_sections = [leaf for leaf in leaves if leaf.in_section]
     organization = _one(
         "organization id",
@@ -147,8 +161,8 @@ def _one(what: str, found: list[tuple[Json, _Leaf]], management: frozenset[str] 
     return next(iter(others or paths), None)
 
 
-def _leaves(record: Node) -> Iterator[_Leaf]:
-    """Yield each value of a record that may be about the account that joined."""
+def _leaves(record: Node, others: re.Pattern[str]) -> Iterator[_Leaf]:
+    """Yield each value of a record that may be about the account, which is not under a key about others."""
     stack = [_Leaf(record.value, record.path)]
     left = MAX_VALUES
     while stack:
@@ -163,7 +177,7 @@ def _leaves(record: Node) -> Iterator[_Leaf]:
             stack += [
                 _inner(at, name, value, duplicate=name in duplicates, in_section=outermost and name in _SECTIONS)
                 for name, value in pairs
-                if not (outermost and name in _CLOUDTRAIL) and not _OTHER_ACCOUNT.search(_folded(name))
+                if not (outermost and name in _CLOUDTRAIL) and not others.search(_folded(name))
             ]
         elif isinstance(at.value, list):
             stack += [

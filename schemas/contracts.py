@@ -8,7 +8,7 @@ from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import CompiledGuardrails
 from schemas.configuration import Configuration
 from schemas.dead_letter import DeadLetterAttributes
-from schemas.events import JoinRequest, OrganizationsEvent, RemovalRequest
+from schemas.events import DepartureRequest, JoinRequest, OrganizationsEvent, RemovalRequest
 from schemas.evidence import Evidence
 from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
@@ -22,6 +22,7 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "organizations-event": OrganizationsEvent,
     "join-request": JoinRequest,
     "removal-request": RemovalRequest,
+    "departure-request": DepartureRequest,
     "outcome": Outcome,
     "evidence": Evidence,
     "act": AuditRecord,

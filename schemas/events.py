@@ -4,12 +4,12 @@ In events of AWS, only the fields that decide are checked. Other fields may have
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from schemas.ids import AccountId, EventId, OrganizationId
+from schemas.ids import AccountId, EventId, OrganizationId, PolicyId
 from schemas.values import Moment, Text
 
 #: The events of Organizations and Control Tower about accounts and handshakes, and our own. No other name is logged or
@@ -28,6 +28,10 @@ KNOWN_EVENT_NAMES: Final = frozenset(
         "CreateGovCloudAccountResult",
         "CreateManagedAccount",
         "DeclineHandshake",
+        "DeletePolicy",
+        "DepartureRequest",
+        "DetachPolicy",
+        "DisablePolicyType",
         "InviteAccountToOrganization",
         "JoinRequest",
         "LeaveOrganization",
@@ -37,11 +41,15 @@ KNOWN_EVENT_NAMES: Final = frozenset(
         "ResponsibilityTransferAccepted",
         "TagResource",
         "UntagResource",
+        "UpdatePolicy",
     }
 )
-#: Why an account is evaluated: it joined, it was moved, its tags were changed, the sweep, an operator or a worker
-#: requests it, or a worker requests the removal of what it no longer needs.
-Cause = Literal["joined", "moved", "tagged", "requested", "removal"]
+#: Why an account is evaluated: it joined, it was moved, its tags were changed, a policy was taken off, the sweep, an
+#: operator or a worker requests it, or a worker requests the removal of what it no longer needs.
+Cause = Literal["joined", "moved", "tagged", "detached", "requested", "removal"]
+#: How an account leaves: by itself, by a call of the management account, by being closed, at the end of the 90 days
+#: after that, in a way that the event does not name, or the sweep finds that it is not there any more.
+DepartureCause = Literal["left", "removed", "closed", "cleaned", "departed", "missing"]
 
 
 class _Result(BaseModel):
@@ -63,20 +71,49 @@ class Change(BaseModel):
     parent_id: str | None = None
     #: The tags that were set; None for a tag that was removed.
     tags: Mapping[str, str | None] = {}
+    #: The policy that was detached from the account.
+    detached: PolicyId | None = None
 
 
-class Join(_Result):
+class AccountEvent(_Result):
+    """An event about one account."""
+
+    source: Text
+    account_id: AccountId
+    #: None if the event does not hold it; then only the queue's policy ensures that the event is from the organization.
+    organization_id: OrganizationId | None = None
+
+
+class Join(AccountEvent):
     """An account has to be evaluated: it joined the organization, or what decides its policies may have changed."""
 
     kind: Literal["join"] = "join"
     #: Records hold the event's name and source, from which it follows.
     cause: Cause = "joined"
-    source: Text
-    account_id: AccountId
-    #: None if the event does not hold it; then only the queue's policy ensures that the event is from the organization.
-    organization_id: OrganizationId | None = None
     #: Tags may hold any text, so no representation of an event has them.
     change: Change = Field(default=Change(), repr=False)
+    #: The ARN of who detached the policy, if the event holds it. Only its pseudonym is logged or stored.
+    caller: str | None = Field(default=None, repr=False)
+
+
+class Departure(AccountEvent):
+    """An account left the organization or was closed. The event's time is not before that."""
+
+    kind: Literal["departure"] = "departure"
+    cause: DepartureCause
+
+
+class PolicyChange(_Result):
+    """Somebody changed or deleted a policy, or switched a policy type off, in the whole organization."""
+
+    kind: Literal["policy_change"] = "policy_change"
+    source: Text
+    #: The policy that was changed or deleted.
+    policy_id: PolicyId | None = None
+    #: The policy type that was switched off.
+    policy_type: Text | None = None
+    #: The ARN of who did, as above.
+    caller: str | None = Field(default=None, repr=False)
 
 
 class NoJoin(_Result):
@@ -87,9 +124,27 @@ class NoJoin(_Result):
     reason: Text
 
 
+#: What a message can report: something to do, or nothing.
+Actionable: TypeAlias = Join | Departure | PolicyChange
+Event: TypeAlias = Actionable | NoJoin
+
+#: The source of the sweep's requests.
+SWEEP: Final = "joinguard.sweep"
 Requester = Literal["joinguard.sweep", "joinguard.operator", "joinguard.worker"]
 #: Distinguishes requests to remove policies from requests to evaluate an account.
 REMOVAL: Final = "joinguard.removal"
+#: Distinguishes the sweep's reports of accounts that have left.
+DEPARTURE: Final = "joinguard.departure"
+#: The names of the events after which the record of an account is closed.
+DEPARTURES: Final = frozenset(
+    {
+        "AccountDepartedOrganization",
+        "CloseAccountResult",
+        "DepartureRequest",
+        "LeaveOrganization",
+        "RemoveAccountFromOrganization",
+    }
+)
 
 
 class _Request(BaseModel):
@@ -127,6 +182,16 @@ class RemovalRequest(_Request):
     #: What the event changed because of which the account was evaluated.
     changed_parent: str | None = None
     changed_tags: tuple[ChangedTag, ...] = ()
+
+
+class DepartureRequest(_Request):
+    """A request to close the record of an account that a complete snapshot does not list any more.
+
+    `requested_at` is when that snapshot was begun: what happened after it may belong to a later membership. Nobody has
+    to be trusted with it: the worker closes nothing before it has asked Organizations itself.
+    """
+
+    source: Literal["joinguard.departure"]
 
 
 class _Received(BaseModel):

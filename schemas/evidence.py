@@ -4,8 +4,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.events import DepartureCause
 from schemas.ids import EventId, OrganizationId, PolicyId, Sha256
-from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Called, Fault, OutcomeStatus, PolicyOutcome
 from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
 
@@ -17,15 +18,20 @@ OUR_CODES: Final = frozenset(
         "CLAIMS_UNREADABLE",
         "FACTS_STALE",
         "FACTS_UNKNOWN",
+        "GUARDRAILS_CHANGED",
         "INTERRUPTED",
         "LAST_POLICY",
         "MANAGEMENT_ACCOUNT",
         "NOT_A_JOIN",
         "NOT_OURS",
+        "NOT_GUARDED",
         "NO_PLACE",
         "ONLY_OBSERVED",
         "OPEN_ATTEMPT",
         "REMOVAL_LIMIT",
+        "REMOVED_BY_US",
+        "RESTORES_STOPPED",
+        "STILL_A_MEMBER",
         "WRONG_ORGANIZATION",
     }
 )
@@ -71,12 +77,24 @@ class RecordedPolicy(BaseModel):
         )
 
 
+class RecordedDeparture(BaseModel):
+    """That the account left the organization."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cause: DepartureCause
+    #: The time of the event that reports it.
+    left_at: Moment
+    #: That event; a keyed digest if its id holds an account id.
+    event_id: EventId
+
+
 class Evidence(BaseModel):
     """One attempt at one event. Holds no account id, e-mail address or ARN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Version 3 has the results of removals, `exceptions` and `approved_plan`.
+    #: Version 3 has the results of removals, `exceptions`, `approved_plan`, `departure` and `called`.
     schema_version: Literal["joinguard/evidence/1", "joinguard/evidence/2", "joinguard/evidence/3"] = (
         "joinguard/evidence/3"
     )
@@ -109,5 +127,9 @@ class Evidence(BaseModel):
     #: settings may have changed since.
     required: tuple[PolicyId, ...] = ()
     policies: tuple[RecordedPolicy, ...] = ()
+    #: Why the status is CLOSED: the account left after the event. Absent with any other status.
+    departure: RecordedDeparture | None = None
+    #: Who detached or changed a policy, if the event reports that.
+    called: Called | None = None
     fault: RecordedFault | None = None
     recorded_at: Moment

@@ -1,4 +1,4 @@
-"""Read a message: an account to evaluate, an event that needs no evaluation, or an invalid event.
+"""Read a message: an account to evaluate or that has left, an event that needs neither, or an invalid event.
 
 The fields that decide (source, names, ids, action, state, error code) must appear once and be well-formed. All other
 fields are ignored. The only error that this module raises is `InvalidEventError`.
@@ -14,21 +14,29 @@ from pydantic import ValidationError
 
 from schemas.announcements import joined
 from schemas.changes import account_of_call, change_of
+from schemas.departures import departure
 from schemas.document import MAX_BODY_BYTES, InvalidEventError, Node, Number, parse
 from schemas.events import (
+    DEPARTURE,
+    DEPARTURES,
     KNOWN_EVENT_NAMES,
     REMOVAL,
     Cause,
     Change,
     CloudTrailRecord,
+    Departure,
+    DepartureRequest,
+    Event,
     Join,
     JoinRequest,
     NoJoin,
+    PolicyChange,
     RemovalRequest,
     Requester,
 )
 from schemas.ids import AccountId
 from schemas.naming import ACCOUNT_ID_RULE, account_id, agreed, is_account_id, organization_id
+from schemas.policy_changes import ORGANIZATION_CALLS, caller, changed_policy, detachment
 from schemas.values import moment
 from schemas.wrapping import unwrapped
 
@@ -49,6 +57,7 @@ _CAUSES: Final[Mapping[str, Cause]] = {
     "MoveAccount": "moved",
     "TagResource": "tagged",
     "UntagResource": "tagged",
+    "DetachPolicy": "detached",
 }
 
 # Values that reasons may repeat, because they are enumerated by AWS (botocore, organizations 2016-11-28).
@@ -87,6 +96,13 @@ _ERRORS: Final = frozenset(
     }
 )
 
+#: Our own requests, by their source.
+_REQUESTS: Final[Mapping[str, type[JoinRequest | RemovalRequest | DepartureRequest]]] = {
+    **dict.fromkeys(get_args(Requester), JoinRequest),
+    REMOVAL: RemovalRequest,
+    DEPARTURE: DepartureRequest,
+}
+
 #: How pydantic's messages begin.
 _SHOULD: Final = re.compile("^(?:(?:Input|String) should|Value error, must)")
 
@@ -97,7 +113,7 @@ _TimeSource: TypeAlias = Literal["event", "envelope", "queue"]
 
 def read_event(
     body: str | bytes, *, management_account_id: AccountId | None = None, sent_at: datetime | None = None
-) -> Join | NoJoin:
+) -> Event:
     """Read the body of a message.
 
     `sent_at` is when SQS received the message. It replaces the time of the event if that is missing or implausible.
@@ -106,14 +122,14 @@ def read_event(
     try:
         message = unwrapped(_text(body))
         source = message["source"]
-        if source.string in {REMOVAL, *get_args(Requester)}:
-            return _requested(message, RemovalRequest if source.string == REMOVAL else JoinRequest, sent_at)
+        if kind := _REQUESTS.get(source.string or ""):
+            return _requested(message, kind, sent_at)
         if "source" not in message and "detail" not in message:
             if message["eventSource"].string != _EVENT_SOURCE:
                 raise InvalidEventError(("eventSource", f"must be {_EVENT_SOURCE}"))
             return _organizations(Node("", None), message, management_account_id, sent_at)
         if source.string != _SOURCE:
-            known = ", ".join((_SOURCE, *get_args(Requester), REMOVAL))
+            known = ", ".join((_SOURCE, *_REQUESTS))
             raise InvalidEventError(("source", f"must be one of {known}"))
         return _organizations(message, _detail(message["detail"]), management_account_id, sent_at)
     except ValidationError as error:
@@ -149,7 +165,9 @@ def _problems(error: ValidationError, path: str = "") -> list[tuple[str, str]]:
     ]
 
 
-def _requested(message: Node, kind: type[JoinRequest | RemovalRequest], sent_at: datetime | None) -> Join:
+def _requested(
+    message: Node, kind: type[JoinRequest | RemovalRequest | DepartureRequest], sent_at: datetime | None
+) -> Join | Departure:
     if isinstance(message.value, dict) and not message.value.keys() <= kind.model_fields.keys():
         names = ", ".join(kind.model_fields)
         raise InvalidEventError(("body", f"must not have fields other than {names}"))
@@ -160,17 +178,21 @@ def _requested(message: Node, kind: type[JoinRequest | RemovalRequest], sent_at:
         ]
     request = kind.model_validate(fields)
     event_time, time_from = _plausible(request.requested_at, "event", sent_at)
-    return Join(
-        event_id=request.event_id,
-        event_name=kind.__name__,
-        event_time=event_time,
-        event_time_from=time_from,
-        cause="requested" if isinstance(request, JoinRequest) else "removal",
-        source=request.source,
-        account_id=request.account_id,
-        organization_id=request.organization_id,
-        change=Change() if isinstance(request, JoinRequest) else _change(request),
-    )
+    common: dict[str, Any] = {
+        "event_id": request.event_id,
+        "event_name": kind.__name__,
+        "event_time": event_time,
+        "event_time_from": time_from,
+        "source": request.source,
+        "account_id": request.account_id,
+        "organization_id": request.organization_id,
+    }
+    match request:
+        case DepartureRequest():
+            return Departure(**common, cause="missing")
+        case RemovalRequest():
+            return Join(**common, cause="removal", change=_change(request))
+    return Join(**common, cause="requested")
 
 
 def _change(request: RemovalRequest) -> Change:
@@ -179,7 +201,7 @@ def _change(request: RemovalRequest) -> Change:
 
 def _organizations(
     envelope: Node, record: Node, management_account_id: AccountId | None, sent_at: datetime | None
-) -> Join | NoJoin:
+) -> Event:
     fields = {name: record[name].value for name in ("eventID", "eventName", "eventSource")}
     try:
         # `Number` is a str, but a JSON number is not a string: the model must reject it.
@@ -194,6 +216,14 @@ def _organizations(
         "event_time_from": time_from,
         "source": _SOURCE,
     }
+    if failure := _failure(event.event_name, record):
+        return NoJoin(**common, reason=failure)
+    if event.event_name in DEPARTURES:
+        return _departure(common, envelope, record, management_account_id)
+    if event.event_name in ORGANIZATION_CALLS:
+        return PolicyChange(**(common | changed_policy(event.event_name, record)), caller=caller(record))
+    if event.event_name == "DetachPolicy":
+        return _detached(common, record, management_account_id)
     reading = _reading(event.event_name, envelope, record, management_account_id)
     if isinstance(reading, str):
         return NoJoin(**common, reason=reading)
@@ -221,14 +251,44 @@ def _plausible(event_time: datetime, time_from: _TimeSource, sent_at: datetime |
     return sent_at, "queue"
 
 
-def _reading(name: str, envelope: Node, record: Node, management_account_id: AccountId | None) -> Reading:
-    if name not in _CAUSES:
+def _failure(name: str, record: Node) -> str | None:
+    """Return why an event says nothing about an account, whatever the record holds; None if it may."""
+    if name not in {*_CAUSES, *DEPARTURES, *ORGANIZATION_CALLS}:
         known = name if name in KNOWN_EVENT_NAMES else "an unknown event"
-        return f"{known} reports neither a join nor a change of an account's OU or tags"
+        return f"{known} reports nothing that accounts or their policies depend on"
     code = record["errorCode"]
-    if code.value not in (None, ""):
-        error = _required(code)
-        return f"the API call failed: {error if error.removesuffix('Exception') in _ERRORS else 'unknown error'}"
+    if code.value in (None, ""):
+        return None
+    error = _required(code)
+    return f"the API call failed: {error if error.removesuffix('Exception') in _ERRORS else 'unknown error'}"
+
+
+def _departure(
+    common: dict[str, Any], envelope: Node, record: Node, management_account_id: AccountId | None
+) -> Departure | NoJoin:
+    name = common["event_name"]
+    # The record of a member's own call is the member's, so only this event tells the management account.
+    is_announced = name == "AccountDepartedOrganization"
+    known = frozenset(filter(None, [management_account_id]))
+    management = _management(envelope, record, management_account_id) if is_announced else known
+    reading = departure(name, record, management)
+    if isinstance(reading, str):
+        return NoJoin(**common, reason=reading)
+    account, organization, cause = reading
+    return Departure(**common, cause=cause, account_id=account, organization_id=organization)
+
+
+def _detached(common: dict[str, Any], record: Node, management_account_id: AccountId | None) -> Join | NoJoin:
+    found = detachment(record)
+    if found.account_id is None:
+        return NoJoin(**common, reason="the policy was detached from an OU or the root, and Joinguard guards accounts")
+    if found.account_id == management_account_id:
+        return NoJoin(**common, reason="the call is about the management account, to which no policy is attached")
+    change = Change(detached=found.policy_id)
+    return Join(**common, cause="detached", account_id=found.account_id, change=change, caller=caller(record))
+
+
+def _reading(name: str, envelope: Node, record: Node, management_account_id: AccountId | None) -> Reading:
     match name:
         case "AcceptHandshake":
             return _accept_handshake(record)
@@ -281,12 +341,17 @@ def _create_account_result(record: Node) -> Reading:
 
 
 def _account_joined(envelope: Node, record: Node, management_account_id: AccountId | None) -> Reading:
-    nodes = (envelope["account"], record["recipientAccountId"])
-    management = {management_account_id, *(node.string for node in nodes if is_account_id(node.string))}
-    account, organization = joined(record, frozenset(filter(None, management)))
+    account, organization = joined(record, _management(envelope, record, management_account_id))
     if account is None:
         return "the management account itself joined, which AWS reports when an organization is created"
     return account, organization
+
+
+def _management(envelope: Node, record: Node, management_account_id: AccountId | None) -> frozenset[str]:
+    """Return the ids by which a service event may name the management account, the only one that receives it."""
+    nodes = (envelope["account"], record["recipientAccountId"])
+    found = {management_account_id, *(node.string for node in nodes if is_account_id(node.string))}
+    return frozenset(filter(None, found))
 
 
 def _changed(name: str, record: Node, management_account_id: AccountId | None) -> Reading:

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.events import DepartureCause
 from schemas.ids import ActionId, EventId, PolicyId, Sha256
 from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
@@ -34,7 +35,8 @@ class OutcomeStatus(StrEnum):
     IGNORED = "IGNORED"
     #: The worker only observes this account, and attached nothing. If the event comes again, it is handled again.
     OBSERVED = "OBSERVED"
-    #: An operator dropped its message, so nothing will happen. If the event comes again, it is handled as new work.
+    #: An operator dropped its message, or the account has left, so nothing will happen. If the event comes again, it is
+    #: handled as new work. Of the event that reports the departure: its record is closed. Final.
     CLOSED = "CLOSED"
 
 
@@ -113,6 +115,27 @@ class Closed(_Record):
     closed_at: Moment
 
 
+class Departed(_Record):
+    """The departure of the account, after which nothing is left to do for an event before it."""
+
+    cause: DepartureCause
+    #: The time of the event that reports the departure.
+    left_at: Moment
+    #: The id of that event.
+    event_id: EventId
+
+
+class Called(_Record):
+    """The call that an event reports, and who made it."""
+
+    #: Absent if the event does not hold it.
+    principal: Pseudonym | None = None
+    #: The policy that was detached, changed or deleted.
+    policy_id: PolicyId | None = None
+    #: The policy type that was switched off.
+    policy_type: Text | None = None
+
+
 class Outcome(_Record):
     """The outcome of one event, as it is now."""
 
@@ -152,7 +175,11 @@ class Outcome(_Record):
     unclear: Annotated[tuple[PolicyId, ...], Field(max_length=2 * _MAX_UNPROVEN * _MAX_POLICIES)] = ()
     #: The policies that our evidence says we changed.
     claims: Annotated[dict[PolicyId, Claim], Field(max_length=_MAX_POLICIES)] = {}
-    #: Present if it is CLOSED.
+    #: Present if the event reports that somebody detached or changed a policy.
+    called: Called | None = None
+    #: Present if an operator closed it.
     closed: Closed | None = None
+    #: Present if it is CLOSED because the account left.
+    departed: Departed | None = None
     #: The end of the running attempt's lease. Absent if no attempt is running.
     lease_until: Moment | None = None

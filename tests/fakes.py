@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from random import Random
 from typing import Any, TypeVar
@@ -15,20 +16,26 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from handlers.aws.dynamodb_rows import MAX_LEASE, WORTH_KEEPING
-from handlers.core.errors import AccountNotFoundError, AttemptInProgressError, Cause, PermanentError, fault
+from handlers.core.errors import (
+    AccountNotFoundError,
+    AttemptInProgressError,
+    Cause,
+    PermanentError,
+    fault,
+)
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
-from handlers.core.joins.ports import Attempt, EventChanges, Message, Pace, Settlement
+from handlers.core.joins.ports import Attempt, Closing, EventChanges, Membership, Message, Pace, Settlement
 from handlers.core.joins.worker import Handled
 from handlers.core.timing import Budget
 from infra.local.events import handshake_accepted
 from schemas.compiled_guardrails import SCP, PolicyType
-from schemas.events import Join, NoJoin
+from schemas.events import DEPARTURES, AccountEvent, Departure, Event, Join
 from schemas.evidence import Evidence
-from schemas.outcome import FAILING, FINAL, AttachmentResult, Fault, Outcome, OutcomeStatus
+from schemas.outcome import FAILING, FINAL, AttachmentResult, Departed, Fault, Outcome, OutcomeStatus
 from schemas.pseudonym import Pseudonym
 
 T = TypeVar("T")
@@ -38,8 +45,6 @@ MANAGEMENT = "111111111111"
 ACCOUNT = "222222222222"
 POLICIES = ("p-aaaaaaaa", "p-bbbbbbbb")
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-Event = Join | NoJoin
 
 
 class Killed(BaseException):
@@ -109,6 +114,8 @@ class FakeOrganizations:
     managed: set[str] = field(default_factory=lambda: {"p-FullAWSAccess"})
     #: When accounts joined; other accounts joined a day before noon.
     joined_at: dict[str, datetime] = field(default_factory=dict)
+    #: The states of accounts; other accounts are active.
+    states: dict[str, str] = field(default_factory=dict)
     #: The account, the policy and the delivery of each removal.
     removals: list[tuple[str, str, str]] = field(default_factory=list)
     #: Identifies the delivery that a worker handles now.
@@ -144,12 +151,13 @@ class FakeOrganizations:
         self.changes.append((account_id, policy_id, self.delivery))
         return AttachmentResult.ATTACHED
 
-    def member_since(self, account_id: str) -> datetime:
-        def since() -> datetime:
+    def membership(self, account_id: str) -> Membership:
+        def member() -> Membership:
             assert self._account(account_id) is not None
-            return self.joined_at.get(account_id, NOON - timedelta(days=1))
+            since = self.joined_at.get(account_id, NOON - timedelta(days=1))
+            return Membership(since, self.states.get(account_id, "ACTIVE"))
 
-        return self.steps.take("member", since)
+        return self.steps.take("member", member)
 
     def detach(self, policy_id: str, account_id: str) -> AttachmentResult:
         return self.steps.take("detach", lambda: self._detach(policy_id, account_id))
@@ -205,9 +213,9 @@ class FakeLedger:
         row = self.rows.setdefault(_key(event), _fresh(event, now))
         if _is_final(row, event):
             return Outcome.model_validate(row)
-        if "lease_until" in row and now <= row["lease_until"] <= now + MAX_LEASE:
+        if _is_leased(row, now):
             raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", "another worker holds the lease"))
-        if row["status"] in {*FINAL, OutcomeStatus.OBSERVED}:
+        if row["status"] not in FAILING:
             kept = {name: row[name] for name in WORTH_KEEPING if name in row}
             row = self.rows[_key(event)] = _fresh(event, now) | kept
         row |= {"attempts": row["attempts"] + 1, "updated_at": now, "lease_until": lease_until, "source": event.source}
@@ -243,6 +251,7 @@ class FakeLedger:
         if row["attempts"] != attempt or (row["status"] in FINAL and row["status"] is not settlement.status):
             return False
         row.pop("lease_until", None)
+        row.pop("departed", None)
         row |= {
             "status": settlement.status,
             "policies": settlement.policies,
@@ -250,13 +259,43 @@ class FakeLedger:
             "guardrails": settlement.guardrails,
             "unclear": tuple(settlement.ambiguous),
             "claims": settlement.claims,
+            "called": settlement.called,
             "updated_at": now,
             "intents": {n: intent for n, intent in row["intents"].items() if n not in settlement.proven},
             "announced": {n: digest for n, digest in row["announced"].items() if n not in settlement.proven},
         }
         if settlement.evidence_key:
             row |= {"evidence_key": settlement.evidence_key, "evidence_sha256": settlement.evidence_sha256}
+        if settlement.departed:
+            row["departed"] = settlement.departed
         return True
+
+    def close(self, account_id: str, departed: Departed, now: datetime) -> Closing:
+        """Close what an account that has left leaves open, one row after the other."""
+        done = [
+            self.steps.take("close", partial(self._close, row, departed, now))
+            for row in self._rows_of(account_id)
+            if row["status"] in FAILING and row["event_time"] < departed.left_at and row["event_name"] not in DEPARTURES
+        ]
+        return Closing(done.count(True), done.count(False))
+
+    def _close(self, row: dict[str, Any], departed: Departed, now: datetime) -> bool:
+        if _is_leased(row, now):
+            return False
+        row.pop("lease_until", None)
+        row |= {"status": OutcomeStatus.CLOSED, "departed": departed, "updated_at": now}
+        return True
+
+    def outcomes(self, account_id: str) -> list[Outcome]:
+        """Return the outcomes of all events of an account."""
+        return self.steps.take("outcomes", lambda: [Outcome.model_validate(row) for row in self._rows_of(account_id)])
+
+    def _rows_of(self, account_id: str) -> list[dict[str, Any]]:
+        return [row for key, row in self.rows.items() if key[0] == account_id]
+
+
+def _is_leased(row: Mapping[str, Any], now: datetime) -> bool:
+    return "lease_until" in row and now <= row["lease_until"] <= now + MAX_LEASE
 
 
 def _changes(row: Mapping[str, Any]) -> EventChanges:
@@ -283,6 +322,9 @@ def _fresh(event: Event, now: datetime) -> dict[str, Any]:
 def _is_final(row: Mapping[str, Any], event: Event) -> bool:
     if isinstance(event, Join):
         return row["status"] is OutcomeStatus.ENFORCED and row["source"] == event.source
+    if isinstance(event, Departure):
+        decided = row["status"] is OutcomeStatus.IGNORED or "departed" in row
+        return decided and row["source"] == event.source
     return row["status"] is OutcomeStatus.IGNORED
 
 
@@ -362,6 +404,12 @@ class FakePseudonyms:
         digest = sha256(account_id.encode()).hexdigest()[:32]
         return self.steps.take("pseudonym", lambda: Pseudonym(value=f"acct-{digest}", key_version="key-1"))
 
+    def principal(self, arn: str) -> Pseudonym:
+        return Pseudonym(value=f"prin-{sha256(arn.encode()).hexdigest()[:32]}", key_version="key-1")
+
+    def name(self, name: str) -> Pseudonym:
+        return Pseudonym(value=f"name-{sha256(name.encode()).hexdigest()[:32]}", key_version="key-1")
+
     def digest(self, kind: str, text: str) -> str:
         return sha256(f"a secret {kind} {text}".encode()).hexdigest()
 
@@ -407,6 +455,7 @@ class World:
             pseudonyms=FakePseudonyms(self.steps),
             pace=pace or NoPace(),
             clock=self.clock,
+            outcomes=self.ledger,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
         guardrails = Guardrails.for_everyone(policies)
@@ -448,4 +497,4 @@ def message(event: Mapping[str, Any] | str, *, receives: int = 1) -> Message:
 
 
 def _key(event: Event) -> tuple[str, str]:
-    return (event.account_id if isinstance(event, Join) else "none", event.event_id)
+    return (event.account_id if isinstance(event, AccountEvent) else "none", event.event_id)

@@ -9,14 +9,22 @@ from typing import Any
 from hypothesis import strategies as st
 
 from infra.local.events import (
+    account_closed,
     account_created,
+    account_departed,
     account_joined,
+    account_left,
     account_moved,
+    account_removed,
     handshake_accepted,
+    policy_deleted,
+    policy_detached,
+    policy_type_disabled,
+    policy_updated,
     resource_tagged,
     resource_untagged,
 )
-from schemas.events import Join, NoJoin
+from schemas import events
 from schemas.intake import read_event
 
 ACCOUNT, OTHER, MANAGEMENT, ORGANIZATION = "222222222222", "333333333333", "111111111111", "o-exampleorgid"
@@ -52,6 +60,43 @@ def untagged(**parameters: Any) -> Event:
     return resource_untagged(ACCOUNT, MANAGEMENT, **parameters)
 
 
+def departed(**details: Any) -> Event:
+    return account_departed(ACCOUNT, ORGANIZATION, MANAGEMENT, **details)
+
+
+def removed() -> Event:
+    return account_removed(ACCOUNT, MANAGEMENT)
+
+
+def left() -> Event:
+    return account_left(ACCOUNT, MANAGEMENT)
+
+
+def closed(**status: Any) -> Event:
+    return account_closed(ACCOUNT, MANAGEMENT, **status)
+
+
+def detached(target: str = ACCOUNT, policy_id: str = "p-aaaaaaaa") -> Event:
+    return policy_detached(target, MANAGEMENT, policy_id)
+
+
+def updated(policy_id: str = "p-aaaaaaaa") -> Event:
+    return policy_updated(policy_id, MANAGEMENT)
+
+
+def deleted(policy_id: str = "p-aaaaaaaa") -> Event:
+    return policy_deleted(policy_id, MANAGEMENT)
+
+
+def disabled(policy_type: str = "SERVICE_CONTROL_POLICY") -> Event:
+    return policy_type_disabled(policy_type, MANAGEMENT)
+
+
+def found_missing(**changes: Any) -> Event:
+    """Return the sweep's request to close the record of an account that it no longer finds."""
+    return requested(source="joinguard.departure", reason="not in the snapshot") | changes
+
+
 def requested(**changes: Any) -> Event:
     return {
         "source": "joinguard.operator",
@@ -71,7 +116,7 @@ def resource(kind: str, value: object) -> dict[str, object]:
     return {"type": kind, "value": value}
 
 
-def read(event: object) -> Join | NoJoin:
+def read(event: object) -> events.Event:
     return read_event(json.dumps(event))
 
 

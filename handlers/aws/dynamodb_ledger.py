@@ -23,7 +23,7 @@ from handlers.aws.dynamodb_rows import (
 from handlers.aws.errors import error_code, service_errors
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.joins.ports import Attempt
-from schemas.events import Join
+from schemas.events import AccountEvent, Departure, Join
 from schemas.keys import NO_ACCOUNT
 from schemas.outcome import FAILING, Outcome, OutcomeStatus
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from handlers.core.joins.ports import Settlement
-    from schemas.events import NoJoin
+    from schemas.events import Event
     from schemas.ids import PolicyId, Sha256
 
 #: An update expression has at most 4 KB, which is enough to remove the values of this number of attempts.
@@ -74,7 +74,7 @@ class DynamoLedger:
         self._client = client
         self._table = table
 
-    def begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
+    def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
         """Begin an attempt at an event, or return the event's final outcome.
 
         Raises AttemptInProgressError while another worker holds the lease.
@@ -94,7 +94,7 @@ class DynamoLedger:
             raise AttemptInProgressError(fault("ATTEMPT_IN_PROGRESS", why))
         return self._replace(event, row, now=now, lease_until=lease_until)
 
-    def _begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> dict[str, Any]:
+    def _begin(self, event: Event, *, now: datetime, lease_until: datetime) -> dict[str, Any]:
         """Increment the number of attempts and return the row; raise _ConditionFailedError with the row as it is."""
         values = {
             ":retrying": OutcomeStatus.RETRYING.value,
@@ -118,9 +118,7 @@ class DynamoLedger:
             fresh = _fresh(event, now=now, lease_until=lease_until).model_copy(update={"attempts": 1})
             return self._put(row_of(fresh), "attribute_not_exists(account_id)", {}, {})
 
-    def _replace(
-        self, event: Join | NoJoin, row: Mapping[str, Any], *, now: datetime, lease_until: datetime
-    ) -> Attempt:
+    def _replace(self, event: Event, row: Mapping[str, Any], *, now: datetime, lease_until: datetime) -> Attempt:
         """Replace a row with a new one, unless it has changed since it was read."""
         known = readable(row)
         begun = replacement(row, _fresh(event, now=now, lease_until=lease_until))
@@ -136,7 +134,7 @@ class DynamoLedger:
         return _attempt(begun, replaced=known is None)
 
     def intend(
-        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
+        self, event: Event, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
     ) -> None:
         """Record the policies that the attempt is about to change, and the ambiguous ones.
 
@@ -147,7 +145,7 @@ class DynamoLedger:
         self._update_if_latest(event, attempt, assignments, values, {"#attempt": str(attempt)})
 
     def announce(
-        self, event: Join | NoJoin, attempt: int, number: int, evidence: Sha256, *, ambiguous: Collection[PolicyId]
+        self, event: Event, attempt: int, number: int, evidence: Sha256, *, ambiguous: Collection[PolicyId]
     ) -> None:
         """Record the SHA-256 of the evidence that `attempt` is about to write about attempt `number`.
 
@@ -159,7 +157,7 @@ class DynamoLedger:
 
     def _update_if_latest(
         self,
-        event: Join | NoJoin,
+        event: Event,
         attempt: int,
         assignments: str,
         values: Mapping[str, Any],
@@ -173,7 +171,7 @@ class DynamoLedger:
             why = fault("SUPERSEDED", "a later attempt at this event has begun")
             raise AttemptInProgressError(why) from failed
 
-    def settle(self, event: Join | NoJoin, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
+    def settle(self, event: Event, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
         """Record the attempt's result and end its lease; return False after a later attempt has begun."""
         fields = _settled(settlement, now=now)
         values = {name: value for name, value in fields.items() if value is not None}
@@ -205,7 +203,7 @@ class DynamoLedger:
 
     def _update(
         self,
-        event: Join | NoJoin,
+        event: Event,
         expression: str,
         condition: str,
         values: Mapping[str, Any],
@@ -273,7 +271,7 @@ def _write_errors() -> Iterator[None]:
             raise
 
 
-def _fresh(event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> Outcome:
+def _fresh(event: Event, *, now: datetime, lease_until: datetime) -> Outcome:
     """Return the outcome of an event before its first attempt."""
     return Outcome(
         account_id=_account(event),
@@ -317,21 +315,26 @@ def _settled(settlement: Settlement, *, now: datetime) -> dict[str, Any]:
         "claims": {name: value_of(claim.model_dump()) for name, claim in settlement.claims.items()} or None,
         "lease_until": None,
         "closed": None,
+        "called": value_of(settlement.called.model_dump(exclude_none=True)) if settlement.called else None,
+        "departed": value_of(settlement.departed.model_dump()) if settlement.departed else None,
     }
     if settlement.evidence_key:
         fields |= {"evidence_key": settlement.evidence_key, "evidence_sha256": settlement.evidence_sha256}
     return fields
 
 
-def _is_final(known: Outcome, event: Join | NoJoin) -> bool:
+def _is_final(known: Outcome, event: Event) -> bool:
     """Return whether there is nothing left to do.
 
     A final outcome of another source, or of an event that was not a join, does not apply to this event.
     """
     if isinstance(event, Join):
         return known.status is OutcomeStatus.ENFORCED and known.source == event.source
+    if isinstance(event, Departure):
+        decided = known.status is OutcomeStatus.IGNORED or known.departed is not None
+        return decided and known.source == event.source
     return known.status is OutcomeStatus.IGNORED
 
 
-def _account(event: Join | NoJoin) -> str:
-    return event.account_id if isinstance(event, Join) else NO_ACCOUNT
+def _account(event: Event) -> str:
+    return event.account_id if isinstance(event, AccountEvent) else NO_ACCOUNT

@@ -87,6 +87,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "OPEN_ATTEMPT": Cause.OPEN_ATTEMPT,
     "REMOVALS_OFF": Cause.REMOVALS_OFF,
     "REMOVAL_LIMIT": Cause.REMOVAL_LIMIT,
+    "RESTORES_STOPPED": Cause.RESTORES_STOPPED,
+    "GUARDRAILS_CHANGED": Cause.GUARDRAILS_CHANGED,
     "RETRIES_EXHAUSTED": Cause.RETRIES_EXHAUSTED,
 }
 #: The cause behind a failed call of an operator, by a part of the code: AWS's services spell these differently.

@@ -9,11 +9,11 @@ from botocore.parsers import ResponseParserError
 from handlers.aws.errors import organizations_errors
 from handlers.aws.organizations_facts import described, tagged
 from handlers.core.guardrails.places import AttachedPolicy
+from handlers.core.joins.ports import Membership
 from schemas.outcome import AttachmentResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
 
     from mypy_boto3_organizations import OrganizationsClient
 
@@ -61,10 +61,12 @@ class OrganizationsApi:
                 return AttachmentResult.ALREADY_REMOVED
         return AttachmentResult.REMOVED
 
-    def member_since(self, account_id: AccountId) -> datetime:
-        """Return when the account joined the organization."""
+    def membership(self, account_id: AccountId) -> Membership:
+        """Return since when an account is a member; raise AccountNotFoundError if it is none."""
         with organizations_errors():
-            return self._client.describe_account(AccountId=account_id)["Account"]["JoinedTimestamp"]
+            account: Mapping[str, Any] = self._client.describe_account(AccountId=account_id)["Account"]
+            state = str(account.get("State") or account.get("Status"))
+            return Membership(since=account["JoinedTimestamp"], state=state)
 
 
 def attached_policies(

@@ -21,6 +21,12 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
         "permissions boundary, an SCP or the delegation policy denies it; then redrive"
     ),
     Cause.FACTS_UNKNOWN: "AWS does not return what the rules need: change the rule, deploy, redrive",
+    Cause.GUARDRAILS_CHANGED: (
+        "find out in CloudTrail who changed it and whether that was meant: restore the policy, or lock and deploy; drop"
+    ),
+    Cause.RESTORES_STOPPED: (
+        "find out in CloudTrail who detaches the policy, and end that: redrive, or an exception in the document; drop"
+    ),
     Cause.ACCOUNT_NOT_FOUND: "the account is not a member: drop, or invite the account and redrive",
     Cause.INVALID_INPUT: "Organizations rejects policy or target: correct the stage's policies, deploy, redrive",
     Cause.NO_ORGANIZATION: "the worker's account is in no organization: deploy in another account, redrive",
@@ -66,6 +72,7 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.POLICY_TYPE_DISABLED: "the policy type {0} is not enabled in the organization; enable it",
     Reason.POLICY_NOT_FOUND: "policy {0} does not exist; correct the stage's policies and deploy",
     Reason.ACCOUNT_NOT_FOUND: "the account is not a member; drop the message, or invite the account",
+    Reason.ACCOUNT_LEFT: "the account left the organization on {0}; drop the message",
     Reason.ACCOUNT_NOT_ACTIVE: "the account is {0}; drop the message",
     Reason.TOO_MANY_POLICIES: "the account carries {0} policies and has no room for {1} more; detach some",
     Reason.LIMIT_REACHED: (
@@ -76,6 +83,7 @@ _SENTENCES: Final[dict[Reason, str]] = {
         "no approved plan removes the policy, and limits.removals is 0; deploy with --approve, or raise the limit and "
         "deploy"
     ),
+    Reason.GUARDRAILS_CHANGED: "it reports a change of the guardrails, which no redrive undoes; drop the message",
     Reason.REMOVALS_OFF: "the stage removes no policies; set RemovePolicies and deploy",
     Reason.ACCESS_DENIED: (
         "the worker's role may not attach ({0}); `make revert-drift` restores it, unless its boundary denies it"

@@ -186,11 +186,12 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
         shell_complete=complete_id,
         help="Only this message or event id, or its beginning.",
     )
+    @click.option("--departed", is_flag=True, help="Only messages of accounts that have left since.")
     @click.option("--older-than", type=DurationType(), help="Only messages older than 15m, 6h, 3d, …")
     @click.option("--newer-than", type=DurationType(), help="Only messages newer than 15m, 6h, 3d, …")
     @wraps(command)
     def wrapped(*args: Any, **options: Any) -> None:
-        names = ("codes", "accounts", "policies", "events", "ids", "older_than", "newer_than")
+        names = ("codes", "accounts", "policies", "events", "ids", "older_than", "newer_than", "departed")
         criteria = {name: options.pop(name) for name in names} | {"limit": options.pop("limit", None)}
         command(*args, wanted=Filter(**criteria), **options)
 

@@ -40,7 +40,8 @@ _MESSAGES: Final = 3
 #: The columns of CSV.
 _COLUMNS: Final = (
     *("account_id", "event_id", "event_name", "source", "status", "attempts", "code", "message", "policies"),
-    *("event_time", "received_at", "updated_at", "done_at", "evidence_key", "closed_at", "actor_id", "act_id"),
+    *("event_time", "received_at", "updated_at", "done_at", "evidence_key"),
+    *("closed_at", "actor_id", "act_id", "left_at"),
 )
 _UNREADABLE: Final = "the row is unreadable: no worker wrote it"
 
@@ -96,6 +97,7 @@ def print_csv(found: Sequence[Outcome | UnreadableRow]) -> None:
 def _csv_fields(each: Outcome) -> dict[str, Any]:
     fields = each.model_dump(mode="json", exclude_none=True)
     fields |= fields.get("fault", {}) | fields.get("closed", {})
+    fields["left_at"] = fields.get("departed", {}).get("left_at", "")
     return fields | {"policies": " ".join(f"{policy.policy_id}={policy.result}" for policy in each.policies)}
 
 
@@ -105,7 +107,7 @@ def _row(context: Context, each: Outcome, evidence: Sequence[Text] | None) -> li
     details = lines(
         f"{each.account_id}  {each.event_name} {each.event_id}",
         ", ".join(policies),
-        plain(f"{each.fault.code}: {each.fault.message}", "red") if each.fault else "",
+        plain(f"{each.fault.code}: {each.fault.message}", _faults(each.status)) if each.fault else "",
         _closed(context, each),
         *(evidence if evidence is not None else [plain(each.evidence_key or "", "dim")]),
     )
@@ -116,6 +118,10 @@ def _row(context: Context, each: Outcome, evidence: Sequence[Text] | None) -> li
     ]
 
 
+def _faults(status: OutcomeStatus) -> str:
+    return "dim" if status is OutcomeStatus.CLOSED else "red"
+
+
 def _result(policy: PolicyOutcome) -> str:
     """Return the result of a policy, and why it is so in codes and names: people look at many of them."""
     kept = [policy.fault.code] if policy.fault and policy.result is AttachmentResult.KEPT else []
@@ -124,7 +130,9 @@ def _result(policy: PolicyOutcome) -> str:
 
 
 def _closed(context: Context, each: Outcome) -> str:
-    """Return who closed an outcome, when, and the audited action that says why; an empty string if it is not closed."""
+    """Return who closed an outcome, when, and why; an empty string if it is not closed, or says so itself."""
+    if each.departed and each.departed.event_id != each.event_id:
+        return f"closed because the account left {_minute(each.departed.left_at)}, by event {each.departed.event_id}"
     if not each.closed:
         return ""
     by = who(context, each.closed)
@@ -141,7 +149,7 @@ def outcome_lines(context: Context, outcome: Outcome | UnreadableRow) -> list[st
         return [_UNREADABLE]
     policies = [_result(policy) + (f": {policy.fault.message}" if policy.fault else "") for policy in outcome.policies]
     attempts = count(outcome.attempts, "attempt")
-    closed = [_closed(context, outcome)] if outcome.closed else []
+    closed = filter(None, [_closed(context, outcome)])
     return [f"{outcome.status} after {attempts}, {outcome.updated_at:%Y-%m-%d %H:%M:%S}Z", *closed, *policies]
 
 

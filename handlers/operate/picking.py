@@ -3,16 +3,17 @@
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.in_flight import InFlight
 from handlers.core.redrive.selection import identified
+from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
-from handlers.operate.progress import elsewhere, receive_all
+from handlers.operate.progress import elsewhere, receive_marked
 
 
-def pick(in_flight: InFlight, id_: str) -> DeadLetter:
+def pick(context: Context, in_flight: InFlight, id_: str) -> DeadLetter:
     """Receive all messages; return the one with a message or event id, or with its beginning.
 
     Raises OperateError if there is none or more than one.
     """
-    found = identified(receive_all(in_flight, "receiving both queues"), id_)
+    found = identified(receive_marked(context, in_flight), id_)
     if len(found) == 1:
         return found[0]
     if found:

@@ -9,7 +9,9 @@ from typing import Final
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from handlers.core.redrive.dead_letter import DeadLetter
+from handlers.core.redrive.departed import with_departures
 from handlers.core.redrive.in_flight import InFlight
+from handlers.operate.context import Context
 from handlers.operate.output import hint, plain, stderr
 
 _UPDATE_EVERY: Final = 500
@@ -33,6 +35,11 @@ def receive_all(in_flight: InFlight, what: str) -> Iterator[DeadLetter]:
         )
     if in_flight.elsewhere:
         hint(f"{elsewhere(in_flight.elsewhere)}; `actions` shows who began what", "yellow")
+
+
+def receive_marked(context: Context, in_flight: InFlight) -> Iterator[DeadLetter]:
+    """Receive and yield all messages, as above, each with the time when its account left, if it did."""
+    return with_departures(receive_all(in_flight, "receiving both queues"), context.outcomes, context.patiently)
 
 
 def elsewhere(messages: int) -> str:

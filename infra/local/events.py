@@ -1,8 +1,9 @@
 """Events as EventBridge sends them to the queue, for the demo and the tests.
 
-The layouts are those of CloudTrail's records of Organizations calls and service events. The layout of
-`AccountJoinedOrganization` is inferred, because AWS has not published it. The parameters of `TagResource` and
-`UntagResource` are those of botocore's model, in the spelling that CloudTrail gives those of `MoveAccount`.
+The layouts are those of CloudTrail's records of Organizations calls and service events. The layouts of
+`AccountJoinedOrganization`, `AccountDepartedOrganization` and `CloseAccountResult` are inferred, because AWS has not
+published them. The parameters of the calls about tags and policies are those of botocore's model, in the spelling that
+CloudTrail gives those of `MoveAccount`.
 """
 
 from __future__ import annotations
@@ -68,6 +69,47 @@ def account_joined(account_id: str, organization_id: str, management_account_id:
     )
 
 
+def account_departed(account_id: str, organization_id: str, management_account_id: str, **changes: object) -> Event:
+    """Return an `AccountDepartedOrganization` event (inferred layout)."""
+    details = {
+        "accountId": account_id,
+        "organizationId": organization_id,
+        "departureMethod": "REMOVED",
+        "departureTime": "Nov 23, 2026 8:00:00 PM",
+    }
+    return _event(
+        "AccountDepartedOrganization",
+        "AWS Service Event via CloudTrail",
+        management_account_id,
+        userIdentity={"accountId": management_account_id, "invokedBy": "organizations.amazonaws.com"},
+        serviceEventDetails=details | changes,
+    )
+
+
+def account_removed(account_id: str, management_account_id: str) -> Event:
+    """Return a `RemoveAccountFromOrganization` event."""
+    return _called("RemoveAccountFromOrganization", management_account_id, {"accountId": account_id})
+
+
+def account_left(account_id: str, management_account_id: str) -> Event:
+    """Return a `LeaveOrganization` event: the account itself made the call."""
+    event = _called("LeaveOrganization", management_account_id, {})
+    caller = {"type": "AWSAccount", "principalId": "AROAEXAMPLE:someone", "accountId": account_id}
+    return event | {"detail": event["detail"] | {"userIdentity": caller, "requestParameters": None}}
+
+
+def account_closed(account_id: str, management_account_id: str, **changes: object) -> Event:
+    """Return a `CloseAccountResult` event (inferred layout)."""
+    status = {"accountId": account_id, "state": "SUCCEEDED", "completedTimestamp": "Nov 23, 2026 8:00:00 PM"}
+    return _event(
+        "CloseAccountResult",
+        "AWS Service Event via CloudTrail",
+        management_account_id,
+        userIdentity={"accountId": management_account_id, "invokedBy": "AWS Internal"},
+        serviceEventDetails={"closeAccountStatus": status | changes},
+    )
+
+
 def account_moved(account_id: str, management_account_id: str, **changes: object) -> Event:
     """Return a `MoveAccount` event: somebody moved an account from the root to an OU."""
     parents = {"sourceParentId": "r-exam", "destinationParentId": "ou-exam-ple12345"}
@@ -86,12 +128,33 @@ def resource_untagged(resource_id: str, management_account_id: str, **changes: o
     return _called("UntagResource", management_account_id, {"resourceId": resource_id, "tagKeys": keys} | changes)
 
 
-def _called(name: str, management_account_id: str, parameters: dict[str, object]) -> Event:
+def policy_detached(target_id: str, management_account_id: str, policy_id: str, *, by: str = "someone") -> Event:
+    """Return a `DetachPolicy` event; the target may also be an OU or the root."""
+    parameters: dict[str, object] = {"policyId": policy_id, "targetId": target_id}
+    return _called("DetachPolicy", management_account_id, parameters, by=by)
+
+
+def policy_updated(policy_id: str, management_account_id: str) -> Event:
+    """Return an `UpdatePolicy` event."""
+    return _called("UpdatePolicy", management_account_id, {"policyId": policy_id, "content": "{}"})
+
+
+def policy_deleted(policy_id: str, management_account_id: str) -> Event:
+    """Return a `DeletePolicy` event."""
+    return _called("DeletePolicy", management_account_id, {"policyId": policy_id})
+
+
+def policy_type_disabled(policy_type: str, management_account_id: str) -> Event:
+    """Return a `DisablePolicyType` event."""
+    return _called("DisablePolicyType", management_account_id, {"rootId": "r-exam", "policyType": policy_type})
+
+
+def _called(name: str, management_account_id: str, parameters: dict[str, object], *, by: str = "someone") -> Event:
     """Return the event of a call that somebody made in the management account, and whose response is empty."""
     caller = {
         "type": "AssumedRole",
-        "principalId": "AROAEXAMPLE:someone",
-        "arn": f"arn:aws:sts::{management_account_id}:assumed-role/OrganizationAdmin/someone",
+        "principalId": f"AROAEXAMPLE:{by}",
+        "arn": f"arn:aws:sts::{management_account_id}:assumed-role/OrganizationAdmin/{by}",
         "accountId": management_account_id,
     }
     return _event(

@@ -17,7 +17,7 @@ from handlers.core.errors import JoinguardError
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.joins.attach import AttachDependencies, Enforcer
-from handlers.core.joins.ports import Message, Pace
+from handlers.core.joins.ports import Membership, Message, Pace
 from handlers.core.timing import Budget
 from infra.local.organizations import ATTACH, READ, Organizations, Rules, policies_of
 from schemas.outcome import AttachmentResult, OutcomeStatus
@@ -77,6 +77,9 @@ class InProcess:
 
     def tagged(self, facts: Facts) -> Facts:
         raise NotImplementedError("the burst has one rule for every account")
+
+    def membership(self, account_id: str) -> Membership:
+        raise NotImplementedError("nobody leaves in the burst")
 
     def attach(self, policy_id: str, account_id: str) -> AttachmentResult:
         try:
@@ -244,6 +247,7 @@ class Experiment:
             pseudonyms=FakePseudonyms(Steps()),
             pace=self.pace,
             clock=self.clock,
+            outcomes=self.ledger,
             rng=Random(self.seed * 100 + number),  # noqa: S311 - jitter
         )
         return Enforcer(

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.core.joins.attempt import FIRST_RECEIVES
+from handlers.core.joins.run import FIRST_RECEIVES
 from infra.local.events import handshake_accepted
 from infra.local.installation import build_local, install
 from infra.local.organizations import FULL_ACCESS, Organizations, Rules, serving

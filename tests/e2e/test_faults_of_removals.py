@@ -20,9 +20,9 @@ import pytest
 
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
-from handlers.core.joins.attempt import FIRST_RECEIVES
 from handlers.core.joins.claims import claims_of
 from handlers.core.joins.ports import Settlement
+from handlers.core.joins.run import FIRST_RECEIVES
 from infra.local.installation import CODE_BUCKET, STACK, build_local, install
 from infra.local.organizations import FULL_ACCESS, Organizations, Rules, serving
 from infra.local.standin import running

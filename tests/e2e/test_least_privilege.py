@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from handlers.aws.dynamodb_rows import row_of
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from infra.local.events import policy_detached
 from infra.local.installation import STACK
 from infra.local.waiting import until
 from schemas.outcome import Outcome, OutcomeStatus
@@ -36,7 +38,6 @@ BY_THE_SERVICES: Final = {
 }
 #: Denied to a worker without guardrails.
 FOR_GUARDRAILS: Final = {
-    "organizations:DescribeAccount",
     "organizations:ListParents",
     "organizations:ListTagsForResource",
     "s3:GetObject",
@@ -44,15 +45,17 @@ FOR_GUARDRAILS: Final = {
 BY_THE_CODE: Final = {
     "organizations:ListPoliciesForTarget",
     "organizations:AttachPolicy",
+    "organizations:DescribeAccount",
     "sqs:ChangeMessageVisibility",
     "sqs:SendMessage",
+    "dynamodb:Query",
     "dynamodb:UpdateItem",
     "dynamodb:PutItem",
     "s3:PutObject",
     "s3:GetObject",
     "kms:GenerateMac",
 }
-ALL: Final = {"enforced", "postponed", "dead letter", "compared", "recognized", "replaced"}
+ALL: Final = {"enforced", "postponed", "dead letter", "compared", "recognized", "replaced", "restored"}
 
 
 @pytest.fixture
@@ -99,7 +102,8 @@ def line_about(pipeline: Pipeline, text: str, *, since: float) -> dict[str, Any]
 def working_cases(pipeline: Pipeline) -> set[str]:
     """Try each way in which a record can be handled; return those that succeed."""
     now = time.time()
-    join, retried = pipeline.invited(pipeline.account()), pipeline.invited(pipeline.account())
+    account_id = pipeline.account()
+    join, retried = pipeline.invited(account_id), pipeline.invited(pipeline.account())
     malformed = json.dumps(pipeline.invited("1"))
     occupied, unreadable = with_foreign_evidence(pipeline), with_unreadable_row(pipeline)
     interrupted = with_evidence_and_no_outcome(pipeline)
@@ -111,6 +115,9 @@ def working_cases(pipeline: Pipeline) -> set[str]:
     enforced, compared, replaced, recognized, failed = (
         line_about(pipeline, text, since=now) for text in (ids[0], *ids[2:], sent["MessageId"])
     )
+    detached = detach(pipeline, account_id)
+    pipeline.watch.put(detached)
+    restored = line_about(pipeline, detached["detail"]["eventID"], since=now)
     pipeline.relay.fail_next("ListPoliciesForTarget", (400, "FinalizingOrganizationException"))
     pipeline.watch.put(retried)
     postponed = line_about(pipeline, ids[1], since=now)
@@ -121,9 +128,18 @@ def working_cases(pipeline: Pipeline) -> set[str]:
         "compared": "evidence_conflicts" in compared,
         "recognized": recognized["status"] == "ENFORCED" and "evidence_conflicts" not in recognized,
         "replaced": replaced["status"] == "ENFORCED" and "row_replaced" in replaced,
+        "restored": restored["status"] == "ENFORCED" and "ATTACHED" in restored["policies"].values(),
     }
     pipeline.relay.reset()
     return {name for name, succeeded in results.items() if succeeded}
+
+
+def detach(pipeline: Pipeline, account_id: str) -> Event:
+    """Let somebody detach a policy from an account, if it carries one; return the event."""
+    policy_id, organizations = pipeline.at.policy_ids[0], pipeline.client("organizations")
+    with suppress(organizations.exceptions.PolicyNotAttachedException):
+        organizations.detach_policy(PolicyId=policy_id, TargetId=account_id)
+    return policy_detached(account_id, pipeline.at.management_account_id, policy_id)
 
 
 def with_foreign_evidence(pipeline: Pipeline) -> Event:
@@ -246,6 +262,14 @@ ALLOWED: Final[dict[str, Callable[[Worker], object]]] = {
         w("dynamodb").put_item(TableName=w.at.outcomes_table, Item=ITEM),
         w.pipeline.aws.client("dynamodb").delete_item(TableName=w.at.outcomes_table, Key=ITEM),
     ),
+    "find the outcomes of an account": lambda w: w("dynamodb").query(
+        TableName=w.at.outcomes_table,
+        KeyConditionExpression="account_id = :a",
+        ExpressionAttributeValues={":a": {"S": "none"}},
+    ),
+    "ask since when an account is a member": lambda w: w("organizations").describe_account(
+        AccountId=w.at.account_ids[0]
+    ),
     "derive a pseudonym": lambda w: w("kms").generate_mac(KeyId=w.key(), **MAC),
 }
 
@@ -262,7 +286,13 @@ REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
     "read dead letters": lambda w: w("sqs").receive_message(QueueUrl=w.at.dead_letter_queue_url),
     "purge dead letters": lambda w: w("sqs").purge_queue(QueueUrl=w.at.dead_letter_queue_url),
     "write to undelivered": lambda w: w("sqs").send_message(QueueUrl=w.at.undelivered_queue_url, MessageBody="x"),
-    "read outcomes": lambda w: w("dynamodb").get_item(TableName=w.at.outcomes_table, Key=ITEM),
+    "find what is failing": lambda w: w("dynamodb").query(
+        TableName=w.at.outcomes_table,
+        IndexName="failing",
+        KeyConditionExpression="failing = :s",
+        ExpressionAttributeValues={":s": {"S": "FAILED"}},
+    ),
+    "read an outcome by its key": lambda w: w("dynamodb").get_item(TableName=w.at.outcomes_table, Key=ITEM),
     "scan outcomes": lambda w: w("dynamodb").scan(TableName=w.at.outcomes_table),
     "delete an outcome": lambda w: w("dynamodb").delete_item(TableName=w.at.outcomes_table, Key=ITEM),
     "write to another table": lambda w: w("dynamodb").update_item(TableName="another", Key=ITEM),

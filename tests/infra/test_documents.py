@@ -118,7 +118,9 @@ NUMBERS = {
     "ten": 10,
     "eleven": 11,
     "twelve": 12,
+    "fourteen": 14,
     "fifteen": 15,
+    "seventeen": 17,
     "half an hour": 1800,
 }
 

@@ -23,7 +23,24 @@ from infra.deploy.template import dump, load
 from schemas.compiled_guardrails import CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector, OuRange
 from schemas.events import JoinRequest
 from schemas.outcome import OutcomeStatus
-from tests.messages import Event, announced, created, invited, moved, tagged, untagged, with_detail
+from tests.messages import (
+    Event,
+    announced,
+    closed,
+    created,
+    deleted,
+    departed,
+    detached,
+    disabled,
+    invited,
+    left,
+    moved,
+    removed,
+    tagged,
+    untagged,
+    updated,
+    with_detail,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,18 +159,44 @@ def pattern_of(
 
 
 def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
-    """Without guardrails that depend on OUs or tags, it matches joins alone."""
+    """Without guardrails that depend on OUs or tags, it matches neither moves nor tags."""
     assert pattern_of({}) == {
         "source": ["aws.organizations"],
         "detail": {
             "eventSource": ["organizations.amazonaws.com"],
-            "eventName": ["AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"],
+            "eventName": [
+                "AcceptHandshake",
+                "AccountJoinedOrganization",
+                "CreateAccountResult",
+                "AccountDepartedOrganization",
+                "CloseAccountResult",
+                "LeaveOrganization",
+                "RemoveAccountFromOrganization",
+                "DeletePolicy",
+                "DetachPolicy",
+                "DisablePolicyType",
+                "UpdatePolicy",
+            ],
             "errorCode": [{"exists": False}],
         },
     }
 
 
-JOINS = {"invited": invited(), "created": created(), "announced": announced()}
+#: What is matched in every stage.
+ALWAYS = {
+    "invited": invited(),
+    "created": created(),
+    "announced": announced(),
+    "departed": departed(),
+    "removed": removed(),
+    "left": left(),
+    "closed": closed(),
+    "detached": detached(),
+    "detached from an OU": detached("ou-exam-12345678"),
+    "updated": updated(),
+    "deleted": deleted(),
+    "disabled": disabled(),
+}
 #: Each with the parameter that makes the rule match it.
 CHANGES: dict[str, tuple[str, Event]] = {
     "moved": ("WatchMoves", moved()),
@@ -168,6 +211,7 @@ UNRELATED: dict[str, Event] = {
     "tags of a policy": tagged(resourceId="p-aaaaaaaa"),
     "tags of the resource policy": untagged(resourceId="rp-aaaaaaaa"),
     "a call that failed": with_detail(moved(), errorCode="AccountNotFoundException"),
+    "a removal that failed": with_detail(removed(), errorCode="AccessDenied"),
     "a join that failed": with_detail(invited(), errorCode="AccessDenied"),
     "a closed account": with_detail(moved(), eventName="CloseAccount"),
     "another service's event of this name": with_detail(tagged(), eventSource="kms.amazonaws.com"),
@@ -176,10 +220,12 @@ WATCHED = [{"WatchMoves": moves, "WatchTags": tags} for moves in ("false", "true
 
 
 @pytest.mark.parametrize("watched", WATCHED, ids=lambda each: f"moves {each['WatchMoves']}, tags {each['WatchTags']}")
-def test_the_rule_matches_joins_always_and_changes_only_where_they_are_watched(watched: dict[str, str]) -> None:
+def test_the_rule_matches_changes_of_accounts_only_where_they_are_watched(
+    watched: dict[str, str],
+) -> None:
     pattern: Any = EventPattern.load(json.dumps(pattern_of(watched)))
 
-    assert all(map(pattern.matches_event, JOINS.values()))
+    assert all(map(pattern.matches_event, ALWAYS.values()))
     found = {name: pattern.matches_event(event) for name, (_, event) in CHANGES.items()}
     assert found == {name: watched[parameter] == "true" for name, (parameter, _) in CHANGES.items()}
     assert not [name for name, event in UNRELATED.items() if pattern.matches_event(event)]
@@ -286,6 +332,7 @@ def test_the_worker_may_attach_only_the_named_policies_and_nothing_if_it_only_ob
 def test_the_worker_reads_facts_and_guardrails_only_where_there_are_guardrails() -> None:
     worker = {s["Sid"]: s for role, s in statements() if role == "AttachPoliciesRole"}
 
+    assert worker["ReadMembership"]["Action"] == "organizations:DescribeAccount", "departures are everywhere"
     for sid in ("ReadFacts", "ReadGuardrails"):
         assert worker[sid]["Effect"] == {"Fn::If": ["HasGuardrails", "Allow", "Deny"]}
     assert worker["ReadGuardrails"]["Resource"]["Fn::Sub"].endswith(":s3:::${CodeBucket}/${GuardrailsKey}")
@@ -306,7 +353,7 @@ def test_without_remove_policies_nothing_of_the_second_worker_exists() -> None:
 
     assert not OF_REMOVALS & properties.keys()
     text = json.dumps([properties, outputs])
-    assert not re.findall(r"DetachPolic\w+|detach_policies|-removals", text)
+    assert not re.findall(r"DetachPolicies\w*|detach_policies|-removals", text)
     assert properties["AttachPolicies"]["Environment"]["Variables"]["REMOVALS_QUEUE_URL"] == ""
 
 
@@ -464,9 +511,9 @@ def test_the_functions_environment_matches_its_settings() -> None:
 
     assert variables == {
         "AttachPolicies": {name.upper() for name in Settings.model_fields},
-        # It needs a guardrails document, and requests no removals.
+        # It needs a guardrails document, requests no removals, and puts nothing back.
         "DetachPolicies": {name.upper() for name in RemoverSettings.model_fields}
-        - {"POLICY_IDS", "REMOVALS_QUEUE_URL"},
+        - {"MAX_RESTORES", "POLICY_IDS", "REMOVALS_QUEUE_URL"},
     }
 
 

@@ -207,10 +207,10 @@ def test_the_double_knows_since_when_an_account_is_a_member() -> None:
     with serving(made) as endpoint:
         api = OrganizationsApi(real(endpoint))
 
-        assert api.member_since(ACCOUNT).timestamp() == 1_005
+        assert api.membership(ACCOUNT).since.timestamp() == 1_005
         made.leave(ACCOUNT)
         with pytest.raises(AccountNotFoundError):
-            api.member_since(ACCOUNT)
+            api.membership(ACCOUNT)
 
 
 def test_detaching_takes_as_long_and_is_as_rare_as_attaching() -> None:

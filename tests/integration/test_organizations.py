@@ -120,7 +120,7 @@ def test_an_errors_code_decides_its_meaning(organizations: Any, code: str, expec
         lambda: api.attach(POLICIES[0], ACCOUNT),
         lambda: api.attached_policies(ACCOUNT, [SCP]),
         lambda: api.detach(POLICIES[0], ACCOUNT),
-        lambda: api.member_since(ACCOUNT),
+        lambda: api.membership(ACCOUNT),
     ):
         with pytest.raises(JoinguardError) as raised:
             call()
@@ -184,15 +184,23 @@ def test_aws_says_since_when_an_account_is_a_member_and_which_policies_are_its_o
         policies = [{"Id": "p-FullAWSAccess", "AwsManaged": True}, {"Id": POLICIES[0], "AwsManaged": False}]
         stub.add_response("list_policies_for_target", {"Policies": policies})
 
-        assert api.member_since(ACCOUNT) == NOON
+        assert api.membership(ACCOUNT).since == NOON
         assert [each.aws_managed for each in api.attached_policies(ACCOUNT, [SCP])] == [True, False]
+
+
+@pytest.mark.parametrize("answer", [{"State": "SUSPENDED", "Status": "ACTIVE"}, {"Status": "SUSPENDED"}])
+def test_the_state_of_a_member_counts_and_not_its_retired_status(organizations: Any, answer: dict[str, str]) -> None:
+    with Stubber(organizations) as stub:
+        stub.add_response("describe_account", {"Account": {"JoinedTimestamp": NOON} | answer}, {"AccountId": ACCOUNT})
+
+        assert OrganizationsApi(organizations).membership(ACCOUNT).state == "SUSPENDED"
 
 
 def test_an_account_without_the_time_of_its_join_is_asked_for_again(organizations: Any) -> None:
     counted(organizations, answers(200, b'{"Account": {}}'))
 
     with pytest.raises(RetryableError):
-        OrganizationsApi(organizations).member_since(ACCOUNT)
+        OrganizationsApi(organizations).membership(ACCOUNT)
 
 
 def test_an_empty_page_is_not_always_the_last_one(organizations: Any) -> None:

@@ -20,8 +20,9 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from handlers.batch import MARGIN, MIN_SECONDS, handle_in_time, handle_record, logger, metrics
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.timing import Budget
+from infra.local.events import account_removed, policy_deleted, policy_detached
 from schemas.outcome import OutcomeStatus
-from tests.fakes import ACCOUNT, MANAGEMENT, World, joined
+from tests.fakes import ACCOUNT, MANAGEMENT, World, joined, of_age
 
 
 def record(body: object, attributes: dict[str, Any] | None = None) -> SQSRecord:
@@ -175,6 +176,36 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return round((self._ends - time.monotonic()) * 1000)
+
+
+def test_departures_are_counted_at_zero_too(output: Output) -> None:
+    world = World()
+    handle(world, joined())
+    del world.organizations.attached[ACCOUNT]
+    handle(world, of_age(1, account_removed(ACCOUNT, MANAGEMENT), event_id="departure-1"))
+    handle(world, of_age(1, account_removed(ACCOUNT, MANAGEMENT), event_id="departure-1"))
+    # A join that the departure ends is closed, too, and no departure.
+    handle(world, joined(event_id="event-2"))
+    metrics.flush_metrics()
+
+    assert output.lines()[-1]["Departures"] == [0, 1, 0], "and the repeated event is not counted"
+
+
+def test_restores_and_changes_of_the_guardrails_are_counted_at_zero_too(output: Output) -> None:
+    world = World()
+    handle(world, joined())
+    for number in range(1, 5):
+        world.clock.advance(60)
+        world.organizations.attached[ACCOUNT].remove("p-aaaaaaaa")
+        event = of_age(-60 * number, policy_detached(ACCOUNT, MANAGEMENT, "p-aaaaaaaa"), event_id=f"detach-{number}")
+        handle(world, event)
+    handle(world, of_age(1, policy_deleted("p-aaaaaaaa", MANAGEMENT), event_id="delete-1"))
+    metrics.flush_metrics()
+
+    line = output.lines()[-1]
+    assert line["Restores"] == [0, 1, 1, 1, 0, 0]
+    assert line["RestoresStopped"] == [0, 0, 0, 0, 1, 0]
+    assert line["GuardrailsChanged"] == [0, 0, 0, 0, 0, 1]
 
 
 def test_a_hanging_call_is_ended_in_time_and_the_other_records_keep_their_results(output: Output) -> None:

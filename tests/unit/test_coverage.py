@@ -27,7 +27,7 @@ from handlers.core.reconcile.coverage import (
     cover,
 )
 from schemas.compiled_guardrails import CompiledException, CompiledGuardrails
-from schemas.outcome import AttachmentResult, Claim, Fault, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Claim, Departed, Fault, Outcome, OutcomeStatus, PolicyOutcome
 from schemas.snapshot import Snapshot, SnapshotAccount, Unread
 from tests.fake_queues import outcome
 from tests.fakes import MANAGEMENT, NOON
@@ -342,6 +342,7 @@ def explained(*rows: Outcome | UnreadableRow, joined_at: datetime | None = None,
 
 
 FAILED, RETRYING = OutcomeStatus.FAILED, OutcomeStatus.RETRYING
+DEPARTED = Departed(cause="removed", left_at=NOON - 4 * HOUR, event_id="departure-1")
 UNREADABLE = UnreadableRow(ONE, "event-x")
 CAUSES: dict[str, tuple[Rows, GapCause, str | None]] = {
     "no outcome": ((), GapCause.NEVER_SEEN, None),
@@ -420,6 +421,30 @@ def test_the_places_of_an_account_count_more_than_its_outcomes() -> None:
 def test_outcomes_of_an_earlier_membership_say_nothing(earlier: Outcome) -> None:
     assert explained(earlier, joined_at=NOON - HOUR).cause is GapCause.NEVER_SEEN
     assert explained(earlier, joined_at=NOON - 9 * HOUR).cause is not GapCause.NEVER_SEEN
+
+
+def departure(status: OutcomeStatus, name: str, **changes: Any) -> Outcome:
+    """Return the outcome of a departure before the membership, which was recorded within it."""
+    return row(status, event_name=name, event_time=NOON - 4 * HOUR, **changes)
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        departure(OutcomeStatus.CLOSED, "RemoveAccountFromOrganization", departed=DEPARTED),
+        departure(FAILED, "LeaveOrganization"),
+        departure(RETRYING, "AccountDepartedOrganization"),
+        # A join that the departure closed.
+        departure(OutcomeStatus.CLOSED, "AcceptHandshake", departed=DEPARTED, claims=claim(hours=5)),
+    ],
+    ids=lambda each: each.event_name,
+)
+def test_an_account_that_came_back_is_new_work_whatever_its_old_rows_say(earlier: Outcome) -> None:
+    joined_at = NOON - HOUR
+    coverage = covered(DOCUMENT, Made([account(1, joined_at=joined_at)]).snapshot())
+
+    assert explained(earlier, joined_at=joined_at).cause is GapCause.NEVER_SEEN
+    assert not coverage.waits(ONE, [earlier])
 
 
 def test_without_outcomes_the_causes_are_not_known() -> None:

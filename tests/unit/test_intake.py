@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import KNOWN_EVENT_NAMES, Cause, Join, NoJoin
+from schemas import events
+from schemas.events import KNOWN_EVENT_NAMES, Cause, Departure, DepartureCause, Join, NoJoin, PolicyChange
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 from tests.messages import (
     ACCOUNT,
@@ -26,17 +27,26 @@ from tests.messages import (
     announced,
     at,
     changed,
+    closed,
     created,
+    deleted,
+    departed,
+    detached,
+    disabled,
+    found_missing,
     invited,
     json_values,
+    left,
     moved,
     paths,
     read,
+    removed,
     requested,
     resource,
     tagged,
     twice,
     untagged,
+    updated,
     with_detail,
     without,
 )
@@ -103,6 +113,7 @@ CAUSES: dict[str, tuple[Event, Cause]] = {
     "a created account": (created(), "joined"),
     "an announced join": (announced(), "joined"),
     "a moved account": (moved(), "moved"),
+    "a detached policy": (detached(), "detached"),
     "tags": (tagged(), "tagged"),
     "removed tags": (untagged(), "tagged"),
     "a request": (requested(), "requested"),
@@ -126,6 +137,45 @@ def test_a_delegated_administrator_that_tags_its_own_account_is_not_the_manageme
     assert isinstance(found, Join)
 
 
+DEPARTURES: dict[str, tuple[Event, DepartureCause]] = {
+    "an announced departure": (departed(), "removed"),
+    "an account that left by itself": (departed(departureMethod="Left"), "left"),
+    "the end of a closed account, in an older spelling": (
+        departed(departureMethod=None, departedMethod="CLEANED"),
+        "cleaned",
+    ),
+    "an unknown way": (departed(departureMethod=f"BY {OTHER}"), "departed"),
+    "a way that is not a text": (departed(departureMethod=[7]), "departed"),
+    "no way at all": (with_detail(departed(), serviceEventDetails={"departedAccountId": ACCOUNT}), "departed"),
+    "a transfer to another organization": (
+        departed(destinationOrganizationId="o-someoneelse", destinationAccountId=OTHER),
+        "removed",
+    ),
+    "a removal": (removed(), "removed"),
+    "the account's own call": (left(), "left"),
+    "the account's own call, with its own record": (with_detail(left(), recipientAccountId=ACCOUNT), "left"),
+    "a closure": (closed(), "closed"),
+    "what the sweep finds": (found_missing(), "missing"),
+}
+
+
+@pytest.mark.parametrize(("event", "cause"), DEPARTURES.values(), ids=DEPARTURES)
+def test_a_departure_names_the_account_and_how_it_left(event: Event, cause: DepartureCause) -> None:
+    found = read_event(json.dumps(event), management_account_id=MANAGEMENT)
+
+    assert isinstance(found, Departure)
+    assert found.account_id == ACCOUNT
+    assert found.cause == cause
+    assert found.organization_id in {ORGANIZATION, None}
+
+
+def test_every_event_of_a_departure_is_known_by_its_name() -> None:
+    """Records are told from those of joins by these names."""
+    names = {read(event).event_name for event, _ in DEPARTURES.values()}
+
+    assert names == events.DEPARTURES
+
+
 NOT_JOINS = {
     "all features approved by the management account": (invited(action="APPROVE_ALL_FEATURES"), "APPROVE_ALL_FEATURES"),
     "all features enabled by a member": (invited(action="ENABLE_ALL_FEATURES"), "ENABLE_ALL_FEATURES"),
@@ -144,11 +194,11 @@ NOT_JOINS = {
     ),
     "an unknown event, whose name is not quoted": (
         with_detail(invited(), eventName=f"Event{ACCOUNT}"),
-        "an unknown event reports neither a join nor a change of an account's OU or tags",
+        "an unknown event reports nothing that accounts or their policies depend on",
     ),
     "our own event's name in an event of AWS": (
         with_detail(invited(), eventName="JoinRequest"),
-        "JoinRequest reports neither a join nor a change",
+        "JoinRequest reports nothing",
     ),
     "the management account is moved": (moved(accountId=MANAGEMENT), "about the management account"),
     "the management account is tagged": (tagged(resourceId=MANAGEMENT), "about the management account"),
@@ -169,10 +219,15 @@ NOT_JOINS = {
         with_detail(tagged(resourceId=None), errorCode="TargetNotFound"),
         "the API call failed: TargetNotFound",
     ),
-    "a departed account": (
-        with_detail(invited(), eventName="AccountDepartedOrganization"),
-        "AccountDepartedOrganization",
+    "a request to close an account": (with_detail(removed(), eventName="CloseAccount"), "CloseAccount reports nothing"),
+    "a removal that failed": (with_detail(removed(), errorCode="AccountNotFoundException"), "AccountNotFoundException"),
+    "the management account of a deleted organization": (departed(accountId=MANAGEMENT), "organization is deleted"),
+    "the management account that wants to leave": (
+        with_detail(left(), userIdentity={"accountId": MANAGEMENT}),
+        "which cannot leave",
     ),
+    "a closure in progress": (closed(state="IN_PROGRESS"), "closure is IN_PROGRESS, not SUCCEEDED"),
+    "an unknown state of a closure, which is not quoted": (closed(state=f"FOR {ACCOUNT}"), "closure is unknown"),
 }
 
 
@@ -263,6 +318,32 @@ INVALID = {
     "a source that is a list": (invited() | {"source": ["aws.organizations"]}, "source: must be one of"),
     "a detail that is a number": (invited() | {"detail": 7}, "detail: must be a JSON object"),
     "a list": ([1, 2], "body"),
+    "a departure of two accounts": (
+        with_detail(departed(), responseElements={"accountId": OTHER}),
+        "must not name 2 different account ids",
+    ),
+    "a departure of the management account and another one": (
+        departed(accountId=MANAGEMENT, note=ACCOUNT),
+        "must not name both the management account and another one",
+    ),
+    "a departure that only names where the account went": (
+        with_detail(departed(), serviceEventDetails={"destinationAccountId": OTHER}),
+        "must hold an account id other than",
+    ),
+    "a removal of nothing": (
+        with_detail(removed(), requestParameters={}),
+        "detail.requestParameters.accountId: must be",
+    ),
+    "a caller that leaves and is not readable": (
+        with_detail(left(), userIdentity={"accountId": "****"}, recipientAccountId=ACCOUNT),
+        "detail.userIdentity.accountId: must be an account id: a string of 12 digits",
+    ),
+    "a closure without a state": (closed(state=None), "closeAccountStatus.state: must be a non-empty string"),
+    "a closure of nothing": (closed(accountId=None), "closeAccountStatus.accountId: must be an account id"),
+    "a report of a departure with a field of another request": (
+        found_missing(changed_parent="r-exam"),
+        "must not have fields other than",
+    ),
     "a request with an unknown field": (requested(policy="p-aaaaaaaa"), "must not have fields other than"),
     "a request without a reason": (requested(reason=""), "reason"),
     "a request with a reason that is a number": (requested(reason=7), "reason"),
@@ -293,7 +374,16 @@ def test_a_body_larger_than_a_queue_accepts_is_rejected() -> None:
 
 
 #: The parameter that names the account.
-PARAMETER = {"MoveAccount": "accountId", "TagResource": "resourceId", "UntagResource": "resourceId"}
+PARAMETER = {
+    "MoveAccount": "accountId",
+    "RemoveAccountFromOrganization": "accountId",
+    "TagResource": "resourceId",
+    "UntagResource": "resourceId",
+    "DeletePolicy": "policyId",
+    "DisablePolicyType": "policyType",
+    "UpdatePolicy": "policyId",
+}
+ANNOUNCEMENTS = {"AccountJoinedOrganization", "AccountDepartedOrganization"}
 
 
 def deciding_paths(event: Event) -> list[Path]:
@@ -306,17 +396,22 @@ def deciding_paths(event: Event) -> list[Path]:
         record += [("responseElements",), ("userIdentity",), ("userIdentity", "accountId")]
         # The handshake's own id is not used; all fields of parties and resources are.
         record += [("responseElements", *path) for path in handshake if path[-1] in keys and path[1:] != ("id",)]
-    elif name == "CreateAccountResult":
-        status = ("serviceEventDetails", "createAccountStatus")
+    elif name in {"CreateAccountResult", "CloseAccountResult"}:
+        what = "createAccountStatus" if name == "CreateAccountResult" else "closeAccountStatus"
+        status = ("serviceEventDetails", what)
         record += [status[:1], status, (*status, "state"), (*status, "accountId")]
     elif name in PARAMETER:
         record += [("requestParameters",), ("requestParameters", PARAMETER[name])]
-    elif name == "AccountJoinedOrganization":
+    elif name == "DetachPolicy":
+        record += [("requestParameters",), ("requestParameters", "policyId"), ("requestParameters", "targetId")]
+    elif name == "LeaveOrganization":
+        record += [("userIdentity",), ("userIdentity", "accountId")]
+    elif name in ANNOUNCEMENTS:
         details = ("serviceEventDetails",)
         record += [details, (*details, "accountId"), (*details, "organizationId"), ("recipientAccountId",)]
     else:
         return [path for path in paths(event) if path]
-    envelope = [("source",), ("detail",), *([("account",)] if name == "AccountJoinedOrganization" else [])]
+    envelope = [("source",), ("detail",), *([("account",)] if name in ANNOUNCEMENTS else [])]
     return [*envelope, *(("detail", *path) for path in record)]
 
 
@@ -328,6 +423,15 @@ VALID = {
     "moved": moved(),
     "tagged": tagged(),
     "untagged": untagged(),
+    "departed": departed(),
+    "removed": removed(),
+    "left": left(),
+    "closed": closed(),
+    "detached": detached(),
+    "updated": updated(),
+    "deleted": deleted(),
+    "disabled": disabled(),
+    "found missing": found_missing(),
 }
 DECIDING = {
     f"{name}: {'.'.join(map(str, path))}": (event, path)
@@ -414,7 +518,7 @@ def read_or_reject(body: str | bytes) -> None:
     """Read a body; InvalidEventError is the only error allowed."""
     with suppress(InvalidEventError):
         found = read_event(body, management_account_id=MANAGEMENT, sent_at=NOON)
-        assert isinstance(found, Join | NoJoin)
+        assert isinstance(found, events.Event)
 
 
 @settings(max_examples=300)
@@ -492,7 +596,8 @@ def test_no_change_to_a_valid_event_raises_another_error(event: Event, data: st.
 
 UNUSED = [
     (event, path)
-    for event in (invited(), created(), announced(), moved(), tagged(), untagged())
+    for event in VALID.values()
+    if "detail" in event
     for path in paths(event)
     if path and isinstance(path[-1], str) and path not in deciding_paths(event)
 ]
@@ -510,8 +615,9 @@ def test_an_unused_field_may_have_any_value(field: tuple[Event, Path], value: ob
 
     found = read_event(texts[how](), sent_at=NOON)
 
-    assert isinstance(found, Join)
-    assert (found.account_id, found.source) == (ACCOUNT, "aws.organizations")
+    assert not isinstance(found, NoJoin)
+    assert found.source == "aws.organizations"
+    assert isinstance(found, PolicyChange) or found.account_id == ACCOUNT
 
 
 @settings(max_examples=300)

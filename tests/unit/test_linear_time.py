@@ -31,7 +31,7 @@ from handlers.operate.output import clean, stderr, stdout
 from schemas.intake import InvalidEventError, read_event
 from tests.fake_queues import dead_letter
 from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps
-from tests.messages import ACCOUNT, announced, created, invited, moved, requested, resource, tagged
+from tests.messages import ACCOUNT, announced, created, departed, invited, left, moved, requested, resource, tagged
 
 #: Characters of the short text; the long one has eight times as many.
 SIZE: Final = 2_000
@@ -115,6 +115,10 @@ BODIES: Final[dict[str, Callable[[int], str]]] = {
     "one number": repeated("7"),
     "a string in a string": lambda size: json.dumps(json.dumps("\\" * (size // 4))),
     "many keys": lambda size: json.dumps(announced(serviceEventDetails={f"key{n}": n for n in range(entries(size))})),
+    "many keys of a departure": lambda size: json.dumps(
+        departed(**{f"departed{n}": n for n in range(entries(size))}, accountId=None)
+    ),
+    "a long caller of a departure": lambda size: json.dumps(left()).replace("someone", "1" * size),
     "one key repeated": lambda size: '{"source":1' + ',"source":1' * entries(size) + "}",
     "many duplicate keys": duplicate_keys,
     "nested details": lambda size: json.dumps(announced(serviceEventDetails=[[[{"a": {"b": "c"}}]]] * entries(size))),

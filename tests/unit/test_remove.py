@@ -12,7 +12,7 @@ import pytest
 from handlers.core.errors import NotYetEffectiveError, PermanentError, RetryableError, fault
 from handlers.core.guardrails.facts import Facts, Unknown
 from handlers.core.guardrails.scope import Scope
-from handlers.core.joins.attempt import FIRST_RECEIVES
+from handlers.core.joins.run import FIRST_RECEIVES
 from schemas.compiled_guardrails import CompiledException, CompiledSelector, OuRange
 from schemas.intake import read_event
 from schemas.outcome import AttachmentResult, OutcomeStatus

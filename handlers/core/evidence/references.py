@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from handlers.core.ports import Pseudonyms
 from handlers.core.redaction import holds_account_id
-from schemas.events import KNOWN_EVENT_NAMES, Join, NoJoin
+from schemas.events import KNOWN_EVENT_NAMES, Event
 from schemas.ids import EventId, Sha256
 
 #: Returns the keyed digest of a text, given its kind and the text.
@@ -17,7 +17,7 @@ def event_reference(event_id: EventId, keyed: Keyed) -> EventId:
     return keyed_reference("event-id", event_id, keyed) if holds_account_id(event_id) else event_id
 
 
-def event_name(event: Join | NoJoin, pseudonyms: Pseudonyms) -> str:
+def event_name(event: Event, pseudonyms: Pseudonyms) -> str:
     """Return the event's name if it is a known one, otherwise its keyed digest."""
     name = event.event_name
     return name if name in KNOWN_EVENT_NAMES else keyed_reference("event-name", name, pseudonyms.digest)

@@ -51,12 +51,17 @@ def attached_by_us(
     last: dict[PolicyId, Claim] = {}
     for row in rows:
         for policy_id, claim in row.claims.items():
-            if claim.seal != _seal(account_id, policy_id, claim.result, claim.at, pseudonyms):
+            if not is_sealed(account_id, policy_id, claim, pseudonyms):
                 raise PermanentError(UNREADABLE, cause=Cause.CLAIMS_UNREADABLE)
             known = last.get(policy_id)
             if claim.at >= since and (known is None or _order(claim) > _order(known)):
                 last[policy_id] = claim
     return frozenset(each for each, claim in last.items() if claim.result is AttachmentResult.ATTACHED)
+
+
+def is_sealed(account_id: AccountId, policy_id: PolicyId, claim: Claim, pseudonyms: Pseudonyms) -> bool:
+    """Return whether the claim about a policy of an account is one that Joinguard made."""
+    return claim.seal == _seal(account_id, policy_id, claim.result, claim.at, pseudonyms)
 
 
 def _order(claim: Claim) -> tuple[datetime, bool]:

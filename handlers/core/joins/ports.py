@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.reading import FactsReader
 from schemas.compiled_guardrails import PolicyType
-from schemas.events import Join, JoinRequest, NoJoin, RemovalRequest
+from schemas.events import Event, JoinRequest, RemovalRequest
 from schemas.ids import AccountId, PolicyId, Sha256
-from schemas.outcome import AttachmentResult, Claim, Fault, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.outcome import AttachmentResult, Called, Claim, Departed, Fault, Outcome, OutcomeStatus, PolicyOutcome
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,21 @@ class Settlement:
     conflicts: tuple[str, ...] = ()
     #: The changes that our evidence about all attempts claims.
     claims: Mapping[PolicyId, Claim] = field(default_factory=dict)
+    #: Who detached or changed a policy, if the event reports that.
+    called: Called | None = None
+    #: The number of policies that were put back.
+    restored: int = 0
+    #: The departure of the account, if it is why the status is CLOSED.
+    departed: Departed | None = None
+
+
+@dataclass(frozen=True)
+class Membership:
+    """That an account is a member of the organization."""
+
+    since: datetime
+    #: AWS's state of the account, such as ACTIVE.
+    state: str
 
 
 class Organizations(FactsReader, Protocol):
@@ -79,15 +94,15 @@ class Organizations(FactsReader, Protocol):
     def attached_policies(self, account_id: AccountId, types: Collection[PolicyType]) -> tuple[AttachedPolicy, ...]:
         """Return the policies of these types that are attached to the account itself."""
 
+    def membership(self, account_id: AccountId) -> Membership:
+        """Return since when an account is a member; raise AccountNotFoundError if it is none."""
+
     def attach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
         """Attach a policy; a policy that is already attached is not an error."""
 
 
 class Detachments(Protocol):
     """AWS Organizations, as only the worker that removes policies uses it."""
-
-    def member_since(self, account_id: AccountId) -> datetime:
-        """Return when the account joined the organization."""
 
     def detach(self, policy_id: PolicyId, account_id: AccountId) -> AttachmentResult:
         """Detach a policy; a policy that is not attached is not an error."""
@@ -108,6 +123,26 @@ class ClaimsReader(Protocol):
 
     def of(self, account_id: AccountId) -> Iterable[EventChanges]:
         """Return what the row of each event of an account says; raise PermanentError if one is not readable."""
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What became of the outcomes of an account that has left."""
+
+    #: The number of outcomes that were closed.
+    closed: int
+    #: The number of outcomes that an attempt is being made at, so that they could not be closed.
+    running: int
+
+
+class AccountOutcomes(Protocol):
+    """The outcomes of one account's events."""
+
+    def outcomes(self, account_id: AccountId) -> Iterable[Outcome]:
+        """Return the readable outcomes of all events of an account."""
+
+    def close(self, account_id: AccountId, departed: Departed, now: datetime) -> Closing:
+        """Close the outcomes of the account's events before its departure that are RETRYING or FAILED."""
 
 
 class RemovalLimit(Protocol):
@@ -144,14 +179,14 @@ class Pace(Protocol):
 class Ledger(Protocol):
     """The outcomes table."""
 
-    def begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
+    def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
         """Begin an attempt at an event, or return the event's final outcome.
 
         Raises AttemptInProgressError while another worker holds the lease.
         """
 
     def intend(
-        self, event: Join | NoJoin, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
+        self, event: Event, attempt: int, policies: Sequence[PolicyId], *, ambiguous: Collection[PolicyId]
     ) -> None:
         """Record the policies that the attempt is about to change, and the ambiguous ones.
 
@@ -159,14 +194,14 @@ class Ledger(Protocol):
         """
 
     def announce(
-        self, event: Join | NoJoin, attempt: int, number: int, evidence: Sha256, *, ambiguous: Collection[PolicyId]
+        self, event: Event, attempt: int, number: int, evidence: Sha256, *, ambiguous: Collection[PolicyId]
     ) -> None:
         """Record the SHA-256 of the evidence that `attempt` is about to write about attempt `number`.
 
         Raises AttemptInProgressError after a later attempt than `attempt` has begun.
         """
 
-    def settle(self, event: Join | NoJoin, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
+    def settle(self, event: Event, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
         """Record the attempt's result and end its lease; return False after a later attempt has begun."""
 
 

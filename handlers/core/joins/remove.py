@@ -11,7 +11,7 @@ A policy is removed only if all of this holds, otherwise it is kept and its resu
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 from handlers.core.errors import (
     AccountNotFoundError,
@@ -23,15 +23,16 @@ from handlers.core.errors import (
 )
 from handlers.core.guardrails.evaluate import Decision
 from handlers.core.guardrails.places import AttachedPolicy
-from handlers.core.joins.attempt import FIRST_RECEIVES, AttemptRun, Dependencies, Result, combined
+from handlers.core.joins.attempt import AttemptRun, Result, combined
 from handlers.core.joins.claims import Changed, attached_by_us
 from handlers.core.joins.ports import Attempt, ClaimsReader, Detachments, Evaluations, Message, RemovalLimit, Settlement
 from handlers.core.joins.requests import evaluation_request
+from handlers.core.joins.run import FIRST_RECEIVES, Dependencies, Run
 from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
 from handlers.core.timing import TimeSlice
 from schemas.compiled_guardrails import SCP
-from schemas.events import Join, NoJoin
+from schemas.events import Actionable, Event, Join
 from schemas.ids import PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 from schemas.plan import ApprovedPlan
@@ -124,7 +125,7 @@ class RemoveRun(AttemptRun):
     ) -> dict[PolicyId, Result]:
         """Return the removable policies that are kept, and why: the most important one, if they are the last SCPs."""
         dependencies, account_id = self.dependencies, join.account_id
-        member_since = self._call(lambda: dependencies.detachments.member_since(account_id), remaining_calls=1)
+        member_since = self._call(lambda: dependencies.organizations.membership(account_id), remaining_calls=1).since
         rows = list(dependencies.claims.of(account_id))
         ours = attached_by_us(account_id, rows, member_since, dependencies.pseudonyms)
         still_open = frozenset[PolicyId]().union(*(each.open for each in rows))
@@ -176,7 +177,7 @@ class RemoveRun(AttemptRun):
         changed = {AttachmentResult.REMOVED}
         if decision.status is not OutcomeStatus.RETRYING:
             changed.add(AttachmentResult.UNKNOWN)
-        if isinstance(self.event, Join) and (self.changed_before or results & changed):
+        if self.changed_before or results & changed:
             dependencies, organization_id = self.dependencies, self.requirements.organization_id
             request = evaluation_request(
                 self.event, self.attempt.number, organization_id, dependencies.clock.now(), dependencies.pseudonyms
@@ -191,15 +192,16 @@ class Remover(Worker):
 
     dependencies: RemoveDependencies
 
-    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:  # noqa: ARG002 - as above
+    def _not_for_this_queue(self, event: Event, message: Message) -> Handled | None:  # noqa: ARG002 - as above
         """Refuse everything but requests to remove policies."""
         if isinstance(event, Join) and event.cause == "removal":
             return None
         why = "source: must be joinguard.removal in this queue; find out who sent the message"
         return Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", why))
 
-    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
-        return RemoveRun(self.requirements, self.dependencies, event, message, begun, time_slice)
+    def _run(self, event: Actionable, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
+        # Everything else is refused above.
+        return RemoveRun(self.requirements, self.dependencies, cast("Join", event), message, begun, time_slice)
 
 
 def _above(limit: int) -> Fault:

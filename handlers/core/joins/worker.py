@@ -8,10 +8,10 @@ from random import Random
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
 from handlers.core.evidence.references import event_name, event_reference
 from handlers.core.guardrails.evaluate import Requirements
-from handlers.core.joins.attempt import AttemptRun, Dependencies
 from handlers.core.joins.ports import Attempt, DeadLetters, Inbox, Message, Settlement
+from handlers.core.joins.run import Dependencies, IgnoreRun, Run
 from handlers.core.timing import Budget, TimeSlice, backoff
-from schemas.events import Join, NoJoin
+from schemas.events import AccountEvent, Actionable, Event, Join, NoJoin
 from schemas.intake import InvalidEventError, read_event
 from schemas.outcome import Fault, Outcome, OutcomeStatus, PolicyOutcome
 
@@ -37,6 +37,8 @@ class Handled:
     row_replaced: bool = False
     #: The number of Organizations calls that were tried again.
     retried_calls: int = 0
+    #: The number of policies that were put back.
+    restored: int = 0
     #: From a join until the account carried every policy; None for a redelivery, and for anything but a join.
     seconds_to_guardrail: float | None = None
     #: Seconds until SQS delivers the message again; None if it does not, or if its visibility could not be changed.
@@ -79,14 +81,19 @@ class Worker(ABC):
         return handled
 
     @abstractmethod
-    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:
+    def _not_for_this_queue(self, event: Event, message: Message) -> Handled | None:
         """Return the result of a message that another worker handles; None for the messages of this one."""
 
     @abstractmethod
-    def _attempt(self, event: Join | NoJoin, message: Message, begun: Attempt, time_slice: TimeSlice) -> AttemptRun:
-        """Return an attempt at an event."""
+    def _run(self, event: Actionable, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
+        """Return an attempt at an event after which there may be something to do."""
 
-    def _handle(self, event: Join | NoJoin, message: Message, time_slice: TimeSlice) -> Handled:
+    def _begun(self, event: Event, message: Message, begun: Attempt, time_slice: TimeSlice) -> Run:
+        if isinstance(event, NoJoin):
+            return IgnoreRun(self.requirements, self.dependencies, event, message, begun, time_slice)
+        return self._run(event, message, begun, time_slice)
+
+    def _handle(self, event: Event, message: Message, time_slice: TimeSlice) -> Handled:
         handled = Handled(OutcomeStatus.RETRYING)
         dependencies = self.dependencies
         try:
@@ -95,18 +102,18 @@ class Worker(ABC):
             handled = replace(handled, event_id=event_id, event_name=event.event_name)
             if event.event_time_from != "event":
                 handled = replace(handled, event_time_from=event.event_time_from)
-            if isinstance(event, Join):
+            if isinstance(event, AccountEvent):
                 handled = replace(handled, account=dependencies.pseudonyms.of(event.account_id).value)
             begun = dependencies.ledger.begin(event, now=dependencies.clock.now(), lease_until=time_slice.lease_until)
             if isinstance(begun, Outcome):
                 return replace(handled, status=begun.status, policies=begun.policies, fault=begun.fault)
             handled = replace(handled, attempt=begun.number, row_replaced=begun.replaced)
-            settled = self._attempt(event, message, begun, time_slice).run()
+            settled = self._begun(event, message, begun, time_slice).run()
         except RetryableError as error:
             return replace(handled, fault=error.fault)
         return self._settled(handled, settled, event)
 
-    def _settled(self, handled: Handled, settled: Settlement, event: Join | NoJoin) -> Handled:
+    def _settled(self, handled: Handled, settled: Settlement, event: Event) -> Handled:
         seconds = None
         if settled.status is OutcomeStatus.ENFORCED and isinstance(event, Join) and event.cause == "joined":
             # Clocks differ; a negative time would distort the statistics.
@@ -119,6 +126,7 @@ class Worker(ABC):
             evidence_key=settled.evidence_key,
             conflicts=settled.conflicts,
             retried_calls=settled.retried_calls,
+            restored=settled.restored,
             seconds_to_guardrail=seconds,
         )
 

@@ -26,7 +26,7 @@ from handlers.core.guardrails.snapshot import facts_of
 from handlers.core.ports import UnreadableRow
 from handlers.core.reconcile.pauses import KnownPauses, Paused
 from schemas.compiled_guardrails import CompiledException, CompiledPolicy, PolicyType
-from schemas.events import REMOVAL
+from schemas.events import DEPARTURES, REMOVAL
 from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
 from schemas.outcome import FAILING, AttachmentResult, Claim, Outcome, OutcomeStatus
 from schemas.snapshot import Snapshot, SnapshotAccount, Unread
@@ -400,9 +400,14 @@ def _concerns(row: Outcome, policy_id: PolicyId, guardrails: Sha256) -> bool:
 
 
 def of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:
-    """Yield the readable outcomes that are not of an earlier membership: an account that leaves loses its policies."""
+    """Yield the readable outcomes of evaluations that are not of an earlier membership.
+
+    An account that leaves loses its policies. A departure can be recorded after the account has come back.
+    """
     for each in rows:
-        if isinstance(each, Outcome) and (joined_at is None or each.updated_at >= joined_at):
+        if not isinstance(each, Outcome) or each.departed or each.event_name in DEPARTURES:
+            continue
+        if joined_at is None or each.updated_at >= joined_at:
             yield each
 
 

@@ -17,7 +17,7 @@ from handlers.core.redrive.legible import Legible
 from schemas.attribute import MAX_ATTRIBUTES, MAX_BYTES, size_bytes
 from schemas.audit import MessageDigest
 from schemas.dead_letter import DeadLetterAttributes, read_attributes, string_value, with_redrives
-from schemas.events import Join, NoJoin
+from schemas.events import AccountEvent, Event
 from schemas.ids import Sha256
 from schemas.intake import InvalidEventError, read_event
 from schemas.keys import NO_ACCOUNT
@@ -59,6 +59,8 @@ class DeadLetter:
     moved_by_sqs: bool = False
     #: Whether it was sent after the pass that received it had begun.
     late: bool = field(default=False, compare=False)
+    #: When the account left the organization, after the event.
+    left_at: datetime | None = field(default=None, compare=False)
     #: The cause behind its code.
     cause: Cause = field(default=Cause.OTHER, compare=False)
 
@@ -105,7 +107,7 @@ class DeadLetter:
         return sorted(set(_POLICY.findall(self._reason)))
 
     @cached_property
-    def event(self) -> Join | NoJoin | None:
+    def event(self) -> Event | None:
         """The event in its body; None if the body is unreadable."""
         try:
             return read_event(self.body, sent_at=self.sent_at)
@@ -120,7 +122,7 @@ class DeadLetter:
     @property
     def account_id(self) -> str:
         """The account that the event is about; an empty string if it names none."""
-        return self.event.account_id if isinstance(self.event, Join) else ""
+        return self.event.account_id if isinstance(self.event, AccountEvent) else ""
 
     @cached_property
     def legible(self) -> Legible:

@@ -15,8 +15,10 @@ class Reason(Enum):
     POLICY_TYPE_DISABLED = auto()  # policy type
     POLICY_NOT_FOUND = auto()  # policy id
     ACCOUNT_NOT_FOUND = auto()
+    ACCOUNT_LEFT = auto()  # day
     ACCOUNT_NOT_ACTIVE = auto()  # state
     TOO_MANY_POLICIES = auto()  # number of attached policies, number of missing policies
+    GUARDRAILS_CHANGED = auto()
     REMOVALS_OFF = auto()
     LIMIT_REACHED = auto()
     APPROVAL_MISSING = auto()

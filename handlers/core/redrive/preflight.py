@@ -16,7 +16,7 @@ from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Problems, Reason
 from handlers.core.redrive.ports import OrganizationsReader, Permissions
 from schemas.compiled_guardrails import SCP, PolicyType
-from schemas.events import Join
+from schemas.events import Join, PolicyChange
 from schemas.ids import AccountId, PolicyId
 from schemas.plan import ApprovedPlan
 
@@ -35,6 +35,11 @@ _OF_CAUSE: Final[Mapping[Cause, frozenset[Reason]]] = {
     Cause.ACCOUNT_NOT_FOUND: frozenset({Reason.ACCOUNT_NOT_FOUND, Reason.ACCOUNT_NOT_ACTIVE}),
     Cause.REMOVALS_OFF: frozenset({Reason.REMOVALS_OFF}),
     Cause.REMOVAL_LIMIT: frozenset({Reason.LIMIT_REACHED, Reason.APPROVAL_MISSING}),
+}
+#: Why a message fails again whose event is not about the policies of an account; not if it is about a departure.
+_OF_OTHERS: Final[Mapping[type, Problems]] = {
+    type(None): (Explanation(Reason.INVALID_EVENT),),
+    PolicyChange: (Explanation(Reason.GUARDRAILS_CHANGED),),
 }
 
 
@@ -61,13 +66,15 @@ class Preflight:
 
     def would_fail(self, dead_letter: DeadLetter) -> Problems:
         """Return every reason why a message would fail again, its own cause first; none if no reason is found."""
-        if dead_letter.event is None:
-            return (Explanation(Reason.INVALID_EVENT),)
-        if not isinstance(dead_letter.event, Join):
-            return ()
-        if dead_letter.event.organization_id not in {None, self.requirements.organization_id}:
+        event = dead_letter.event
+        if not isinstance(event, Join):
+            return _OF_OTHERS.get(type(event), ())
+        if event.organization_id not in {None, self.requirements.organization_id}:
             return (Explanation(Reason.WRONG_ORGANIZATION),)
-        if dead_letter.event.cause == "removal":
+        if dead_letter.left_at:
+            # Also if it is back: then another event is about the policies that it must carry now.
+            return (Explanation(Reason.ACCOUNT_LEFT, (f"{dead_letter.left_at:%Y-%m-%d}",)),)
+        if event.cause == "removal":
             return self._of_removal(dead_letter)
         read_account = self.reads_more or dead_letter.cause in _ACCOUNT_CAUSES
         problems = self.of_account(dead_letter.account_id, read_account=read_account)

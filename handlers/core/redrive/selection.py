@@ -27,6 +27,8 @@ class Filter:
     ids: Collection[str] = ()
     older_than: timedelta | None = None
     newer_than: timedelta | None = None
+    #: Only those of accounts that have left since.
+    departed: bool = False
     limit: int | None = None
 
     @property
@@ -46,6 +48,7 @@ class Filter:
         return (
             all(not wanted or set(wanted) & set(actual) for wanted, actual in criteria)
             and (not self.ids or any(has_id(dead_letter, each) for each in self.ids))
+            and (not self.departed or dead_letter.left_at is not None)
             and (self.older_than is None or age > self.older_than)
             and (self.newer_than is None or age < self.newer_than)
         )

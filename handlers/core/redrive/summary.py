@@ -65,6 +65,8 @@ class Group:
     #: When SQS deletes the first message at the end of its retention period.
     deleted_at: datetime | None
     messages: int = 0
+    #: The number of messages of accounts that have left.
+    departed: int = 0
     #: The highest number of redrives of one message.
     redrives: int = 0
     failures: Counter[Failure] = field(default_factory=Counter)
@@ -76,6 +78,7 @@ class Group:
     def add(self, dead_letter: DeadLetter) -> None:
         """Count a message."""
         self.messages += 1
+        self.departed += dead_letter.left_at is not None
         self.oldest, self.newest = min(self.oldest, dead_letter.first_seen), max(self.newest, dead_letter.first_seen)
         if dead_letter.deleted_at and self.deleted_at:
             self.deleted_at = min(self.deleted_at, dead_letter.deleted_at)

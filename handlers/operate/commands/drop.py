@@ -16,7 +16,7 @@ from handlers.operate.context import Context
 from handlers.operate.options import Approval, confirmed, filtered, limited, with_context
 from handlers.operate.output import Command, hint
 from handlers.operate.plans import intention, print_plan
-from handlers.operate.progress import progress, receive_all
+from handlers.operate.progress import progress, receive_marked
 from handlers.operate.tables import count, first
 from schemas.attribute import MAX_BATCH
 from schemas.events import Join
@@ -30,6 +30,7 @@ _NAMED: Final = 10
     cls=Command,
     examples=(
         "joinguard drop --code WRONG_ORGANIZATION",
+        "joinguard drop --departed",
         'joinguard drop --id 8f14e45f --confirm --reason "sent by hand as a test, INC-123"',
     ),
 )
@@ -48,7 +49,7 @@ def drop(context: Context, wanted: Filter, approval: Approval) -> int:
     with context.in_flight() as in_flight:
         events = Counter[OutcomeKey]()
         codes = set[str]()
-        received = _counted(noting_codes(receive_all(in_flight, "receiving both queues"), codes), events)
+        received = _counted(noting_codes(receive_marked(context, in_flight), codes), events)
         selected, missing = select(received, wanted, context.clock.now())
         chosen = selected[: wanted.limit]
         in_flight.release_all_but(chosen)
@@ -80,8 +81,8 @@ def drop(context: Context, wanted: Filter, approval: Approval) -> int:
 
 def _print_accounts(chosen: Sequence[DeadLetter]) -> None:
     """Print the accounts to which nobody will attach policies after this, and those from which nobody removes any."""
-    removals = {each.account_id for each in chosen if _is_removal(each)}
-    others = {each.account_id for each in chosen if each.account_id and not _is_removal(each)}
+    removals = {each.account_id for each in chosen if not each.left_at and _is_removal(each)}
+    others = {each.account_id for each in chosen if each.account_id and not each.left_at and not _is_removal(each)}
     _print_named(others, ("stays", "stay"), "without the policies that these messages ask for")
     _print_named(removals, ("keeps", "keep"), "the policies that these messages would remove")
 

@@ -55,7 +55,7 @@ def edit(  # noqa: PLR0913 - the options of the command
     A body that is not sent, because it is unreadable or without --confirm, stays in a file for --body.
     """
     with context.in_flight() as in_flight:
-        original = pick(in_flight, id_)
+        original = pick(context, in_flight, id_)
         in_flight.release_all_but([original])
         kept = _KeptBody(id_, body)
         kept.prepare(context.clock.now())

@@ -26,7 +26,7 @@ from handlers.operate.plans import print_unknown, time_estimate
 from handlers.operate.send_back import notify, send_and_wait
 from handlers.operate.tables import count, first
 from schemas.audit import MessageDigest
-from schemas.events import JoinRequest, NoJoin
+from schemas.events import Join, JoinRequest, NoJoin
 from schemas.ids import AccountId
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 
@@ -311,10 +311,10 @@ def _account_of(context: Context, event: BinaryIO) -> AccountId:
         raise OperateError(
             f"the event is unreadable: {error}. Use one record in CloudTrail's form, or give the account id"
         ) from error
-    if isinstance(join, NoJoin):
+    if not isinstance(join, Join):
+        why = join.reason if isinstance(join, NoJoin) else "no account joined or changed"
         raise OperateError(
-            f"no account has to be evaluated after this event: {join.reason}. "
-            "If the account is a member, give the account id"
+            f"no account has to be evaluated after this event: {why}. If the account is a member, give the account id"
         )
     if join.organization_id not in {None, requirements.organization_id}:
         raise OperateError(

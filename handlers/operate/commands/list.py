@@ -15,7 +15,7 @@ from handlers.operate.codes import check_codes, noting_codes
 from handlers.operate.context import Context
 from handlers.operate.options import as_json, filtered, with_context
 from handlers.operate.output import Command, hint, plain, print_json, stdout
-from handlers.operate.progress import elsewhere, receive_all
+from handlers.operate.progress import elsewhere, receive_marked
 from handlers.operate.retrying import number_retrying, print_retrying
 from handlers.operate.tables import Cell, count, duration, lines, print_table
 
@@ -42,7 +42,7 @@ def list_messages(context: Context, by: str, wanted: Filter, *, as_json: bool) -
     """
     now = context.clock.now()
     with context.in_flight() as in_flight:
-        received = receive_all(in_flight, "receiving both queues")
+        received = receive_marked(context, in_flight)
         codes = set[str]()
         groups = summarize((each for each in noting_codes(received, codes) if wanted.matches(each, now)), by)
     check_codes(wanted.codes, codes)
@@ -80,6 +80,7 @@ def _print_groups(groups: Sequence[Group], by: str, now: datetime) -> None:
     for group in groups:
         ages = dict.fromkeys([duration(now - group.newest), duration(now - group.oldest)])
         left = f"deleted in {duration(group.deleted_at - now)}" if group.deleted_at else ""
+        departed = f"account left: {group.departed:,}" if group.departed else ""
         redriven = f"redriven: {group.redrives}" if group.redrives else ""
         ids = f"{', '.join(each[:8] for each in group.ids[:_NAMED])}{', …' if group.messages > _NAMED else ''}"
         failures = [text for each in group.failures.most_common(3) for text in _failure(group, *each)]
@@ -88,7 +89,7 @@ def _print_groups(groups: Sequence[Group], by: str, now: datetime) -> None:
                 *([group.key] if named else []),
                 f"{group.messages:,}",
                 lines(" to ".join(ages), left),
-                lines(*_counts(group.queues), *_counts(group.origins), redriven),
+                lines(*_counts(group.queues), *_counts(group.origins), redriven, departed),
                 lines(*failures, plain(ids, "dim")),
             ]
         )
@@ -116,6 +117,7 @@ def _fields(by: str, group: Group) -> dict[str, Any]:
         "newest": group.newest.isoformat(),
         "first_deleted_at": group.deleted_at.isoformat() if group.deleted_at else None,
         "redrives": group.redrives,
+        "departed": group.departed,
         "reasons": [
             {
                 "code": each.code,

@@ -19,7 +19,7 @@ from handlers.operate.move_task import Move, check_arguments
 from handlers.operate.options import Approval, DurationType, RateType, confirmed, filtered, limited, with_context
 from handlers.operate.output import Command, stderr
 from handlers.operate.plans import intention, print_plan, time_estimate
-from handlers.operate.progress import receive_all
+from handlers.operate.progress import receive_marked
 from handlers.operate.retrying import print_retrying
 from handlers.operate.send_back import send_back
 
@@ -104,7 +104,7 @@ def _plan(context: Context, in_flight: InFlight, wanted: Filter, *, max_redrives
 
     codes = set[str]()
     plan = make_plan(
-        noting_codes(receive_all(in_flight, "receiving both queues"), codes),
+        noting_codes(receive_marked(context, in_flight), codes),
         wanted,
         now=context.clock.now(),
         max_redrives=max_redrives,

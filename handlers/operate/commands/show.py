@@ -42,7 +42,7 @@ def show(context: Context, id_: str, *, as_json: bool) -> None:
     ID is the message id or its event's id; the beginning is enough if no other id has it.
     """
     with context.in_flight() as in_flight:
-        dead_letter = pick(in_flight, id_)
+        dead_letter = pick(context, in_flight, id_)
     details = _details(context, dead_letter)
     context.seen.add("messages", [dead_letter.message_id])
     context.seen.add("events", [dead_letter.event_id])
@@ -101,6 +101,7 @@ def _fields(context: Context, details: _Details) -> dict[str, Any]:
         "event": shown.origin,
         "event_id": shown.event_id or None,
         "account": shown.account_id or None,
+        "account_left_at": shown.left_at.isoformat() if shown.left_at else None,
         "looks_like": None if shown.event else asdict(shown.legible),
         "queue": shown.queue,
         "code": shown.code,
@@ -139,6 +140,7 @@ def _lines(context: Context, details: _Details) -> dict[str, Any]:
         "message id": shown.message_id,
         "event": f"{shown.origin} {shown.event_id}".strip(),
         "account": shown.account_id,
+        "account left": _ago(shown.left_at, now) if shown.left_at else None,
         "looks like": None if shown.event else _legible(shown.legible),
         "queue": shown.queue,
         "code": shown.code,
