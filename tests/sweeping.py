@@ -14,6 +14,7 @@ from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.scope import Scope
 from handlers.core.reconcile.pauses import KnownPauses
 from handlers.core.reconcile.sweep import Step, SweepDependencies, Sweeper, Swept
+from schemas.events import DEPARTURE, SWEEP
 from schemas.sweep import SweepEvidence, SweepMode, SweepReport, SweepState
 from tests.bulk_organization import BulkOrganization
 from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeArchive, FakeClock, FakePseudonyms, Steps
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from handlers.core.guardrails.facts import Fact
     from handlers.core.guardrails.ports import Journal
     from handlers.core.reconcile.coverage import Rows
+    from handlers.core.reconcile.ports import Request
     from schemas.compiled_guardrails import CompiledGuardrails
-    from schemas.events import JoinRequest
     from schemas.outcome import Outcome
 
 
@@ -99,10 +100,10 @@ class FakeRepairs:
     """The queue of the requests: all that were sent, and those that no worker has handled."""
 
     steps: Steps
-    sent: list[JoinRequest] = field(default_factory=list)
-    waiting: list[JoinRequest] = field(default_factory=list)
+    sent: list[Request] = field(default_factory=list)
+    waiting: list[Request] = field(default_factory=list)
 
-    def send(self, requests: Sequence[JoinRequest]) -> None:
+    def send(self, requests: Sequence[Request]) -> None:
         def send() -> None:
             self.sent += requests
             self.waiting += requests
@@ -182,8 +183,12 @@ class SweepWorld:
         raise AssertionError(f"no sweep was completed: {self.result}")
 
     def requested(self) -> list[str]:
-        """Return the accounts of all requests, in the order in which they were sent."""
-        return [each.account_id for each in self.repairs.sent]
+        """Return the accounts of all requests to evaluate one, in the order in which they were sent."""
+        return [each.account_id for each in self.repairs.sent if each.source == SWEEP]
+
+    def told_of(self) -> list[str]:
+        """Return the accounts of which the worker was told that they left."""
+        return [each.account_id for each in self.repairs.sent if each.source == DEPARTURE]
 
     def evidence(self) -> list[SweepEvidence]:
         return [

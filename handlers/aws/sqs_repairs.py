@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
-    from schemas.events import JoinRequest
+    from handlers.core.reconcile.ports import Request
 
 _TRIES: Final = 3
 _COUNTS: Final = (
@@ -29,7 +29,7 @@ class SqsRepairs:
         self._client = client
         self._queue_url = queue_url
 
-    def send(self, requests: Sequence[JoinRequest]) -> None:
+    def send(self, requests: Sequence[Request]) -> None:
         """Send at most ten requests; raise RetryableError unless all of them are on the queue."""
         left: list[Any] = [
             {"Id": str(number), "MessageBody": each.model_dump_json()} for number, each in enumerate(requests)

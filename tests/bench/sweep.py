@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Final
 
 from handlers.core.reconcile.sweep import Step
@@ -51,18 +52,22 @@ def _guardrails() -> CompiledGuardrails:
     return CompiledGuardrails(policies=tuple(CompiledPolicy(id=each, type=SCP) for each in _POLICIES), rules=rules)
 
 
+def _seconds(world: SweepWorld) -> float:
+    return (world.clock.now() - NOON).total_seconds()
+
+
 def _world(accounts: int) -> SweepWorld:
     made = SweepWorld(guardrails=_guardrails())
     organization = made.organization
     organization.latency, organization.wait = _LATENCY, made.clock.sleep
-    organization.seconds = lambda: (made.clock.now() - NOON).total_seconds()
+    organization.seconds = partial(_seconds, made)
     organization.ous = dict.fromkeys(_OUS, ROOT_OU)
     ids = made.account_ids(accounts)
     for number, each in enumerate(ids):
         environment = "prod" if number % 2 else "test"
         organization.accounts[each] = Member(ou=_OUS[number % len(_OUS)], tags={"environment": environment})
     # Set at once, because attaching one by one compares each with all others.
-    organization.targets |= {policy: ids for policy in _POLICIES[1:]}
+    organization.targets |= dict.fromkeys(_POLICIES[1:], ids)
     return made
 
 
@@ -76,7 +81,7 @@ def measure_one(accounts: int) -> dict[str, float]:
     while True:
         invocations += 1
         step = made.invoke(seconds=_INVOCATION).step
-        at = (made.clock.now() - NOON).total_seconds()
+        at = _seconds(made)
         if step is Step.COMPLETE:
             break
         made.clock.advance(_TICK - at % _TICK)

@@ -13,10 +13,11 @@ from handlers.core.reconcile.deciding import FEW, ON_ITS_WAY, RECEIVED_AGAIN
 from handlers.core.reconcile.pauses import KnownPauses
 from handlers.core.reconcile.sweep import Step
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector, OuRange
+from schemas.events import DEPARTURE
 from schemas.outcome import AttachmentResult, Claim, Fault, Outcome, OutcomeStatus, PolicyOutcome
 from schemas.pause import Pause
 from schemas.pseudonym import Pseudonym
-from schemas.sweep import NotRequested
+from schemas.sweep import NotRequested, SweepMode
 from tests.bulk_organization import ROOT_OU, Member
 from tests.fakes import MANAGEMENT, NOON, POLICIES, Killed
 from tests.sweeping import SweepWorld, texts
@@ -383,15 +384,47 @@ def test_the_outcome_of_an_earlier_membership_tells_nothing_of_a_join() -> None:
     assert w.sweep().missed_events == 1
 
 
-def test_a_departure_is_found_once() -> None:
+def test_a_departure_is_found_once_and_the_worker_is_told_of_it() -> None:
     w = world()
-    w.sweep()
+    begun = w.sweep().begun_at
     del w.organization.accounts[BARE]
     w.clock.advance(1800)
 
-    assert w.sweep().departed == 1
+    second = w.sweep()
     w.clock.advance(1800)
-    assert w.sweep().departed == 0
+    third = w.sweep()
+
+    assert (second.departed, third.departed) == (1, 0)
+    assert w.told_of() == [BARE]
+    [told] = [each for each in w.repairs.sent if each.account_id == BARE and each.source == DEPARTURE]
+    assert begun < told.requested_at == second.begun_at
+
+
+def test_a_sweep_that_only_reports_tells_of_a_departure_when_it_acts() -> None:
+    w = world(mode="report")
+    w.sweep()
+    del w.organization.accounts[BARE]
+    w.clock.advance(1800)
+    assert w.sweep().departed == 1
+    assert w.told_of() == []
+
+    w.mode = SweepMode.ENFORCE
+    w.clock.advance(1800)
+    w.sweep()
+
+    assert w.told_of() == [BARE]
+
+
+def test_an_account_that_a_listing_left_out_once_is_no_missed_event() -> None:
+    w = world()
+    w.sweep()
+    left_out = w.organization.accounts.pop(COVERED)
+    w.clock.advance(1800)
+    w.sweep()
+    w.organization.accounts[COVERED] = left_out
+    w.clock.advance(1800)
+
+    assert w.sweep().missed_events == 0
 
 
 # Removals

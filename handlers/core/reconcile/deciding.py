@@ -25,7 +25,7 @@ from handlers.core.reconcile.ports import OutcomesOfAccounts, Pauses, Repairs
 from schemas.events import REMOVAL
 from schemas.ids import AccountId, EventId, PolicyId
 from schemas.outcome import FAILING, AttachmentResult, Outcome, OutcomeStatus
-from schemas.snapshot import Snapshot
+from schemas.snapshot import Snapshot, SnapshotAccount
 from schemas.sweep import (
     MAX_NAMED,
     FaultOfOrganization,
@@ -77,6 +77,8 @@ class Decided:
 
     #: The evidence of the sweep, as JSON.
     evidence: str
+    #: The accounts that left, and of which the worker is told.
+    departures: Sequence[AccountId]
     #: The accounts for which an evaluation is requested, in order.
     requests: Sequence[AccountId]
     #: The accounts that the next sweep knows.
@@ -91,7 +93,7 @@ class Decided:
 
     def pieces(self) -> list[bytes]:
         """Return the pieces that the state's store keeps."""
-        return packed([self.evidence, self.requests, self.members, self.requested])
+        return packed([self.evidence, self.departures, self.requests, self.members, self.requested])
 
 
 @dataclass
@@ -116,10 +118,12 @@ class Deciding:
         current: SweepInProgress,
         snapshot: Snapshot,
         *,
+        last: SweepReport | None,
         remembered: Decided | None,
         now: datetime,
     ) -> None:
-        """Take what is known; `remembered` is what the last sweep decided, if there was one."""
+        """Take what is known, also of the last sweep, if there was one: its report, and what it decided."""
+        self._last = last
         self._requirements = requirements
         self._sources = sources
         self._current = current
@@ -161,7 +165,8 @@ class Deciding:
             self._left[NotRequested.HALTED] += len(chosen)
         elif self._current.mode is SweepMode.REPORT:
             self._left[NotRequested.REPORT_ONLY] += len(chosen)
-        requests = [] if halted or self._current.mode is SweepMode.REPORT else chosen
+        acts = not halted and self._current.mode is SweepMode.ENFORCE
+        requests, told = (chosen, departed) if acts else ([], [])
         report = SweepReport(
             sweep_id=self._current.sweep_id,
             organization_id=self._snapshot.organization_id,
@@ -199,10 +204,9 @@ class Deciding:
         # A member whose event may be on its way counts as new in the next sweep, too, and a departure for which nothing
         # was requested as a departure.
         known = [each for each in sorted(present) if each in self._known or not self._joined_just_now(each)]
-        if halted or self._current.mode is SweepMode.REPORT:
-            known = sorted({*known, *departed})
+        known = sorted({*known, *departed}.difference(told))
         requested = self._still_waiting | ({self._current.sweep_id: requests} if requests else {})
-        return Decided(evidence.model_dump_json(exclude_none=True), requests, known, requested), report
+        return Decided(evidence.model_dump_json(exclude_none=True), told, requests, known, requested), report
 
     def _compared(self) -> _Compared:
         found = _Compared()
@@ -229,8 +233,8 @@ class Deciding:
         for account_id, rows in self._sources.outcomes.of_accounts(asked):
             account = self._members[account_id]
             current = list(of_membership(rows, account.joined_at))
-            if account_id in appeared and not self._joined_just_now(account_id):
-                self._missed += not any(each.source == _AWS and each.event_name in _JOINS for each in current)
+            if account_id in appeared and self._is_missed(account, current):
+                self._missed += 1
             if not self._requirements.scope.attaches_to(account_id):
                 continue
             lines = [
@@ -250,6 +254,15 @@ class Deciding:
             else:
                 chosen.append(account_id)
         return chosen
+
+    def _is_missed(self, account: SnapshotAccount, rows: Sequence[Outcome]) -> bool:
+        """Return whether an account joined since the last sweep, and no event told of it."""
+        if self._joined_just_now(account.id):
+            return False
+        # The list of accounts can leave one out while it changes.
+        if account.joined_at and self._last and account.joined_at < self._last.begun_at - ON_ITS_WAY:
+            return False
+        return not any(each.source == _AWS and each.event_name in _JOINS for each in rows)
 
     def _count(self, account_id: AccountId, lines: Sequence[AccountPolicy]) -> None:
         self._causes.update((each.cause or GapCause.UNKNOWN).value for each in lines)
@@ -341,6 +354,11 @@ def _settles(row: Outcome, policy_id: PolicyId, since: datetime) -> bool:
     if row.status in FAILING:
         return True
     return any(each.policy_id == policy_id and each.result is AttachmentResult.KEPT for each in row.policies)
+
+
+def departure_id(pseudonyms: Pseudonyms, sweep_id: str, account_id: AccountId) -> EventId:
+    """Return the event id of the message that an account left."""
+    return request_id(pseudonyms, "departure", sweep_id, account_id)
 
 
 def event_id(pseudonyms: Pseudonyms, sweep_id: str, account_id: AccountId) -> EventId:

@@ -2,15 +2,18 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from handlers.core.guardrails.facts import Fact
 from handlers.core.guardrails.ports import Journal, OrganizationReader
 from handlers.core.reconcile.coverage import Rows
 from handlers.core.reconcile.pauses import KnownPauses
-from schemas.events import JoinRequest
+from schemas.events import DepartureRequest, JoinRequest
 from schemas.ids import AccountId, ActionId
 from schemas.sweep import SweepState
+
+#: What the sweep sends to the worker: that an account has to be evaluated, or that it left.
+Request: TypeAlias = JoinRequest | DepartureRequest
 
 
 class SweepStore(Protocol):
@@ -52,7 +55,7 @@ class OutcomesOfAccounts(Protocol):
 class Repairs(Protocol):
     """The queue of the requests."""
 
-    def send(self, requests: Sequence[JoinRequest]) -> None:
+    def send(self, requests: Sequence[Request]) -> None:
         """Send at most ten requests; raise RetryableError unless all of them are on the queue."""
 
     def is_empty(self) -> bool:

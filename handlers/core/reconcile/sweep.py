@@ -15,9 +15,11 @@ The sweep decides about a whole snapshot or not at all. What is read takes minut
 the next sweep: a request only makes the worker look again, and the worker reads the account before it changes anything.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -28,10 +30,10 @@ from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.guardrails.facts import Fact
 from handlers.core.guardrails.snapshot import Wanted, facts_of, take_snapshot, with_tags
 from handlers.core.ports import Clock, Pseudonyms
-from handlers.core.reconcile.deciding import Decided, Deciding, event_id
+from handlers.core.reconcile.deciding import Decided, Deciding, departure_id, event_id
 from handlers.core.reconcile.journal import SweepJournal
-from handlers.core.reconcile.ports import OpenReader, OutcomesOfAccounts, Pauses, Repairs, SweepStore
-from schemas.events import JoinRequest
+from handlers.core.reconcile.ports import OpenReader, OutcomesOfAccounts, Pauses, Repairs, Request, SweepStore
+from schemas.events import SWEEP, DepartureRequest, JoinRequest
 from schemas.ids import AccountId
 from schemas.keys import key_beside, sweep_key
 from schemas.outcome import Fault
@@ -187,7 +189,13 @@ class _Run:
         current = self.state.current or current
         now = self.dependencies.clock.now()
         deciding = Deciding(
-            self.sweeper.requirements, self.dependencies, current, snapshot, remembered=self._remembered(), now=now
+            self.sweeper.requirements,
+            self.dependencies,
+            current,
+            snapshot,
+            last=self.state.last,
+            remembered=self._remembered(),
+            now=now,
         )
         decided, report = deciding.decide()
         pieces = decided.pieces()
@@ -258,11 +266,12 @@ class _Run:
             raise PermanentError(fault("SWEEP_STATE", "what the sweep decided is gone; the next one begins anew"))
         decided = Decided.of(pieces)
         self._record(current.report, decided.evidence.encode())
-        while current.sent < len(decided.requests):
+        messages = self._messages(current, decided)
+        while current.sent < len(messages):
             if self.dependencies.clock.now() >= self.deadline:
                 raise OutOfTimeError(fault("OUT_OF_TIME", "the time left is too short for the other requests"))
-            batch = decided.requests[current.sent : current.sent + _BATCH]
-            self.dependencies.repairs.send([self._request(current, each) for each in batch])
+            batch = messages[current.sent : current.sent + _BATCH]
+            self.dependencies.repairs.send([each() for each in batch])
             current = current.model_copy(update={"sent": current.sent + len(batch)})
             self._save(current=current)
         last, remembered = self.state.last, self.state.remembered
@@ -281,9 +290,25 @@ class _Run:
         if archive.record(key_beside(key, wanted), evidence) != wanted:
             raise PermanentError(fault("EVIDENCE_CONFLICT", "the evidence's key and the one beside it are both taken"))
 
+    def _messages(self, current: SweepInProgress, decided: Decided) -> list[Callable[[], Request]]:
+        """Return what makes each message, in the order in which they are sent."""
+        departures = [partial(self._departure, current, each) for each in decided.departures]
+        return [*departures, *(partial(self._request, current, each) for each in decided.requests)]
+
+    def _departure(self, current: SweepInProgress, account_id: AccountId) -> DepartureRequest:
+        return DepartureRequest(
+            source="joinguard.departure",
+            event_id=departure_id(self.dependencies.pseudonyms, current.sweep_id, account_id),
+            # What happened later may belong to a later membership.
+            requested_at=current.begun_at,
+            account_id=account_id,
+            organization_id=self.sweeper.requirements.organization_id,
+            reason=f"sweep {current.sweep_id}",
+        )
+
     def _request(self, current: SweepInProgress, account_id: AccountId) -> JoinRequest:
         return JoinRequest(
-            source="joinguard.sweep",
+            source=SWEEP,
             event_id=event_id(self.dependencies.pseudonyms, current.sweep_id, account_id),
             requested_at=self.dependencies.clock.now(),
             account_id=account_id,
