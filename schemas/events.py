@@ -187,8 +187,8 @@ class RemovalRequest(_Request):
 class DepartureRequest(_Request):
     """A request to close the record of an account that a complete snapshot does not list any more.
 
-    `requested_at` is when that snapshot was begun: what happened after it may belong to a later membership. Nobody has
-    to be trusted with it: the worker closes nothing before it has asked Organizations itself.
+    `requested_at` is when the sweep decided: what happened after it may belong to a later membership. Nobody has to be
+    trusted with it: the worker closes nothing before it has asked Organizations itself.
     """
 
     source: Literal["joinguard.departure"]

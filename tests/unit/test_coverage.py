@@ -394,10 +394,10 @@ CAUSES: dict[str, tuple[Rows, GapCause, str | None]] = {
         GapCause.NOT_YET,
         None,
     ),
-    "a failure of these guardrails": (
+    "a failure of these guardrails, which did not require it then": (
         (row(FAILED, policies=result(AttachmentResult.FAILED, B), guardrails=DOCUMENT.sha256()),),
-        GapCause.FAILED,
-        "AccessDeniedException",
+        GapCause.NOT_YET,
+        None,
     ),
     "a removal failed": ((row(FAILED, source="joinguard.removal"),), GapCause.NOT_YET, None),
     "an unreadable row": ((UNREADABLE,), GapCause.UNKNOWN, None),

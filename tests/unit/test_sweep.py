@@ -397,7 +397,7 @@ def test_a_departure_is_found_once_and_the_worker_is_told_of_it() -> None:
     assert (second.departed, third.departed) == (1, 0)
     assert w.told_of() == [BARE]
     [told] = [each for each in w.repairs.sent if each.account_id == BARE and each.source == DEPARTURE]
-    assert begun < told.requested_at == second.begun_at
+    assert begun < told.requested_at == second.decided_at
 
 
 def test_a_sweep_that_only_reports_tells_of_a_departure_when_it_acts() -> None:
@@ -722,3 +722,14 @@ def test_a_sweep_with_ous_reads_them() -> None:
     w.sweep()
 
     assert w.requested() == [BARE]
+
+
+def test_a_dead_letter_of_a_time_when_less_was_required_does_not_hide_what_is_missing_now() -> None:
+    w = world()
+    failed = PolicyOutcome(policy_id=A, result=AttachmentResult.FAILED, fault=Fault(code="X", message="x"))
+    sha256 = w.guardrails.sha256
+    w.outcomes.rows[BARE] = [row(BARE, OutcomeStatus.FAILED, policies=(failed,), guardrails=sha256)]
+
+    w.sweep()
+
+    assert BARE in w.requested()

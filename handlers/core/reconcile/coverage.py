@@ -205,12 +205,7 @@ class Coverage:
         Of an account that is not among them, the causes stay unknown.
         """
         lines = tuple(
-            explained(
-                each,
-                outcomes[each.account_id],
-                joined_at=self.joined_at.get(each.account_id),
-                guardrails=self.guardrails,
-            )
+            explained(each, outcomes[each.account_id], joined_at=self.joined_at.get(each.account_id))
             if each.account_id in outcomes
             else each
             for each in self.lines
@@ -363,17 +358,17 @@ class Covering:
         return None if account.ous is None and policy_id in self._above else False
 
 
-def explained(line: AccountPolicy, rows: Rows, *, joined_at: datetime | None, guardrails: Sha256) -> AccountPolicy:
+def explained(line: AccountPolicy, rows: Rows, *, joined_at: datetime | None) -> AccountPolicy:
     """Return a missing policy with the cause that the outcomes of the account tell.
 
-    `joined_at` is when the account joined, if that is known, and `guardrails` the SHA-256 of those in force.
+    `joined_at` is when the account joined, if that is known.
     """
     if line.cause is not GapCause.UNKNOWN:
         return line
     current = list(of_membership(rows, joined_at))
     done = max((each.updated_at for each in current if _was_done(each, line.policy_id)), default=None)
     later = [each for each in current if done is None or each.updated_at > done]
-    failing = [each for each in later if each.status in FAILING and _concerns(each, line.policy_id, guardrails)]
+    failing = [each for each in later if each.status in FAILING and _concerns(each, line.policy_id)]
     last = max(failing, key=lambda each: each.updated_at, default=None)
     claim = last_claim(current, line.policy_id, joined_at)
     ours = claim is not None and claim.result is AttachmentResult.ATTACHED
@@ -388,15 +383,15 @@ def explained(line: AccountPolicy, rows: Rows, *, joined_at: datetime | None, gu
     return replace(line, cause=GapCause.NOT_YET if current else GapCause.NEVER_SEEN)
 
 
-def _concerns(row: Outcome, policy_id: PolicyId, guardrails: Sha256) -> bool:
+def _concerns(row: Outcome, policy_id: PolicyId) -> bool:
     """Return whether a failing outcome says why a policy is not attached."""
     if row.source == REMOVAL:
         return False
     results = {each.policy_id: each.result for each in row.policies}
     if policy_id in results:
         return results[policy_id] in _NOT_ATTACHED
-    # It failed before any policy was tried, or for a reason that concerns all of them.
-    return not results or row.guardrails == guardrails
+    # It failed before any policy was tried. A policy that others' results leave out was not required then.
+    return not results
 
 
 def of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:

@@ -83,6 +83,8 @@ class Decided:
     requests: Sequence[AccountId]
     #: The accounts that the next sweep knows.
     members: Sequence[AccountId]
+    #: Those of them whose events may still be on their way, so that the next sweep looks for them.
+    young: Sequence[AccountId]
     #: The requests that may wait in the queue: the accounts, by the sweep that sent them.
     requested: Mapping[str, Sequence[AccountId]]
 
@@ -93,7 +95,7 @@ class Decided:
 
     def pieces(self) -> list[bytes]:
         """Return the pieces that the state's store keeps."""
-        return packed([self.evidence, self.departures, self.requests, self.members, self.requested])
+        return packed([self.evidence, self.departures, self.requests, self.members, self.young, self.requested])
 
 
 @dataclass
@@ -131,6 +133,7 @@ class Deciding:
         self._now = now
         self._is_first = remembered is None
         self._known = frozenset(remembered.members if remembered else ())
+        self._young = frozenset(remembered.young if remembered else ())
         requested = remembered.requested if remembered else {}
         if requested and sources.repairs.is_empty():
             requested = {}
@@ -159,7 +162,9 @@ class Deciding:
         present = {each.id for each in self._snapshot.accounts}
         appeared = [each for each in self._members if each not in self._known]
         departed = sorted(self._known - present)
-        chosen = self._chosen(compared, frozenset() if self._is_first else frozenset(appeared))
+        young = [each for each in self._members if self._joined_just_now(each)]
+        unchecked = () if self._is_first else self._young.union(appeared).intersection(self._members).difference(young)
+        chosen = self._chosen(compared, frozenset(unchecked))
         halted = self._halted(departed)
         if halted:
             self._left[NotRequested.HALTED] += len(chosen)
@@ -201,12 +206,10 @@ class Deciding:
                 for account_id, line in self._named
             ),
         )
-        # A member whose event may be on its way counts as new in the next sweep, too, and a departure for which nothing
-        # was requested as a departure.
-        known = [each for each in sorted(present) if each in self._known or not self._joined_just_now(each)]
-        known = sorted({*known, *departed}.difference(told))
+        # A departure that nobody is told of is one for the next sweep, too.
+        known = sorted(present.union(departed).difference(told))
         requested = self._still_waiting | ({self._current.sweep_id: requests} if requests else {})
-        return Decided(evidence.model_dump_json(exclude_none=True), told, requests, known, requested), report
+        return Decided(evidence.model_dump_json(exclude_none=True), told, requests, known, young, requested), report
 
     def _compared(self) -> _Compared:
         found = _Compared()
@@ -226,19 +229,22 @@ class Deciding:
             found.unclear += is_unclear
         return found
 
-    def _chosen(self, compared: _Compared, appeared: Collection[AccountId]) -> list[AccountId]:
-        """Return the accounts that a request would help, and count the others with the reason."""
-        asked = sorted({*compared.with_gaps, *compared.with_removable, *appeared})
+    def _chosen(self, compared: _Compared, unchecked: Collection[AccountId]) -> list[AccountId]:
+        """Return the accounts that a request would help, and count the others with the reason.
+
+        `unchecked` are the members that are new, so that an event should have told of them.
+        """
+        asked = sorted({*compared.with_gaps, *compared.with_removable, *unchecked})
         chosen = []
         for account_id, rows in self._sources.outcomes.of_accounts(asked):
             account = self._members[account_id]
             current = list(of_membership(rows, account.joined_at))
-            if account_id in appeared and self._is_missed(account, current):
+            if account_id in unchecked and self._is_missed(account, current):
                 self._missed += 1
             if not self._requirements.scope.attaches_to(account_id):
                 continue
             lines = [
-                explained(each, rows, joined_at=account.joined_at, guardrails=self._current.guardrails)
+                explained(each, rows, joined_at=account.joined_at)
                 for each in self._covering.lines(account)
                 if each.status is Status.MISSING
             ]
@@ -257,8 +263,6 @@ class Deciding:
 
     def _is_missed(self, account: SnapshotAccount, rows: Sequence[Outcome]) -> bool:
         """Return whether an account joined since the last sweep, and no event told of it."""
-        if self._joined_just_now(account.id):
-            return False
         # The list of accounts can leave one out while it changes.
         if account.joined_at and self._last and account.joined_at < self._last.begun_at - ON_ITS_WAY:
             return False

@@ -300,7 +300,7 @@ class _Run:
             source="joinguard.departure",
             event_id=departure_id(self.dependencies.pseudonyms, current.sweep_id, account_id),
             # What happened later may belong to a later membership.
-            requested_at=current.begun_at,
+            requested_at=current.report.decided_at if current.report else current.begun_at,
             account_id=account_id,
             organization_id=self.sweeper.requirements.organization_id,
             reason=f"sweep {current.sweep_id}",
