@@ -188,6 +188,35 @@ def test_an_event_that_arrives_late_does_not_make_a_period_stable() -> None:
     assert code_of(world.receive(late)) == "RESTORES_STOPPED"
 
 
+def test_after_a_stable_period_the_whole_count_is_allowed_again() -> None:
+    world = Guarded()
+    for _ in range(2):
+        for _ in range(MAX_RESTORES):
+            assert world.receive(world.detach()).status is ENFORCED
+            world.after(MINUTE)
+        world.after(STABLE)
+    assert world.receive(world.detach()).status is ENFORCED
+    for _ in range(MAX_RESTORES - 1):
+        world.after(MINUTE)
+        assert world.receive(world.detach()).status is ENFORCED
+    world.after(MINUTE)
+
+    assert code_of(world.receive(world.detach())) == "RESTORES_STOPPED"
+
+
+def test_a_restore_that_came_late_does_not_make_the_period_before_it_stable() -> None:
+    world = Guarded()
+    for _ in range(MAX_RESTORES - 1):
+        world.receive(world.detach())
+        world.after(MINUTE)
+    late = world.detach()
+    world.after(STABLE)
+    assert world.receive(late).status is ENFORCED
+    world.after(MINUTE)
+
+    assert code_of(world.receive(world.detach())) == "RESTORES_STOPPED"
+
+
 def test_an_operator_who_redrives_the_message_decides_and_the_count_stays() -> None:
     world = Guarded()
     stopped(world)
