@@ -379,6 +379,20 @@ def test_a_policy_that_another_event_put_back_is_believed_at_once() -> None:
     assert world.restores() == 1
 
 
+def test_a_stage_that_only_observes_says_what_it_would_put_back() -> None:
+    world = Guarded()
+    world.deploy(attach_to="none")
+    world.after(MINUTE)
+
+    listed = world.receive(world.event())
+    gone = world.receive(world.detach())
+
+    assert listed.status is gone.status is OutcomeStatus.OBSERVED
+    assert listed.fault is None
+    assert [each.result for each in gone.policies if each.policy_id == FIRST] == [AttachmentResult.WOULD_ATTACH]
+    assert world.restores() == 0
+
+
 def test_a_refused_attachment_is_no_restore() -> None:
     world = Guarded()
     event = world.detach()
