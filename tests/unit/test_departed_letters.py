@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+from handlers.core.redrive.tracker import OutcomeTracker
 from schemas.outcome import Departed, OutcomeStatus
 from tests.fake_queues import dead_letter, outcome
 from tests.fakes import ACCOUNT, NOON
@@ -101,3 +102,22 @@ def test_the_message_of_a_departure_that_failed_can_be_redriven() -> None:
     tool = operator_cli(dead_letter(1, body=json.dumps(departed())))
 
     assert json.loads(tool.run("redrive", "--all", "--json").stdout)["chosen"] == ["m-1"]
+
+
+def test_a_redriven_message_is_decided_when_its_attempt_finds_that_the_account_left() -> None:
+    tool = operator_cli()
+    letter = dead_letter(1)
+    tracker = OutcomeTracker(tool.queues)
+    key = (ACCOUNT, "event-1")
+    tool.queues.rows[key] = [(NOON, outcome(key, OutcomeStatus.FAILED, attempts=1))]
+    tracker.expect([letter])
+    tracker.track([letter])
+    tool.queues.rows[key] = [(NOON, outcome(key, OutcomeStatus.CLOSED, attempts=1, departed=DEPARTED))]
+    tracker.poll(NOON)
+    assert tracker.undecided == 1, "its own attempt is still to come"
+    tool.queues.rows[key] = [(NOON, outcome(key, OutcomeStatus.CLOSED, attempts=2, departed=DEPARTED))]
+
+    tracker.poll(NOON + timedelta(seconds=1))
+
+    assert tracker.undecided == 0
+    assert tracker.by_status == {OutcomeStatus.CLOSED: 1}

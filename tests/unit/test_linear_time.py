@@ -31,7 +31,19 @@ from handlers.operate.output import clean, stderr, stdout
 from schemas.intake import InvalidEventError, read_event
 from tests.fake_queues import dead_letter
 from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps
-from tests.messages import ACCOUNT, announced, created, departed, invited, left, moved, requested, resource, tagged
+from tests.messages import (
+    ACCOUNT,
+    announced,
+    created,
+    departed,
+    detached,
+    invited,
+    left,
+    moved,
+    requested,
+    resource,
+    tagged,
+)
 
 #: Characters of the short text; the long one has eight times as many.
 SIZE: Final = 2_000
@@ -119,6 +131,9 @@ BODIES: Final[dict[str, Callable[[int], str]]] = {
         departed(**{f"departed{n}": n for n in range(entries(size))}, accountId=None)
     ),
     "a long caller of a departure": lambda size: json.dumps(left()).replace("someone", "1" * size),
+    "a long policy and a long caller": lambda size: json.dumps(detached(policy_id="p-" + "a" * size)).replace(
+        "arn:aws:sts:", "arn:" * (size // 4)
+    ),
     "one key repeated": lambda size: '{"source":1' + ',"source":1' * entries(size) + "}",
     "many duplicate keys": duplicate_keys,
     "nested details": lambda size: json.dumps(announced(serviceEventDetails=[[[{"a": {"b": "c"}}]]] * entries(size))),

@@ -188,6 +188,35 @@ def test_an_event_that_arrives_late_does_not_make_a_period_stable() -> None:
     assert code_of(world.receive(late)) == "RESTORES_STOPPED"
 
 
+def test_after_a_stable_period_the_whole_count_is_allowed_again() -> None:
+    world = Guarded()
+    for _ in range(2):
+        for _ in range(MAX_RESTORES):
+            assert world.receive(world.detach()).status is ENFORCED
+            world.after(MINUTE)
+        world.after(STABLE)
+    assert world.receive(world.detach()).status is ENFORCED
+    for _ in range(MAX_RESTORES - 1):
+        world.after(MINUTE)
+        assert world.receive(world.detach()).status is ENFORCED
+    world.after(MINUTE)
+
+    assert code_of(world.receive(world.detach())) == "RESTORES_STOPPED"
+
+
+def test_a_restore_that_came_late_does_not_make_the_period_before_it_stable() -> None:
+    world = Guarded()
+    for _ in range(MAX_RESTORES - 1):
+        world.receive(world.detach())
+        world.after(MINUTE)
+    late = world.detach()
+    world.after(STABLE)
+    assert world.receive(late).status is ENFORCED
+    world.after(MINUTE)
+
+    assert code_of(world.receive(world.detach())) == "RESTORES_STOPPED"
+
+
 def test_an_operator_who_redrives_the_message_decides_and_the_count_stays() -> None:
     world = Guarded()
     stopped(world)
@@ -348,6 +377,20 @@ def test_a_policy_that_another_event_put_back_is_believed_at_once() -> None:
 
     assert world.receive(event).status is ENFORCED
     assert world.restores() == 1
+
+
+def test_a_stage_that_only_observes_says_what_it_would_put_back() -> None:
+    world = Guarded()
+    world.deploy(attach_to="none")
+    world.after(MINUTE)
+
+    listed = world.receive(world.event())
+    gone = world.receive(world.detach())
+
+    assert listed.status is gone.status is OutcomeStatus.OBSERVED
+    assert listed.fault is None
+    assert [each.result for each in gone.policies if each.policy_id == FIRST] == [AttachmentResult.WOULD_ATTACH]
+    assert world.restores() == 0
 
 
 def test_a_refused_attachment_is_no_restore() -> None:

@@ -270,6 +270,9 @@ class RestoreRun(AttachRun):
         policy_id = self.event.change.detached
         if not policy_id or results.get(policy_id) is not AttachmentResult.ALREADY_ATTACHED:
             return {}
+        # A stage that only observes would not put it back.
+        if not self._attaches_to(self.event):
+            return {}
         # The times of events are whole seconds.
         after = self.attempt.event_time + timedelta(seconds=1)
         claims = [row.claims[policy_id] for row in self._rows if policy_id in row.claims]

@@ -22,7 +22,8 @@ _POLL_INTERVAL: Final = timedelta(seconds=0.5)
 class OutcomeTracker:
     """Track messages from the moment they are sent until each is decided.
 
-    A message is decided when a later attempt than those before it was sent is final or failed. A message with an
+    A message is decided when a later attempt than those before it was sent is final, failed, or found that the account
+    has left. A message with an
     unreadable body has no outcome and is not tracked.
     """
 
@@ -83,5 +84,6 @@ class OutcomeTracker:
     def _is_decided(self, key: OutcomeKey, outcome: Outcome) -> bool:
         if outcome.status in FINAL:
             return True
-        ended = outcome.status in _ENDED and outcome.lease_until is None
+        is_over = outcome.status in _ENDED or outcome.departed is not None
+        ended = is_over and outcome.lease_until is None
         return ended and outcome.attempts > self._attempts.get(key, 0)
