@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +21,7 @@ from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.reading import read_guardrails
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
+from handlers.core.joins.yielding import YieldingPace
 from handlers.settings import RemoverSettings, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -30,17 +32,32 @@ if TYPE_CHECKING:
 _Clients: TypeAlias = Callable[[str], Any]
 
 
+def enforcer(queue_arn: str) -> Enforcer:
+    """Return the worker that attaches policies for the messages of a queue.
+
+    Raises SettingsError if a setting is missing or invalid.
+    """
+    joins, others = enforcers()
+    return others.get(queue_arn.rpartition(":")[2], joins)
+
+
 @cache
-def enforcer() -> Enforcer:
-    """Return the worker that attaches policies; raise SettingsError if a setting is missing or invalid."""
+def enforcers() -> tuple[Enforcer, dict[str, Enforcer]]:
+    """Return the worker for live joins, and that for requests by the name of their queue, if there is one."""
     settings, clients = Settings.from_env(os.environ), cache(client)
     url = settings.removals_queue_url
-    return Enforcer(
-        dependencies=AttachDependencies(
-            **_dependencies(settings, clients), removals=SqsRemovals(clients("sqs"), url) if url else None
-        ),
-        **_worker(settings, clients),
+    dependencies = AttachDependencies(
+        **_dependencies(settings, clients), removals=SqsRemovals(clients("sqs"), url) if url else None
     )
+    joins = Enforcer(dependencies=dependencies, **_worker(settings, clients))
+    if not settings.repairs_queue_url:
+        return joins, {}
+    repairs = replace(
+        joins,
+        dependencies=replace(dependencies, pace=YieldingPace(_pace(settings, clients), dependencies.clock)),
+        inbox=SqsInbox(clients("sqs"), settings.repairs_queue_url),
+    )
+    return joins, {settings.repairs_queue_url.rpartition("/")[2]: repairs}
 
 
 @cache
@@ -86,9 +103,14 @@ def _dependencies(settings: Settings, clients: _Clients) -> dict[str, Any]:
         "ledger": DynamoLedger(dynamodb, settings.outcomes_table),
         "archive": S3Archive(clients("s3"), settings.evidence_bucket),
         "pseudonyms": KmsPseudonyms(clients("kms"), settings.pseudonym_key_id, settings.organization_id),
-        "pace": DynamoPace(dynamodb, settings.pace_table, timedelta(seconds=1 / settings.attachments_per_second)),
+        "pace": _pace(settings, clients),
         "clock": SystemClock(),
     }
+
+
+def _pace(settings: Settings, clients: _Clients) -> DynamoPace:
+    interval = timedelta(seconds=1 / settings.attachments_per_second)
+    return DynamoPace(clients("dynamodb"), settings.pace_table, interval)
 
 
 def _guardrails(settings: Settings, clients: _Clients) -> Guardrails:

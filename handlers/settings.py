@@ -40,6 +40,8 @@ class Settings(BaseModel):
     evidence_bucket: NonEmpty
     #: The queue that this worker's messages come from.
     queue_url: NonEmpty
+    #: The queue of requests that let live joins go first, which the same worker handles; empty if there is none.
+    repairs_queue_url: str = ""
     #: The queue of the worker that removes policies; empty if nothing is removed.
     removals_queue_url: str = ""
     dead_letter_queue_url: NonEmpty
