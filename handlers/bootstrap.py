@@ -32,32 +32,30 @@ if TYPE_CHECKING:
 _Clients: TypeAlias = Callable[[str], Any]
 
 
-def enforcer(queue_arn: str) -> Enforcer:
-    """Return the worker that attaches policies for the messages of a queue.
-
-    Raises SettingsError if a setting is missing or invalid.
-    """
-    joins, others = enforcers()
-    return others.get(queue_arn.rpartition(":")[2], joins)
-
-
 @cache
-def enforcers() -> tuple[Enforcer, dict[str, Enforcer]]:
-    """Return the worker for live joins, and that for requests by the name of their queue, if there is one."""
+def enforcer(queue_arn: str = "") -> Enforcer:
+    """Return the worker that attaches policies, for the messages of a queue; by default, of the queue of live joins.
+
+    For another queue, it lets live joins go first. Raises SettingsError if a setting is missing or invalid.
+    """
     settings, clients = Settings.from_env(os.environ), cache(client)
+    if queue_arn:
+        joins, queue = enforcer(), queue_arn.rpartition(":")[2]
+        base, _, joins_queue = settings.queue_url.rpartition("/")
+        if queue == joins_queue:
+            return joins
+        pace = YieldingPace(_pace(settings, clients), joins.dependencies.clock)
+        # The queue is in the same account and Region. A variable with its URL would not fit into the environment of a
+        # function that attaches to the most account ids.
+        inbox = SqsInbox(clients("sqs"), f"{base}/{queue}")
+        return replace(joins, dependencies=replace(joins.dependencies, pace=pace), inbox=inbox)
     url = settings.removals_queue_url
-    dependencies = AttachDependencies(
-        **_dependencies(settings, clients), removals=SqsRemovals(clients("sqs"), url) if url else None
+    return Enforcer(
+        dependencies=AttachDependencies(
+            **_dependencies(settings, clients), removals=SqsRemovals(clients("sqs"), url) if url else None
+        ),
+        **_worker(settings, clients),
     )
-    joins = Enforcer(dependencies=dependencies, **_worker(settings, clients))
-    if not settings.repairs_queue_url:
-        return joins, {}
-    repairs = replace(
-        joins,
-        dependencies=replace(dependencies, pace=YieldingPace(_pace(settings, clients), dependencies.clock)),
-        inbox=SqsInbox(clients("sqs"), settings.repairs_queue_url),
-    )
-    return joins, {settings.repairs_queue_url.rpartition("/")[2]: repairs}
 
 
 @cache

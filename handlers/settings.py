@@ -38,10 +38,9 @@ class Settings(BaseModel):
     artifacts_bucket: NonEmpty = ""
     outcomes_table: NonEmpty
     evidence_bucket: NonEmpty
-    #: The queue that this worker's messages come from.
+    #: The queue that this worker's messages come from. The worker that attaches policies also handles those of another
+    #: one, which lets live joins go first.
     queue_url: NonEmpty
-    #: The queue of requests that let live joins go first, which the same worker handles; empty if there is none.
-    repairs_queue_url: str = ""
     #: The queue of the worker that removes policies; empty if nothing is removed.
     removals_queue_url: str = ""
     dead_letter_queue_url: NonEmpty

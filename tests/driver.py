@@ -19,10 +19,12 @@ from typing import Any
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from handlers.batch import handle_record
-from handlers.bootstrap import enforcer, enforcers, remover
+from handlers.bootstrap import enforcer, remover
 from handlers.core.errors import RetryableError
-from handlers.core.joins.worker import Worker
 from handlers.core.timing import Budget
+
+WORKERS = {"enforcer": enforcer, "remover": remover}
+worker = WORKERS[os.environ.get("WORKER", "enforcer")]
 
 
 class ShiftedClock:
@@ -36,11 +38,6 @@ class ShiftedClock:
 
     def sleep(self, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
-
-
-def worker() -> Worker:
-    """Return the worker, the same one each time."""
-    return remover() if os.environ.get("WORKER") == "remover" else enforcer("")
 
 
 def handle(delivery: dict[str, Any]) -> int:
@@ -62,8 +59,7 @@ def warm_up(delivery: dict[str, Any]) -> None:
     make them copy the memory that they share with this process.
     """
     handle(delivery)
-    enforcers.cache_clear()
-    remover.cache_clear()
+    worker.cache_clear()
     worker()
     gc.collect()
     gc.disable()

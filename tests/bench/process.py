@@ -45,7 +45,7 @@ def cold() -> dict[str, float]:
     from handlers import attach_policies  # noqa: F401, PLC0415 - this import is measured
     from handlers.bootstrap import enforcer  # noqa: PLC0415 - as above
 
-    enforcer("")
+    enforcer()
     return {"milliseconds": (time.perf_counter() - began) * 1000}
 
 

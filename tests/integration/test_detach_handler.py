@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from handlers.attach_policies import lambda_handler as attach
-from handlers.bootstrap import enforcers, remover
+from handlers.bootstrap import enforcer, remover
 from handlers.detach_policies import lambda_handler as detach
 from handlers.settings import SettingsError
 from schemas.compiled_guardrails import CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector
@@ -71,7 +71,7 @@ class Both(Function):
 @pytest.fixture(autouse=True)
 def new_processes() -> Iterator[None]:
     yield
-    enforcers.cache_clear()
+    enforcer.cache_clear()
     remover.cache_clear()
 
 
@@ -85,7 +85,7 @@ def handle(monkeypatch: pytest.MonkeyPatch, made: Both, body: str) -> list[str]:
     """Deliver a message to the worker that attaches policies; return the requests that it sends to the other."""
     for name, value in made.of_attaching().items():
         monkeypatch.setenv(name, value)
-    enforcers.cache_clear()
+    enforcer.cache_clear()
     assert attach({"Records": [record(1, body, receives=1)]}, CONTEXT)["batchItemFailures"] == []
     return bodies(made.removals_queue_url)
 

@@ -15,7 +15,7 @@ import pytest
 from handlers.attach_policies import lambda_handler
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.batch import logger, metrics
-from handlers.bootstrap import enforcer, enforcers
+from handlers.bootstrap import enforcer
 from handlers.core.joins.yielding import YieldingPace
 from infra.local.events import handshake_accepted
 from schemas.intake import read_event
@@ -78,9 +78,9 @@ def function(table: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     made = Function()
     for name, value in made.environment().items():
         monkeypatch.setenv(name, value)
-    enforcers.cache_clear()
+    enforcer.cache_clear()
     yield made
-    enforcers.cache_clear()
+    enforcer.cache_clear()
 
 
 @pytest.fixture
@@ -139,13 +139,10 @@ def test_the_handler_enforces_joins_refuses_others_and_returns_what_is_to_be_ret
     assert (measured["Enforced"], measured["Failed"], measured["Retrying"]) == ([1.0], [1.0], [1.0])
 
 
-def test_a_message_stays_invisible_in_the_queue_that_it_came_from(
-    function: Function, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_stays_invisible_in_the_queue_that_it_came_from(function: Function, log: io.StringIO) -> None:
     """SQS knows a receipt handle only in the queue that returned it."""
     sqs = client("sqs")
     repairs_queue_url = sqs.create_queue(QueueName="repairs")["QueueUrl"]
-    monkeypatch.setenv("REPAIRS_QUEUE_URL", repairs_queue_url)
     # Organizations does not find the account yet.
     body = json.dumps(function.join("999999999999"))
 
@@ -159,9 +156,8 @@ def test_a_message_stays_invisible_in_the_queue_that_it_came_from(
         assert json.loads(log.getvalue().splitlines()[-1].lstrip("\0"))["again_in_seconds"] > 0
 
 
-def test_only_requests_let_others_go_first(function: Function, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REPAIRS_QUEUE_URL", f"{function.queue_url.rpartition('/')[0]}/repairs")
+@pytest.mark.usefixtures("function")
+def test_only_the_worker_of_another_queue_than_that_of_live_joins_lets_others_go_first() -> None:
+    paces = [enforcer(f"arn:aws:sqs:us-east-1:1:{name}").dependencies.pace for name in ("joins", "repairs")]
 
-    paces = [enforcer(f"arn:aws:sqs:us-east-1:1:{name}").dependencies.pace for name in ("joins", "repairs", "x")]
-
-    assert [isinstance(each, YieldingPace) for each in paces] == [False, True, False]
+    assert [isinstance(each, YieldingPace) for each in paces] == [False, True]
