@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from handlers.core.joins.ports import Message, Pace
-from handlers.core.joins.yielding import PATIENCE, YieldingPace
+from handlers.core.joins.yielding import YIELDS_FOR, YieldingPace
 from infra.local.organizations import READ, policies_of
 from schemas.events import JoinRequest
 from tests.bench.burst import Experiment, Mapping, Queue
@@ -34,7 +34,7 @@ class Design:
     #: The mapping of the queue of requests; None if there is one queue for both.
     repairs: Mapping | None = field(default_factory=lambda: Mapping(batch=1))
     #: How long the workers of requests let others go first; None if they reserve turns as other workers do.
-    patience: timedelta | None = PATIENCE
+    patience: timedelta | None = YIELDS_FOR
 
 
 @dataclass(frozen=True)

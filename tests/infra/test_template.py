@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from moto.events.models import EventPattern
 
-from handlers.core.joins.yielding import PATIENCE
+from handlers.core.joins.yielding import YIELDS_FOR
 from handlers.core.timing import MAX_BACKOFF, RESERVE, backoff
 from handlers.settings import RemoverSettings, Settings
 from infra.deploy.build import ROOT
@@ -346,7 +346,7 @@ def test_requests_wait_in_a_queue_like_that_of_joins_which_the_same_function_han
 
     assert joins | {"QueueName": 0} == repairs | {"QueueName": 0}
     assert mappings[0] | {"EventSourceArn": {"Fn::GetAtt": ["Repairs", "Arn"]}, "BatchSize": 1} == mappings[1]
-    assert timeout - RESERVE >= 4 * PATIENCE
+    assert timeout - RESERVE >= 4 * YIELDS_FOR
 
 
 def test_an_alarm_says_that_requests_are_not_handled_and_not_that_many_wait() -> None:

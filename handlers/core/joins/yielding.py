@@ -9,7 +9,7 @@ from handlers.core.ports import Clock
 
 #: How long a worker lets others go first. While live joins use the whole rate, each worker of requests still gets a
 #: turn after this time, so that no request waits for ever.
-PATIENCE: Final = timedelta(seconds=10)
+YIELDS_FOR: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class YieldingPace:
 
     turns: Turns
     clock: Clock
-    patience: timedelta = PATIENCE
+    patience: timedelta = YIELDS_FOR
 
     def reserve(self, now: datetime) -> datetime:
         """Wait for a free turn and return its time; after the patience, reserve a turn as other workers do."""
