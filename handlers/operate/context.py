@@ -91,6 +91,8 @@ class Context:
     backup_retention: timedelta
     #: For completion in the shell.
     seen: Seen
+    #: Whether there is a queue of requests that let live joins go first; stacks of earlier versions have none.
+    has_repairs: bool = True
     rng: Random = field(default_factory=SystemRandom)
 
     @property

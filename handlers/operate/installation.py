@@ -180,6 +180,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             sqs,
             {"dead letters": outputs["DeadLetterQueueUrl"], "undelivered": outputs["UndeliveredQueueUrl"]},
             outputs["QueueUrl"],
+            repairs_url=outputs.get("RepairsQueueUrl", ""),
             poll=poll,
         ),
         moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
@@ -202,6 +203,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         lock_mode=parameters["RetentionMode"],
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
         seen=seen,
+        has_repairs="RepairsQueueUrl" in outputs,
     )
 
 
