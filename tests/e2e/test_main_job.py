@@ -215,6 +215,39 @@ def test_the_worker_runs_under_the_templates_role(pipeline: Pipeline) -> None:
     assert outcome.fault.code == "AccessDeniedException"
 
 
+def test_a_request_in_the_second_queue_is_handled_as_a_join_is(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    request = pipeline.requested(account_id)
+
+    pipeline.watch.request(request.model_dump_json())
+    pipeline.watch.until_quiet()
+
+    assert pipeline.relay.counted() == {READ: 1, ATTACH: 2}
+    assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
+    outcome = pipeline.outcome(request.event_id)
+    assert (outcome.status, outcome.source, outcome.attempts) == (OutcomeStatus.ENFORCED, "joinguard.sweep", 1)
+
+
+def test_a_request_that_fails_is_redriven_through_the_first_queue(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    request = pipeline.requested(account_id)
+    pipeline.relay.fail_next(ATTACH, (400, "PolicyTypeNotEnabledException"))
+
+    pipeline.watch.request(request.model_dump_json())
+    pipeline.watch.until_quiet()
+
+    [dead_letter] = pipeline.watch.dead_letters()
+    assert dead_letter["Body"] == request.model_dump_json()
+    assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "PolicyTypeNotEnabledException"
+    assert pipeline.outcome(request.event_id).status is OutcomeStatus.FAILED
+    assert len(pipeline.watch.attached(account_id)) == 1
+    pipeline.watch.redrive(dead_letter)
+    pipeline.watch.until_quiet()
+    assert pipeline.outcome(request.event_id).status is OutcomeStatus.ENFORCED
+    assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
+    assert pipeline.watch.dead_letter_count() == 0
+
+
 def test_a_move_takes_one_read_and_attaches_what_is_missing(pipeline: Pipeline) -> None:
     account_id = pipeline.account()
     pipeline.handle(pipeline.invited(account_id))

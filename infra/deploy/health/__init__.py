@@ -41,8 +41,8 @@ ROLES = {
 }
 #: The workers, and how the names of their checks begin.
 WORKERS = {"AttachPolicies": "", "DetachPolicies": "removing worker's "}
-#: What only a stack has that removes policies; earlier versions of the template do not declare it.
-OF_REMOVALS = frozenset({"Removals", "DetachPolicies", "DetachPoliciesRole"})
+#: What only a stack has that removes policies, and what earlier versions of the template do not declare.
+NOT_ALWAYS = frozenset({"Removals", "DetachPolicies", "DetachPoliciesRole", "Repairs"})
 #: How the names of the forwarder's checks begin.
 FORWARDERS = "forwarder's "
 UNFORWARDED = "handlers/operate/RUNBOOK.md#unforwarded"
@@ -196,7 +196,9 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
     yield _planned("rule", delivery.rule, events, stack, JOINS)
     yield _planned("target", delivery.target, events, stack, JOINS)
     yield _planned("joins waiting", _queue, sqs, stack, "Joins", "joins waiting", "")
-    absent = OF_REMOVALS.difference(stack.declared())
+    absent = NOT_ALWAYS.difference(stack.declared())
+    if "Repairs" not in absent:
+        yield _planned("repairs waiting", _queue, sqs, stack, "Repairs", "repairs waiting", "")
     if "Removals" not in absent:
         yield _planned("removals waiting", _queue, sqs, stack, "Removals", "removals waiting", "")
     yield _planned("dead letters", _queue, sqs, stack, "DeadLetters", "dead letters", DEAD_LETTERS)
@@ -207,6 +209,9 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
     for name, whose in workers.items():
         yield _planned(f"{whose}mapping", worker.mapping, lambda_client, stack, f"{name}Mapping", f"{whose}mapping")
         yield _planned(f"{whose}function", worker.function, lambda_client, stack, name, f"{whose}function")
+    if "Repairs" not in absent:
+        what = "mapping of repairs"
+        yield _planned(what, worker.mapping, lambda_client, stack, "RepairsMapping", what)
     for name, whose in ROLES.items():
         if name not in absent:
             yield _planned(whose, worker.role, target.client("iam"), stack, name, whose)
