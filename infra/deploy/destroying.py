@@ -226,8 +226,8 @@ def refuse_while_joins_wait(counts: Mapping[str, int], stage: str) -> None:
     """Raise DeployError with the counts if joins, repairs or removals wait: nobody would ever handle them."""
     if _wait(counts):
         raise DeployError(
-            f"messages wait: {listed(counts)}. Joins, repairs and removals would be deleted: accounts would not get their "
-            "policies, or would keep some that they no longer need. Wait until the workers have handled them "
+            f"messages wait: {listed(counts)}. Joins, repairs and removals would be deleted: accounts would not get "
+            "their policies, or would keep some that they no longer need. Wait until the workers have handled them "
             f"(`make status STAGE={stage}`), or add --discard-joins"
         )
 
