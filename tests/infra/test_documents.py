@@ -554,7 +554,7 @@ FIGURES: dict[str, tuple[float, ...]] = {
     r"\| batch size \| (\w+) \|": (MAPPING["BatchSize"],),
     r"\| batch size of repairs \| (\w+) \|": (RESOURCES["RepairsMapping"]["Properties"]["BatchSize"],),
     r"for (\w+) seconds; then it reserves": (named("YIELDS_FOR").total_seconds(),),
-    r"one has waited for (\w+) days": (259_200 / 86_400,),
+    r"one has waited for (\w+) days": (int(re.findall(r"age, 0\) > (\d+)", str(ALARMS))[0]) / 86_400,),
     r"\| timeout \| (\w+) s \|": (RESOURCES["AttachPolicies"]["Properties"]["Timeout"],),
     r"\| maximum concurrency for each queue \| (\w+) \|": (MAPPING["ScalingConfig"]["MaximumConcurrency"],),
     r"\| eventbridge retries \| (\w+) times within (\w+) hours \|": (
