@@ -95,6 +95,8 @@ class Context:
     seen: Seen
     #: None in stacks of earlier versions.
     pauses: OperatorsPauses | None = None
+    #: Whether there is a queue of requests that let live joins go first; stacks of earlier versions have none.
+    has_repairs: bool = True
     rng: Random = field(default_factory=SystemRandom)
 
     @property

@@ -181,6 +181,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             sqs,
             {"dead letters": outputs["DeadLetterQueueUrl"], "undelivered": outputs["UndeliveredQueueUrl"]},
             outputs["QueueUrl"],
+            repairs_url=outputs.get("RepairsQueueUrl", ""),
             poll=poll,
         ),
         moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
@@ -204,6 +205,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
         seen=seen,
         pauses=DynamoPauses(client("dynamodb"), reconciliation) if reconciliation else None,
+        has_repairs="RepairsQueueUrl" in outputs,
     )
 
 

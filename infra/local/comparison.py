@@ -33,6 +33,8 @@ class Comparison:
         """Yield every comparison."""
         yield from self._queues()
         yield from self._queue_policies()
+        for mapping in self._stack.of_type("AWS::Lambda::EventSourceMapping"):
+            yield from self._mapping(mapping)
         for function in self._stack.of_type("AWS::Lambda::Function"):
             yield from self._function(function)
         yield from self._rule()
@@ -58,12 +60,14 @@ class Comparison:
                 actual = json.loads(self._attributes(queue["Ref"])["Policy"])
                 yield f"{queue['Ref']}'s policy", _denials(document), _denials(actual)
 
+    def _mapping(self, mapping: str) -> Iterator[Compared]:
+        declared = self._declared[mapping]
+        actual = self._aws.client("lambda").get_event_source_mapping(UUID=self._resources[mapping])
+        for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
+            yield f"{mapping}.{name}", declared[name], actual.get(name)
+
     def _function(self, function: str) -> Iterator[Compared]:
         client = self._aws.client("lambda")
-        declared = self._declared[f"{function}Mapping"]
-        mapping = client.get_event_source_mapping(UUID=self._resources[f"{function}Mapping"])
-        for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
-            yield f"{function}Mapping.{name}", declared[name], mapping.get(name)
         declared = self._declared[function]
         actual = client.get_function_configuration(FunctionName=self._resources[function])
         for name in ("Handler", "Timeout"):

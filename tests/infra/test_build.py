@@ -146,6 +146,7 @@ def test_the_function_imports_nothing_of_the_operators_tool() -> None:
         "joins.run",
         "joins.requests",
         "joins.worker",
+        "joins.yielding",
         "guardrails",
         "guardrails.conditions",
         "guardrails.evaluate",

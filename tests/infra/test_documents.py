@@ -118,9 +118,12 @@ NUMBERS = {
     "ten": 10,
     "eleven": 11,
     "twelve": 12,
+    "thirteen": 13,
     "fourteen": 14,
     "fifteen": 15,
+    "sixteen": 16,
     "seventeen": 17,
+    "eighteen": 18,
     "half an hour": 1800,
 }
 
@@ -549,8 +552,11 @@ FIGURES: dict[str, tuple[float, ...]] = {
         queue("DeadLetters")["MessageRetentionPeriod"] / 86400,
     ),
     r"\| batch size \| (\w+) \|": (MAPPING["BatchSize"],),
+    r"\| batch size of repairs \| (\w+) \|": (RESOURCES["RepairsMapping"]["Properties"]["BatchSize"],),
+    r"for (\w+) seconds; then it reserves": (named("YIELDS_FOR").total_seconds(),),
+    r"one has waited for (\w+) days": (int(re.findall(r"age, 0\) > (\d+)", str(ALARMS))[0]) / 86_400,),
     r"\| timeout \| (\w+) s \|": (RESOURCES["AttachPolicies"]["Properties"]["Timeout"],),
-    r"\| maximum concurrency \| (\w+) \|": (MAPPING["ScalingConfig"]["MaximumConcurrency"],),
+    r"\| maximum concurrency for each queue \| (\w+) \|": (MAPPING["ScalingConfig"]["MaximumConcurrency"],),
     r"\| eventbridge retries \| (\w+) times within (\w+) hours \|": (
         RULE["MaximumRetryAttempts"],
         RULE["MaximumEventAgeInSeconds"] / 3600,

@@ -10,15 +10,15 @@ from handlers.core.ports import Clock
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.in_flight import NOT_IN_FLIGHT, InFlight
-from handlers.core.redrive.ports import CallPatiently
+from handlers.core.redrive.ports import CallPatiently, Destination
 from handlers.core.redrive.tracker import BATCH, OutcomeTracker
 from schemas.attribute import MAX_BATCH
 from schemas.outcome import OutcomeStatus
 
 #: How long to wait until the first messages are decided.
 FIRST_MESSAGES_TIMEOUT: Final = timedelta(minutes=5)
-#: How long to let live joins go first.
-JOINS_TIMEOUT: Final = timedelta(minutes=15)
+#: How long to let others go first.
+OTHERS_TIMEOUT: Final = timedelta(minutes=15)
 #: Seconds.
 _POLL_INTERVAL: Final = 0.5
 _BACKLOG_INTERVAL: Final = 2
@@ -32,14 +32,16 @@ class Redrive:
     tracker: OutcomeTracker
     clock: Clock
     patiently: CallPatiently
-    #: Messages a second; None for no limit, even while live joins wait.
+    #: Messages a second; None for no limit, even while other messages wait.
     rate: float | None = None
-    #: While more live joins than this wait, nothing is sent.
+    #: While more messages than this wait in the queue, nothing is sent.
     max_backlog: int = 50
     #: The number of failed messages that stops the redrive, and the number of first messages.
     breaker: int = 5
     #: Called with the reason whenever the redrive begins to wait.
     notify: Callable[[Explanation], None] = lambda _: None
+    #: The queue to which messages are sent.
+    to: Destination = "joins"
     #: The result of each message so far: `sent`, then `deleted`; or `refused: …`.
     result_of: dict[str, str] = field(default_factory=dict, init=False)
     sent: int = field(default=0, init=False)
@@ -59,7 +61,7 @@ class Redrive:
             left = dead_letters[begin : begin + BATCH]
             self.patiently(partial(self.tracker.expect, left))
             while left:
-                self._let_joins_go_first()
+                self._let_others_go_first()
                 if self._must_stop():
                     return
                 size = self._batch_size()
@@ -115,8 +117,8 @@ class Redrive:
         self.deleted += len(deleted)
 
     def _put(self, messages: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
-        """Put messages on the joins queue and track them; return those that SQS accepted."""
-        sent = self.patiently(lambda: self.in_flight.queues.send("joins", messages))
+        """Put messages on the queue and track them; return those that SQS accepted."""
+        sent = self.patiently(lambda: self.in_flight.queues.send(self.to, messages))
         self.result_of |= {each.message_id: "sent" for each in sent.accepted}
         self.result_of |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}
         self.sent += len(sent.accepted)
@@ -145,19 +147,19 @@ class Redrive:
         if self.tracker.undecided and not self.tracker.decided:
             self.stopped = Explanation(Reason.NOTHING_DECIDED, (self.sent,))
 
-    def _let_joins_go_first(self) -> None:
+    def _let_others_go_first(self) -> None:
         until = None
-        while self.rate is not None and self.stopped is None and self._joins_wait():
+        while self.rate is not None and self.stopped is None and self._others_wait():
             if until is None:
-                self.notify(Explanation(Reason.JOINS_FIRST, (self.max_backlog,)))
-                until = self.clock.now() + JOINS_TIMEOUT
+                self.notify(Explanation(Reason.OTHERS_FIRST, (self.max_backlog,)))
+                until = self.clock.now() + OTHERS_TIMEOUT
             if self.clock.now() >= until:
-                self.stopped = Explanation(Reason.JOINS_DELAYED)
+                self.stopped = Explanation(Reason.OTHERS_DELAYED)
             self.in_flight.extend_visibility()
             self.clock.sleep(_BACKLOG_INTERVAL)
 
-    def _joins_wait(self) -> bool:
-        return self.patiently(self.in_flight.queues.backlog) > self.max_backlog
+    def _others_wait(self) -> bool:
+        return self.patiently(lambda: self.in_flight.queues.visible(self.to)) > self.max_backlog
 
     def _poll(self) -> None:
         self.patiently(lambda: self.tracker.poll(self.clock.now()))
