@@ -35,6 +35,8 @@ class Comparison:
         yield from self._queue_policies()
         for function in self._stack.of_type("AWS::Lambda::Function"):
             yield from self._function(function)
+        for mapping in self._stack.of_type("AWS::Lambda::EventSourceMapping"):
+            yield from self._mapping(mapping)
         yield from self._rule()
         yield from self._evidence()
         yield from self._outcomes()
@@ -60,16 +62,18 @@ class Comparison:
 
     def _function(self, function: str) -> Iterator[Compared]:
         client = self._aws.client("lambda")
-        declared = self._declared[f"{function}Mapping"]
-        mapping = client.get_event_source_mapping(UUID=self._resources[f"{function}Mapping"])
-        for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
-            yield f"{function}Mapping.{name}", declared[name], mapping.get(name)
         declared = self._declared[function]
         actual = client.get_function_configuration(FunctionName=self._resources[function])
         for name in ("Handler", "Timeout"):
             yield f"{function}.{name}", declared[name], actual[name]
         variables = self._stack.resolve(declared["Environment"]["Variables"])
         yield f"{function}.Environment", sorted(variables), sorted(actual["Environment"]["Variables"])
+
+    def _mapping(self, mapping: str) -> Iterator[Compared]:
+        declared = self._declared[mapping]
+        actual = self._aws.client("lambda").get_event_source_mapping(UUID=self._resources[mapping])
+        for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
+            yield f"{mapping}.{name}", declared[name], actual.get(name)
 
     def _rule(self) -> Iterator[Compared]:
         events, name = self._aws.client("events"), self._rule_name()

@@ -39,6 +39,7 @@ NOT_CHECKED: Final = (
     "encryption at rest, point-in-time recovery of the table, log retention: accepted and ignored",
     "the function's memory, architecture and Python version: it runs on this machine's interpreter",
     "the composite alarm and alarms with metric math: removed, the stand-in's CloudFormation rejects them",
+    "the schedule of the sweep: off, so that nothing changes by itself; `make sweep` begins one",
     (
         "which accounts and policies the worker's role may use: the stand-in checks every Organizations call against "
         "one invented ARN, which is added to the role's statements; the actions are enforced"
@@ -62,8 +63,11 @@ _UNKNOWN_TYPES: Final = frozenset({"AWS::CloudWatch::CompositeAlarm"})
 
 
 def for_stand_in(template: str) -> str:
-    """Return the template without the resources that the stand-in's CloudFormation rejects."""
+    """Return the template without the resources that the stand-in's CloudFormation rejects, its schedules disabled."""
     loaded = load(template)
+    for each in loaded["Resources"].values():
+        if each["Type"] == "AWS::Scheduler::Schedule":
+            each["Properties"]["State"] = "DISABLED"
     loaded["Resources"] = {
         name: each
         for name, each in loaded["Resources"].items()

@@ -116,9 +116,6 @@ NUMBERS = {
     "six": 6,
     "nine": 9,
     "ten": 10,
-    "eleven": 11,
-    "twelve": 12,
-    "fifteen": 15,
     "half an hour": 1800,
 }
 
@@ -519,7 +516,6 @@ def queue(name: str) -> Any:
 MAPPING = RESOURCES["AttachPoliciesMapping"]["Properties"]
 RECEIVES = queue("Joins")["RedrivePolicy"]["maxReceiveCount"]
 RULE = RESOURCES["MemberAccountInitialization"]["Properties"]["Targets"][0]["RetryPolicy"]
-ALARMS = [each for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatch::Alarm"]
 LONGEST = [backoff(receives, _Longest()) for receives in (1, 2, 100)]
 RATE = PARAMETERS["AttachmentsPerSecond"]["Default"]
 #: The pattern allows one policy, and this many more.
@@ -552,10 +548,6 @@ FIGURES: dict[str, tuple[float, ...]] = {
     r"\| eventbridge retries \| (\w+) times within (\w+) hours \|": (
         RULE["MaximumRetryAttempts"],
         RULE["MaximumEventAgeInSeconds"] / 3600,
-    ),
-    r"(\w+) alarms make one page, (\w+) in a stage that removes": (
-        len([each for each in ALARMS if "Condition" not in each]),
-        len(ALARMS),
     ),
     r"locked for (\w+) years": (PARAMETERS["RetentionDays"]["Default"] // 365,),
     r"([\d]+) days are seven years": (PARAMETERS["RetentionDays"]["Default"],),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ACCOUNT: Final = "111111111111"
 ANOTHER: Final = "222222222222"
-QUEUES: Final = ("Joins", "Removals", "Undelivered", "DeadLetters", "Unforwarded")
+QUEUES: Final = ("Joins", "Removals", "Repairs", "Undelivered", "DeadLetters", "Unforwarded")
 RESOURCES: Final[dict[str, dict[str, Any]]] = {
     name: resource
     for file in ("template.yaml", "forwarder.yaml")
@@ -158,6 +158,7 @@ CALLERS: Final = {
     "OperatorReads": principal(arn_of("OperatorReads")),
     "the worker": principal(arn_of("AttachPoliciesRole")),
     "the removing worker": principal(arn_of("DetachPoliciesRole")),
+    "the sweep": principal(arn_of("SweepRole")),
     "the forwarder": principal(arn_of("ForwarderRole")),
     "an administrator": principal(f"arn:aws:iam::{ACCOUNT}:role/Administrator"),
     "a user": principal(f"arn:aws:iam::{ACCOUNT}:user/somebody"),
@@ -170,6 +171,7 @@ OVER_TLS: Final = {"aws:SecureTransport": "true"}
 SENDERS: Final = {
     "Joins": {"the rule", "OperatorActs", "the removing worker"},
     "Removals": {"the worker"},
+    "Repairs": {"the sweep", "OperatorActs"},
     "Undelivered": {"the rule", "OperatorActs"},
     "DeadLetters": {"the worker", "the removing worker", "OperatorActs"},
     "Unforwarded": {"the forwarder's rule"},
@@ -219,6 +221,7 @@ def test_only_alarms_of_this_account_publish_to_a_topic_and_only_over_tls(topic:
     ("key", "writers"),
     [
         ("/evidence/2026/11/25/x/0001.json", {"the worker", "the removing worker"}),
+        ("/sweeps/2026/11/25/x.json", {"the sweep"}),
         ("/acts/2026/11/25/x.json", {"OperatorActs"}),
         ("/backups/2026/11/25/x.json", {"OperatorActs"}),
     ],

@@ -7,6 +7,7 @@ import re
 import tomllib
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def test_dead_letters_outlive_their_source() -> None:
 
 def test_the_retries_of_a_message_last_at_least_two_hours() -> None:
     """The least pauses that the worker's backoff can draw; the last receive needs no pause after it."""
-    for name in ("Joins", "Removals"):
+    for name in ("Joins", "Removals", "Repairs"):
         queue = RESOURCES[name]["Properties"]
         pauses = [backoff(number, Shortest()) for number in range(1, queue["RedrivePolicy"]["maxReceiveCount"])]
 
@@ -377,7 +378,9 @@ def test_one_worker_never_detaches_and_the_other_never_attaches() -> None:
 
 
 def test_each_worker_sends_only_dead_letters_and_requests_to_the_other() -> None:
-    queues = {name: f"arn:aws:sqs:us-east-1:111111111111:{name}-1" for name in ("Joins", "Removals", "DeadLetters")}
+    queues = {
+        name: f"arn:aws:sqs:us-east-1:111111111111:{name}-1" for name in ("Joins", "Removals", "Repairs", "DeadLetters")
+    }
 
     def sends(role: str, **parameters: str) -> set[str]:
         return {name for name, arn in queues.items() if arn in allowed(role, **parameters)["sqs:SendMessage"]}
@@ -385,7 +388,7 @@ def test_each_worker_sends_only_dead_letters_and_requests_to_the_other() -> None
     assert sends("AttachPoliciesRole") == {"DeadLetters"}
     assert sends("AttachPoliciesRole", **REMOVING) == {"DeadLetters", "Removals"}
     assert sends("DetachPoliciesRole", **REMOVING) == {"DeadLetters", "Joins"}
-    assert allowed("AttachPoliciesRole", **REMOVING)["sqs:ReceiveMessage"] == {queues["Joins"]}
+    assert allowed("AttachPoliciesRole", **REMOVING)["sqs:ReceiveMessage"] == {queues["Joins"], queues["Repairs"]}
     assert allowed("DetachPoliciesRole", **REMOVING)["sqs:ReceiveMessage"] == {queues["Removals"]}
 
 
@@ -415,6 +418,104 @@ def test_the_removing_worker_reads_its_guardrails_the_approved_plan_and_what_was
         "organizations:ListPoliciesForTarget",
         "organizations:ListTagsForResource",
     }
+
+
+ENFORCING = {"Sweep": "enforce"}
+#: What the sweep may do in each stage; with guardrails and the permission to request, also the others.
+OF_THE_SWEEP = {
+    "dynamodb:BatchGetItem",
+    "dynamodb:DeleteItem",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "dynamodb:UpdateItem",
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
+    "kms:GenerateMac",
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "organizations:DescribeOrganization",
+    "organizations:ListAccounts",
+    "organizations:ListPolicies",
+    "organizations:ListRoots",
+    "organizations:ListTargetsForPolicy",
+    "s3:GetObject",
+    "s3:PutObject",
+    "sqs:GetQueueAttributes",
+}
+OF_THE_SWEEPS_GUARDRAILS = {
+    "organizations:DescribePolicy",
+    "organizations:ListAccountsForParent",
+    "organizations:ListOrganizationalUnitsForParent",
+    "organizations:ListTagsForResource",
+    "tag:GetResources",
+}
+
+
+def test_the_sweep_reads_the_organization_and_a_stage_that_reports_sends_nothing() -> None:
+    queue = {"arn:aws:sqs:us-east-1:111111111111:Repairs-1"}
+
+    assert allowed("SweepRole").keys() == OF_THE_SWEEP
+    enforcing = allowed("SweepRole", **ENFORCING, **REMOVING)
+    assert enforcing.keys() == OF_THE_SWEEP | OF_THE_SWEEPS_GUARDRAILS | {"sqs:SendMessage"}
+    assert enforcing["sqs:SendMessage"] == enforcing["sqs:GetQueueAttributes"] == queue
+    effects = {s["Sid"]: resolved(s["Effect"], TEMPLATE, {}) for role, s in statements() if role == "SweepRole"}
+    assert effects["RequestPolicies"] == "Deny", "whatever else would allow it"
+    assert TEMPLATE["Parameters"]["Sweep"]["Default"] == "report"
+
+
+def test_the_sweep_writes_only_its_own_state_and_its_own_reports() -> None:
+    role = {s["Sid"]: resolved(s, TEMPLATE, {}) for name, s in statements() if name == "SweepRole"}
+    table = "arn:aws:dynamodb:us-east-1:111111111111:table"
+    writing = {action for action in OF_THE_SWEEP if re.search("(Put|Update|Delete)Item", action)}
+
+    assert {action: resources for action, resources in allowed("SweepRole").items() if action in writing} == (
+        {action: {f"{table}/Reconciliation-1"} for action in writing}
+    )
+    assert role["KeepItsState"]["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["Sweep*"]}}
+    assert role["ReadPauses"]["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["Pauses"]}}
+    assert role["ReadPauses"]["Action"] == "dynamodb:GetItem"
+    assert allowed("SweepRole")["s3:PutObject"] == {"arn:aws:s3:::Evidence-1/sweeps/*"}
+
+
+def test_the_schedule_invokes_the_sweep_alone() -> None:
+    schedule = stack_of(TEMPLATE, {}).properties("SweepSchedule")
+    function = "arn:aws:lambda:us-east-1:111111111111:function:Sweeper-1"
+
+    assert schedule["Target"]["Arn"] == function
+    assert schedule["ScheduleExpression"] == "rate(5 minutes)"
+    assert json.loads(schedule["Target"]["Input"]) == {"source": "joinguard.schedule"}
+    assert allowed("SweepScheduleRole") == {"lambda:InvokeFunction": {function}}
+    trust = stack_of(TEMPLATE, {}).properties("SweepScheduleRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert [each["Principal"] for each in trust] == [{"Service": "scheduler.amazonaws.com"}]
+    assert trust[0]["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "111111111111"},
+        "ArnEquals": {"aws:SourceArn": "arn:aws:scheduler:us-east-1:111111111111:schedule-group/default"},
+    }
+    assert allowed("OperatorActs")["lambda:InvokeFunction"] == {function}
+    assert "lambda:InvokeFunction" not in allowed("OperatorReads")
+
+
+def test_lambda_keeps_no_invocation_of_the_sweep_for_later() -> None:
+    """Otherwise invocations of an outage would follow each other, although each goes on where the last one stopped."""
+    settings = RESOURCES["SweepInvocations"]["Properties"]
+
+    assert (settings["MaximumRetryAttempts"], settings["MaximumEventAgeInSeconds"]) == (0, 60)
+    assert RESOURCES["Sweeper"]["Properties"]["Timeout"] == 900
+
+
+@pytest.mark.parametrize("minutes", ["30", "1440"])
+def test_the_age_of_the_last_sweep_is_judged_by_the_stages_interval(minutes: str) -> None:
+    alarm = stack_of(TEMPLATE, {"SweepMinutes": minutes}).properties("SweepTooOld")
+
+    assert alarm["Metrics"][0]["Expression"] == f"age / (60 * {minutes})"
+    assert (alarm["Threshold"], alarm["TreatMissingData"]) == (3, "breaching")
+    assert alarm["Metrics"][1]["MetricStat"]["Metric"]["MetricName"] == "SecondsSinceSweep"
+
+
+def test_gaps_page_only_where_the_sweep_requests_their_policies() -> None:
+    assert "GapsRemain" not in stack_of(TEMPLATE, {}).declared()
+    assert "GapsRemain" in stack_of(TEMPLATE, ENFORCING).declared()
 
 
 @pytest.mark.parametrize("parameters", [{}, REMOVING], ids=["off", "on"])
@@ -542,13 +643,19 @@ def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
     assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["KeysAtRisk", "Arn"]}}}
 
 
+#: What happens without data, if it does not mean that all is well: the sweep publishes its age at each invocation, and
+#: what it found only when it is complete.
+WITHOUT_DATA = {"SweepTooOld": "breaching", "GapsRemain": "ignore", "SweepHalted": "ignore"}
+
+
 def test_every_alarm_pages_and_has_a_next_step_and_a_link_to_the_runbook() -> None:
     """Only the composite alarm sends notifications, so its rule must contain every other alarm."""
     page = RESOURCES["Page"]["Properties"]
 
-    for removes in ("true", "false"):
-        rule = resolved(page["AlarmRule"], TEMPLATE, {"RemovePolicies": removes})
-        there = {name for name in ALARMS if removes == "true" or RESOURCES[name].get("Condition") != "Removes"}
+    for removes, sweep in product(("true", "false"), ("report", "enforce")):
+        parameters = {"RemovePolicies": removes, "Sweep": sweep}
+        rule = resolved(page["AlarmRule"], TEMPLATE, parameters)
+        there = ALARMS.keys() & stack_of(TEMPLATE, parameters).declared()
         assert re.fullmatch(r'ALARM\("[\w-]+"\)( OR ALARM\("[\w-]+"\))*', " ".join(rule.split()))
         assert set(re.findall(r'ALARM\("(\w+)-1"\)', rule)) == there
     assert page["AlarmActions"] == [{"Ref": "Pages"}]
@@ -556,7 +663,7 @@ def test_every_alarm_pages_and_has_a_next_step_and_a_link_to_the_runbook() -> No
         text = alarm["AlarmDescription"]["Fn::Sub"]
         assert text.count(". ") >= 1, f"{name} has no next step"
         assert re.search(r"\${RunbookUrl}#[a-z-]+$", text), f"{name} has no link to a section of the runbook"
-        assert alarm["TreatMissingData"] == "notBreaching"
+        assert alarm["TreatMissingData"] == WITHOUT_DATA.get(name, "notBreaching")
 
 
 def test_alarms_link_to_the_runbook_of_the_public_repository_by_default() -> None:
@@ -660,7 +767,9 @@ def test_every_queue_is_encrypted_and_requires_tls() -> None:
     assert all(queue["SqsManagedSseEnabled"] is True for queue in of_type("AWS::SQS::Queue").values())
 
 
-@pytest.mark.parametrize(("removes", "sources"), [("false", ["Joins"]), ("true", ["Joins", "Removals"])])
+@pytest.mark.parametrize(
+    ("removes", "sources"), [("false", ["Joins", "Repairs"]), ("true", ["Joins", "Removals", "Repairs"])]
+)
 def test_only_the_workers_queues_may_use_the_dead_letter_queue(removes: str, sources: list[str]) -> None:
     declared = RESOURCES["DeadLetters"]["Properties"]["RedriveAllowPolicy"]
     allowed = resolved(declared, TEMPLATE, {"RemovePolicies": removes})
@@ -747,6 +856,9 @@ def test_names_that_others_rely_on_do_not_change() -> None:
     assert function["FunctionName"]["Fn::Sub"] == "MemberAccountInitialization${NameSuffix}"
     assert function["Handler"] == "handlers.attach_policies.lambda_handler"
     assert (function["Runtime"], function["MemorySize"]) == ("python3.13", 512)
+    sweep = RESOURCES["Sweeper"]["Properties"]
+    assert sweep["FunctionName"]["Fn::Sub"] == "MemberAccountSweep${NameSuffix}"
+    assert (sweep["Handler"], sweep["MemorySize"]) == ("handlers.sweep.lambda_handler", 512)
     removing = RESOURCES["DetachPolicies"]["Properties"]
     assert removing["FunctionName"]["Fn::Sub"] == "MemberAccountRemovals${NameSuffix}"
     assert removing["Handler"] == "handlers.detach_policies.lambda_handler"
@@ -864,7 +976,7 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
 
     sizes = sizes_of_policies(longest, name=stage.stack, partition="aws-us-gov", region=stage.region)
 
-    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs"}
+    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs", "SweepRole", "SweepScheduleRole"}
     assert sizes.keys() == of_roles | {"OperatorsRead", "OperatorsSee"}
     for name in ("OperatorsRead", "OperatorsSee"):
         assert sizes[name] <= 6_144, name
@@ -1024,7 +1136,7 @@ def test_operator_reads_cannot_read_backups_because_they_contain_account_ids() -
     }
 
     deployed = {f"arn:${{AWS::Partition}}:s3:::${{CodeBucket}}/joinguard/{each}/*" for each in ("guardrails", "plans")}
-    records = {f"${{Evidence.Arn}}/{each}/*" for each in ("acts", "configuration", "evidence")}
+    records = {f"${{Evidence.Arn}}/{each}/*" for each in ("acts", "configuration", "evidence", "sweeps")}
     assert readable == {*records, *deployed}
 
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from botocore.session import get_session
 
 from infra.deploy.build import ROOT
-from infra.deploy.health import checks, delivery, page, worker
+from infra.deploy.health import checks, delivery, page, sweep, worker
 from infra.deploy.health.check import attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.preflight import Account, warnings
@@ -174,6 +174,56 @@ def test_the_worker_that_removes_policies_is_checked_where_it_is_declared(remove
 
     assert OF_REMOVALS & found.keys() == (OF_REMOVALS if removes == "true" else set())
     assert {"joins waiting", "mapping", "function", "worker's role", "permissions boundary"} <= found.keys()
+
+
+OF_THE_SWEEP = {
+    "sweep's schedule",
+    "sweep's function",
+    "sweep's role",
+    "role of the sweep's schedule",
+    "sweep's permissions boundary",
+}
+
+
+def test_the_sweep_is_checked_where_the_template_has_it() -> None:
+    template = load((ROOT / "infra" / "template.yaml").read_text())
+    without = {name: each for name, each in template["Resources"].items() if name != "Sweeper"}
+    parameters = [{"ParameterKey": "ManagementAccountId", "ParameterValue": MANAGEMENT}]
+    stack = {"StackId": stack_id(), "StackStatus": "CREATE_COMPLETE", "Parameters": parameters}
+
+    def checked(template: dict[str, Any]) -> set[str]:
+        answers = Answers(
+            describe_stacks={"Stacks": [stack]},
+            describe_stack_resources={"StackResources": []},
+            get_template={"TemplateBody": template},
+        )
+        return OF_THE_SWEEP & found_in(Session(cloudformation=answers)).keys()
+
+    assert checked(template) == OF_THE_SWEEP
+    assert checked({**template, "Resources": without}) == set()
+
+
+def sweeps_schedule(**changes: Any) -> Any:
+    """Return the check of the sweep's schedule, with changes to what AWS returns."""
+    stack = deployed(
+        template=load((ROOT / "infra" / "template.yaml").read_text()),
+        ids={"SweepSchedule": "MemberAccountSweep", "Sweeper": "sweep-1", "SweepScheduleRole": "role-1"},
+        parameters={"NameSuffix": "", "RolePath": "/"},
+    )
+    declared = stack.properties("SweepSchedule")
+    [check] = sweep.schedule(Answers(get_schedule={**declared, **changes}), stack, "SweepSchedule")
+    return check
+
+
+def test_a_schedule_that_somebody_disabled_or_changed_is_found() -> None:
+    assert (sweeps_schedule().state, sweeps_schedule().found) == ("ok", "ENABLED, rate(5 minutes)")
+    assert sweeps_schedule(State="DISABLED").found == "DISABLED"
+    assert (
+        sweeps_schedule(ScheduleExpression="rate(1 day)").found
+        == "ScheduleExpression is rate(1 day), not rate(5 minutes)"
+    )
+    assert "Arn is x" in sweeps_schedule(Target={"Arn": "x"}).found
+    assert sweeps_schedule(State="DISABLED").exit_status == 1
 
 
 def test_from_a_member_account_the_trail_and_the_forwarder_are_unknown_and_need_nobody() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from infra.deploy.health import delivery, page, records, stacks, worker
+from infra.deploy.health import delivery, page, records, stacks, sweep, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.health.guardrails import guardrails
@@ -41,6 +41,9 @@ ROLES = {
 }
 #: The workers, and how the names of their checks begin.
 WORKERS = {"AttachPolicies": "", "DetachPolicies": "removing worker's "}
+#: The sweep's function and roles, and the names of their checks. Earlier versions of the template do not declare them.
+SWEEP = "Sweeper"
+SWEEP_ROLES = {"SweepRole": "sweep's role", "SweepScheduleRole": "role of the sweep's schedule"}
 #: What only a stack has that removes policies; earlier versions of the template do not declare it.
 OF_REMOVALS = frozenset({"Removals", "DetachPolicies", "DetachPoliciesRole"})
 #: How the names of the forwarder's checks begin.
@@ -61,7 +64,8 @@ def checks(target: Target) -> list[Check]:
     if stack is None or not stack.template["Resources"]:
         return found
     found += _forwarder(target, stack)
-    found += _run(stack, [*_event_path(target, stack), *_records(target, stack), *_page(target, stack)])
+    planned = [*_event_path(target, stack), *_sweep(target, stack), *_records(target, stack), *_page(target, stack)]
+    found += _run(stack, planned)
     s3, organizations = target.client("s3"), target.client("organizations")
     found += attempt("guardrails", lambda: guardrails(s3, organizations, stack, target.stage.name))
     return found
@@ -213,6 +217,18 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
     for name, whose in workers.items():
         what = f"{whose}permissions boundary"
         yield _planned(what, worker.boundary, target.client("iam"), stack, f"{name}Role", what)
+
+
+def _sweep(target: Target, stack: Deployed) -> Iterator[Planned]:
+    if SWEEP not in stack.declared():
+        return
+    iam = target.client("iam")
+    yield _planned("sweep's schedule", sweep.schedule, target.client("scheduler"), stack, "SweepSchedule")
+    yield _planned("sweep's function", worker.function, target.client("lambda"), stack, SWEEP, "sweep's function")
+    for name, what in SWEEP_ROLES.items():
+        yield _planned(what, worker.role, iam, stack, name, what)
+    what = "sweep's permissions boundary"
+    yield _planned(what, worker.boundary, iam, stack, "SweepRole", what)
 
 
 def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
