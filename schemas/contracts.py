@@ -14,6 +14,7 @@ from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
 from schemas.plan import ApprovedPlan
 from schemas.snapshot import Snapshot
+from schemas.sweep import SweepEvidence
 
 #: By the name of the file in `schemas/json`, without its suffix.
 CONTRACTS: Final[dict[str, type[BaseModel]]] = {
@@ -30,6 +31,7 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "guardrails-compiled": CompiledGuardrails,
     "plan": ApprovedPlan,
     "snapshot": Snapshot,
+    "sweep": SweepEvidence,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

@@ -4,6 +4,7 @@ evidence/YYYY/MM/DD/EVENT/ACCOUNT/ATTEMPT.json    the evidence of one attempt; t
 acts/YYYY/MM/DD/ACTION/intended.json, done.json   the audit records of one action of an operator
 backups/YYYY/MM/DD/ACTION.jsonl                   the messages that an action deleted or changed
 configuration/YYYY/MM/DD/RECORD.json              what a deployment put in force
+sweeps/YYYY/MM/DD/SWEEP.json                      what a sweep found and requested; the day is that of the decision
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Final
 from schemas.configuration import Configuration
 from schemas.evidence import Evidence
 from schemas.ids import EventId
+from schemas.sweep import SweepReport
 
 #: The account in the key of an event that names none.
 NO_ACCOUNT: Final = "none"
@@ -68,6 +70,11 @@ def audit_prefix(day: date) -> str:
 def configuration_key(configuration: Configuration) -> str:
     """Return the key of the configuration that a deployment put in force; the day is that of the record, in UTC."""
     return f"configuration/{_day(configuration.recorded_at)}/{configuration.record_id}.json"
+
+
+def sweep_key(report: SweepReport) -> str:
+    """Return the key of the evidence of a sweep."""
+    return f"sweeps/{_day(report.decided_at)}/{report.sweep_id}.json"
 
 
 def backup_key(begun_at: date, action_id: str) -> str:

@@ -23,6 +23,14 @@ def event_name(event: Join | NoJoin, pseudonyms: Pseudonyms) -> str:
     return name if name in KNOWN_EVENT_NAMES else _digest("event-name", name, pseudonyms.digest)
 
 
+def request_id(pseudonyms: Pseudonyms, kind: str, *parts: str) -> EventId:
+    """Return the id of a request of ours, the same one for the same parts.
+
+    Nobody can know it in advance who could write a final row for it.
+    """
+    return _digest(kind, "/".join(parts), pseudonyms.digest)
+
+
 def _digest(kind: str, text: str, keyed: Keyed) -> str:
     # Letters only, so that no part of it looks like an account id.
     digits = keyed(kind, text)[:32].translate(str.maketrans("0123456789", "ghijklmnop"))

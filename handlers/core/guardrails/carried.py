@@ -17,8 +17,9 @@ class Attached:
         self.types_in_full = frozenset(snapshot.read_types) - in_part
         self._by_account: dict[str, list[AttachedPolicy]] = {}
         for policy in snapshot.policies:
+            attached = AttachedPolicy(policy.id, policy.type)
             for target in policy.targets or ():
-                self._by_account.setdefault(target, []).append(AttachedPolicy(policy.id, policy.type))
+                self._by_account.setdefault(target, []).append(attached)
         # AWS's own policies, where it is not known which of them are attached.
         known = {each.type for each in snapshot.policies if each.aws_managed and each.targets is not None}
         self._assumed = tuple(

@@ -3,10 +3,10 @@
 Each method raises JoinguardError if it cannot read everything: part of an answer is never returned as the whole.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from schemas.compiled_guardrails import JoinMethod, PolicyType
 from schemas.ids import AccountId, OrganizationId, OuId, PolicyId
@@ -63,6 +63,30 @@ class ReadAccount:
     ous: tuple[OuId, ...] | None = None
     #: When it joined the organization.
     joined_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What has been read of a listing."""
+
+    #: JSON values.
+    items: Sequence[Any] = ()
+    #: What AWS needs to continue. None at the beginning and at the end.
+    token: str | None = None
+    is_complete: bool = False
+
+
+class Journal(Protocol):
+    """Remembers what was read, so that a later process does not read it again."""
+
+    def listed(self, listing: str) -> Listed:
+        """Return what has been read of a listing."""
+
+    def add(self, listing: str, items: Sequence[Any], token: str | None) -> None:
+        """Remember the next page of a listing; without a token it was the last one."""
+
+    def restart(self, listing: str) -> None:
+        """Forget what was read of a listing."""
 
 
 class OrganizationReader(Protocol):

@@ -60,7 +60,8 @@ def take_snapshot(
     reading = _Reading(reader, wanted, progress)
     begun_at = clock.now()
     identity, root = reader.identity(), reader.root()
-    ous = tuple(reading.counted("organizational units", reader.ous(root.id)))
+    # Listings that start anew repeat what they list.
+    ous = tuple({each.id: each for each in reading.counted("organizational units", reader.ous(root.id))}.values())
     policies = tuple(reading.policies())
     snapshot = Snapshot(
         organization_id=identity.organization_id,
@@ -179,7 +180,8 @@ class _Reading:
 
     def policies(self) -> Iterator[SnapshotPolicy]:
         listed = [each for kind in sorted(self._wanted.types) for each in self._reader.policies(kind)]
-        for each in self.counted("policies", sorted(listed, key=lambda policy: policy.id)):
+        known = {each.id: each for each in listed}
+        for _, each in self.counted("policies", sorted(known.items())):
             policy = SnapshotPolicy(id=each.id, name=each.name, type=each.type, aws_managed=each.aws_managed)
             yield self._with_content(policy) if self._wanted.content and self._wanted.names(policy) else policy
 
@@ -195,7 +197,7 @@ class _Reading:
         if not self._wanted.names(policy):
             return policy
         try:
-            targets = sorted(self.counted(f"targets of {policy.name}", self._reader.targets(policy.id)))
+            targets = sorted(set(self.counted(f"targets of {policy.name}", self._reader.targets(policy.id))))
         except PermanentError as error:
             self.unread.append(Unread(part="targets", policy=policy.id, code=error.fault.code))
             return policy

@@ -2,14 +2,11 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Final
 
+from handlers.core.evidence.references import request_id
 from handlers.core.ports import Pseudonyms
 from schemas.events import ChangedTag, Join, JoinRequest, RemovalRequest
-from schemas.ids import EventId, OrganizationId, PolicyId
-
-#: Letters instead of digits, so that no part of an id looks like an account id.
-_LETTERS: Final = str.maketrans("0123456789", "ghijklmnop")
+from schemas.ids import OrganizationId, PolicyId
 
 
 def removal_request(
@@ -26,7 +23,7 @@ def removal_request(
     """
     return RemovalRequest(
         source="joinguard.removal",
-        event_id=_id(pseudonyms, "removal", join.account_id, join.event_id, *sorted(removable)),
+        event_id=request_id(pseudonyms, "removal", join.account_id, join.event_id, *sorted(removable)),
         requested_at=now,
         account_id=join.account_id,
         organization_id=organization_id,
@@ -45,14 +42,9 @@ def evaluation_request(
     """
     return JoinRequest(
         source="joinguard.worker",
-        event_id=_id(pseudonyms, "evaluation", join.account_id, join.event_id, str(attempt)),
+        event_id=request_id(pseudonyms, "evaluation", join.account_id, join.event_id, str(attempt)),
         requested_at=now,
         account_id=join.account_id,
         organization_id=organization_id,
         reason=f"after removal {join.event_id}",
     )
-
-
-def _id(pseudonyms: Pseudonyms, kind: str, *parts: str) -> EventId:
-    """Return an id that nobody can know in advance who could write a final row for it."""
-    return f"{kind}-{pseudonyms.digest(kind, '/'.join(parts))[:32].translate(_LETTERS)}"

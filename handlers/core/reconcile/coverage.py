@@ -195,8 +195,13 @@ class Coverage:
         Of an account that is not among them, the causes stay unknown.
         """
         lines = tuple(
-            self._explained(each, outcomes[each.account_id])
-            if each.cause is GapCause.UNKNOWN and each.account_id in outcomes
+            explained(
+                each,
+                outcomes[each.account_id],
+                joined_at=self.joined_at.get(each.account_id),
+                guardrails=self.guardrails,
+            )
+            if each.account_id in outcomes
             else each
             for each in self.lines
         )
@@ -204,37 +209,8 @@ class Coverage:
 
     def waits(self, account_id: AccountId, rows: Rows) -> bool:
         """Return whether an event of an account is being retried, so that a request would come second."""
-        current = _of_membership(rows, self.joined_at.get(account_id))
+        current = of_membership(rows, self.joined_at.get(account_id))
         return any(each.status is OutcomeStatus.RETRYING and each.source != REMOVAL for each in current)
-
-    def _explained(self, line: AccountPolicy, rows: Rows) -> AccountPolicy:
-        joined_at = self.joined_at.get(line.account_id)
-        current = list(_of_membership(rows, joined_at))
-        done = max((each.updated_at for each in current if _was_done(each, line.policy_id)), default=None)
-        later = [each for each in current if done is None or each.updated_at > done]
-        failing = [each for each in later if each.status in FAILING and self._concerns(each, line.policy_id)]
-        last = max(failing, key=lambda each: each.updated_at, default=None)
-        claim = _last_claim(current, line.policy_id, joined_at)
-        ours = claim is not None and claim.result is AttachmentResult.ATTACHED
-        if claim and ours and (last is None or claim.at >= last.updated_at):
-            return replace(line, cause=GapCause.DRIFTED)
-        if last:
-            whole = last.fault.code if last.fault else None
-            code = _code(last, line.policy_id)
-            return replace(line, cause=GapCause(last.status.value), code=code, message_code=whole)
-        if any(isinstance(each, UnreadableRow) for each in rows):
-            return line
-        return replace(line, cause=GapCause.NOT_YET if current else GapCause.NEVER_SEEN)
-
-    def _concerns(self, row: Outcome, policy_id: PolicyId) -> bool:
-        """Return whether a failing outcome says why a policy is not attached."""
-        if row.source == REMOVAL:
-            return False
-        results = {each.policy_id: each.result for each in row.policies}
-        if policy_id in results:
-            return results[policy_id] in _NOT_ATTACHED
-        # It failed before any policy was tried, or for a reason that concerns all of them.
-        return not results or row.guardrails == self.guardrails
 
     def _by_account(self, *statuses: Status) -> dict[AccountId, tuple[AccountPolicy, ...]]:
         found: dict[AccountId, list[AccountPolicy]] = {}
@@ -259,7 +235,7 @@ def cover(  # noqa: PLR0913 - what a coverage depends on
     `since` leaves out the accounts that are known to have joined earlier. `removes`: whether policies are removed, so
     that their places become free.
     """
-    covering = _Covering(guardrails, snapshot, at, policies_per_account, removes=removes)
+    covering = Covering(guardrails, snapshot, at, policies_per_account, removes=removes)
     joined_at = {each.id: each.joined_at for each in snapshot.accounts if each.joined_at}
     active = members(snapshot)
     chosen = [each for each in active if since is None or joined_at.get(each.id, since) >= since]
@@ -284,8 +260,8 @@ def cover(  # noqa: PLR0913 - what a coverage depends on
     )
 
 
-class _Covering:
-    """One coverage while it is made."""
+class Covering:
+    """Compares accounts with what they must carry, one at a time."""
 
     def __init__(
         self,
@@ -296,6 +272,7 @@ class _Covering:
         *,
         removes: bool,
     ) -> None:
+        """Take what accounts are compared with; `removes`: whether policies are removed, which makes places free."""
         self._removes = removes
         self.attached = Attached(snapshot)
         self._guardrails = guardrails
@@ -370,7 +347,43 @@ class _Covering:
         return None if account.ous is None and policy_id in self._above else False
 
 
-def _of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:
+def explained(line: AccountPolicy, rows: Rows, *, joined_at: datetime | None, guardrails: Sha256) -> AccountPolicy:
+    """Return a missing policy with the cause that the outcomes of the account tell.
+
+    `joined_at` is when the account joined, if that is known, and `guardrails` the SHA-256 of those in force.
+    """
+    if line.cause is not GapCause.UNKNOWN:
+        return line
+    current = list(of_membership(rows, joined_at))
+    done = max((each.updated_at for each in current if _was_done(each, line.policy_id)), default=None)
+    later = [each for each in current if done is None or each.updated_at > done]
+    failing = [each for each in later if each.status in FAILING and _concerns(each, line.policy_id, guardrails)]
+    last = max(failing, key=lambda each: each.updated_at, default=None)
+    claim = last_claim(current, line.policy_id, joined_at)
+    ours = claim is not None and claim.result is AttachmentResult.ATTACHED
+    if claim and ours and (last is None or claim.at >= last.updated_at):
+        return replace(line, cause=GapCause.DRIFTED)
+    if last:
+        whole = last.fault.code if last.fault else None
+        code = _code(last, line.policy_id)
+        return replace(line, cause=GapCause(last.status.value), code=code, message_code=whole)
+    if any(isinstance(each, UnreadableRow) for each in rows):
+        return line
+    return replace(line, cause=GapCause.NOT_YET if current else GapCause.NEVER_SEEN)
+
+
+def _concerns(row: Outcome, policy_id: PolicyId, guardrails: Sha256) -> bool:
+    """Return whether a failing outcome says why a policy is not attached."""
+    if row.source == REMOVAL:
+        return False
+    results = {each.policy_id: each.result for each in row.policies}
+    if policy_id in results:
+        return results[policy_id] in _NOT_ATTACHED
+    # It failed before any policy was tried, or for a reason that concerns all of them.
+    return not results or row.guardrails == guardrails
+
+
+def of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:
     """Yield the readable outcomes that are not of an earlier membership: an account that leaves loses its policies."""
     for each in rows:
         if isinstance(each, Outcome) and (joined_at is None or each.updated_at >= joined_at):
@@ -382,7 +395,7 @@ def _was_done(row: Outcome, policy_id: PolicyId) -> bool:
     return any(each.policy_id == policy_id and each.result in _ATTACHED for each in row.policies)
 
 
-def _last_claim(rows: Iterable[Outcome], policy_id: PolicyId, joined_at: datetime | None) -> Claim | None:
+def last_claim(rows: Iterable[Outcome], policy_id: PolicyId, joined_at: datetime | None) -> Claim | None:
     """Return what Joinguard did last with a policy; of two claims at the same moment, the removal."""
     claims = [row.claims[policy_id] for row in rows if policy_id in row.claims]
     current = [each for each in claims if joined_at is None or each.at >= joined_at]

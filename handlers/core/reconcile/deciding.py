@@ -1,0 +1,341 @@
+"""What a sweep decides about a whole snapshot: which accounts lack what, and for which of them a request helps."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Protocol, Self
+
+from handlers.core.evidence.references import request_id
+from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.guardrails.plan import left_out, members
+from handlers.core.ports import Pseudonyms
+from handlers.core.reconcile.coverage import (
+    LASTING,
+    AccountPolicy,
+    Covering,
+    GapCause,
+    Status,
+    explained,
+    last_claim,
+    of_membership,
+)
+from handlers.core.reconcile.journal import packed, unpacked
+from handlers.core.reconcile.ports import OutcomesOfAccounts, Repairs
+from schemas.events import REMOVAL
+from schemas.ids import AccountId, EventId, PolicyId
+from schemas.outcome import FAILING, AttachmentResult, Outcome, OutcomeStatus
+from schemas.snapshot import Snapshot
+from schemas.sweep import (
+    MAX_NAMED,
+    FaultOfOrganization,
+    NamedGap,
+    NotRequested,
+    SweepEvidence,
+    SweepInProgress,
+    SweepMode,
+    SweepReport,
+)
+
+#: How long after a join its event may still be on its way: CloudTrail delivers within about 5 minutes on average
+#: (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/get-and-view-cloudtrail-log-files.html).
+ON_ITS_WAY: Final = timedelta(minutes=15)
+#: A message that is tried again is received at least every 15 minutes, so one that was not for longer is gone.
+RECEIVED_AGAIN: Final = timedelta(hours=1)
+#: The retention of the dead letters.
+KEPT: Final = timedelta(days=14)
+#: Accounts, and the share of the members, that may lose policies or leave between two sweeps before it halts.
+FEW: Final = 5
+SHARE: Final = 0.05
+_AWS: Final = "aws.organizations"
+_JOINS: Final = frozenset({"AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"})
+
+
+class Sources(Protocol):
+    """What a decision asks besides the snapshot."""
+
+    @property
+    def outcomes(self) -> OutcomesOfAccounts:
+        """The outcomes table."""
+
+    @property
+    def repairs(self) -> Repairs:
+        """The queue of the requests."""
+
+    @property
+    def pseudonyms(self) -> Pseudonyms:
+        """The pseudonyms of accounts."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a sweep decided about a whole snapshot."""
+
+    #: The evidence of the sweep, as JSON.
+    evidence: str
+    #: The accounts for which an evaluation is requested, in order.
+    requests: Sequence[AccountId]
+    #: The accounts that the next sweep knows.
+    members: Sequence[AccountId]
+    #: The requests that may wait in the queue: the accounts, by the sweep that sent them.
+    requested: Mapping[str, Sequence[AccountId]]
+
+    @classmethod
+    def of(cls, pieces: Iterable[bytes]) -> Self:
+        """Return a decision that was kept in pieces."""
+        return cls(*unpacked(pieces))
+
+    def pieces(self) -> list[bytes]:
+        """Return the pieces that the state's store keeps."""
+        return packed([self.evidence, self.requests, self.members, self.requested])
+
+
+@dataclass
+class _Compared:
+    """The members by what they carry, as far as the snapshot says."""
+
+    with_gaps: list[AccountId] = field(default_factory=list)
+    #: Those that carry something that may be removed.
+    with_removable: list[AccountId] = field(default_factory=list)
+    unclear: int = 0
+    covered: int = 0
+    observed: int = 0
+
+
+class Deciding:
+    """The decision about one snapshot."""
+
+    def __init__(  # noqa: PLR0913 - what a decision depends on
+        self,
+        requirements: Requirements,
+        sources: Sources,
+        current: SweepInProgress,
+        snapshot: Snapshot,
+        *,
+        remembered: Decided | None,
+        now: datetime,
+    ) -> None:
+        """Take what is known; `remembered` is what the last sweep decided, if there was one."""
+        self._requirements = requirements
+        self._sources = sources
+        self._current = current
+        self._snapshot = snapshot
+        self._now = now
+        self._is_first = remembered is None
+        self._known = frozenset(remembered.members if remembered else ())
+        requested = remembered.requested if remembered else {}
+        if requested and sources.repairs.is_empty():
+            requested = {}
+        #: The sweep that sent the last request for an account, if that may still wait.
+        self._waiting = {each: sweep_id for sweep_id, accounts in requested.items() for each in accounts}
+        self._members = {each.id: each for each in members(snapshot)}
+        self._covering = Covering(
+            self._requirements.guardrails,
+            snapshot,
+            now,
+            self._requirements.guardrails.document.policies_per_account,
+            removes=self._requirements.removes,
+        )
+        self._left: Counter[NotRequested] = Counter()
+        self._causes: Counter[str] = Counter()
+        self._named: list[tuple[AccountId, AccountPolicy]] = []
+        self._drifted: set[AccountId] = set()
+        self._excess: set[AccountId] = set()
+        self._missed = 0
+        self._still_waiting: dict[str, list[AccountId]] = {}
+
+    def decide(self) -> tuple[Decided, SweepReport]:
+        """Compare every member with its guardrails, and decide for which of them an evaluation is requested."""
+        compared = self._compared()
+        present = {each.id for each in self._snapshot.accounts}
+        appeared = [each for each in self._members if each not in self._known]
+        departed = sorted(self._known - present)
+        chosen = self._chosen(compared, frozenset() if self._is_first else frozenset(appeared))
+        halted = self._halted(departed)
+        if halted:
+            self._left[NotRequested.HALTED] += len(chosen)
+        elif self._current.mode is SweepMode.REPORT:
+            self._left[NotRequested.REPORT_ONLY] += len(chosen)
+        requests = [] if halted or self._current.mode is SweepMode.REPORT else chosen
+        report = SweepReport(
+            sweep_id=self._current.sweep_id,
+            organization_id=self._snapshot.organization_id,
+            guardrails=self._current.guardrails,
+            mode=self._current.mode,
+            begun_at=self._current.begun_at,
+            decided_at=self._now,
+            members=len(self._members),
+            observed=compared.observed,
+            left_out=left_out(self._snapshot),
+            covered=compared.covered,
+            with_gaps=len(compared.with_gaps),
+            unclear=compared.unclear,
+            gaps={cause.value: self._causes[cause.value] for cause in GapCause},
+            drifted=len(self._drifted),
+            with_excess=len(self._excess),
+            requested=len(requests),
+            not_requested={why: self._left[why] for why in NotRequested if self._left[why]},
+            faults=tuple(self._faults()),
+            halted=halted,
+            is_first=self._is_first,
+            missed_events=self._missed,
+            departed=len(departed),
+        )
+        of = self._sources.pseudonyms.of
+        evidence = SweepEvidence(
+            report=report,
+            appeared=tuple(map(of, appeared)),
+            departed=tuple(map(of, departed)),
+            gaps=tuple(
+                NamedGap(account=of(account_id), policy_id=line.policy_id, cause=line.cause or GapCause.UNKNOWN)
+                for account_id, line in self._named
+            ),
+        )
+        # A member whose event may be on its way counts as new in the next sweep, too, and a departure for which nothing
+        # was requested as a departure.
+        known = [each for each in sorted(present) if each in self._known or not self._joined_just_now(each)]
+        if halted or self._current.mode is SweepMode.REPORT:
+            known = sorted({*known, *departed})
+        requested = self._still_waiting | ({self._current.sweep_id: requests} if requests else {})
+        return Decided(evidence.model_dump_json(exclude_none=True), requests, known, requested), report
+
+    def _compared(self) -> _Compared:
+        found = _Compared()
+        for account_id in sorted(self._members):
+            if not self._requirements.scope.attaches_to(account_id):
+                found.observed += 1
+                continue
+            account = self._members[account_id]
+            statuses = {each.status for each in self._covering.lines(account)}
+            is_unclear = not statuses.isdisjoint({Status.UNDECIDED, Status.UNREAD})
+            if Status.MISSING in statuses:
+                found.with_gaps.append(account_id)
+            elif not is_unclear:
+                found.covered += 1
+            if self._covering.removable(account):
+                found.with_removable.append(account_id)
+            found.unclear += is_unclear
+        return found
+
+    def _chosen(self, compared: _Compared, appeared: Collection[AccountId]) -> list[AccountId]:
+        """Return the accounts that a request would help, and count the others with the reason."""
+        asked = sorted({*compared.with_gaps, *compared.with_removable, *appeared})
+        chosen = []
+        for account_id, rows in self._sources.outcomes.of_accounts(asked):
+            account = self._members[account_id]
+            current = list(of_membership(rows, account.joined_at))
+            if account_id in appeared and not self._joined_just_now(account_id):
+                self._missed += not any(each.source == _AWS and each.event_name in _JOINS for each in current)
+            if not self._requirements.scope.attaches_to(account_id):
+                continue
+            lines = [
+                explained(each, rows, joined_at=account.joined_at, guardrails=self._current.guardrails)
+                for each in self._covering.lines(account)
+                if each.status is Status.MISSING
+            ]
+            self._count(account_id, lines)
+            excess = self._has_excess(current, self._covering.removable(account), account.joined_at)
+            if excess:
+                self._excess.add(account_id)
+            if not lines and not excess:
+                continue
+            why = self._left_out(account_id, lines, current, excess=excess)
+            if why:
+                self._left[why] += 1
+            else:
+                chosen.append(account_id)
+        return chosen
+
+    def _count(self, account_id: AccountId, lines: Sequence[AccountPolicy]) -> None:
+        self._causes.update((each.cause or GapCause.UNKNOWN).value for each in lines)
+        self._named += [(account_id, each) for each in lines[: max(0, MAX_NAMED - len(self._named))]]
+        if any(each.cause is GapCause.DRIFTED for each in lines):
+            self._drifted.add(account_id)
+
+    def _left_out(
+        self, account_id: AccountId, lines: Sequence[AccountPolicy], rows: Sequence[Outcome], *, excess: bool
+    ) -> NotRequested | None:
+        """Return why a request for an account would be of no use; None if it would be."""
+        if self._joined_just_now(account_id):
+            return NotRequested.JOINED_JUST_NOW
+        helped = [each for each in lines if each.cause not in LASTING]
+        if not helped and not excess:
+            return NotRequested.LASTING
+        if self._waits(account_id, rows):
+            return NotRequested.WAITING
+        # Another request would only fail again, unless something else is missing, too.
+        is_failing = all(each.cause is GapCause.FAILED for each in helped) and not excess
+        if is_failing and self._has_dead_letter(rows):
+            return NotRequested.DEAD_LETTER
+        return None
+
+    def _waits(self, account_id: AccountId, rows: Sequence[Outcome]) -> bool:
+        """Return whether a message of an account is in a queue, as far as is known."""
+        oldest = self._now - RECEIVED_AGAIN
+        retried = [each for each in rows if each.status is OutcomeStatus.RETRYING and each.source != REMOVAL]
+        if any(each.updated_at >= oldest for each in retried):
+            return True
+        if (sweep := self._waiting.get(account_id)) is None:
+            return False
+        requested = event_id(self._sources.pseudonyms, sweep, account_id)
+        if any(each.event_id == requested for each in rows):
+            return False
+        self._still_waiting.setdefault(sweep, []).append(account_id)
+        return True
+
+    def _has_dead_letter(self, rows: Sequence[Outcome]) -> bool:
+        oldest = self._now - KEPT
+        return any(each.status is OutcomeStatus.FAILED and each.updated_at >= oldest for each in rows)
+
+    def _has_excess(self, rows: Sequence[Outcome], removable: Sequence[PolicyId], joined_at: datetime | None) -> bool:
+        """Return whether Joinguard attached something that may be removed, and did not decide yet to keep it."""
+        for policy_id in removable:
+            claim = last_claim(rows, policy_id, joined_at)
+            if claim is None or claim.result is not AttachmentResult.ATTACHED:
+                continue
+            if not any(_settles(each, policy_id, max(claim.at, self._now - KEPT)) for each in rows):
+                return True
+        return False
+
+    def _joined_just_now(self, account_id: AccountId) -> bool:
+        member = self._members.get(account_id)
+        joined_at = member.joined_at if member else None
+        return joined_at is not None and joined_at > self._now - ON_ITS_WAY
+
+    def _halted(self, departed: Collection[AccountId]) -> str | None:
+        """Return why nothing is requested, if more accounts changed at once than people change."""
+        at_most = max(FEW, int(SHARE * len(self._members)))
+        if len(self._drifted) > at_most:
+            return f"{len(self._drifted)} of {len(self._members)} members lack policies that Joinguard attached"
+        if len(departed) > at_most:
+            return f"{len(departed)} accounts that the last sweep found are not in the organization any more"
+        return None
+
+    def _faults(self) -> Iterator[FaultOfOrganization]:
+        """Yield what is wrong for the whole organization."""
+        document, snapshot = self._requirements.guardrails.document, self._snapshot
+        listed = {each.id: each for each in snapshot.policies}
+        for each in document.policies:
+            if each.type not in snapshot.enabled_types:
+                continue
+            found = listed.get(each.id)
+            if found is None:
+                yield FaultOfOrganization(kind="NO_POLICY", what=each.id)
+            elif each.sha256 and found.sha256 and each.sha256 != found.sha256:
+                yield FaultOfOrganization(kind="POLICY_CHANGED", what=each.id)
+        for kind in sorted({each.type for each in document.policies}.difference(snapshot.enabled_types)):
+            yield FaultOfOrganization(kind="TYPE_DISABLED", what=kind)
+
+
+def _settles(row: Outcome, policy_id: PolicyId, since: datetime) -> bool:
+    """Return whether a request to remove a policy is being handled, failed, or found a reason to keep it."""
+    if row.source != REMOVAL or row.updated_at < since:
+        return False
+    if row.status in FAILING:
+        return True
+    return any(each.policy_id == policy_id and each.result is AttachmentResult.KEPT for each in row.policies)
+
+
+def event_id(pseudonyms: Pseudonyms, sweep_id: str, account_id: AccountId) -> EventId:
+    """Return the event id of the request for an account: the same one whenever a sweep sends it."""
+    return request_id(pseudonyms, "sweep", sweep_id, account_id)
