@@ -26,6 +26,7 @@ from handlers.operate.__main__ import cli
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
 from handlers.operate.errors import NotInstalledError
+from handlers.operate.sweeping import InstalledSweep
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
 from schemas.plan import ApprovedPlan
@@ -225,6 +226,7 @@ class OperatorCli:
     seen: Seen = NOTHING_SEEN
     validator: FakeValidator = field(default_factory=FakeValidator)
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
+    sweep: InstalledSweep | None = None
 
     @property
     def requirements(self) -> Requirements:
@@ -247,6 +249,7 @@ class OperatorCli:
             lock_mode="COMPLIANCE",
             backup_retention=timedelta(days=90),
             seen=self.seen,
+            sweep=self.sweep,
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:

@@ -37,6 +37,7 @@ from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.restore import restore
 from handlers.operate.commands.show import show
 from handlers.operate.commands.snapshot import snapshot
+from handlers.operate.commands.sweep import sweep
 from handlers.operate.context import Context, OrganizationContext
 from handlers.operate.errors import INTERRUPTED, OperateError
 from handlers.operate.hints import as_typed
@@ -123,6 +124,7 @@ for command in (
     outcomes,
     coverage,
     enforce,
+    sweep,
     close,
     actions,
     backups,

@@ -25,6 +25,7 @@ from handlers.core.redrive.preflight import Preflight
 from handlers.core.timing import patiently
 from handlers.operate.completion import Seen
 from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
+from handlers.operate.sweeping import InstalledSweep
 from schemas.audit import Action, MessageDigest
 from schemas.keys import backup_action
 from schemas.outcome import Closed
@@ -91,6 +92,8 @@ class Context:
     backup_retention: timedelta
     #: For completion in the shell.
     seen: Seen
+    #: None in an installation of an earlier version, which has none.
+    sweep: InstalledSweep | None = None
     rng: Random = field(default_factory=SystemRandom)
 
     @property

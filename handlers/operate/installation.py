@@ -12,9 +12,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handlers.aws.access_analyzer import AccessAnalyzer
 from handlers.aws.dynamodb_outcomes import DynamoOutcomes
+from handlers.aws.dynamodb_sweep import DynamoSweepStore
 from handlers.aws.errors import error_code
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from handlers.aws.lambda_sweep import LambdaSweep
 from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk
 from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.s3_artifacts import S3Artifacts
@@ -30,6 +32,8 @@ from handlers.core.redrive.preflight import Preflight
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
 from handlers.operate.errors import NAME_YOUR_SESSION, NotInstalledError, OperateError
+from handlers.operate.sweeping import InstalledSweep
+from schemas.sweep import SweepMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,6 +146,10 @@ _ADVICE_TO_ASSUME: Final[Mapping[str, str]] = {
 _DEFAULT_ADVICE: Final = "Run the command again; if it fails again, look up this error"
 
 
+#: Seconds: Lambda ends an invocation after at most 15 minutes.
+_LONGEST_CALL: Final = 930
+
+
 class _Clients:
     """boto3 clients with the retries that people need."""
 
@@ -154,6 +162,11 @@ class _Clients:
     def __call__(self, service: str) -> Any:
         """Return a client of a service."""
         return self._session.client(service, config=self._config)  # type: ignore[call-overload]
+
+    def patient(self, service: str) -> Any:
+        """Return a client for a call that takes as long as an invocation of a function can, and is made once."""
+        once = Config(read_timeout=_LONGEST_CALL, tcp_keepalive=True, retries={"total_max_attempts": 1})
+        return self._session.client(service, config=self._config.merge(once))  # type: ignore[call-overload]
 
     def organizations(self) -> Any:
         """Return a client that stays below the rate of Organizations, which the worker needs too."""
@@ -174,6 +187,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         removes=parameters.get("RemovePolicies") == "true",
     )
     organizations = OrganizationsReaderApi(client.organizations())
+    dynamodb = client("dynamodb")
     role = outputs.get("FunctionRole")
     return Context(
         queues=SqsDeadLetterQueues(
@@ -184,7 +198,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         ),
         moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
         archive=S3Archive(client("s3"), outputs["EvidenceBucket"]),
-        outcomes=DynamoOutcomes(client("dynamodb"), outputs["OutcomesTable"]),
+        outcomes=DynamoOutcomes(dynamodb, outputs["OutcomesTable"]),
         organizations=organizations,
         preflight=Preflight(
             organizations,
@@ -202,6 +216,14 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         lock_mode=parameters["RetentionMode"],
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
         seen=seen,
+        sweep=InstalledSweep(
+            DynamoSweepStore(dynamodb, outputs["ReconciliationTable"]),
+            LambdaSweep(client.patient("lambda"), outputs["SweepFunction"]),
+            SweepMode(parameters["Sweep"]),
+            timedelta(minutes=float(parameters["SweepMinutes"])),
+        )
+        if "SweepFunction" in outputs
+        else None,
     )
 
 
