@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from handlers.aws.clients import client
@@ -20,10 +21,15 @@ from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.reading import read_guardrails
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
-from handlers.settings import RemoverSettings, Settings, SettingsError
+from handlers.settings import CommonSettings, RemoverSettings, Settings, SettingsError, SweepSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from handlers.core.guardrails.facts import Fact
+    from handlers.core.guardrails.ports import Journal
     from handlers.core.joins.remove import Remover
+    from handlers.core.reconcile.sweep import Sweeper
     from schemas.plan import ApprovedPlan
 
 #: Returns the client of a service, the same one each time.
@@ -66,14 +72,55 @@ def remover() -> "Remover":
     )
 
 
+@cache
+def sweeper() -> "Sweeper":
+    """Return the sweep; raise SettingsError if a setting is missing or invalid."""
+    # The workers would start later with them.
+    from handlers.aws.dynamodb_outcomes import DynamoOutcomes  # noqa: PLC0415 - as above
+    from handlers.aws.dynamodb_sweep import DynamoSweepStore  # noqa: PLC0415 - as above
+    from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk  # noqa: PLC0415 - as above
+    from handlers.aws.sqs_repairs import SqsRepairs  # noqa: PLC0415 - as above
+    from handlers.core.reconcile.sweep import SweepDependencies, Sweeper  # noqa: PLC0415 - as above
+    from schemas.sweep import SweepMode  # noqa: PLC0415 - as above
+
+    settings, clients = SweepSettings.from_env(os.environ), cache(client)
+    organizations, clock, rng = clients("organizations"), SystemClock(), SystemRandom()
+    region = ORGANIZATIONS_REGIONS.get(organizations.meta.partition)
+    tagging = client("resourcegroupstaggingapi", region)
+
+    def open_reader(journal: "Journal", until: datetime, facts: "Collection[Fact]") -> OrganizationInBulk:
+        return OrganizationInBulk(organizations, tagging, clock, rng, journal=journal, until=until, facts=facts)
+
+    return Sweeper(
+        _requirements(settings, clients, removes=settings.remove_policies),
+        SweepMode(settings.sweep),
+        timedelta(minutes=settings.sweep_minutes),
+        SweepDependencies(
+            store=DynamoSweepStore(clients("dynamodb"), settings.reconciliation_table),
+            open_reader=open_reader,
+            outcomes=DynamoOutcomes(clients("dynamodb"), settings.outcomes_table),
+            repairs=SqsRepairs(clients("sqs"), settings.repairs_queue_url),
+            archive=S3Archive(clients("s3"), settings.evidence_bucket),
+            pseudonyms=KmsPseudonyms(clients("kms"), settings.pseudonym_key_id, settings.organization_id),
+            clock=clock,
+        ),
+        reads_tags_in_bulk=settings.account_id == settings.management_account_id,
+    )
+
+
+def _requirements(settings: CommonSettings, clients: _Clients, *, removes: bool = False) -> Requirements:
+    return Requirements(
+        _guardrails(settings, clients),
+        settings.organization_id,
+        settings.management_account_id,
+        Scope.parse(settings.attach_to),
+        removes,
+    )
+
+
 def _worker(settings: Settings, clients: _Clients) -> dict[str, Any]:
     return {
-        "requirements": Requirements(
-            _guardrails(settings, clients),
-            settings.organization_id,
-            settings.management_account_id,
-            Scope.parse(settings.attach_to),
-        ),
+        "requirements": _requirements(settings, clients),
         "inbox": SqsInbox(clients("sqs"), settings.queue_url),
         "dead_letters": SqsDeadLetters(clients("sqs"), settings.dead_letter_queue_url),
     }
@@ -91,7 +138,7 @@ def _dependencies(settings: Settings, clients: _Clients) -> dict[str, Any]:
     }
 
 
-def _guardrails(settings: Settings, clients: _Clients) -> Guardrails:
+def _guardrails(settings: CommonSettings, clients: _Clients) -> Guardrails:
     """Return the compiled guardrails, or those of the short form."""
     if not settings.guardrails_key:
         return Guardrails.for_everyone(settings.policy_ids)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -24,8 +24,8 @@ def _unique(ids: tuple[str, ...]) -> tuple[str, ...]:
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
-class Settings(BaseModel):
-    """The settings of the worker that attaches policies, which the template defines."""
+class CommonSettings(BaseModel):
+    """The settings that all functions have, which the template defines."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,18 +38,9 @@ class Settings(BaseModel):
     artifacts_bucket: NonEmpty = ""
     outcomes_table: NonEmpty
     evidence_bucket: NonEmpty
-    #: The queue that this worker's messages come from.
-    queue_url: NonEmpty
-    #: The queue of the worker that removes policies; empty if nothing is removed.
-    removals_queue_url: str = ""
-    dead_letter_queue_url: NonEmpty
     pseudonym_key_id: NonEmpty
     organization_id: OrganizationId
     management_account_id: AccountId
-    #: The table from which the workers take their turns; empty if there is only one worker.
-    pace_table: str = ""
-    #: AWS's limit for the whole account (November 2026: two AttachPolicy calls a second).
-    attachments_per_second: Annotated[float, Field(gt=0, le=100)] = 2.0
     #: The accounts that policies are attached to: `all`, `none`, or account ids with commas between them.
     attach_to: Annotated[str, Field(pattern=f"^({ATTACH_TO})$")] = "all"
 
@@ -71,6 +62,36 @@ class Settings(BaseModel):
                 "correct the parameter and deploy again. Until then SQS delivers each message again, for two hours, "
                 "and then moves it to the dead letters"
             ) from error
+
+
+class Settings(CommonSettings):
+    """The settings of the worker that attaches policies."""
+
+    #: The queue that this worker's messages come from.
+    queue_url: NonEmpty
+    #: The queue of the worker that removes policies; empty if nothing is removed.
+    removals_queue_url: str = ""
+    dead_letter_queue_url: NonEmpty
+    #: The table from which the workers take their turns; empty if there is only one worker.
+    pace_table: str = ""
+    #: AWS's limit for the whole account (November 2026: two AttachPolicy calls a second).
+    attachments_per_second: Annotated[float, Field(gt=0, le=100)] = 2.0
+
+
+class SweepSettings(CommonSettings):
+    """The settings of the sweep."""
+
+    reconciliation_table: NonEmpty
+    #: The queue of the sweep's requests.
+    repairs_queue_url: NonEmpty
+    #: What the sweep does with what it finds.
+    sweep: Literal["report", "enforce"]
+    #: Minutes from the beginning of a sweep to that of the next one.
+    sweep_minutes: Annotated[int, Field(ge=15, le=1440)] = 30
+    #: Whether policies that accounts no longer need are removed.
+    remove_policies: bool = False
+    #: The account in which the function runs.
+    account_id: AccountId
 
 
 class RemoverSettings(Settings):

@@ -19,6 +19,8 @@ _COMMON: Final = Config(
 #: ConcurrentModificationException and PolicyChangesInProgressException, and it hides the retries that it makes. If it
 #: hid a time-out before an answer "already attached", the attachment would not be recorded as ours.
 _WITHOUT_RETRIES: Final = Config(retries={"mode": "standard", "total_max_attempts": 1})
+#: The Resource Groups Tagging API answers with the tags of accounts.
+_RETRIED_BY_US: Final = frozenset({"organizations", "resourcegroupstaggingapi"})
 
 
 @cache
@@ -26,10 +28,10 @@ def _session() -> boto3.Session:
     return boto3.Session()
 
 
-def client(service: str) -> Any:
-    """Create a client for a service.
+def client(service: str, region: str | None = None) -> Any:
+    """Create a client for a service in a Region, or in the function's.
 
     Its endpoint is that of the Region, unless `AWS_ENDPOINT_URL_<SERVICE>` or `AWS_ENDPOINT_URL` is set.
     """
-    config = _COMMON.merge(_WITHOUT_RETRIES) if service == "organizations" else _COMMON
-    return _session().client(service, config=config)  # type: ignore[call-overload]
+    config = _COMMON.merge(_WITHOUT_RETRIES) if service in _RETRIED_BY_US else _COMMON
+    return _session().client(service, region_name=region, config=config)  # type: ignore[call-overload]

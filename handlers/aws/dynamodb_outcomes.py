@@ -12,18 +12,21 @@ from handlers.core.ports import UnreadableRow
 from schemas.outcome import OutcomeStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from handlers.core.reconcile.coverage import Rows
     from schemas.ids import AccountId
     from schemas.outcome import Closed, Outcome
 
 #: The number of calls for one batch: DynamoDB may leave keys unprocessed.
 _TRIES: Final = 4
-#: Parallel writes.
+#: Parallel calls.
 _PARALLEL: Final = 8
+#: The number of accounts whose outcomes are in memory at a time.
+_PORTION: Final = 200
 
 
 class DynamoOutcomes:
@@ -38,6 +41,18 @@ class DynamoOutcomes:
         yield from self._rows(
             "query", KeyConditionExpression="account_id = :a", ExpressionAttributeValues={":a": _s(account_id)}
         )
+
+    def of_accounts(self, account_ids: Sequence[AccountId]) -> Iterator[tuple[AccountId, Rows]]:
+        """Yield the outcomes of accounts in the order of the accounts, several of which are read at a time."""
+
+        def read(account_id: AccountId) -> Rows:
+            return tuple(self.of_account(account_id))
+
+        # In portions, because a pool takes all of its work at once and keeps the results.
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            for begin in range(0, len(account_ids), _PORTION):
+                portion = account_ids[begin : begin + _PORTION]
+                yield from zip(portion, pool.map(read, portion), strict=True)
 
     def failing(self, status: OutcomeStatus) -> Iterator[Outcome | UnreadableRow]:
         """Yield all outcomes that are RETRYING or FAILED, the least recently updated first."""

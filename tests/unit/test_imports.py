@@ -89,7 +89,8 @@ ALLOWED: dict[str, set[str]] = {
         "schemas",
     },
     "handlers.batch": {"handlers.time_limit", *KERNEL, *DECISIONS, "schemas"},
-    "an entry point": {"handlers.batch", "handlers.bootstrap"},
+    "handlers.sweeping": {*KERNEL, *DECISIONS, "schemas"},
+    "an entry point": {"handlers.batch", "handlers.bootstrap", "handlers.sweeping"},
 }
 FORBIDDEN = {"boto3", "botocore", "aws_lambda_powertools", "click", "os", "io", "pathlib", "socket", "time"}
 INFRA = sorted((ROOT / "infra").rglob("*.py"))

@@ -105,6 +105,8 @@ class Sweeper:
     mode: SweepMode
     every: timedelta
     dependencies: SweepDependencies
+    #: Whether these are the credentials of the management account: to others, AWS answers with the tags of none.
+    reads_tags_in_bulk: bool = True
 
     def run(self, deadline: datetime, *, at_once: bool = False) -> Swept:
         """Do what is next until a deadline; with `at_once`, begin a sweep that is not due yet.
@@ -242,7 +244,7 @@ class _Run:
         def needs_tags(account: SnapshotAccount) -> bool:
             return Fact.TAGS in guardrails.evaluate(facts_of(account), now).needs
 
-        return with_tags(snapshot, reader, needs_tags, _silent, in_bulk=True)
+        return with_tags(snapshot, reader, needs_tags, _silent, in_bulk=self.sweeper.reads_tags_in_bulk)
 
     def _remembered(self) -> Decided | None:
         """Return what the last sweep decided; None if there was none, or if that is gone."""
