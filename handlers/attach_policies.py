@@ -12,4 +12,5 @@ if TYPE_CHECKING:
 
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
     """Handle a batch of messages; return those that SQS has to deliver again."""
-    return handle_batch(event, context, enforcer())
+    # A batch holds messages of one queue.
+    return handle_batch(event, context, enforcer(event["Records"][0].get("eventSourceARN", "")))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from random import SystemRandom
@@ -21,6 +22,7 @@ from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.reading import read_guardrails
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
+from handlers.core.joins.yielding import YieldingPace
 from handlers.settings import CommonSettings, RemoverSettings, Settings, SettingsError, SweepSettings
 
 if TYPE_CHECKING:
@@ -37,9 +39,22 @@ _Clients: TypeAlias = Callable[[str], Any]
 
 
 @cache
-def enforcer() -> Enforcer:
-    """Return the worker that attaches policies; raise SettingsError if a setting is missing or invalid."""
+def enforcer(queue_arn: str = "") -> Enforcer:
+    """Return the worker that attaches policies, for the messages of a queue; by default, of the queue of live joins.
+
+    For another queue, it lets live joins go first. Raises SettingsError if a setting is missing or invalid.
+    """
     settings, clients = Settings.from_env(os.environ), cache(client)
+    if queue_arn:
+        joins, queue = enforcer(), queue_arn.rpartition(":")[2]
+        base, _, joins_queue = settings.queue_url.rpartition("/")
+        if queue == joins_queue:
+            return joins
+        pace = YieldingPace(_pace(settings, clients), joins.dependencies.clock)
+        # The queue is in the same account and Region. A variable with its URL would not fit into the environment of a
+        # function that attaches to the most account ids.
+        inbox = SqsInbox(clients("sqs"), f"{base}/{queue}")
+        return replace(joins, dependencies=replace(joins.dependencies, pace=pace), inbox=inbox)
     url = settings.removals_queue_url
     return Enforcer(
         dependencies=AttachDependencies(
@@ -133,9 +148,14 @@ def _dependencies(settings: Settings, clients: _Clients) -> dict[str, Any]:
         "ledger": DynamoLedger(dynamodb, settings.outcomes_table),
         "archive": S3Archive(clients("s3"), settings.evidence_bucket),
         "pseudonyms": KmsPseudonyms(clients("kms"), settings.pseudonym_key_id, settings.organization_id),
-        "pace": DynamoPace(dynamodb, settings.pace_table, timedelta(seconds=1 / settings.attachments_per_second)),
+        "pace": _pace(settings, clients),
         "clock": SystemClock(),
     }
+
+
+def _pace(settings: Settings, clients: _Clients) -> DynamoPace:
+    interval = timedelta(seconds=1 / settings.attachments_per_second)
+    return DynamoPace(clients("dynamodb"), settings.pace_table, interval)
 
 
 def _guardrails(settings: CommonSettings, clients: _Clients) -> Guardrails:

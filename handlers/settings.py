@@ -67,7 +67,8 @@ class CommonSettings(BaseModel):
 class Settings(CommonSettings):
     """The settings of the worker that attaches policies."""
 
-    #: The queue that this worker's messages come from.
+    #: The queue that this worker's messages come from. The worker that attaches policies also handles those of another
+    #: one, which lets live joins go first.
     queue_url: NonEmpty
     #: The queue of the worker that removes policies; empty if nothing is removed.
     removals_queue_url: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
 
@@ -38,25 +38,36 @@ class DynamoPace:
         """
         try:
             for _ in range(_TRIES):
-                turn = self._reserve_next(now) or self._reserve_now(now)
-                if turn:
-                    return turn
+                turn = self._reserve_next(now)
+                if turn or self._reserve_now(now) <= now:
+                    return turn or now
         except FAILURES:
             pass
         return now
 
+    def reserve_free(self, now: datetime) -> datetime:
+        """Reserve a turn now and return `now`, or return when the next turn is free, without reserving it.
+
+        Returns now also if the table is not available, as above.
+        """
+        try:
+            return self._reserve_now(now)
+        except FAILURES:
+            return now
+
     def _reserve_next(self, now: datetime) -> datetime | None:
         """Reserve the turn after the last reserved one; None if there is none in the future."""
-        old = self._update("SET next_at = next_at + :interval", "next_at BETWEEN :now AND :horizon", now)
-        return None if old is None else _moment(int(old["next_at"]["N"]))
+        is_reserved, old = self._update("SET next_at = next_at + :interval", "next_at BETWEEN :now AND :horizon", now)
+        return _next_at(old) if is_reserved else None
 
-    def _reserve_now(self, now: datetime) -> datetime | None:
-        """Reserve a turn now; None if another worker was faster."""
-        free = "attribute_not_exists(next_at) OR next_at < :now OR next_at > :horizon"
-        return None if self._update("SET next_at = :after", free, now) is None else now
+    def _reserve_now(self, now: datetime) -> datetime:
+        """Reserve a turn now and return `now`; if another worker was faster, return when the next turn is free."""
+        free = "attribute_not_exists(next_at) OR next_at <= :now OR next_at > :horizon"
+        is_reserved, old = self._update("SET next_at = :after", free, now)
+        return now if is_reserved else _next_at(old)
 
-    def _update(self, expression: str, condition: str, now: datetime) -> dict[str, Any] | None:
-        """Update the row and return the old values of the updated fields; None if the condition is not met."""
+    def _update(self, expression: str, condition: str, now: datetime) -> tuple[bool, dict[str, Any]]:
+        """Update the row; return whether the condition was met, and the old row."""
         values = {
             ":now": _milliseconds(now),
             ":horizon": _milliseconds(now + _HORIZON),
@@ -73,17 +84,18 @@ class DynamoPace:
                     name: {"N": str(value)} for name, value in values.items() if name in f"{expression} {condition}"
                 },
                 ReturnValues="UPDATED_OLD",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ClientError as error:
             if error_code(error) == "ConditionalCheckFailedException":
-                return None
+                return False, cast("dict[str, Any]", error.response).get("Item", {})
             raise
-        return dict(answer.get("Attributes", {}))
+        return True, dict(answer.get("Attributes", {}))
+
+
+def _next_at(row: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(int(row["next_at"]["N"]) / 1000, UTC)
 
 
 def _milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

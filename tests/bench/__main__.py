@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 import zipfile
+from datetime import timedelta
 from random import Random
 from typing import Any, Final
 
@@ -27,7 +28,8 @@ from infra.local.organizations import ATTACH, Organizations, Rules, policies_of,
 from infra.local.standin import running
 from infra.local.watch import Watch
 from tests.bench import plan as plans
-from tests.bench.burst import Burst, Experiment
+from tests.bench.burst import Burst, Experiment, Mapping
+from tests.bench.first import Design, First, Result, steady_and_bursts
 from tests.bench.operator_tool import measure
 from tests.bench.paces import Aimd, Fixed, Shared, Unpaced
 from tests.bench.plot import draw
@@ -200,6 +202,44 @@ def operator() -> dict[str, Any]:
     return rows
 
 
+def first(gaps: int = 10_000, seconds: float = 10_800) -> dict[str, Any]:
+    """Let accounts join while requests for others are worked off, with several designs, in virtual time."""
+    live = steady_and_bursts(seconds)
+    idle = First(0, live, Design()).measure()
+    designs = {
+        "one queue": Design(repairs=None),
+        "second queue, turns for all alike": Design(patience=None),
+        "the same, ten workers for joins": Design(joins=Mapping(workers=10), patience=None),
+        "live joins first, batches of 10": Design(repairs=Mapping(batch=10)),
+        "live joins first, batches of 5": Design(repairs=Mapping(batch=5)),
+        "live joins first, 5 s of patience": Design(patience=timedelta(seconds=5)),
+        "live joins first, 20 s of patience": Design(patience=timedelta(seconds=20)),
+        "live joins first": Design(),
+    }
+    rows = {"no backlog": first_summary(idle, idle)}
+    rows |= {name: first_summary(First(gaps, live, each).measure(), idle) for name, each in designs.items()}
+    rows["live joins first, nothing lacks"] = first_summary(
+        First(gaps, steady_and_bursts(gaps / 5), Design(), stale=True).measure(), idle
+    )
+    table(f"Live joins while {gaps:,} requests with 2 policies each are worked off (virtual time)", rows)
+    return rows
+
+
+def first_summary(result: Result, idle: Result) -> dict[str, float]:
+    p95 = percentile(result.live, 0.95)
+    return {
+        "p50, s": percentile(result.live, 0.5),
+        "p95, s": p95,
+        "p95 more, s": p95 - percentile(idle.live, 0.95),
+        "max, s": result.live[-1],
+        "backlog, s": result.backlog,
+        "over the rate": result.over_limit,
+        "longest pause, s": result.longest_pause,
+        "most receives": result.receives,
+        "lost": result.lost,
+    }
+
+
 def plan() -> dict[str, Any]:
     """Read organizations in bulk and plan 50 rules for them, in virtual time at AWS's documented rates."""
     rows = plans.measure(1_000, 10_000, 50_000)
@@ -209,6 +249,7 @@ def plan() -> dict[str, Any]:
 
 PARTS: Final = {
     "burst": bursts,
+    "first": first,
     "embedded": embedded,
     "cold": cold_start,
     "warm": warm,

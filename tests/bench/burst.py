@@ -209,26 +209,31 @@ class Experiment:
             event = joined(account_id, event_id=f"event-{number}")
             event["detail"]["eventTime"] = (NOON + timedelta(seconds=at)).isoformat()
             self.queue.put(Message(json.dumps(event), f"m-{number}", "r", 0, NOON), at)
-        self.clock.run(*[partial(self._work, number) for number in range(self.mapping.workers)])
+        self.clock.run(*[partial(self.work, number, self.queue, self.pace) for number in range(self.mapping.workers)])
         return self._burst()
 
     def _take_time(self, name: str, when: str) -> None:
         if when == "before":
             self.clock.wait(RECORD_SECONDS.get(name, 0))
 
-    def _work(self, number: int) -> None:
-        enforcer = self._enforcer(number)
-        self.clock.wait(self.mapping.cold_seconds)
-        while self.settled + self.queue.dead_letters < self.joins:
-            batch = self.queue.receive()
+    def is_done(self) -> bool:
+        """Return whether no message is left."""
+        return self.settled + self.queue.dead_letters >= self.joins
+
+    def work(self, number: int, queue: Queue, pace: Pace) -> None:
+        """Handle the messages of a queue until no message is left; each worker has a number."""
+        enforcer, mapping = self._enforcer(number, queue, pace), queue.mapping
+        self.clock.wait(mapping.cold_seconds)
+        while not self.is_done():
+            batch = queue.receive()
             if not batch:
-                self.clock.wait(max(0.05, min(1.0, (self.queue.next_at() or 0) - self.clock.seconds())))
+                self.clock.wait(max(0.05, min(1.0, (queue.next_at() or 0) - self.clock.seconds())))
                 continue
-            self.clock.wait(self.mapping.invoke_seconds)
-            budget = Budget(self.clock, milliseconds=round(self.mapping.timeout * 1000), records=len(batch))
+            self.clock.wait(mapping.invoke_seconds)
+            budget = Budget(self.clock, milliseconds=round(mapping.timeout * 1000), records=len(batch))
             failed = [message for message in batch if not self._is_finished(enforcer, message, budget)]
             for message in failed:
-                self.queue.make_visible_again(message)
+                queue.make_visible_again(message)
 
     def _is_finished(self, enforcer: Enforcer, message: Message, budget: Budget) -> bool:
         status = enforcer.handle(message, budget).status
@@ -236,20 +241,20 @@ class Experiment:
         self.settled += status is not OutcomeStatus.RETRYING
         return status is not OutcomeStatus.RETRYING
 
-    def _enforcer(self, number: int) -> Enforcer:
+    def _enforcer(self, number: int, queue: Queue, pace: Pace) -> Enforcer:
         dependencies = AttachDependencies(
-            organizations=InProcess(self.organizations, self.pace),
+            organizations=InProcess(self.organizations, pace),
             ledger=self.ledger,
             archive=self.archive,
             pseudonyms=FakePseudonyms(Steps()),
-            pace=self.pace,
+            pace=pace,
             clock=self.clock,
             rng=Random(self.seed * 100 + number),  # noqa: S311 - jitter
         )
         return Enforcer(
             Requirements(Guardrails.for_everyone(self.policy_ids), ORGANIZATION, MANAGEMENT),
             dependencies,
-            self.queue,
+            queue,
             FakeDeadLetters(self.steps),
             rng=Random(self.seed * 200 + number),  # noqa: S311 - jitter
         )

@@ -34,6 +34,13 @@ class Shared:
         self._next = turn + self._interval
         return turn
 
+    def reserve_free(self, now: datetime) -> datetime:
+        self._clock.wait(self._write_seconds)
+        if self._next is not None and self._next > now:
+            return self._next
+        self._next = now + self._interval
+        return now
+
 
 class Fixed:
     """Pause for a fixed time after each attachment; each of two workers gets half of the rate."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ACCOUNT: Final = "111111111111"
 ANOTHER: Final = "222222222222"
-QUEUES: Final = ("Joins", "Removals", "Repairs", "Undelivered", "DeadLetters", "Unforwarded")
+QUEUES: Final = ("Joins", "Repairs", "Removals", "Undelivered", "DeadLetters", "Unforwarded")
 RESOURCES: Final[dict[str, dict[str, Any]]] = {
     name: resource
     for file in ("template.yaml", "forwarder.yaml")
@@ -170,8 +170,8 @@ WITH_FULL_ACCESS: Final = {name for name, (_, _, by_iam) in CALLERS.items() if b
 OVER_TLS: Final = {"aws:SecureTransport": "true"}
 SENDERS: Final = {
     "Joins": {"the rule", "OperatorActs", "the removing worker"},
-    "Removals": {"the worker"},
     "Repairs": {"the sweep", "OperatorActs"},
+    "Removals": {"the worker"},
     "Undelivered": {"the rule", "OperatorActs"},
     "DeadLetters": {"the worker", "the removing worker", "OperatorActs"},
     "Unforwarded": {"the forwarder's rule"},

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from moto.events.models import EventPattern
 
-from handlers.core.timing import MAX_BACKOFF, backoff
-from handlers.settings import RemoverSettings, Settings
+from handlers.core.joins.yielding import YIELDS_FOR
+from handlers.core.timing import MAX_BACKOFF, RESERVE, backoff
+from handlers.settings import RemoverSettings, Settings, SweepSettings
 from infra.deploy.build import ROOT
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.installing import watch_parameters
@@ -104,7 +105,7 @@ def test_dead_letters_outlive_their_source() -> None:
 
 def test_the_retries_of_a_message_last_at_least_two_hours() -> None:
     """The least pauses that the worker's backoff can draw; the last receive needs no pause after it."""
-    for name in ("Joins", "Removals", "Repairs"):
+    for name in ("Joins", "Repairs", "Removals"):
         queue = RESOURCES[name]["Properties"]
         pauses = [backoff(number, Shortest()) for number in range(1, queue["RedrivePolicy"]["maxReceiveCount"])]
 
@@ -338,6 +339,57 @@ def test_the_second_worker_has_the_settings_of_the_first() -> None:
         assert attaching["Environment"]["Variables"][name] == removing["Environment"]["Variables"][name], name
 
 
+def test_requests_wait_in_a_queue_like_that_of_joins_which_the_same_function_handles_one_at_a_time() -> None:
+    """Then a request gets the whole time of an invocation, most of which it can spend on letting live joins go first."""
+    joins, repairs = (dict(RESOURCES[each]["Properties"]) for each in ("Joins", "Repairs"))
+    mappings = [dict(RESOURCES[f"{each}Mapping"]["Properties"]) for each in ("AttachPolicies", "Repairs")]
+    timeout = timedelta(seconds=RESOURCES["AttachPolicies"]["Properties"]["Timeout"])
+
+    assert joins | {"QueueName": 0} == repairs | {"QueueName": 0}
+    assert mappings[0] | {"EventSourceArn": {"Fn::GetAtt": ["Repairs", "Arn"]}, "BatchSize": 1} == mappings[1]
+    assert timeout - RESERVE >= 4 * YIELDS_FOR
+
+
+def test_an_alarm_says_that_requests_are_not_handled_and_not_that_many_wait() -> None:
+    """A backlog may take hours. SQS deletes what waits longer than the retention."""
+    alarm = ALARMS["RepairsDoNotProgress"]
+    [expression] = [each["Expression"] for each in alarm["Metrics"] if "Expression" in each]
+    read = {each["Id"]: each["MetricStat"]["Metric"] for each in alarm["Metrics"] if "MetricStat" in each}
+
+    assert expression == "IF((FILL(waiting, 0) > 0 AND FILL(handled, 0) == 0) OR FILL(age, 0) > 259200, 1, 0)"
+    assert RESOURCES["Repairs"]["Properties"]["MessageRetentionPeriod"] > 259_200
+    assert {name: each["MetricName"] for name, each in read.items()} == {
+        "waiting": "ApproximateNumberOfMessagesVisible",
+        "handled": "NumberOfMessagesDeleted",
+        "age": "ApproximateAgeOfOldestMessage",
+    }
+    assert {json.dumps(each["Dimensions"]) for each in read.values()} == {
+        '[{"Name": "QueueName", "Value": {"Fn::GetAtt": ["Repairs", "QueueName"]}}]'
+    }
+    # Longer than the longest pause of a message between two receives.
+    assert alarm["EvaluationPeriods"] * 300 >= 2 * MAX_BACKOFF
+    assert "DatapointsToAlarm" not in alarm
+
+
+def test_the_dashboard_shows_the_requests_that_wait() -> None:
+    text = json.dumps(dashboard(RemovePolicies="false"))
+
+    for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"):
+        assert f'"{metric}", "QueueName", "Repairs-1"' in text
+
+
+def test_operators_see_and_send_requests() -> None:
+    queue = "arn:aws:sqs:us-east-1:111111111111:Repairs-1"
+    mapping = "arn:aws:lambda:us-east-1:111111111111:event-source-mapping:RepairsMapping-1"
+
+    for role in ("OperatorReads", "OperatorActs"):
+        assert queue in allowed(role)["sqs:GetQueueAttributes"]
+        assert mapping in allowed(role)["lambda:GetEventSourceMapping"]
+        assert queue not in allowed(role)["sqs:ReceiveMessage"] | allowed(role).get("sqs:DeleteMessage", set())
+    assert queue in allowed("OperatorActs")["sqs:SendMessage"]
+    assert TEMPLATE["Outputs"]["RepairsQueueUrl"]["Value"] == {"Ref": "Repairs"}
+
+
 def allowed(role: str, **parameters: str) -> dict[str, set[str]]:
     """Return the resources of each action that a role allows, without those that it denies."""
     found: dict[str, set[str]] = {}
@@ -378,9 +430,8 @@ def test_one_worker_never_detaches_and_the_other_never_attaches() -> None:
 
 
 def test_each_worker_sends_only_dead_letters_and_requests_to_the_other() -> None:
-    queues = {
-        name: f"arn:aws:sqs:us-east-1:111111111111:{name}-1" for name in ("Joins", "Removals", "Repairs", "DeadLetters")
-    }
+    names = ("Joins", "Repairs", "Removals", "DeadLetters")
+    queues = {name: f"arn:aws:sqs:us-east-1:111111111111:{name}-1" for name in names}
 
     def sends(role: str, **parameters: str) -> set[str]:
         return {name for name, arn in queues.items() if arn in allowed(role, **parameters)["sqs:SendMessage"]}
@@ -568,6 +619,7 @@ def test_the_functions_environment_matches_its_settings() -> None:
         # It needs a guardrails document, and requests no removals.
         "DetachPolicies": {name.upper() for name in RemoverSettings.model_fields}
         - {"POLICY_IDS", "REMOVALS_QUEUE_URL"},
+        "Sweeper": {name.upper() for name in SweepSettings.model_fields},
     }
 
 
@@ -643,9 +695,11 @@ def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
     assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["KeysAtRisk", "Arn"]}}}
 
 
-#: What happens without data, if it does not mean that all is well: the sweep publishes its age at each invocation, and
-#: what it found only when it is complete.
-WITHOUT_DATA = {"SweepTooOld": "breaching", "GapsRemain": "ignore", "SweepHalted": "ignore"}
+#: What happens without data, if it does not mean that all is well. What the last sweep found holds until the next one.
+WITHOUT_DATA = {
+    "SweepTooOld": "breaching",
+    **dict.fromkeys(("GapsRemain", "SweepHalted", "OrganizationAtFault"), "ignore"),
+}
 
 
 def test_every_alarm_pages_and_has_a_next_step_and_a_link_to_the_runbook() -> None:
@@ -674,7 +728,7 @@ def test_alarms_link_to_the_runbook_of_the_public_repository_by_default() -> Non
 
 
 def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> None:
-    code = (ROOT / "handlers" / "batch.py").read_text()
+    code = "".join((ROOT / "handlers" / name).read_text() for name in ("batch.py", "sweeping.py"))
     used = set(re.findall(r'"Joinguard", ?"(\w+)"', json.dumps(dashboard(RemovePolicies="true"))))
     used |= {
         each["MetricStat"]["Metric"]["MetricName"]
@@ -768,7 +822,7 @@ def test_every_queue_is_encrypted_and_requires_tls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("removes", "sources"), [("false", ["Joins", "Repairs"]), ("true", ["Joins", "Removals", "Repairs"])]
+    ("removes", "sources"), [("false", ["Joins", "Repairs"]), ("true", ["Joins", "Repairs", "Removals"])]
 )
 def test_only_the_workers_queues_may_use_the_dead_letter_queue(removes: str, sources: list[str]) -> None:
     declared = RESOURCES["DeadLetters"]["Properties"]["RedriveAllowPolicy"]

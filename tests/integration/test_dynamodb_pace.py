@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -77,7 +78,9 @@ def test_a_worker_that_others_are_faster_than_tries_again_but_not_forever(
 ) -> None:
     """moto executes the refused requests, so each try leaves the row as another worker's reservation would."""
     DynamoPace(dynamodb, "pace", HALF).reserve(NOON)
-    refused, requests = answers(400, b'{"__type": "ConditionalCheckFailedException"}'), itertools.count(1)
+    later = {"next_at": {"N": str(round((NOON + HALF).timestamp() * 1000))}}
+    body = json.dumps({"__type": "ConditionalCheckFailedException", "Item": later}).encode()
+    refused, requests = answers(400, body), itertools.count(1)
 
     def lose(**request: object) -> Any:
         return refused(**request) if next(requests) <= 2 * lost else None
@@ -86,3 +89,21 @@ def test_a_worker_that_others_are_faster_than_tries_again_but_not_forever(
 
     assert DynamoPace(dynamodb, "pace", HALF).reserve(NOON) == turn
     assert next(requests) - 1 == min(2 * lost + 1, 8)
+
+
+def test_a_free_turn_is_reserved_only_if_nobody_waits(dynamodb: Any) -> None:
+    yielding, other = (DynamoPace(dynamodb, "pace", HALF) for _ in range(2))
+
+    assert yielding.reserve_free(NOON) == NOON
+    assert yielding.reserve_free(NOON) == NOON + HALF
+    # Asking reserved nothing.
+    assert other.reserve(NOON) == NOON + HALF
+    assert yielding.reserve_free(NOON + HALF) == NOON + 2 * HALF
+    assert yielding.reserve_free(NOON + 2 * HALF) == NOON + 2 * HALF
+
+
+def test_an_unavailable_table_delays_no_worker_that_lets_others_go_first(dynamodb: Any) -> None:
+    with Stubber(dynamodb) as stub:
+        stub.add_client_error("update_item", "AccessDeniedException")
+
+        assert DynamoPace(dynamodb, "pace", HALF).reserve_free(NOON) == NOON

@@ -16,6 +16,7 @@ from handlers.attach_policies import lambda_handler
 from handlers.aws.dynamodb_ledger import DynamoLedger
 from handlers.batch import logger, metrics
 from handlers.bootstrap import enforcer
+from handlers.core.joins.yielding import YieldingPace
 from infra.local.events import handshake_accepted
 from schemas.intake import read_event
 from schemas.outcome import OutcomeStatus
@@ -136,3 +137,27 @@ def test_the_handler_enforces_joins_refuses_others_and_returns_what_is_to_be_ret
     assert {line["function_request_id"] for line in lines} == {"request-1"}
     measured = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (measured["Enforced"], measured["Failed"], measured["Retrying"]) == ([1.0], [1.0], [1.0])
+
+
+def test_a_message_stays_invisible_in_the_queue_that_it_came_from(function: Function, log: io.StringIO) -> None:
+    """SQS knows a receipt handle only in the queue that returned it."""
+    sqs = client("sqs")
+    repairs_queue_url = sqs.create_queue(QueueName="repairs")["QueueUrl"]
+    # Organizations does not find the account yet.
+    body = json.dumps(function.join("999999999999"))
+
+    for name, queue_url in (("repairs", repairs_queue_url), ("joins", function.queue_url)):
+        sqs.send_message(QueueUrl=queue_url, MessageBody=body)
+        [message] = sqs.receive_message(QueueUrl=queue_url)["Messages"]
+        received = {"receiptHandle": message["ReceiptHandle"], "eventSourceARN": f"arn:aws:sqs:us-east-1:1:{name}"}
+        log.truncate(0)
+        lambda_handler({"Records": [record(1, body, receives=1) | received]}, CONTEXT)
+
+        assert json.loads(log.getvalue().splitlines()[-1].lstrip("\0"))["again_in_seconds"] > 0
+
+
+@pytest.mark.usefixtures("function")
+def test_only_the_worker_of_another_queue_than_that_of_live_joins_lets_others_go_first() -> None:
+    paces = [enforcer(f"arn:aws:sqs:us-east-1:1:{name}").dependencies.pace for name in ("joins", "repairs")]
+
+    assert [isinstance(each, YieldingPace) for each in paces] == [False, True]

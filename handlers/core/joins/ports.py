@@ -141,6 +141,13 @@ class Pace(Protocol):
         """Return when the caller may begin its next change, and reserve that moment."""
 
 
+class Turns(Pace, Protocol):
+    """The same rate, for a worker that lets others go first."""
+
+    def reserve_free(self, now: datetime) -> datetime:
+        """Reserve the present moment and return `now`, or return when the next moment is free, without reserving it."""
+
+
 class Ledger(Protocol):
     """The outcomes table."""
 
