@@ -94,6 +94,8 @@ class SweepReport(_Recorded):
     with_excess: _Count = 0
     #: The members for which an evaluation is requested.
     requested: _Count
+    #: How many of them the sweep before requested, too.
+    requested_again: _Count = 0
     not_requested: dict[NotRequested, _Count] = {}
     faults: tuple[FaultOfOrganization, ...] = ()
     #: Why nothing is requested, if too much changed at once.

@@ -39,7 +39,7 @@ class LambdaSweep:
             text = f"{found.get('errorType', 'error')}: {found.get('errorMessage', 'Lambda gave no message')}"
             raise PermanentError(fault("SWEEP_FAILED", f"the sweep failed with {redact(text)}"))
         try:
-            return Step(found.get("state"))
+            return Step(str(found.get("state")))
         except ValueError:
             raise PermanentError(fault("SWEEP_FAILED", "the function's answer is not that of a sweep")) from None
 

@@ -95,6 +95,7 @@ def summary(report: SweepReport) -> str:
 
 def _found(report: SweepReport, now: datetime) -> dict[str, Any]:
     took = duration(report.decided_at - report.begun_at)
+    again = f", {report.requested_again:,} of them in the sweep before, too" if report.requested_again else ""
     return {
         "last complete sweep": f"{_moment(report.begun_at, now)}, took {took} to read and decide",
         "members": _members(report),
@@ -102,7 +103,7 @@ def _found(report: SweepReport, now: datetime) -> dict[str, Any]:
         "with gaps": plain(f"{report.with_gaps:,}", "red" if report.with_gaps else ""),
         "missing policies": [f"{number:,} {cause}" for cause, number in report.gaps.items() if number],
         "unclear": plain(f"{report.unclear:,}", "yellow") if report.unclear else "",
-        "requested": count(report.requested, "account"),
+        "requested": f"{count(report.requested, 'account')}{again}",
         "not requested": [f"{number:,}: {_WHY[why]}" for why, number in report.not_requested.items()],
         "drifted": f"{report.drifted:,} lost what Joinguard attached" if report.drifted else "",
         "not needed": f"{report.with_excess:,} carry what they no longer need" if report.with_excess else "",

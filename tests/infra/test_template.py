@@ -474,7 +474,6 @@ def test_the_removing_worker_reads_its_guardrails_the_approved_plan_and_what_was
 ENFORCING = {"Sweep": "enforce"}
 #: What the sweep may do in each stage; with guardrails and the permission to request, also the others.
 OF_THE_SWEEP = {
-    "dynamodb:BatchGetItem",
     "dynamodb:DeleteItem",
     "dynamodb:GetItem",
     "dynamodb:PutItem",

@@ -44,7 +44,8 @@ def report(number: int = 1, **changes: Any) -> SweepReport:
 
 
 def in_progress(**changes: Any) -> SweepInProgress:
-    values: dict[str, Any] = {"sweep_id": "f" * 32, "begun_at": NOON - timedelta(minutes=1), "guardrails": SHA}
+    begun_at = NOON - timedelta(minutes=1)
+    values: dict[str, Any] = {"sweep_id": "f" * 32, "begun_at": begun_at, "mode": SweepMode.REPORT, "guardrails": SHA}
     return SweepInProgress(**{**values, **changes})
 
 

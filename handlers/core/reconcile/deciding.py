@@ -123,6 +123,7 @@ class Deciding:
         self._now = now
         self._is_first = remembered is None
         self._known = frozenset(remembered.members if remembered else ())
+        self._requested_before = frozenset(remembered.requests if remembered else ())
         requested = remembered.requested if remembered else {}
         if requested and sources.repairs.is_empty():
             requested = {}
@@ -174,6 +175,7 @@ class Deciding:
             drifted=len(self._drifted),
             with_excess=len(self._excess),
             requested=len(requests),
+            requested_again=len(self._requested_before.intersection(requests)),
             not_requested={why: self._left[why] for why in NotRequested if self._left[why]},
             faults=tuple(self._faults()),
             halted=halted,
