@@ -66,6 +66,8 @@ class FakeQueues:
     #: Ids of messages in flight, in this process or another.
     in_flight_ids: set[str] = field(default_factory=set)
     joins: list[DeadLetter] = field(default_factory=list)
+    #: The requests that let live joins go first.
+    repairs: list[DeadLetter] = field(default_factory=list)
     #: The results of the next calls of `backlog`; after these it returns 0.
     backlogs: list[int] = field(default_factory=list)
     #: The result of each policy in the outcomes that the worker writes.
@@ -107,8 +109,8 @@ class FakeQueues:
     def send(self, to: Destination, dead_letters: Sequence[DeadLetter]) -> Sent:
         self.on_step("before sending")
         accepted = [each for each in dead_letters if each.message_id not in self.refused_ids]
-        if to == "joins":
-            self.joins += accepted
+        if to == "joins" or to == "repairs":  # noqa: PLR1714 - mypy does not know the other values after `in`
+            (self.joins if to == "joins" else self.repairs).extend(accepted)
             for each in accepted:
                 self._handle(each)
         else:

@@ -221,6 +221,8 @@ class OperatorCli:
     #: The parameters of the stack.
     attach_to: str = "all"
     removes: bool = False
+    #: Whether it has the queue Repairs.
+    has_repairs: bool = True
     #: Whether there is no stack.
     is_missing: bool = False
     seen: Seen = NOTHING_SEEN
@@ -250,6 +252,7 @@ class OperatorCli:
             backup_retention=timedelta(days=90),
             seen=self.seen,
             sweep=self.sweep,
+            has_repairs=self.has_repairs,
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:

@@ -44,13 +44,16 @@ _PARALLEL: Final = 8
 class SqsDeadLetterQueues:
     """Receive, release, send and delete messages."""
 
-    def __init__(self, client: SQSClient, urls: Mapping[Queue, str], joins_url: str, *, poll: int = 1) -> None:
+    def __init__(
+        self, client: SQSClient, urls: Mapping[Queue, str], joins_url: str, *, repairs_url: str = "", poll: int = 1
+    ) -> None:
         """Take the queues' URLs; `poll` is the wait time of the last receive in seconds, 0 to 20."""
         self._client = client
         self._urls = urls
         self._poll = poll
         self._pool = ThreadPoolExecutor(_PARALLEL)
-        self._all_urls: dict[str, str] = {"joins": joins_url} | {str(queue): url for queue, url in urls.items()}
+        self._all_urls: dict[str, str] = {"joins": joins_url, "repairs": repairs_url}
+        self._all_urls |= {str(queue): url for queue, url in urls.items()}
 
     def receive_all(self) -> Iterator[list[DeadLetter]]:
         """Receive every message that both queues held when the pass began, in batches.

@@ -94,6 +94,8 @@ class Context:
     seen: Seen
     #: None in an installation of an earlier version, which has none.
     sweep: InstalledSweep | None = None
+    #: Whether there is a queue of requests that let live joins go first; stacks of earlier versions have none.
+    has_repairs: bool = True
     rng: Random = field(default_factory=SystemRandom)
 
     @property

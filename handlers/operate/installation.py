@@ -194,6 +194,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             sqs,
             {"dead letters": outputs["DeadLetterQueueUrl"], "undelivered": outputs["UndeliveredQueueUrl"]},
             outputs["QueueUrl"],
+            repairs_url=outputs.get("RepairsQueueUrl", ""),
             poll=poll,
         ),
         moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
@@ -224,6 +225,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         )
         if "SweepFunction" in outputs
         else None,
+        has_repairs="RepairsQueueUrl" in outputs,
     )
 
 

@@ -340,7 +340,7 @@ def test_the_second_worker_has_the_settings_of_the_first() -> None:
 
 
 def test_requests_wait_in_a_queue_like_that_of_joins_which_the_same_function_handles_one_at_a_time() -> None:
-    """Then a request gets the whole time of an invocation, most of which it can spend on letting live joins go first."""
+    """Then a request gets the whole time of an invocation, most of which it can spend on letting others go first."""
     joins, repairs = (dict(RESOURCES[each]["Properties"]) for each in ("Joins", "Repairs"))
     mappings = [dict(RESOURCES[f"{each}Mapping"]["Properties"]) for each in ("AttachPolicies", "Repairs")]
     timeout = timedelta(seconds=RESOURCES["AttachPolicies"]["Properties"]["Timeout"])

@@ -430,7 +430,7 @@ def test_a_recording_keeps_when_accounts_joined(tmp_path: Path, monkeypatch: pyt
 
 
 def requested(tool: OperatorCli) -> list[str]:
-    return [JoinRequest.model_validate_json(each.body).account_id for each in tool.queues.joins]
+    return [JoinRequest.model_validate_json(each.body).account_id for each in tool.queues.repairs]
 
 
 def test_gaps_are_planned_with_the_number_of_accounts_and_attachments_and_the_time() -> None:
@@ -439,11 +439,11 @@ def test_gaps_are_planned_with_the_number_of_accounts_and_attachments_and_the_ti
     result = tool.run("enforce", "--gaps")
 
     assert result.exit_code == 0, said(result)
-    assert "this sends 3 join requests for 3 attachments to the joins queue" in said(result)
+    assert "this sends 3 join requests for 3 attachments to the repairs queue" in said(result)
     assert "this takes about 2s at the organization's pace, 2 a second" in said(result)
     assert "Nothing was done. Add --confirm" in said(result)
     assert not [each for each in (ONE, TWO, THREE, FOUR) if each in result.output]
-    assert (tool.queues.joins, tool.bucket.objects) == ([], {})
+    assert (tool.queues.repairs, tool.bucket.objects) == ([], {})
 
 
 def test_the_accounts_with_gaps_are_requested_and_the_action_is_on_record() -> None:
@@ -656,7 +656,7 @@ def test_without_gaps_there_is_nothing_to_do() -> None:
 
     result = tool.run("enforce", "--gaps", *CONFIRM)
 
-    assert (result.exit_code, tool.queues.joins, tool.bucket.objects) == (0, [], {})
+    assert (result.exit_code, tool.queues.repairs, tool.bucket.objects) == (0, [], {})
     assert "Nothing to do" in said(result)
 
 

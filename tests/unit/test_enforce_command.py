@@ -152,7 +152,7 @@ def test_one_action_requests_the_accounts_of_a_file_at_the_workers_pace_and_wait
     result = tool.run("enforce", "--from", listed(tmp_path, "\t".join([*accounts, MANAGEMENT, accounts[0]])), *CONFIRM)
 
     assert result.exit_code == 0, result.output
-    assert [each.account_id for each in tool.queues.joins] == accounts
+    assert [each.account_id for each in tool.queues.repairs] == accounts
     assert "20 sent; 20 enforced" in result.stderr
     assert f"without {MANAGEMENT}: it is the management account" in result.stderr
     assert (tool.queues.clock.now() - begin).total_seconds() >= 18, "one a second, with two policies at two a second"
@@ -169,7 +169,7 @@ def test_requests_that_fail_stop_the_rest() -> None:
 
     assert result.exit_code == 1
     assert "the cause is not corrected" in str(result.exception)
-    assert len(tool.queues.joins) == 5
+    assert len(tool.queues.repairs) == 5
 
 
 def test_accounts_that_would_fail_are_left_out_with_the_reason_and_the_others_are_requested() -> None:
@@ -185,7 +185,35 @@ def test_accounts_that_would_fail_are_left_out_with_the_reason_and_the_others_ar
 
     assert result.exit_code == 1, "one is left"
     assert "333333333333 would fail: the account is not a member" in result.stderr
-    assert [each.account_id for each in tool.queues.joins] == [ACCOUNT]
+    assert [each.account_id for each in tool.queues.repairs] == [ACCOUNT]
+
+
+def test_one_account_goes_to_the_joins_queue_and_several_let_live_joins_go_first(tmp_path: Path) -> None:
+    """Somebody waits for the one. The worker of the others lets live joins go first, so they are sent at once."""
+    accounts = [f"{number:012}" for number in range(300, 320)]
+    tool = operator_cli(backlogs=[51] * 1000)
+
+    several = tool.run("enforce", "--from", listed(tmp_path, "\n".join(accounts)), *CONFIRM)
+
+    assert "this sends 20 join requests to the repairs queue" in several.stderr
+    assert (several.exit_code, len(tool.queues.repairs), tool.queues.joins) == (0, 20, [])
+    tool = operator_cli()
+    for one in ((ACCOUNT,), ("--from", listed(tmp_path, f"{ACCOUNT} {ACCOUNT}"))):
+        assert tool.run("enforce", *one, *CONFIRM).exit_code == 0
+    assert (len(tool.queues.joins), tool.queues.repairs) == (2, [])
+
+
+@pytest.mark.parametrize("arguments", [("--gaps",), (ACCOUNT, "333333333333")])
+def test_a_stack_without_the_second_queue_is_named_before_anything_is_read(arguments: tuple[str, ...]) -> None:
+    tool = operator_cli()
+    tool.has_repairs = False
+
+    result = tool.run("enforce", *arguments, *CONFIRM)
+
+    assert "has no queue for requests that let live joins go first (Repairs)" in str(result.exception)
+    assert "Run `make deploy`" in str(result.exception)
+    assert (tool.reader.calls, tool.queues.joins, tool.bucket.objects) == ({}, [], {})
+    assert tool.run("enforce", ACCOUNT, *CONFIRM).exit_code == 0
 
 
 @pytest.mark.parametrize(

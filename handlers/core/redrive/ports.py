@@ -15,7 +15,7 @@ from schemas.outcome import Closed, Outcome, OutcomeStatus
 
 T = TypeVar("T")
 
-Destination: TypeAlias = Queue | Literal["joins"]
+Destination: TypeAlias = Queue | Literal["joins", "repairs"]
 #: Account id and event id.
 OutcomeKey: TypeAlias = tuple[str, str]
 

@@ -10,7 +10,7 @@ from handlers.core.ports import Clock
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.in_flight import NOT_IN_FLIGHT, InFlight
-from handlers.core.redrive.ports import CallPatiently
+from handlers.core.redrive.ports import CallPatiently, Destination
 from handlers.core.redrive.tracker import BATCH, OutcomeTracker
 from schemas.attribute import MAX_BATCH
 from schemas.outcome import OutcomeStatus
@@ -34,12 +34,14 @@ class Redrive:
     patiently: CallPatiently
     #: Messages a second; None for no limit, even while live joins wait.
     rate: float | None = None
-    #: While more live joins than this wait, nothing is sent.
+    #: While more live joins than this wait, nothing is sent to their queue.
     max_backlog: int = 50
     #: The number of failed messages that stops the redrive, and the number of first messages.
     breaker: int = 5
     #: Called with the reason whenever the redrive begins to wait.
     notify: Callable[[Explanation], None] = lambda _: None
+    #: The queue to which messages are sent.
+    to: Destination = "joins"
     #: The result of each message so far: `sent`, then `deleted`; or `refused: …`.
     result_of: dict[str, str] = field(default_factory=dict, init=False)
     sent: int = field(default=0, init=False)
@@ -115,8 +117,8 @@ class Redrive:
         self.deleted += len(deleted)
 
     def _put(self, messages: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
-        """Put messages on the joins queue and track them; return those that SQS accepted."""
-        sent = self.patiently(lambda: self.in_flight.queues.send("joins", messages))
+        """Put messages on the queue and track them; return those that SQS accepted."""
+        sent = self.patiently(lambda: self.in_flight.queues.send(self.to, messages))
         self.result_of |= {each.message_id: "sent" for each in sent.accepted}
         self.result_of |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}
         self.sent += len(sent.accepted)
@@ -157,7 +159,8 @@ class Redrive:
             self.clock.sleep(_BACKLOG_INTERVAL)
 
     def _joins_wait(self) -> bool:
-        return self.patiently(self.in_flight.queues.backlog) > self.max_backlog
+        # The worker of another queue lets live joins go first by itself.
+        return self.to == "joins" and self.patiently(self.in_flight.queues.backlog) > self.max_backlog
 
     def _poll(self) -> None:
         self.patiently(lambda: self.tracker.poll(self.clock.now()))

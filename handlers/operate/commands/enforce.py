@@ -13,6 +13,7 @@ from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.references import event_reference
 from handlers.core.redrive.dead_letter import new_message
 from handlers.core.redrive.explanations import Explanation, Reason
+from handlers.core.redrive.ports import Destination
 from handlers.core.redrive.preflight import MAX_ACCOUNTS
 from handlers.core.redrive.redrive import Redrive, Requests
 from handlers.core.redrive.tracker import OutcomeTracker
@@ -85,7 +86,8 @@ def enforce(  # noqa: PLR0913 - the options of the command
 ) -> int:
     """Request the policies of accounts: of those that no event reported, or of all that lack a policy (--gaps).
 
-    Requests are sent no faster than the workers handle them, and live joins go first. If requests fail, it stops.
+    The request for one account goes to the joins queue. Those for several accounts go to the queue `Repairs`, whose
+    worker lets live joins go first. They are sent no faster than the worker handles them. If requests fail, it stops.
     """
     if [bool(account_ids), event is not None, file is not None, gaps].count(True) != 1:
         raise click.UsageError(
@@ -94,10 +96,12 @@ def enforce(  # noqa: PLR0913 - the options of the command
     if not gaps and (policies or limit or reveal):
         raise click.UsageError("--policy, --limit and --reveal select among the accounts of --gaps. Add --gaps")
     context = connection()
+    to: Destination
     if gaps:
         # The models that it needs take a while to import, and few commands need them.
         from handlers.operate.gaps import accounts_with_gaps  # noqa: PLC0415 - see above
 
+        to = _repairs(context)
         found = accounts_with_gaps(context, connection.organization(), policies, limit, force=force)
         shown = str if reveal else found.pseudonym
         unknown = tuple(context.preflight.unknown)
@@ -105,6 +109,7 @@ def enforce(  # noqa: PLR0913 - the options of the command
             found.chosen,
             found.left_out,
             unknown,
+            to,
             attachments=found.attachments,
             calls=found.calls,
             removals=found.removals,
@@ -117,12 +122,15 @@ def enforce(  # noqa: PLR0913 - the options of the command
             account_ids = [_account_of(context, event)]
         elif file:
             account_ids = list(_listed(file))
-        plan = _plan(context, list(dict.fromkeys(account_ids)), force=force)
+        account_ids = list(dict.fromkeys(account_ids))
+        # Somebody waits for the one account; several are a backlog.
+        to = "joins" if len(account_ids) == 1 else _repairs(context)
+        plan = _plan(context, account_ids, to, force=force)
     _print_plan(context, plan)
     requests = [_request(context, each, approval) for each in plan.chosen]
 
     def send(audited: AuditedAction) -> Done:
-        return _done(plan, _send(context, requests, audited, wait, plan.rate(context)))
+        return _done(plan, _send(context, requests, audited, wait, plan))
 
     intention = Intention(
         "enforce",
@@ -142,6 +150,8 @@ class _Plan:
     #: With the reasons in words.
     left_out: dict[AccountId, str]
     unknown: Sequence[Explanation]
+    #: The queue to which the requests are sent.
+    to: Destination
     #: How many policies the chosen accounts lack, if that is known.
     attachments: int | None = None
     #: How many attachments the workers try for them, or may have to.
@@ -172,7 +182,17 @@ class _Plan:
         return context.attachments_per_second * len(self.chosen) / max(self.calls, len(self.chosen), 1)
 
 
-def _plan(context: Context, account_ids: Sequence[AccountId], *, force: bool) -> _Plan:
+def _repairs(context: Context) -> Destination:
+    """Return the queue for many requests; raise OperateError if the stack is of an earlier version and has none."""
+    if not context.has_repairs:
+        raise OperateError(
+            "the installation has no queue for requests that let live joins go first (Repairs): its stack is of an "
+            "earlier version. Run `make deploy`, then this command again; or give one account at a time"
+        )
+    return "repairs"
+
+
+def _plan(context: Context, account_ids: Sequence[AccountId], to: Destination, *, force: bool) -> _Plan:
     left_out: dict[AccountId, str] = {}
     preflight = context.preflight
     for number, each in enumerate(account_ids):
@@ -184,7 +204,7 @@ def _plan(context: Context, account_ids: Sequence[AccountId], *, force: bool) ->
         elif problems:
             left_out[each] = sentences(problems, message=False)
     chosen = account_ids if force else [each for each in account_ids if each not in left_out]
-    return _Plan(chosen, left_out, tuple(preflight.unknown))
+    return _Plan(chosen, left_out, tuple(preflight.unknown), to)
 
 
 def _print_plan(context: Context, plan: _Plan) -> None:
@@ -201,7 +221,7 @@ def _print_plan(context: Context, plan: _Plan) -> None:
     if plan.chosen:
         attaching = "" if plan.attachments is None else f" for {count(plan.attachments, 'attachment')}"
         requests = count(len(plan.chosen), "join request")
-        stderr.print(f"this sends {requests}{attaching} to the joins queue: {_few(plan, plan.chosen)}")
+        stderr.print(f"this sends {requests}{attaching} to the {plan.to} queue: {_few(plan, plan.chosen)}")
     if plan.removals:
         stderr.print(
             f"these accounts carry {count(plan.removals, 'attachment')} that they do not need; the requests also ask "
@@ -233,7 +253,7 @@ def _fields(plan: _Plan, requests: Sequence[JoinRequest]) -> dict[str, Any]:
 
 
 def _send(
-    context: Context, requests: Sequence[JoinRequest], audited: AuditedAction, wait: timedelta, rate: float
+    context: Context, requests: Sequence[JoinRequest], audited: AuditedAction, wait: timedelta, plan: _Plan
 ) -> Redrive:
     messages = [new_message(each.model_dump_json(), each.event_id, context.clock.now()) for each in requests]
     with context.in_flight() as in_flight:
@@ -242,8 +262,9 @@ def _send(
             OutcomeTracker(context.outcomes),
             context.clock,
             context.patiently,
-            rate=rate,
+            rate=plan.rate(context),
             notify=notify,
+            to=plan.to,
         )
         try:
             send_and_wait(sending, messages, wait, audited, what="requesting")
