@@ -21,7 +21,6 @@ from tests.sweeping import SweepWorld, texts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schemas.sweep import SweepReport
 
 A, B = POLICIES
 BARE, COVERED, HALF = "222222222222", "333333333333", "444444444444"
@@ -128,7 +127,7 @@ def test_an_account_whose_event_may_be_on_its_way_is_for_the_next_sweep() -> Non
 
 
 @pytest.mark.parametrize(("minutes", "waits"), [(5, True), (RECEIVED_AGAIN.total_seconds() / 60 + 5, False)])
-def test_an_account_whose_event_is_retried_waits_unless_its_message_is_gone(minutes: float, waits: bool) -> None:
+def test_an_account_whose_event_is_retried_waits_unless_its_message_is_gone(minutes: float, *, waits: bool) -> None:
     w = world()
     at = NOON - timedelta(minutes=minutes)
     w.outcomes.rows[BARE] = [row(BARE, OutcomeStatus.RETRYING, updated_at=at)]
@@ -140,7 +139,7 @@ def test_an_account_whose_event_is_retried_waits_unless_its_message_is_gone(minu
 
 
 @pytest.mark.parametrize(("days", "is_there"), [(1, True), (15, False)])
-def test_an_account_with_a_dead_letter_is_left_out_as_long_as_that_is_kept(days: int, is_there: bool) -> None:
+def test_an_account_with_a_dead_letter_is_left_out_as_long_as_that_is_kept(days: int, *, is_there: bool) -> None:
     w = world()
     failed = tuple(
         PolicyOutcome(policy_id=each, result=AttachmentResult.FAILED, fault=Fault(code="X", message="x"))
@@ -363,7 +362,7 @@ def with_removals() -> CompiledGuardrails:
 
 
 @pytest.mark.parametrize("removes", [True, False])
-def test_an_account_that_carries_what_it_no_longer_needs_is_requested_if_policies_are_removed(removes: bool) -> None:
+def test_an_account_that_carries_what_it_no_longer_needs_is_requested_if_policies_are_removed(*, removes: bool) -> None:
     w = world(guardrails=with_removals(), removes=removes)
     w.outcomes.rows[COVERED] = [attached(COVERED, A, B)]
 
@@ -425,7 +424,7 @@ def test_a_second_invocation_does_nothing_while_the_first_one_is_at_work() -> No
 def test_an_invocation_whose_successor_has_taken_hold_changes_nothing_more() -> None:
     """A process that was frozen for longer than its hold."""
     w = world()
-    others = []
+    others: list[None] = []
 
     def freeze(name: str, when: str) -> None:
         if (name, when) == ("ListAccounts", "after") and not others:
