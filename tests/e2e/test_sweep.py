@@ -60,7 +60,7 @@ def test_a_stage_that_enforces_repairs_an_account_without_its_event(pipeline: Pi
     assert again.is_first is False
 
 
-def test_the_schedules_event_begins_no_sweep_before_it_is_due(pipeline: Pipeline, sweeps: Sweeps) -> None:
+def test_the_schedules_event_begins_no_sweep_before_it_is_due(sweeps: Sweeps) -> None:
     first = sweeps.invoke("joinguard.schedule")
     second = sweeps.invoke("joinguard.schedule")
 

@@ -194,6 +194,20 @@ def test_a_request_that_was_handled_does_not_wait_although_others_do() -> None:
     assert w.requested() == [BARE, HALF, BARE]
 
 
+def test_an_account_that_two_sweeps_in_a_row_request_is_counted() -> None:
+    """The first request was handled, and did not help: then something keeps the policies from being attached."""
+    w = world()
+    first = w.sweep()
+    w.repairs.waiting.clear()
+    w.organization.attach(A, HALF)
+    w.organization.attach(B, HALF)
+    w.clock.advance(1800)
+
+    second = w.sweep()
+
+    assert (first.requested_again, second.requested, second.requested_again) == (0, 1, 1)
+
+
 # What a request would not help
 
 
@@ -640,3 +654,12 @@ def test_a_sweep_with_ous_reads_them() -> None:
     w.sweep()
 
     assert w.requested() == [BARE]
+
+
+def test_a_sweep_without_rules_on_ous_reads_no_ou() -> None:
+    w = world()
+    w.organization.ous["ou-root-prod0000"] = ROOT_OU
+
+    w.sweep()
+
+    assert w.organization.calls["ListOrganizationalUnitsForParent"] == 0
