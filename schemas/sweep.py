@@ -50,7 +50,7 @@ class NotRequested(StrEnum):
 class FaultOfOrganization(_Recorded):
     """What is wrong for the whole organization, whichever account is concerned."""
 
-    kind: Literal["POLICY_CHANGED", "NO_POLICY", "TYPE_DISABLED"]
+    kind: Literal["POLICY_CHANGED", "POLICY_UNREAD", "NO_POLICY", "TYPE_DISABLED"]
     #: The id of the policy, or the policy type.
     what: Text
 

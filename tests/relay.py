@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ class Relay:
             return fault[0], json.dumps({"__type": fault[1], "Message": "injected"}).encode()
         kept = {key: value for key, value in headers.items() if key not in {"Connection", "Content-Length"}}
         status, answer, _ = passed_on(self.target, "POST", "/", body, kept)
-        if not change:
+        if not change or status != HTTPStatus.OK:
             return status, answer
         content = json.loads(answer)
         change(content)

@@ -545,6 +545,23 @@ def test_targets_that_cannot_be_read_are_unclear_and_not_missing() -> None:
     assert w.requested() == []
 
 
+def test_a_pinned_policy_whose_content_cannot_be_read_is_a_fault() -> None:
+    """Otherwise a sweep that may not read contents would look like one that found none changed."""
+    pinned = CompiledGuardrails(
+        policies=(CompiledPolicy(id=A, type=SCP, sha256="a" * 64),),
+        rules=(CompiledRule(id="everyone", attach=(A,), match="all"),),
+    )
+    w = world(guardrails=pinned)
+
+    def fail(name: str, when: str) -> None:
+        if (name, when) == ("DescribePolicy", "before"):
+            raise PermanentError(fault("AccessDeniedException", "no"))
+
+    w.steps.on_call = fail
+
+    assert [(each.kind, each.what) for each in w.sweep().faults] == [("POLICY_UNREAD", A)]
+
+
 def test_an_organization_that_is_not_the_stacks_decides_nothing() -> None:
     w = world()
     w.organization.describe_organization = lambda: {  # type: ignore[method-assign]

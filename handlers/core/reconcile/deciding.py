@@ -325,6 +325,8 @@ class Deciding:
                 yield FaultOfOrganization(kind="NO_POLICY", what=each.id)
             elif each.sha256 and found.sha256 and each.sha256 != found.sha256:
                 yield FaultOfOrganization(kind="POLICY_CHANGED", what=each.id)
+            elif each.sha256 and not found.sha256:
+                yield FaultOfOrganization(kind="POLICY_UNREAD", what=each.id)
         for kind in sorted({each.type for each in document.policies}.difference(snapshot.enabled_types)):
             yield FaultOfOrganization(kind="TYPE_DISABLED", what=kind)
 
