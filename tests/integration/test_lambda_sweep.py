@@ -51,7 +51,7 @@ def test_an_error_of_the_function_is_named_without_account_ids_and_arns() -> Non
 def test_an_answer_in_another_form_is_an_error_that_says_so(body: bytes, fields: dict[str, str]) -> None:
     sweep, _ = answering(body, **fields)
 
-    with pytest.raises(PermanentError, match="the sweep failed|not that of a sweep"):
+    with pytest.raises(PermanentError, match=r"the sweep failed|not that of a sweep"):
         sweep.run()
 
 
