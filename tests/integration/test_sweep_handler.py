@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from moto.organizations.models import organizations_backends
 
 from handlers.bootstrap import sweeper
 from handlers.settings import SettingsError
@@ -34,6 +36,10 @@ class SweepFunction(Function):
         organizations = client("organizations")
         root = organizations.list_roots()["Roots"][0]["Id"]
         organizations.enable_policy_type(RootId=root, PolicyType="SERVICE_CONTROL_POLICY")
+        # Here, accounts join in the moment in which they are created, so that their events could still be on their way.
+        for backends in organizations_backends.values():
+            for each in backends["aws"].accounts:
+                each.create_time -= timedelta(days=1)
         self.repairs_queue_url = client("sqs").create_queue(QueueName="repairs")["QueueUrl"]
         properties = RESOURCES["Reconciliation"]["Properties"]
         names = ("BillingMode", "AttributeDefinitions", "KeySchema")
