@@ -299,7 +299,7 @@ def logs(target: Target, since: int, find: str) -> None:
 @staged
 @click.option("--confirm", is_flag=True, help="Delete the stack; without it, the command changes nothing.")
 @click.option("--reason", metavar="TEXT", help="Why the installation is deleted; needed with --confirm.")
-@click.option("--discard-joins", is_flag=True, help="Delete joins and removals that wait, too.")
+@click.option("--discard-joins", is_flag=True, help="Delete joins, repairs and removals that wait, too.")
 @click.option("--delete-keys", is_flag=True, help="Delete the keys of a temporary stage after 30 days, too.")
 @click.option("--drain", "drain_seconds", default=300, hidden=True, type=click.IntRange(0))
 def destroy(target: Target, reason: str | None, *, confirm: bool, delete_keys: bool, **options: Any) -> None:

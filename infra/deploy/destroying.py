@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 
 _WAITING_IN: Final[Mapping[str, str]] = {
     "Joins": "joins",
+    "Repairs": "repairs",
     "Removals": "removals",
     "DeadLetters": "dead letters",
     "Undelivered": "undelivered events",
 }
-#: What the workers have to handle. Each worker sends to the other's queue, so both queues have to be empty together.
-_INTAKE: Final = ("joins", "removals")
+#: What the workers have to handle. Each worker sends to the other's queue, so all have to be empty together.
+_INTAKE: Final = ("joins", "repairs", "removals")
 #: The function that requests policies by itself.
 _SWEEP: Final = "Sweeper"
 #: SQS's counts are approximate for up to a minute, and a message may change queues between the two counts. So empty
@@ -82,7 +83,7 @@ class Order:
     """What an operator asks for."""
 
     reason: str
-    #: Whether joins and removals that wait are deleted too.
+    #: Whether joins, repairs and removals that wait are deleted too.
     discard_joins: bool = False
     #: How long joins that still arrive, and removals after them, may take.
     drain_seconds: int = 300
@@ -224,11 +225,11 @@ def listed(counts: Mapping[str, int]) -> str:
 
 
 def refuse_while_joins_wait(counts: Mapping[str, int], stage: str) -> None:
-    """Raise DeployError with the counts if joins or removals wait, because nobody would ever handle them."""
+    """Raise DeployError with the counts if joins, repairs or removals wait: nobody would ever handle them."""
     if _wait(counts):
         raise DeployError(
-            f"messages wait: {listed(counts)}. Joins and removals would be deleted: accounts would not get their "
-            "policies, or would keep some that they no longer need. Wait until the workers have handled them "
+            f"messages wait: {listed(counts)}. Joins, repairs and removals would be deleted: accounts would not get "
+            "their policies, or would keep some that they no longer need. Wait until the workers have handled them "
             f"(`make status STAGE={stage}`), or add --discard-joins"
         )
 
@@ -282,7 +283,7 @@ def carry_out(
 def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, drain_seconds: int) -> None:
     """Stop the sweep, disable the rule, and wait until the workers have handled what still arrived and was requested.
 
-    Undoes both and raises DeployError if joins or removals still wait after `drain_seconds`, or if the wait is cut off.
+    Undoes both and raises DeployError if any of it still waits after `drain_seconds`, or if the wait is cut off.
     """
     if "MemberAccountInitialization" not in installed.ids:
         return
@@ -321,7 +322,7 @@ def _let_sweep_run(target: Target, installed: Installed, *, runs: bool) -> None:
 
 
 def _drain(target: Target, installed: Installed, seconds: int) -> None:
-    """Wait until neither joins nor removals wait; raise DeployError with the counts if some do after `seconds`."""
+    """Wait until no joins, repairs or removals wait; raise DeployError with the counts if some do after `seconds`."""
     deadline, empty = time.monotonic() + seconds, 0
     while True:
         counts = waiting(target, installed)

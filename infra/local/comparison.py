@@ -33,10 +33,10 @@ class Comparison:
         """Yield every comparison."""
         yield from self._queues()
         yield from self._queue_policies()
-        for function in self._stack.of_type("AWS::Lambda::Function"):
-            yield from self._function(function)
         for mapping in self._stack.of_type("AWS::Lambda::EventSourceMapping"):
             yield from self._mapping(mapping)
+        for function in self._stack.of_type("AWS::Lambda::Function"):
+            yield from self._function(function)
         yield from self._rule()
         yield from self._evidence()
         yield from self._outcomes()
@@ -60,6 +60,12 @@ class Comparison:
                 actual = json.loads(self._attributes(queue["Ref"])["Policy"])
                 yield f"{queue['Ref']}'s policy", _denials(document), _denials(actual)
 
+    def _mapping(self, mapping: str) -> Iterator[Compared]:
+        declared = self._declared[mapping]
+        actual = self._aws.client("lambda").get_event_source_mapping(UUID=self._resources[mapping])
+        for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
+            yield f"{mapping}.{name}", declared[name], actual.get(name)
+
     def _function(self, function: str) -> Iterator[Compared]:
         client = self._aws.client("lambda")
         declared = self._declared[function]
@@ -68,12 +74,6 @@ class Comparison:
             yield f"{function}.{name}", declared[name], actual[name]
         variables = self._stack.resolve(declared["Environment"]["Variables"])
         yield f"{function}.Environment", sorted(variables), sorted(actual["Environment"]["Variables"])
-
-    def _mapping(self, mapping: str) -> Iterator[Compared]:
-        declared = self._declared[mapping]
-        actual = self._aws.client("lambda").get_event_source_mapping(UUID=self._resources[mapping])
-        for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
-            yield f"{mapping}.{name}", declared[name], actual.get(name)
 
     def _rule(self) -> Iterator[Compared]:
         events, name = self._aws.client("events"), self._rule_name()

@@ -29,6 +29,7 @@ ACCOUNTS: Final = 4
 #: The stack output of each field of an installation.
 _OUTPUTS: Final = {
     "queue_url": "QueueUrl",
+    "repairs_queue_url": "RepairsQueueUrl",
     "dead_letter_queue_url": "DeadLetterQueueUrl",
     "undelivered_queue_url": "UndeliveredQueueUrl",
     "outcomes_table": "OutcomesTable",
@@ -46,6 +47,7 @@ class Installation:
     access_key_id: str
     secret_access_key: str
     queue_url: str
+    repairs_queue_url: str
     dead_letter_queue_url: str
     undelivered_queue_url: str
     outcomes_table: str

@@ -35,9 +35,14 @@ class Watch:
         body = event if isinstance(event, str) else json.dumps(event)
         self._sqs.send_message(QueueUrl=self._at.queue_url, MessageBody=body)
 
+    def request(self, body: str) -> None:
+        """Send a request to the queue whose worker lets live joins go first."""
+        self._sqs.send_message(QueueUrl=self._at.repairs_queue_url, MessageBody=body)
+
     def until_quiet(self) -> None:
-        """Wait until the queue has no message: visible, in flight or delayed."""
-        until(lambda: not self._count(self._at.queue_url), "the queue to be empty")
+        """Wait until the queues of the worker have no message: visible, in flight or delayed."""
+        urls = (self._at.queue_url, self._at.repairs_queue_url)
+        until(lambda: not any(map(self._count, urls)), "the queues to be empty")
 
     def outcome(self, event_id: str) -> Outcome | None:
         """Return an event's outcome row, or None."""
@@ -90,7 +95,8 @@ class Watch:
 
     def clear(self) -> None:
         """Delete all messages, those in flight too, and all outcomes; evidence is locked and remains."""
-        for url in (self._at.queue_url, self._at.dead_letter_queue_url, self._at.undelivered_queue_url):
+        at = self._at
+        for url in (at.queue_url, at.repairs_queue_url, at.dead_letter_queue_url, at.undelivered_queue_url):
             self._sqs.purge_queue(QueueUrl=url)
         for row in self._table.scan(ConsistentRead=True)["Items"]:
             self._table.delete_item(Key={name: row[name] for name in ("account_id", "event_id")})

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,7 @@ from infra.local.events import account_created, account_moved, handshake_accepte
 from infra.local.installation import STACK, Installation, build_local, create_account, install
 from infra.local.standin import StandIn, running
 from infra.local.watch import Watch
+from schemas.events import JoinRequest
 from tests.relay import Relay, running_relay
 
 if TYPE_CHECKING:
@@ -54,6 +57,16 @@ class Pipeline:
 
     def tagged(self, resource_id: str) -> Event:
         return resource_tagged(resource_id, self.at.management_account_id)
+
+    def requested(self, account_id: str) -> JoinRequest:
+        return JoinRequest(
+            source="joinguard.sweep",
+            event_id=str(uuid.uuid4()),
+            requested_at=datetime.now(UTC),
+            account_id=account_id,
+            organization_id=self.at.organization_id,
+            reason="the account lacks a policy",
+        )
 
     def outcome(self, event_id: str) -> Outcome:
         """Return an event's outcome; fail if there is none."""

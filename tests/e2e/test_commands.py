@@ -37,6 +37,7 @@ KEYS = {
     "access_key_id",
     "secret_access_key",
     "queue_url",
+    "repairs_queue_url",
     "dead_letter_queue_url",
     "undelivered_queue_url",
     "outcomes_table",
@@ -110,12 +111,12 @@ def test_local_prints_one_line_stays_up_and_stops_cleanly() -> None:
     """Run it in an environment with PATH alone, without a home folder."""
     with local({"PATH": os.environ["PATH"]}) as (process, at):
         client = StandIn(at.endpoint, ROOT, process).client("sqs")
-        urls = [at.queue_url, at.dead_letter_queue_url, at.undelivered_queue_url]
+        urls = [at.queue_url, at.repairs_queue_url, at.dead_letter_queue_url, at.undelivered_queue_url]
         counts = [client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"] for url in urls]
         status, stdout, _ = end(process, signal.SIGINT)
 
     assert vars(at).keys() == KEYS
-    assert len(set(urls)) == 3
+    assert len(set(urls)) == 4
     assert {int(each["ApproximateNumberOfMessages"]) for each in counts} == {0}
     assert (status, stdout) == (0, "")
     address = urlsplit(at.endpoint)

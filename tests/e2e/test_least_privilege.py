@@ -52,7 +52,7 @@ BY_THE_CODE: Final = {
     "s3:GetObject",
     "kms:GenerateMac",
 }
-ALL: Final = {"enforced", "postponed", "dead letter", "compared", "recognized", "replaced"}
+ALL: Final = {"enforced", "postponed", "request postponed", "dead letter", "compared", "recognized", "replaced"}
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def working_cases(pipeline: Pipeline) -> set[str]:
     occupied, unreadable = with_foreign_evidence(pipeline), with_unreadable_row(pipeline)
     interrupted = with_evidence_and_no_outcome(pipeline)
     ids = [event["detail"]["eventID"] for event in (join, retried, occupied, unreadable, interrupted)]
-    # `retried` is sent alone, later, because the relay fails the next read.
+    # `retried` and a request are sent alone, later, because the relay fails the next read.
     for event in (join, occupied, unreadable, interrupted):
         pipeline.watch.put(event)
     sent = pipeline.client("sqs").send_message(QueueUrl=pipeline.at.queue_url, MessageBody=malformed)
@@ -114,9 +114,14 @@ def working_cases(pipeline: Pipeline) -> set[str]:
     pipeline.relay.fail_next("ListPoliciesForTarget", (400, "FinalizingOrganizationException"))
     pipeline.watch.put(retried)
     postponed = line_about(pipeline, ids[1], since=now)
+    request = pipeline.requested(pipeline.account())
+    pipeline.relay.fail_next("ListPoliciesForTarget", (400, "FinalizingOrganizationException"))
+    pipeline.watch.request(request.model_dump_json())
+    request_postponed = line_about(pipeline, request.event_id, since=now)
     results = {
         "enforced": enforced["status"] == "ENFORCED",
         "postponed": "again_in_seconds" in postponed,
+        "request postponed": "again_in_seconds" in request_postponed,
         "dead letter": failed["status"] == "FAILED",
         "compared": "evidence_conflicts" in compared,
         "recognized": recognized["status"] == "ENFORCED" and "evidence_conflicts" not in recognized,
@@ -201,6 +206,20 @@ def test_a_case_fails_without_any_single_action(pipeline: Pipeline, role: str, a
     assert working_cases(pipeline) < ALL
 
 
+@pytest.mark.parametrize(("queue", "case"), [("Joins", "postponed"), ("Repairs", "request postponed")])
+def test_a_case_fails_without_the_permission_on_its_queue(pipeline: Pipeline, role: str, queue: str, case: str) -> None:
+    iam = pipeline.client("iam")
+    document = iam.get_role_policy(RoleName=role, PolicyName=POLICY)["PolicyDocument"]
+    name = pipeline.resource(queue).rpartition("/")[2]
+    [receives] = [each for each in document["Statement"] if each.get("Sid") == "ReceiveMessages"]
+    receives["Resource"] = [each for each in receives["Resource"] if each.rpartition(":")[2] != name]
+    assert len(receives["Resource"]) == 1
+    iam.put_role_policy(RoleName=role, PolicyName=POLICY, PolicyDocument=json.dumps(document))
+    replace_process(pipeline)
+
+    assert working_cases(pipeline) == ALL - {case}
+
+
 class Worker:
     """Clients with the role's own credentials."""
 
@@ -260,6 +279,7 @@ REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
         AccountId=w.at.account_ids[0], SourceParentId="r-aaaa", DestinationParentId="r-bbbb"
     ),
     "send to the joins queue": lambda w: w("sqs").send_message(QueueUrl=w.at.queue_url, MessageBody="x"),
+    "send to the repairs queue": lambda w: w("sqs").send_message(QueueUrl=w.at.repairs_queue_url, MessageBody="x"),
     "read dead letters": lambda w: w("sqs").receive_message(QueueUrl=w.at.dead_letter_queue_url),
     "purge dead letters": lambda w: w("sqs").purge_queue(QueueUrl=w.at.dead_letter_queue_url),
     "write to undelivered": lambda w: w("sqs").send_message(QueueUrl=w.at.undelivered_queue_url, MessageBody="x"),

@@ -10,6 +10,7 @@ import pytest
 from infra.local.installation import configure
 from infra.local.waiting import until
 from schemas.outcome import AttachmentResult, OutcomeStatus
+from tests.e2e.conftest import UNPACED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,6 +214,70 @@ def test_the_worker_runs_under_the_templates_role(pipeline: Pipeline) -> None:
     assert outcome.status is OutcomeStatus.RETRYING
     assert outcome.fault is not None
     assert outcome.fault.code == "AccessDeniedException"
+
+
+def test_a_request_in_the_second_queue_is_handled_as_a_join_is(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    request = pipeline.requested(account_id)
+
+    pipeline.watch.request(request.model_dump_json())
+    pipeline.watch.until_quiet()
+
+    assert pipeline.relay.counted() == {READ: 1, ATTACH: 2}
+    assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
+    outcome = pipeline.outcome(request.event_id)
+    assert (outcome.status, outcome.source, outcome.attempts) == (OutcomeStatus.ENFORCED, "joinguard.sweep", 1)
+
+
+def test_a_request_that_fails_is_redriven_through_the_first_queue(pipeline: Pipeline) -> None:
+    account_id = pipeline.account()
+    request = pipeline.requested(account_id)
+    pipeline.relay.fail_next(ATTACH, (400, "PolicyTypeNotEnabledException"))
+
+    pipeline.watch.request(request.model_dump_json())
+    pipeline.watch.until_quiet()
+
+    [dead_letter] = pipeline.watch.dead_letters()
+    assert dead_letter["Body"] == request.model_dump_json()
+    assert dead_letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "PolicyTypeNotEnabledException"
+    assert pipeline.outcome(request.event_id).status is OutcomeStatus.FAILED
+    assert len(pipeline.watch.attached(account_id)) == 1
+    pipeline.watch.redrive(dead_letter)
+    pipeline.watch.until_quiet()
+    assert pipeline.outcome(request.event_id).status is OutcomeStatus.ENFORCED
+    assert pipeline.watch.attached(account_id) == set(pipeline.at.policy_ids)
+    assert pipeline.watch.dead_letter_count() == 0
+
+
+@pytest.fixture
+def paced(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """Yield the pipeline with AWS's rate."""
+    configure(pipeline.aws, {"AttachmentsPerSecond": "2"})
+    yield pipeline
+    configure(pipeline.aws, UNPACED)
+
+
+def test_a_live_join_does_not_wait_behind_requests(paced: Pipeline) -> None:
+    requests = [paced.requested(paced.account()) for _ in range(12)]
+    for each in requests:
+        paced.watch.request(each.model_dump_json())
+    event = paced.invited(paced.account())
+
+    def left() -> int:
+        outcomes = [paced.watch.outcome(each.event_id) for each in requests]
+        return sum(each is None or each.status is not OutcomeStatus.ENFORCED for each in outcomes)
+
+    def is_enforced() -> bool:
+        found = paced.watch.outcome(event_id(event))
+        return found is not None and found.status is OutcomeStatus.ENFORCED
+
+    until(lambda: left() < len(requests), "the first request to be handled")
+    paced.watch.put(event)
+    until(is_enforced, "the join to be handled")
+
+    assert left() >= len(requests) / 2
+    paced.watch.until_quiet()
+    assert left() == 0
 
 
 def test_a_move_takes_one_read_and_attaches_what_is_missing(pipeline: Pipeline) -> None:

@@ -146,8 +146,8 @@ def tool() -> Iterator[Tool]:
     with running() as aws, running_chaos(aws.endpoint, aws.endpoint) as chaos:
         at = install(aws, package=build_local(), log=lambda _: None)
         functions = aws.client("lambda")
-        [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
-        functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+            functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
         yield Tool(aws, at, chaos)
 
 

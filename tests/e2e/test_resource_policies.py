@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Pipeline
 
 COMMAND: Final = (sys.executable, "-m", "handlers.operate", "--stack", STACK, "--poll", "0")
-QUEUES: Final = ("Joins", "Undelivered", "DeadLetters")
+QUEUES: Final = ("Joins", "Repairs", "Undelivered", "DeadLetters")
 SENDS: Final[dict[str, Callable[[Any, str], object]]] = {
     "one message": lambda sqs, url: sqs.send_message(QueueUrl=url, MessageBody="x"),
     "a batch": lambda sqs, url: sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": "1", "MessageBody": "x"}]),
@@ -46,12 +46,15 @@ def administrator(pipeline: Pipeline) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def no_worker(pipeline: Pipeline) -> Iterator[None]:
     """Disable the worker during the test, and empty the queues after it."""
-    mapping = {"UUID": pipeline.resource("AttachPoliciesMapping")}
-    pipeline.aws.client("lambda").update_event_source_mapping(**mapping, Enabled=False)
+    functions = pipeline.aws.client("lambda")
+    mappings = [pipeline.resource(each) for each in ("AttachPoliciesMapping", "RepairsMapping")]
+    for each in mappings:
+        functions.update_event_source_mapping(UUID=each, Enabled=False)
     yield
     for queue in QUEUES:
         pipeline.aws.client("sqs").purge_queue(QueueUrl=pipeline.resource(queue))
-    pipeline.aws.client("lambda").update_event_source_mapping(**mapping, Enabled=True)
+    for each in mappings:
+        functions.update_event_source_mapping(UUID=each, Enabled=True)
 
 
 def session_of(pipeline: Pipeline, role: str) -> dict[str, str]:

@@ -186,6 +186,9 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "rule",
         "target",
         "joins waiting",
+        "repairs waiting",
+        "policy of queue Repairs",
+        "mapping of repairs",
         "dead letters",
         "undelivered",
         "policy of queue Joins",
@@ -299,8 +302,8 @@ def opened_policy(at: Installed) -> None:
     queue_policy(at, "DeadLetters", json.dumps(document))
 
 
-def set_mapping(at: Installed, **changes: Any) -> None:
-    at.client("lambda").update_event_source_mapping(UUID=at.ids["AttachPoliciesMapping"], **changes)
+def set_mapping(at: Installed, name: str = "AttachPoliciesMapping", **changes: Any) -> None:
+    at.client("lambda").update_event_source_mapping(UUID=at.ids[name], **changes)
 
 
 def configure(at: Installed, **changes: Any) -> None:
@@ -420,6 +423,12 @@ FAULTS: Final[dict[str, Fault]] = {
     ),
     "the mapping has another batch size": Fault(
         lambda at: set_mapping(at, BatchSize=1), lambda at: set_mapping(at, BatchSize=5), "mapping", "BatchSize is 1"
+    ),
+    "the mapping of repairs is disabled": Fault(
+        lambda at: set_mapping(at, "RepairsMapping", Enabled=False),
+        lambda at: set_mapping(at, "RepairsMapping", Enabled=True),
+        "mapping of repairs",
+        "Disabled",
     ),
     "an environment variable is changed": Fault(
         lambda at: environment(at, POLICY_IDS="p-other123"), environment, "function", "variable POLICY_IDS was changed"

@@ -142,6 +142,7 @@ def test_the_function_imports_nothing_of_the_operators_tool() -> None:
         "joins.claims",
         "joins.requests",
         "joins.worker",
+        "joins.yielding",
         "guardrails",
         "guardrails.conditions",
         "guardrails.evaluate",

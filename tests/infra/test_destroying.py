@@ -43,7 +43,7 @@ TEXT = (ROOT / "infra" / "template.yaml").read_text()
 STACK_ID = "arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1"
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 REASON = f"{ACCOUNT_ID} moved, asks me@example.com"
-QUEUES = {name: f"https://sqs/{name}" for name in ("Joins", "Removals", "DeadLetters", "Undelivered")}
+QUEUES = {name: f"https://sqs/{name}" for name in ("Joins", "Repairs", "Removals", "DeadLetters", "Undelivered")}
 IDS = {**QUEUES, "MemberAccountInitialization": "MemberAccountInitialization", "AttachPoliciesLogs": "logs-1"}
 
 
@@ -70,10 +70,11 @@ def described(cloudformation: Stub, status: str) -> None:
 
 def test_messages_in_flight_and_delayed_wait_too() -> None:
     sqs = stub("sqs")
-    messages(sqs, (1, 2, 4), (0, 32, 64), (8, 0, 0), (0, 16, 0))
+    messages(sqs, (1, 2, 4), (128, 256, 512), (0, 32, 64), (8, 0, 0), (0, 16, 0))
 
     assert waiting(target({"sqs": sqs}), installed()) == {
         "joins": 7,
+        "repairs": 896,
         "removals": 96,
         "dead letters": 8,
         "undelivered events": 16,
@@ -98,7 +99,7 @@ def test_joins_and_removals_that_arrive_meanwhile_are_handled_before_anything_is
         (delayed, nothing),
         *[(nothing, nothing)] * 3,
     ):
-        messages(sqs, joins, removals, nothing, nothing)
+        messages(sqs, joins, nothing, removals, nothing, nothing)
 
     stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=60)
 
@@ -106,13 +107,15 @@ def test_joins_and_removals_that_arrive_meanwhile_are_handled_before_anything_is
     rules.assert_no_pending_responses()
 
 
-@pytest.mark.parametrize(("joins", "removals"), [(3, 0), (0, 3)])
-def test_messages_that_are_not_handled_in_time_turn_the_intake_on_again(joins: int, removals: int) -> None:
+@pytest.mark.parametrize(("joins", "repairs", "removals"), [(3, 0, 0), (0, 3, 0), (0, 0, 3)])
+def test_messages_that_are_not_handled_in_time_turn_the_intake_on_again(
+    joins: int, repairs: int, removals: int
+) -> None:
     sqs, rules = stub("sqs"), stub("events")
     rules.add_response("disable_rule", {}, {"Name": "MemberAccountInitialization"})
-    messages(sqs, (0, joins, 0), (0, removals, 0), (2, 0, 0), (0, 0, 0))
+    messages(sqs, (0, joins, 0), (0, repairs, 0), (0, removals, 0), (2, 0, 0), (0, 0, 0))
     rules.add_response("enable_rule", {}, {"Name": "MemberAccountInitialization"})
-    counted = f"{joins} joins, {removals} removals, 2 dead letters, 0 undelivered events"
+    counted = f"{joins} joins, {repairs} repairs, {removals} removals, 2 dead letters, 0 undelivered events"
 
     with pytest.raises(DeployError, match=counted) as raised:
         stop_intake(target({"sqs": sqs, "events": rules}), installed(), discard_joins=False, drain_seconds=0)
@@ -122,11 +125,13 @@ def test_messages_that_are_not_handled_in_time_turn_the_intake_on_again(joins: i
     assert "make enforce" in str(raised.value)
 
 
-@pytest.mark.parametrize(("what", "refused"), [("joins", True), ("removals", True), ("dead letters", False)])
+@pytest.mark.parametrize(
+    ("what", "refused"), [("joins", True), ("repairs", True), ("removals", True), ("dead letters", False)]
+)
 def test_messages_that_the_workers_have_to_handle_keep_the_stack_from_being_deleted(
     what: str, *, refused: bool
 ) -> None:
-    counts = {"joins": 0, "removals": 0, "dead letters": 0} | {what: 2}
+    counts = {"joins": 0, "repairs": 0, "removals": 0, "dead letters": 0} | {what: 2}
     expectation = pytest.raises(DeployError, match=f"messages wait: .*2 {what}") if refused else nullcontext()
 
     with expectation:

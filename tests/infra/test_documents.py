@@ -516,6 +516,7 @@ def queue(name: str) -> Any:
 MAPPING = RESOURCES["AttachPoliciesMapping"]["Properties"]
 RECEIVES = queue("Joins")["RedrivePolicy"]["maxReceiveCount"]
 RULE = RESOURCES["MemberAccountInitialization"]["Properties"]["Targets"][0]["RetryPolicy"]
+ALARMS = [each for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatch::Alarm"]
 LONGEST = [backoff(receives, _Longest()) for receives in (1, 2, 100)]
 RATE = PARAMETERS["AttachmentsPerSecond"]["Default"]
 #: The pattern allows one policy, and this many more.
@@ -543,8 +544,11 @@ FIGURES: dict[str, tuple[float, ...]] = {
         queue("DeadLetters")["MessageRetentionPeriod"] / 86400,
     ),
     r"\| batch size \| (\w+) \|": (MAPPING["BatchSize"],),
+    r"\| batch size of repairs \| (\w+) \|": (RESOURCES["RepairsMapping"]["Properties"]["BatchSize"],),
+    r"for (\w+) seconds; then it reserves": (named("YIELDS_FOR").total_seconds(),),
+    r"one has waited for (\w+) days": (int(re.findall(r"age, 0\) > (\d+)", str(ALARMS))[0]) / 86_400,),
     r"\| timeout \| (\w+) s \|": (RESOURCES["AttachPolicies"]["Properties"]["Timeout"],),
-    r"\| maximum concurrency \| (\w+) \|": (MAPPING["ScalingConfig"]["MaximumConcurrency"],),
+    r"\| maximum concurrency for each queue \| (\w+) \|": (MAPPING["ScalingConfig"]["MaximumConcurrency"],),
     r"\| eventbridge retries \| (\w+) times within (\w+) hours \|": (
         RULE["MaximumRetryAttempts"],
         RULE["MaximumEventAgeInSeconds"] / 3600,

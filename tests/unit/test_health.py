@@ -106,6 +106,21 @@ def found_in(session: Session, *, region: str = "us-east-1") -> dict[str, Any]:
     return {check.what: check for check in checks(target)}
 
 
+def found_with(template: Mapping[str, Any], **changes: str) -> dict[str, Any]:
+    """Return the checks of a stack with a template and these parameters beside the defaults, without resources."""
+    defaults = {name: str(each.get("Default", "")) for name, each in template["Parameters"].items()}
+    given = defaults | {"ManagementAccountId": MANAGEMENT} | changes
+    parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()]
+    answers = Answers(
+        describe_stacks={
+            "Stacks": [{"StackId": stack_id(), "StackStatus": "CREATE_COMPLETE", "Parameters": parameters}]
+        },
+        describe_stack_resources={"StackResources": []},
+        get_template={"TemplateBody": template},
+    )
+    return found_in(Session(cloudformation=answers))
+
+
 def test_every_state_of_a_stack_has_its_own_words() -> None:
     model = get_session().get_service_model("cloudformation")
     assert set(model.shape_for("StackStatus").enum) == set(MEANINGS)  # type: ignore[attr-defined]
@@ -159,18 +174,8 @@ def test_the_worker_that_removes_policies_is_checked_where_it_is_declared(remove
     if removes is None:
         resources = {name: each for name, each in template["Resources"].items() if each.get("Condition") != "Removes"}
         template = {**template, "Resources": resources}
-    defaults = {name: str(each.get("Default", "")) for name, each in template["Parameters"].items()}
-    given = defaults | {"ManagementAccountId": MANAGEMENT} | ({"RemovePolicies": removes} if removes else {})
-    parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()]
-    answers = Answers(
-        describe_stacks={
-            "Stacks": [{"StackId": stack_id(), "StackStatus": "CREATE_COMPLETE", "Parameters": parameters}]
-        },
-        describe_stack_resources={"StackResources": []},
-        get_template={"TemplateBody": template},
-    )
 
-    found = found_in(Session(cloudformation=answers))
+    found = found_with(template, **({"RemovePolicies": removes} if removes else {}))
 
     assert OF_REMOVALS & found.keys() == (OF_REMOVALS if removes == "true" else set())
     assert {"joins waiting", "mapping", "function", "worker's role", "permissions boundary"} <= found.keys()
@@ -224,6 +229,21 @@ def test_a_schedule_that_somebody_disabled_or_changed_is_found() -> None:
     )
     assert "Arn is x" in sweeps_schedule(Target={"Arn": "x"}).found
     assert sweeps_schedule(State="DISABLED").exit_status == 1
+
+
+OF_REPAIRS = {"repairs waiting", "queue policy RepairsPolicy", "mapping of repairs"}
+
+
+@pytest.mark.parametrize("declares", [True, False], ids=["today's template", "an earlier template"])
+def test_the_queue_of_requests_is_checked_where_it_is_declared(*, declares: bool) -> None:
+    template = load((ROOT / "infra" / "template.yaml").read_text())
+    if not declares:
+        resources = {name: each for name, each in template["Resources"].items() if not name.startswith("Repairs")}
+        template = {**template, "Resources": resources}
+
+    found = found_with(template)
+
+    assert OF_REPAIRS & found.keys() == (OF_REPAIRS if declares else set())
 
 
 def test_from_a_member_account_the_trail_and_the_forwarder_are_unknown_and_need_nobody() -> None:

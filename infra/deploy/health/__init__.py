@@ -5,7 +5,7 @@ Each part is checked on its own, so one that is missing or may not be read does 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -17,12 +17,14 @@ from infra.deploy.preflight import EVENT_REGIONS
 from infra.deploy.stack import outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from infra.deploy.health.deployed import Deployed
     from infra.deploy.stages import Target
 
 __all__ = ["Check", "check_subscribers", "checks"]
+
+T = TypeVar("T")
 
 #: A check with its name and the resources that it is about.
 Planned = tuple[str, tuple[str, ...], "Callable[[], Iterable[Check]]"]
@@ -44,8 +46,24 @@ WORKERS = {"AttachPolicies": "", "DetachPolicies": "removing worker's "}
 #: The sweep's function and roles, and the names of their checks. Earlier versions of the template do not declare them.
 SWEEP = "Sweeper"
 SWEEP_ROLES = {"SweepRole": "sweep's role", "SweepScheduleRole": "role of the sweep's schedule"}
-#: What only a stack has that removes policies; earlier versions of the template do not declare it.
-OF_REMOVALS = frozenset({"Removals", "DetachPolicies", "DetachPoliciesRole"})
+#: What only a stack has that removes policies, and what earlier versions of the template do not declare.
+NOT_ALWAYS = frozenset(
+    {"Removals", "DetachPolicies", "DetachPoliciesMapping", "DetachPoliciesRole", "Repairs", "RepairsMapping"}
+)
+#: The queues with the names of their checks, and the next step if a queue is not empty.
+QUEUES = {
+    "Joins": ("joins waiting", ""),
+    "Repairs": ("repairs waiting", ""),
+    "Removals": ("removals waiting", ""),
+    "DeadLetters": ("dead letters", DEAD_LETTERS),
+    "Undelivered": ("undelivered", UNDELIVERED),
+}
+#: The event source mappings, with the names of their checks.
+MAPPINGS = {
+    "AttachPoliciesMapping": "mapping",
+    "RepairsMapping": "mapping of repairs",
+    "DetachPoliciesMapping": "removing worker's mapping",
+}
 #: How the names of the forwarder's checks begin.
 FORWARDERS = "forwarder's "
 UNFORWARDED = "handlers/operate/RUNBOOK.md#unforwarded"
@@ -194,29 +212,36 @@ def _forwarding(target: Target, stack: Deployed) -> Iterator[Planned]:
 
 
 def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
-    events, sqs, lambda_client = (target.client(each) for each in ("events", "sqs", "lambda"))
+    events, sqs = target.client("events"), target.client("sqs")
     for name in stack.of_type("AWS::Events::EventBusPolicy"):
         yield _planned("bus policy", delivery.bus_policy, events, stack, name)
     yield _planned("rule", delivery.rule, events, stack, JOINS)
     yield _planned("target", delivery.target, events, stack, JOINS)
-    yield _planned("joins waiting", _queue, sqs, stack, "Joins", "joins waiting", "")
-    absent = OF_REMOVALS.difference(stack.declared())
-    if "Removals" not in absent:
-        yield _planned("removals waiting", _queue, sqs, stack, "Removals", "removals waiting", "")
-    yield _planned("dead letters", _queue, sqs, stack, "DeadLetters", "dead letters", DEAD_LETTERS)
-    yield _planned("undelivered", _queue, sqs, stack, "Undelivered", "undelivered", UNDELIVERED)
+    for name, (what, step) in _declared(stack, QUEUES).items():
+        yield _planned(what, _queue, sqs, stack, name, what, step)
     for name in stack.of_type("AWS::SQS::QueuePolicy"):
         yield _planned(f"queue policy {name}", delivery.queue_policy, sqs, stack, name)
-    workers = {name: whose for name, whose in WORKERS.items() if name not in absent}
+    yield from _workers(target, stack)
+
+
+def _workers(target: Target, stack: Deployed) -> Iterator[Planned]:
+    lambda_client, iam = target.client("lambda"), target.client("iam")
+    for name, what in _declared(stack, MAPPINGS).items():
+        yield _planned(what, worker.mapping, lambda_client, stack, name, what)
+    workers = _declared(stack, WORKERS)
     for name, whose in workers.items():
-        yield _planned(f"{whose}mapping", worker.mapping, lambda_client, stack, f"{name}Mapping", f"{whose}mapping")
         yield _planned(f"{whose}function", worker.function, lambda_client, stack, name, f"{whose}function")
-    for name, whose in ROLES.items():
-        if name not in absent:
-            yield _planned(whose, worker.role, target.client("iam"), stack, name, whose)
+    for name, what in _declared(stack, ROLES).items():
+        yield _planned(what, worker.role, iam, stack, name, what)
     for name, whose in workers.items():
         what = f"{whose}permissions boundary"
-        yield _planned(what, worker.boundary, target.client("iam"), stack, f"{name}Role", what)
+        yield _planned(what, worker.boundary, iam, stack, f"{name}Role", what)
+
+
+def _declared(stack: Deployed, names: Mapping[str, T]) -> dict[str, T]:
+    """Return those of some resources that a stack has, or should have."""
+    absent = NOT_ALWAYS.difference(stack.declared())
+    return {name: each for name, each in names.items() if name not in absent}
 
 
 def _sweep(target: Target, stack: Deployed) -> Iterator[Planned]:
