@@ -248,12 +248,14 @@ def _sweep(target: Target, stack: Deployed) -> Iterator[Planned]:
     if SWEEP not in stack.declared():
         return
     iam = target.client("iam")
-    yield _planned("sweep's schedule", sweep.schedule, target.client("scheduler"), stack, "SweepSchedule")
+    what = "schedule SweepSchedule"
+    yield _planned(what, sweep.schedule, target.client("scheduler"), stack, "SweepSchedule")
     yield _planned("sweep's function", worker.function, target.client("lambda"), stack, SWEEP, "sweep's function")
     for name, what in SWEEP_ROLES.items():
         yield _planned(what, worker.role, iam, stack, name, what)
     what = "sweep's permissions boundary"
     yield _planned(what, worker.boundary, iam, stack, "SweepRole", what)
+    yield _planned("sweep", sweep.last, target.client("dynamodb"), stack, "Reconciliation", target.stage.name)
 
 
 def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
