@@ -2,6 +2,7 @@
 
 import base64
 import traceback
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 
 from handlers.core.errors import RetryableError, fault
 from handlers.core.joins.ports import Message
+from handlers.core.joins.rehearse import Hops
 from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
 from handlers.core.timing import Budget
@@ -132,13 +134,18 @@ def _report(handled: Handled, message_id: str) -> None:
         "evidence_conflicts": handled.conflicts or None,
         "row_replaced": handled.row_replaced or None,
         "seconds_to_guardrail": handled.seconds_to_guardrail,
+        "seconds_by_hop": asdict(handled.hops) if handled.hops else None,
     }
-    troubled = handled.status in {OutcomeStatus.FAILED, OutcomeStatus.RETRYING}
+    troubled = handled.status in {OutcomeStatus.FAILED, OutcomeStatus.RETRYING} or _is_lost(handled)
     write = logger.warning if troubled else logger.info
     if handled.conflicts or handled.row_replaced:
         write = logger.error
     write("handled", extra={name: value for name, value in line.items() if value is not None})
     _measure(handled)
+
+
+def _is_lost(handled: Handled) -> bool:
+    return handled.rehearsal and handled.hops is None
 
 
 def _measure_retry(record: "SQSRecord") -> None:
@@ -149,6 +156,9 @@ def _measure_retry(record: "SQSRecord") -> None:
 
 def _measure(handled: Handled) -> None:
     """Write the metrics of the template's alarms and dashboard."""
+    if handled.rehearsal:
+        _measure_rehearsal(handled.hops)
+        return
     counts = {handled.status.value.capitalize(): 1, "OrganizationsRetries": handled.retried_calls}
     # Somebody else may have written to the records. Each of these raises an alarm.
     counts |= {"EvidenceDiffers": len(handled.conflicts), "RowsReplaced": int(handled.row_replaced)}
@@ -169,3 +179,12 @@ def _measure(handled: Handled) -> None:
         with single_metric(name="DeadLetters", unit=MetricUnit.Count, value=1, namespace=NAMESPACE) as metric:
             metric.add_dimension(name="service", value=logger.service)
             metric.add_dimension(name="code", value=handled.fault.code)
+
+
+def _measure_rehearsal(hops: Hops | None) -> None:
+    """Write whether a rehearsal came through, and how long each hop took."""
+    metrics.add_metric(name="Rehearsals", unit=MetricUnit.Count, value=0 if hops is None else 1)
+    if hops is None:
+        return
+    for name, seconds in (("Queue", hops.to_queue), ("Worker", hops.to_worker), ("Outcome", hops.to_outcome)):
+        metrics.add_metric(name=f"RehearsalTo{name}", unit=MetricUnit.Seconds, value=seconds)

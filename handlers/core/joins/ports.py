@@ -141,7 +141,14 @@ class Pace(Protocol):
         """Return when the caller may begin its next change, and reserve that moment."""
 
 
-class Ledger(Protocol):
+class RehearsalRow(Protocol):
+    """The row of the last rehearsal in the outcomes table."""
+
+    def record_rehearsal(self, outcome: Outcome) -> None:
+        """Write the row, whatever it holds."""
+
+
+class Ledger(RehearsalRow, Protocol):
     """The outcomes table."""
 
     def begin(self, event: Join | NoJoin, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:
