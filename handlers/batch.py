@@ -186,5 +186,10 @@ def _measure_rehearsal(hops: Hops | None) -> None:
     metrics.add_metric(name="Rehearsals", unit=MetricUnit.Count, value=0 if hops is None else 1)
     if hops is None:
         return
-    for name, seconds in (("Queue", hops.to_queue), ("Worker", hops.to_worker), ("Outcome", hops.to_outcome)):
-        metrics.add_metric(name=f"RehearsalTo{name}", unit=MetricUnit.Seconds, value=seconds)
+    seconds = {
+        "RehearsalToQueue": hops.to_queue,
+        "RehearsalToWorker": hops.to_worker,
+        "RehearsalToOutcome": hops.to_outcome,
+    }
+    for name, value in seconds.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Seconds, value=value)

@@ -62,8 +62,14 @@ _UNKNOWN_TYPES: Final = frozenset({"AWS::CloudWatch::CompositeAlarm"})
 
 
 def for_stand_in(template: str) -> str:
-    """Return the template without the resources that the stand-in's CloudFormation rejects."""
+    """Return the template without what the stand-in's CloudFormation rejects, and with its schedules disabled.
+
+    The stand-in would run them at any moment of a test or of an example.
+    """
     loaded = load(template)
+    for each in loaded["Resources"].values():
+        if each["Type"] == "AWS::Scheduler::Schedule":
+            each["Properties"]["State"] = "DISABLED"
     loaded["Resources"] = {
         name: each
         for name, each in loaded["Resources"].items()

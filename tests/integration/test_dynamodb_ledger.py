@@ -21,7 +21,16 @@ from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.joins.ports import Attempt, Settlement
 from schemas.events import Join, NoJoin
 from schemas.keys import NO_ACCOUNT
-from schemas.outcome import FAILING, FINAL, AttachmentResult, Closed, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.outcome import (
+    FAILING,
+    FINAL,
+    AttachmentResult,
+    Closed,
+    Outcome,
+    OutcomeStatus,
+    PolicyOutcome,
+    RehearsalHops,
+)
 from schemas.pseudonym import Pseudonym
 from tests.fakes import ACCOUNT, NOON, POLICIES
 from tests.integration.conftest import FAILURES, SECRETS, TABLE, Hook, client, intercepted
