@@ -2,7 +2,7 @@
 
 import base64
 import traceback
-from dataclasses import asdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -12,8 +12,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
 from handlers.core.errors import RetryableError, fault
+from handlers.core.evidence.rehearsals import Hop
 from handlers.core.joins.ports import Message
-from handlers.core.joins.rehearse import Hops
 from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
 from handlers.core.timing import Budget
@@ -134,7 +134,7 @@ def _report(handled: Handled, message_id: str) -> None:
         "evidence_conflicts": handled.conflicts or None,
         "row_replaced": handled.row_replaced or None,
         "seconds_to_guardrail": handled.seconds_to_guardrail,
-        "seconds_by_hop": asdict(handled.hops) if handled.hops else None,
+        "seconds_by_hop": {hop.value: seconds for hop, seconds in (handled.hops or {}).items()} or None,
     }
     troubled = handled.status in {OutcomeStatus.FAILED, OutcomeStatus.RETRYING} or _is_lost(handled)
     write = logger.warning if troubled else logger.info
@@ -181,15 +181,15 @@ def _measure(handled: Handled) -> None:
             metric.add_dimension(name="code", value=handled.fault.code)
 
 
-def _measure_rehearsal(hops: Hops | None) -> None:
+def _measure_rehearsal(hops: Mapping[Hop, float] | None) -> None:
     """Write whether a rehearsal came through, and how long each hop took."""
     metrics.add_metric(name="Rehearsals", unit=MetricUnit.Count, value=0 if hops is None else 1)
     if hops is None:
         return
     seconds = {
-        "RehearsalToQueue": hops.to_queue,
-        "RehearsalToWorker": hops.to_worker,
-        "RehearsalToOutcome": hops.to_outcome,
+        "RehearsalToQueue": hops[Hop.QUEUE],
+        "RehearsalToWorker": hops[Hop.WORKER],
+        "RehearsalToOutcome": hops[Hop.EVIDENCE] + hops[Hop.OUTCOME],
     }
     for name, value in seconds.items():
         metrics.add_metric(name=name, unit=MetricUnit.Seconds, value=value)

@@ -259,7 +259,7 @@ def test_a_rehearsal_that_comes_through_is_counted_with_the_seconds_of_each_hop(
 
     line, written = output.lines()
     assert (line["status"], line["event_name"], line["event_id"]) == ("IGNORED", "Rehearsal", "rehearsal-1")
-    assert line["seconds_by_hop"] == {"to_queue": 3.0, "to_worker": 0.0, "to_outcome": 0.0}
+    assert line["seconds_by_hop"] == {"queue": 3.0, "worker": 0.0, "evidence": 0.0, "outcome": 0.0}
     seconds = {name: written[f"RehearsalTo{name}"] for name in ("Queue", "Worker", "Outcome")}
     assert (written["Rehearsals"], seconds) == ([1.0], {"Queue": [3.0], "Worker": [0.0], "Outcome": [0.0]})
     # The alarms and the dashboard on joins are about joins alone.

@@ -67,7 +67,7 @@ def test_a_rehearsal_leaves_a_row_and_evidence_of_its_own_kind() -> None:
     assert (evidence.event_time, evidence.queued_at) == (NOON - timedelta(seconds=3), NOON - timedelta(seconds=2))
     assert handled.rehearsal
     assert handled.hops
-    assert (handled.hops.to_queue, handled.hops.to_worker, handled.hops.to_outcome) == (1, 2, 0)
+    assert handled.hops == {"queue": 1, "worker": 2, "evidence": 0, "outcome": 0}
     assert not world.archive.objects, "it can be taken for the evidence of a join"
 
 

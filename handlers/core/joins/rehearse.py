@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from itertools import pairwise
 from typing import Any
 
 from handlers.core.errors import RetryableError, fault
@@ -21,29 +20,6 @@ from schemas.evidence import RehearsalEvidence
 from schemas.ids import EventId, OrganizationId, Sha256
 from schemas.keys import REHEARSAL_ROW, rehearsal_key
 from schemas.outcome import Fault, Outcome, OutcomeStatus, RehearsalHops
-
-
-@dataclass(frozen=True)
-class Hops:
-    """How long a rehearsal took from one part of the path to the next, in seconds.
-
-    Clocks differ, and the bus has whole seconds, so a negative time counts as none.
-    """
-
-    #: From the bus, through the rule and its target, to the queue.
-    to_queue: float
-    #: From the queue to the worker.
-    to_worker: float
-    #: From the worker to its records.
-    to_outcome: float
-
-    @classmethod
-    def of(cls, outcome: Outcome) -> "Hops | None":
-        """Return the hops of the last rehearsal; None if it did not come through."""
-        if outcome.rehearsal is None or outcome.done_at is None:
-            return None
-        passed = (outcome.event_time, outcome.rehearsal.queued_at, outcome.received_at, outcome.done_at)
-        return cls(*(max(0.0, (b - a).total_seconds()) for a, b in pairwise(passed)))
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """From a message to its outcome."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
 from handlers.core.evidence.references import event_name, event_reference
+from handlers.core.evidence.rehearsals import Hop, Passed
 from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.joins.attempt import FIRST_RECEIVES, AttemptRun, Dependencies
 from handlers.core.joins.ports import Attempt, DeadLetters, Inbox, Message, Settlement
-from handlers.core.joins.rehearse import Hops, RehearsalRun
+from handlers.core.joins.rehearse import RehearsalRun
 from handlers.core.timing import Budget, TimeSlice, backoff
 from schemas.events import Join, NoJoin, Rehearsal
 from schemas.intake import InvalidEventError, read_event
@@ -42,8 +44,8 @@ class Handled:
     seconds_to_guardrail: float | None = None
     #: Whether it was a rehearsal.
     rehearsal: bool = False
-    #: The hops of a rehearsal that came through.
-    hops: Hops | None = None
+    #: How long each hop took, in seconds, if a rehearsal came through.
+    hops: Mapping[Hop, float] | None = None
     #: Seconds until SQS delivers the message again; None if it does not, or if its visibility could not be changed.
     again_in: int | None = None
 
@@ -135,7 +137,9 @@ class Worker(ABC):
             outcome = run.run(rehearsal, message, last=last)
         except RetryableError as error:
             return replace(handled, status=OutcomeStatus.IGNORED if last else OutcomeStatus.RETRYING, fault=error.fault)
-        return replace(handled, fault=outcome.fault, evidence_key=outcome.evidence_key, hops=Hops.of(outcome))
+        return replace(
+            handled, fault=outcome.fault, evidence_key=outcome.evidence_key, hops=Passed.of(outcome).seconds()
+        )
 
     def _settled(self, handled: Handled, settled: Settlement, event: Join | NoJoin) -> Handled:
         seconds = None
