@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 #: What a local run cannot show. Tests of the template cover what the template declares about it.
 NOT_CHECKED: Final = (
     (
-        "delivery by EventBridge: only AWS can send aws.* events, so the events are sent to the queue in the form "
-        "that EventBridge would send, and EventBridge's test call checks that the rule's pattern matches them"
+        "delivery of AWS's own events: only AWS can send aws.* events, so they are sent to the queue in the form that "
+        "EventBridge would send, and EventBridge's test call checks that the rule's pattern matches them; a rehearsal "
+        "passes the bus, the rule and its target"
     ),
     "retries and the dead-letter queue of the rule's target, and that the rule itself may send to the queues",
     (
@@ -45,6 +46,11 @@ NOT_CHECKED: Final = (
     ),
     "which event source mapping and rules an operator may read: the stand-in checks other actions and ARNs",
     "whose permissions an operator may simulate in IAM: the stand-in does not check the resource",
+    (
+        "the schedules: disabled, because the stand-in runs them at any moment, and puts events of another source than "
+        "the template says"
+    ),
+    "which events a role may put on the bus: the stand-in knows neither their source nor their detail type",
     "SQS batch calls: the stand-in checks actions of its own, which are added to the roles",
     "throttling, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
     "that disabling service control policies detaches them from all accounts",

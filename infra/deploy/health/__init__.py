@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from infra.deploy.health import delivery, page, records, stacks, worker
+from infra.deploy.health import delivery, page, records, rehearsal, stacks, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.health.guardrails import guardrails
@@ -38,11 +38,14 @@ ROLES = {
     "DetachPoliciesRole": "removing worker's role",
     "OperatorReads": "role OperatorReads",
     "OperatorActs": "role OperatorActs",
+    "RehearsalRole": "rehearsals' role",
 }
 #: The workers, and how the names of their checks begin.
 WORKERS = {"AttachPolicies": "", "DetachPolicies": "removing worker's "}
-#: What only a stack has that removes policies; earlier versions of the template do not declare it.
-OF_REMOVALS = frozenset({"Removals", "DetachPolicies", "DetachPoliciesRole"})
+#: The schedule of the rehearsals.
+REHEARSAL = "Rehearsal"
+#: What not every stack has: only one that removes policies, or none of an earlier version of the template.
+NOT_EVERYWHERE = frozenset({"Removals", "DetachPolicies", "DetachPoliciesRole", "RehearsalRole"})
 #: How the names of the forwarder's checks begin.
 FORWARDERS = "forwarder's "
 UNFORWARDED = "handlers/operate/RUNBOOK.md#unforwarded"
@@ -61,7 +64,8 @@ def checks(target: Target) -> list[Check]:
     if stack is None or not stack.template["Resources"]:
         return found
     found += _forwarder(target, stack)
-    found += _run(stack, [*_event_path(target, stack), *_records(target, stack), *_page(target, stack)])
+    parts = (_event_path, _records, _rehearsals, _page)
+    found += _run(stack, [planned for part in parts for planned in part(target, stack)])
     s3, organizations = target.client("s3"), target.client("organizations")
     found += attempt("guardrails", lambda: guardrails(s3, organizations, stack, target.stage.name))
     return found
@@ -196,7 +200,7 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
     yield _planned("rule", delivery.rule, events, stack, JOINS)
     yield _planned("target", delivery.target, events, stack, JOINS)
     yield _planned("joins waiting", _queue, sqs, stack, "Joins", "joins waiting", "")
-    absent = OF_REMOVALS.difference(stack.declared())
+    absent = NOT_EVERYWHERE.difference(stack.declared())
     if "Removals" not in absent:
         yield _planned("removals waiting", _queue, sqs, stack, "Removals", "removals waiting", "")
     yield _planned("dead letters", _queue, sqs, stack, "DeadLetters", "dead letters", DEAD_LETTERS)
@@ -213,6 +217,15 @@ def _event_path(target: Target, stack: Deployed) -> Iterator[Planned]:
     for name, whose in workers.items():
         what = f"{whose}permissions boundary"
         yield _planned(what, worker.boundary, target.client("iam"), stack, f"{name}Role", what)
+
+
+def _rehearsals(target: Target, stack: Deployed) -> Iterator[Planned]:
+    scheduler, dynamodb, cloudwatch = (target.client(each) for each in ("scheduler", "dynamodb", "cloudwatch"))
+    for name in stack.of_type("AWS::Scheduler::Schedule"):
+        yield _planned(f"schedule {name}", rehearsal.schedule, scheduler, stack, name)
+    if REHEARSAL in stack.declared():
+        clients = rehearsal.Clients(scheduler, dynamodb, cloudwatch)
+        yield "rehearsal", (REHEARSAL, "Outcomes"), lambda: rehearsal.last(clients, stack, REHEARSAL)
 
 
 def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
