@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from botocore.session import get_session
 
 from infra.deploy.build import ROOT
-from infra.deploy.health import checks, delivery, page, worker
+from infra.deploy.health import checks, delivery, page, rehearsal, worker
 from infra.deploy.health.check import attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.preflight import Account, warnings
@@ -551,3 +551,45 @@ def test_a_trail_that_cannot_be_read_is_a_warning(
 
     assert len(found) == (warning is not None)
     assert warning is None or warning in found[0]
+
+
+def passed(**counts: float) -> Answers:
+    """Return CloudWatch with the sums of metrics; a metric without a sum has no data."""
+    results = [{"Id": name, "Values": [each]} for name, each in counts.items()]
+    return Answers(get_metric_data={"MetricDataResults": results})
+
+
+@pytest.mark.parametrize(
+    ("counts", "lost", "step"),
+    [
+        ({}, "lost before the rule, which matched no event in 45 minutes", "#no-rehearsals"),
+        ({"matched": 3, "failed": 3}, "lost at the rule's target, which it could not invoke", "#rule-fails"),
+        ({"matched": 3}, "lost before the joins queue, which received nothing of 3 events", "#no-rehearsals"),
+        (
+            {"matched": 3, "sent": 3},
+            "lost before the worker, which was not invoked; 3 messages were sent",
+            "#no-rehearsals",
+        ),
+        (
+            {"matched": 3, "sent": 3, "invoked": 9},
+            "lost in the worker, which was invoked 9 times and wrote no records of them",
+            "#no-rehearsals",
+        ),
+    ],
+)
+def test_where_rehearsals_are_lost_follows_from_the_metrics_of_each_hop(
+    counts: dict[str, float], lost: str, step: str
+) -> None:
+    names = ("Outcomes", "Rehearsal", "MemberAccountInitialization", "Joins", "AttachPolicies")
+    stack = deployed(ids={name: name for name in names})
+    clients = rehearsal.Clients(
+        scheduler=Answers(get_schedule={"State": "ENABLED"}),
+        dynamodb=Answers(batch_get_item={"Responses": {}}),
+        cloudwatch=passed(**counts),
+    )
+
+    [check] = rehearsal.last(clients, stack, "Rehearsal")
+
+    assert check.found.endswith(f": {lost}")
+    assert check.next_step.endswith(step)
+    assert check.exit_status == 1
