@@ -16,12 +16,15 @@ from infra.local.events import rehearsal
 from schemas.events import Rehearsal
 from schemas.intake import read_event
 from schemas.keys import REHEARSAL_ROW
+from tests.fake_queues import dead_letter
 from tests.fakes import MANAGEMENT, ORGANIZATION
-from tests.operator_cli import OperatorCli, operator_cli
+from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from handlers.core.redrive.dead_letter import DeadLetter, Queue
     from schemas.outcome import Outcome
 
 
@@ -195,3 +198,45 @@ def test_it_can_begin_in_the_region_of_the_forwarder() -> None:
     assert output_of(cli, "--from-region", "us-east-1")[0] == 0
     assert output_of(cli)[0] == 0
     assert cli.bus.regions == ["us-east-1", None]
+
+
+# ---------------------------------------------------------------- rehearsals among the messages that failed
+
+
+def lost(number: int, queue: Queue = "undelivered") -> DeadLetter:
+    return dead_letter(number, queue=queue, body=json.dumps(rehearsal(MANAGEMENT) | {"id": f"rehearsal-{number}"}))
+
+
+def test_rehearsals_that_were_not_delivered_are_redriven_without_waiting_for_outcomes_of_their_own() -> None:
+    """They share one row, which the next one replaces, so nobody can tell what became of each."""
+    cli = operator_cli(*(lost(number) for number in range(1, 10)))
+    begun = cli.queues.clock.now()
+
+    done = cli.run("redrive", "--all", *CONFIRM)
+
+    assert done.exit_code == 0, done.output
+    assert len(cli.queues.joins) == 9
+    assert not cli.queues.messages
+    assert "cannot be tracked" not in done.output
+    assert cli.queues.clock.now() - begun < timedelta(minutes=1)
+
+
+def test_rehearsals_are_listed_by_their_source_shown_and_dropped() -> None:
+    cli = operator_cli(lost(1))
+
+    assert "joinguard.rehearsal" in cli.run("list").output
+    assert "rehearsal-1" in cli.run("show", "m-1").output
+    dropped = cli.run("drop", "--id", "m-1", *CONFIRM)
+
+    assert dropped.exit_code == 0, dropped.output
+    assert not cli.queues.messages
+
+
+def test_a_rehearsal_is_no_event_whose_policies_can_be_requested(tmp_path: Path) -> None:
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps(rehearsal(MANAGEMENT)))
+
+    refused = operator_cli().run("enforce", "--event", str(event))
+
+    assert refused.exit_code == 1
+    assert "it is a rehearsal, which is about no account" in str(refused.exception)

@@ -139,8 +139,13 @@ class DeadLetter:
 
     @property
     def outcome_key(self) -> tuple[str, str] | None:
-        """The account id and event id of its outcome; None if the body is unreadable."""
-        return (self.account_id or NO_ACCOUNT, self.event_id) if self.event else None
+        """The account id and event id of its outcome.
+
+        None if the body is unreadable, and for a rehearsal, whose outcome is replaced by that of the next one.
+        """
+        if self.event is None or isinstance(self.event, Rehearsal):
+            return None
+        return self.account_id or NO_ACCOUNT, self.event_id
 
     @property
     def fingerprint(self) -> Fingerprint:
