@@ -8,8 +8,8 @@ from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import CompiledGuardrails
 from schemas.configuration import Configuration
 from schemas.dead_letter import DeadLetterAttributes
-from schemas.events import JoinRequest, OrganizationsEvent, RemovalRequest
-from schemas.evidence import Evidence
+from schemas.events import JoinRequest, OrganizationsEvent, RehearsalEvent, RemovalRequest
+from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
 from schemas.plan import ApprovedPlan
@@ -21,8 +21,10 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "organizations-event": OrganizationsEvent,
     "join-request": JoinRequest,
     "removal-request": RemovalRequest,
+    "rehearsal": RehearsalEvent,
     "outcome": Outcome,
     "evidence": Evidence,
+    "rehearsal-evidence": RehearsalEvidence,
     "act": AuditRecord,
     "configuration": Configuration,
     "dead-letter-attributes": DeadLetterAttributes,

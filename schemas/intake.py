@@ -17,6 +17,7 @@ from schemas.changes import account_of_call, change_of
 from schemas.document import MAX_BODY_BYTES, InvalidEventError, Node, Number, parse
 from schemas.events import (
     KNOWN_EVENT_NAMES,
+    REHEARSAL,
     REMOVAL,
     Cause,
     Change,
@@ -24,6 +25,8 @@ from schemas.events import (
     Join,
     JoinRequest,
     NoJoin,
+    Rehearsal,
+    RehearsalEvent,
     RemovalRequest,
     Requester,
 )
@@ -97,7 +100,7 @@ _TimeSource: TypeAlias = Literal["event", "envelope", "queue"]
 
 def read_event(
     body: str | bytes, *, management_account_id: AccountId | None = None, sent_at: datetime | None = None
-) -> Join | NoJoin:
+) -> Join | NoJoin | Rehearsal:
     """Read the body of a message.
 
     `sent_at` is when SQS received the message. It replaces the time of the event if that is missing or implausible.
@@ -106,6 +109,8 @@ def read_event(
     try:
         message = unwrapped(_text(body))
         source = message["source"]
+        if source.string == REHEARSAL:
+            return _rehearsal(message, sent_at)
         if source.string in {REMOVAL, *get_args(Requester)}:
             return _requested(message, RemovalRequest if source.string == REMOVAL else JoinRequest, sent_at)
         if "source" not in message and "detail" not in message:
@@ -113,7 +118,7 @@ def read_event(
                 raise InvalidEventError(("eventSource", f"must be {_EVENT_SOURCE}"))
             return _organizations(Node("", None), message, management_account_id, sent_at)
         if source.string != _SOURCE:
-            known = ", ".join((_SOURCE, *get_args(Requester), REMOVAL))
+            known = ", ".join((_SOURCE, *get_args(Requester), REMOVAL, REHEARSAL))
             raise InvalidEventError(("source", f"must be one of {known}"))
         return _organizations(message, _detail(message["detail"]), management_account_id, sent_at)
     except ValidationError as error:
@@ -171,6 +176,13 @@ def _requested(message: Node, kind: type[JoinRequest | RemovalRequest], sent_at:
         organization_id=request.organization_id,
         change=Change() if isinstance(request, JoinRequest) else _change(request),
     )
+
+
+def _rehearsal(message: Node, sent_at: datetime | None) -> Rehearsal:
+    """Read a rehearsal: nothing in its detail, which whoever sends it chooses."""
+    event = RehearsalEvent.model_validate({name: message[name].string for name in ("source", "id")})
+    event_time, time_from = _time(message, Node("detail", None), sent_at)
+    return Rehearsal(event_id=event.id, event_time=event_time, event_time_from=time_from)
 
 
 def _change(request: RemovalRequest) -> Change:

@@ -16,7 +16,7 @@ from infra.local.events import (
     resource_tagged,
     resource_untagged,
 )
-from schemas.events import Join, NoJoin
+from schemas.events import Join, NoJoin, Rehearsal
 from schemas.intake import read_event
 
 ACCOUNT, OTHER, MANAGEMENT, ORGANIZATION = "222222222222", "333333333333", "111111111111", "o-exampleorgid"
@@ -71,7 +71,7 @@ def resource(kind: str, value: object) -> dict[str, object]:
     return {"type": kind, "value": value}
 
 
-def read(event: object) -> Join | NoJoin:
+def read(event: object) -> Join | NoJoin | Rehearsal:
     return read_event(json.dumps(event))
 
 

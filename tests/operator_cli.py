@@ -199,6 +199,24 @@ class FakeMoveTasks:
         self.cancelled.append(handle)
 
 
+@dataclass
+class FakeBus:
+    """The event bus, with what becomes of a rehearsal."""
+
+    #: Called with the event's id when a rehearsal is put on the bus.
+    on_put: Callable[[str], None] = lambda _event_id: None
+    error: JoinguardError | None = None
+    regions: list[str | None] = field(default_factory=list)
+
+    def put_rehearsal(self, region: str | None = None) -> str:
+        if self.error:
+            raise self.error
+        self.regions.append(region)
+        event_id = f"rehearsal-{len(self.regions)}"
+        self.on_put(event_id)
+        return event_id
+
+
 CALLER: Final = Caller("arn:aws:iam::111111111111:user/x", "AIDAEXAMPLE:session")
 #: No file can be there.
 NOTHING_SEEN: Final = Seen(Path(os.devnull) / "x")
@@ -211,6 +229,7 @@ class OperatorCli:
     queues: FakeQueues
     bucket: FakeBucket = field(default_factory=FakeBucket)
     moves: FakeMoveTasks = field(default_factory=FakeMoveTasks)
+    bus: FakeBus = field(default_factory=FakeBus)
     organizations: FakeOrganization = field(default_factory=FakeOrganization)
     reader: FakeOrganizationReader = field(default_factory=FakeOrganizationReader)
     caller: Caller = CALLER
@@ -239,6 +258,7 @@ class OperatorCli:
         return Context(
             queues=self.queues,
             moves=self.moves,
+            bus=self.bus,
             archive=self.bucket,
             outcomes=self.queues,
             organizations=self.organizations,

@@ -34,6 +34,7 @@ from handlers.operate.commands.outcome import outcome
 from handlers.operate.commands.outcomes import outcomes
 from handlers.operate.commands.plan import plan
 from handlers.operate.commands.redrive import redrive
+from handlers.operate.commands.rehearse import rehearse
 from handlers.operate.commands.restore import restore
 from handlers.operate.commands.show import show
 from handlers.operate.commands.snapshot import snapshot
@@ -126,6 +127,7 @@ for command in (
     enforce,
     sweep,
     close,
+    rehearse,
     actions,
     backups,
     lock,

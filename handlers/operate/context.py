@@ -27,6 +27,7 @@ from handlers.operate.completion import Seen
 from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
 from handlers.operate.sweeping import InstalledSweep
 from schemas.audit import Action, MessageDigest
+from schemas.ids import EventId
 from schemas.keys import backup_action
 from schemas.outcome import Closed
 
@@ -59,6 +60,13 @@ class OrganizationContext:
     validator: PolicyValidator | None = None
 
 
+class EventBus(Protocol):
+    """The event bus on which the events of joins arrive."""
+
+    def put_rehearsal(self, region: str | None = None) -> EventId:
+        """Put a rehearsal on the bus of a Region, or of the stack's; return the id of the event."""
+
+
 class Connection(Protocol):
     """How a command reaches an installation, or only the organization; nothing is called before a command needs it."""
 
@@ -77,6 +85,7 @@ class Context:
     """An installation, as an operator works with it."""
 
     queues: DeadLetterQueues
+    bus: EventBus
     moves: MoveTasks
     archive: Archive
     outcomes: Outcomes

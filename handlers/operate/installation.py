@@ -14,6 +14,7 @@ from handlers.aws.access_analyzer import AccessAnalyzer
 from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.aws.dynamodb_sweep import DynamoSweepStore
 from handlers.aws.errors import error_code
+from handlers.aws.eventbridge import EventBridgeBus
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.aws.lambda_sweep import LambdaSweep
@@ -159,9 +160,9 @@ class _Clients:
             retries={"mode": "standard", "total_max_attempts": 5}, user_agent_extra="joinguard-operate"
         )
 
-    def __call__(self, service: str) -> Any:
-        """Return a client of a service."""
-        return self._session.client(service, config=self._config)  # type: ignore[call-overload]
+    def __call__(self, service: str, region: str | None = None) -> Any:
+        """Return a client of a service in a Region, or in the session's."""
+        return self._session.client(service, region_name=region, config=self._config)  # type: ignore[call-overload]
 
     def patient(self, service: str) -> Any:
         """Return a client for a call that takes as long as an invocation of a function can, and is made once."""
@@ -197,6 +198,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             repairs_url=outputs.get("RepairsQueueUrl", ""),
             poll=poll,
         ),
+        bus=EventBridgeBus(lambda region: client("events", region)),
         moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
         archive=S3Archive(client("s3"), outputs["EvidenceBucket"]),
         outcomes=DynamoOutcomes(dynamodb, outputs["OutcomesTable"]),

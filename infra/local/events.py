@@ -86,6 +86,22 @@ def resource_untagged(resource_id: str, management_account_id: str, **changes: o
     return _called("UntagResource", management_account_id, {"resourceId": resource_id, "tagKeys": keys} | changes)
 
 
+def rehearsal(account: str, **changes: object) -> Event:
+    """Return a rehearsal, as EventBridge delivers it from the stack's schedule."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "version": "0",
+        "id": _event_id(),
+        "detail-type": "Joinguard Rehearsal",
+        "source": "joinguard.rehearsal",
+        "account": account,
+        "time": now,
+        "region": "us-east-1",
+        "resources": [],
+        "detail": {"eventSource": "organizations.amazonaws.com", "eventName": "Rehearsal"},
+    } | changes
+
+
 def _called(name: str, management_account_id: str, parameters: dict[str, object]) -> Event:
     """Return the event of a call that somebody made in the management account, and whose response is empty."""
     caller = {

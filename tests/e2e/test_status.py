@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -20,6 +20,7 @@ from botocore.exceptions import WaiterError
 from botocore.session import get_session
 from click.testing import CliRunner
 
+from handlers.aws.dynamodb_rows import row_of, serialize
 from infra.deploy.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.deploy.code import upload_template
@@ -30,6 +31,8 @@ from infra.local.complete import for_stand_in
 from infra.local.installation import create_policy
 from infra.local.stand_in_policies import adapt_role_policy
 from infra.local.standin import StandIn, running
+from schemas.keys import REHEARSAL_ROW
+from schemas.outcome import Outcome, OutcomeStatus, RehearsalHops
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,8 +132,45 @@ def installed() -> Iterator[Installed]:
         yield found
 
 
+def rehearsed(at: Installed, *, ago: timedelta = timedelta(), half: bool = False) -> None:
+    """Write the row of the last rehearsal as the worker does; with `half`, as it is before its evidence is written."""
+    moment = datetime.now(UTC) - ago
+    account_id, event_id = REHEARSAL_ROW
+    row = Outcome(
+        account_id=account_id,
+        event_id=event_id,
+        event_name="Rehearsal",
+        source="joinguard.rehearsal",
+        status=OutcomeStatus.RETRYING if half else OutcomeStatus.IGNORED,
+        attempts=1,
+        event_time=moment - timedelta(seconds=2),
+        received_at=moment,
+        updated_at=moment,
+        done_at=None if half else moment,
+        rehearsal=RehearsalHops(
+            event_id="x", queued_at=moment - timedelta(seconds=1), evidence_at=None if half else moment
+        ),
+    )
+    item = {name: serialize(value) for name, value in row_of(row).items()}
+    at.client("dynamodb").put_item(TableName=at.ids["Outcomes"], Item=item)
+
+
+def forget_rehearsals(at: Installed) -> None:
+    account_id, event_id = REHEARSAL_ROW
+    key = {"account_id": {"S": account_id}, "event_id": {"S": event_id}}
+    at.client("dynamodb").delete_item(TableName=at.ids["Outcomes"], Key=key)
+
+
+def put_schedule(at: Installed, **changes: Any) -> None:
+    client = at.client("scheduler")
+    kept = keep(at, "schedule", lambda: client.get_schedule(Name=at.ids["Rehearsal"]))
+    values = {name: kept[name] for name in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target", "State")}
+    client.update_schedule(**values | changes)
+
+
 def complete(at: Installed) -> None:
-    """Set what the stand-in's CloudFormation ignores, subscribe, and create a trail that logs."""
+    """Set what the stand-in's CloudFormation ignores, subscribe, rehearse, and create a trail that logs."""
+    rehearsed(at)
     key = at.client("kms").describe_key(KeyId=at.ids["DataKey"])["KeyMetadata"]
     at.client("lambda").update_function_configuration(FunctionName=at.ids["AttachPolicies"], KMSKeyArn=key["Arn"])
     lock(at)
@@ -185,6 +225,9 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "trail",
         "rule",
         "target",
+        "schedule Rehearsal",
+        "rehearsal",
+        "rehearsals' role",
         "joins waiting",
         "repairs waiting",
         "policy of queue Repairs",
@@ -383,6 +426,7 @@ def send_and_receive(at: Installed) -> None:
 
 TRAIL: Final = "RUNBOOK.md#no-trail"
 KEY: Final = "RUNBOOK.md#key-at-risk"
+NO_REHEARSALS: Final = "RUNBOOK.md#no-rehearsals"
 FAULTS: Final[dict[str, Fault]] = {
     "the rule's target is removed": Fault(remove_target, change_target, "target", "has no target joins"),
     "the rule's target has another queue": Fault(
@@ -533,6 +577,24 @@ FAULTS: Final[dict[str, Fault]] = {
         "rule KeysAtRisk",
         "DISABLED",
     ),
+    "the schedule of the rehearsals is changed": Fault(
+        lambda at: put_schedule(at, ScheduleExpression="rate(1 day)"),
+        put_schedule,
+        "schedule Rehearsal",
+        "ScheduleExpression is rate(1 day), not rate(15 minutes)",
+    ),
+    "no rehearsal has come through": Fault(
+        forget_rehearsals, rehearsed, "rehearsal", "no row of one can be read; the first begins within 15 minutes"
+    ),
+    "the last rehearsal is too old": Fault(
+        lambda at: rehearsed(at, ago=timedelta(hours=1)),
+        rehearsed,
+        "rehearsal",
+        "60 min ago: lost at the schedule, which is DISABLED",
+    ),
+    "the evidence of the last rehearsal was not written": Fault(
+        lambda at: rehearsed(at, half=True), rehearsed, "rehearsal", "its evidence was not written", NO_REHEARSALS
+    ),
     "nobody is subscribed": Fault(
         unsubscribe, subscribe, "subscribers", "nobody gets the page: 0 confirmed", "set AlarmEmail"
     ),
@@ -657,6 +719,7 @@ def test_the_role_operator_reads_may_read_every_part(installed: Installed) -> No
 FOR_STATUS: Final = {
     "FindTheStack",
     "CheckRules",
+    "CheckTheSchedule",
     "CountJoins",
     "CheckTheWorker",
     "CheckTables",

@@ -519,6 +519,13 @@ RULE = RESOURCES["MemberAccountInitialization"]["Properties"]["Targets"][0]["Ret
 ALARMS = [each for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatch::Alarm"]
 LONGEST = [backoff(receives, _Longest()) for receives in (1, 2, 100)]
 RATE = PARAMETERS["AttachmentsPerSecond"]["Default"]
+#: Minutes between two rehearsals, and after which the alarm is on if none came through.
+EVERY = int(re.findall(r"rate\((\d+) minutes\)", RESOURCES["Rehearsal"]["Properties"]["ScheduleExpression"])[0])
+LOST_AFTER = (
+    RESOURCES["NoRehearsals"]["Properties"]["Period"]
+    * RESOURCES["NoRehearsals"]["Properties"]["EvaluationPeriods"]
+    / 60
+)
 #: The pattern allows one policy, and this many more.
 MOST_POLICIES = 1 + int(re.findall(r"\{0,(\d+)\}", PARAMETERS["PolicyIds"]["AllowedPattern"])[0])
 #: A pattern with a group for each figure, and the figures in the code or the template. At least one document must match
@@ -553,6 +560,9 @@ FIGURES: dict[str, tuple[float, ...]] = {
         RULE["MaximumRetryAttempts"],
         RULE["MaximumEventAgeInSeconds"] / 3600,
     ),
+    r"default bus every (\w+) minutes": (EVERY,),
+    r"none has come through for (\w+) minutes": (LOST_AFTER,),
+    r"a year of rehearsals, (\d+),(\d+), at": divmod(365 * 24 * 60 // EVERY, 1000),
     r"locked for (\w+) years": (PARAMETERS["RetentionDays"]["Default"] // 365,),
     r"([\d]+) days are seven years": (PARAMETERS["RetentionDays"]["Default"],),
     r"`backupdays` \((\w+) days\)": (PARAMETERS["BackupDays"]["Default"],),

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,10 @@ from infra.deploy.health.deployed import Deployed
 from infra.deploy.installing import watch_parameters
 from infra.deploy.stages import Stage
 from infra.deploy.template import dump, load
+from infra.local.events import rehearsal
 from schemas.compiled_guardrails import CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector, OuRange
 from schemas.events import JoinRequest
+from schemas.keys import event_prefix, rehearsal_prefix
 from schemas.outcome import OutcomeStatus
 from tests.messages import Event, announced, created, invited, moved, tagged, untagged, with_detail
 
@@ -143,13 +145,18 @@ def pattern_of(
     return resolved(template["Resources"][rule]["Properties"]["EventPattern"], template, changes)
 
 
+def matches(pattern: Any, event: Any) -> bool:
+    """Return whether a rule with this pattern matches an event."""
+    return bool(EventPattern.load(json.dumps(pattern)).matches_event(event))
+
+
 def test_the_rule_matches_the_events_name_and_never_its_detail_type() -> None:
-    """Without guardrails that depend on OUs or tags, it matches joins alone."""
+    """Without guardrails that depend on OUs or tags, it matches joins and rehearsals alone."""
     assert pattern_of({}) == {
-        "source": ["aws.organizations"],
+        "source": ["aws.organizations", "joinguard.rehearsal"],
         "detail": {
             "eventSource": ["organizations.amazonaws.com"],
-            "eventName": ["AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"],
+            "eventName": ["AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult", "Rehearsal"],
             "errorCode": [{"exists": False}],
         },
     }
@@ -185,6 +192,79 @@ def test_the_rule_matches_joins_always_and_changes_only_where_they_are_watched(w
     found = {name: pattern.matches_event(event) for name, (_, event) in CHANGES.items()}
     assert found == {name: watched[parameter] == "true" for name, (parameter, _) in CHANGES.items()}
     assert not [name for name, event in UNRELATED.items() if pattern.matches_event(event)]
+
+
+@pytest.mark.parametrize("watched", WATCHED, ids=lambda each: f"moves {each['WatchMoves']}, tags {each['WatchTags']}")
+def test_the_rule_matches_what_the_schedule_puts_on_the_bus(watched: dict[str, str]) -> None:
+    """The rehearsal has every key that the pattern requires, so a pattern that matches no joins loses it."""
+    pattern: Any = pattern_of(watched)
+    target = RESOURCES["Rehearsal"]["Properties"]["Target"]
+    detail = json.loads(target["Input"])
+    event = rehearsal("111111111111", source=target["EventBridgeParameters"]["Source"], detail=detail)
+
+    assert matches(pattern, event)
+    assert detail == rehearsal("111111111111")["detail"]
+    for name in ("eventSource", "eventName"):
+        changed = pattern | {"detail": pattern["detail"] | {name: ["another"]}}
+        assert not matches(changed, event), name
+
+
+@pytest.mark.parametrize("watched", WATCHED, ids=lambda each: f"moves {each['WatchMoves']}, tags {each['WatchTags']}")
+def test_no_event_of_another_source_matches_because_of_rehearsals(watched: dict[str, str]) -> None:
+    """AWS has no event that is named Rehearsal."""
+    pattern: Any = pattern_of(watched)
+    names = [each for each in pattern["detail"]["eventName"] if each != "Rehearsal"]
+    before = pattern | {"source": ["aws.organizations"], "detail": pattern["detail"] | {"eventName": names}}
+    events = [*JOINS.values(), *(event for _, event in CHANGES.values()), *UNRELATED.values(), rehearsal("1" * 12)]
+    sources = ("aws.organizations", "aws.kms", "joinguard.operator", "joinguard.rehearsals", "joinguard", "")
+
+    for event in events:
+        for source in sources:
+            named = event | {"source": source}
+            if (source, event["detail"]["eventName"]) != ("aws.organizations", "Rehearsal"):
+                assert matches(pattern, named) == matches(before, named), named
+
+
+PUT_REHEARSALS = {"StringEquals": {"events:source": "joinguard.rehearsal", "events:detail-type": "Joinguard Rehearsal"}}
+
+
+def test_only_the_schedule_and_operators_put_events_and_only_rehearsals() -> None:
+    """https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html"""
+    may = [(role, each) for role, each in statements() if "events:PutEvents" in _listed(each["Action"])]
+    schedule = RESOURCES["Rehearsal"]["Properties"]
+
+    assert sorted(role for role, _ in may) == ["OperatorActs", "RehearsalRole"]
+    assert all(each["Action"] == "events:PutEvents" and each["Condition"] == PUT_REHEARSALS for _, each in may)
+    assert [each["Sid"] for role, each in statements() if role == "RehearsalRole"] == ["PutRehearsalsOnTheBus"]
+    assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": ["RehearsalRole", "Arn"]}
+    assert schedule["Target"]["EventBridgeParameters"] == {
+        "Source": "joinguard.rehearsal",
+        "DetailType": "Joinguard Rehearsal",
+    }
+    [bus] = {json.dumps(each["Resource"]) for role, each in may if role == "RehearsalRole"}
+    assert json.loads(bus) == schedule["Target"]["Arn"]
+
+
+def test_three_lost_rehearsals_set_off_an_alarm_and_so_does_a_worker_that_publishes_nothing() -> None:
+    alarm, schedule = ALARMS["NoRehearsals"], RESOURCES["Rehearsal"]["Properties"]
+
+    assert schedule["ScheduleExpression"] == f"rate({alarm['Period'] // 60} minutes)"
+    assert (alarm["Period"] * alarm["EvaluationPeriods"], alarm.get("DatapointsToAlarm", 3)) == (45 * 60, 3)
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "LessThanThreshold", 1)
+    assert alarm["TreatMissingData"] == "breaching"
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AttachPolicies"}}]
+
+
+def test_the_evidence_of_rehearsals_is_deleted_when_its_lock_ends() -> None:
+    rules = RESOURCES["Evidence"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    [rule] = [each for each in rules if each["Id"] == "rehearsals"]
+
+    assert rehearsal_prefix(datetime.now(UTC), "event").startswith(rule["Prefix"])
+    assert not event_prefix(datetime.now(UTC), "event").startswith(rule["Prefix"])
+    assert (rule["ExpirationInDays"], rule["NoncurrentVersionExpiration"]) == (
+        {"Ref": "RetentionDays"},
+        {"NoncurrentDays": 1},
+    )
 
 
 @pytest.mark.parametrize(
@@ -694,8 +774,10 @@ def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
     assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["KeysAtRisk", "Arn"]}}}
 
 
-#: What happens without data, if it does not mean that all is well. What the last sweep found holds until the next one.
+#: What happens without data, if it does not mean that all is well. Nothing else shows that rehearsals stopped, and what
+#: the last sweep found holds until the next one.
 WITHOUT_DATA = {
+    "NoRehearsals": "breaching",
     "SweepTooOld": "breaching",
     **dict.fromkeys(("GapsRemain", "SweepHalted", "OrganizationAtFault"), "ignore"),
 }
@@ -870,7 +952,7 @@ def test_backups_are_deleted_when_their_lock_ends_because_they_contain_account_i
     [rule] = [
         rule
         for rule in RESOURCES["Evidence"]["Properties"]["LifecycleConfiguration"]["Rules"]
-        if "ExpirationInDays" in rule
+        if rule["Id"] == "backups"
     ]
 
     assert (rule["Prefix"], rule["ExpirationInDays"]) == ("backups/", {"Ref": "BackupDays"})
@@ -1029,7 +1111,8 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
 
     sizes = sizes_of_policies(longest, name=stage.stack, partition="aws-us-gov", region=stage.region)
 
-    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs", "SweepRole", "SweepScheduleRole"}
+    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs"}
+    of_roles |= {"RehearsalRole", "SweepRole", "SweepScheduleRole"}
     assert sizes.keys() == of_roles | {"OperatorsRead", "OperatorsSee"}
     for name in ("OperatorsRead", "OperatorsSee"):
         assert sizes[name] <= 6_144, name

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from botocore.session import get_session
 
 from infra.deploy.build import ROOT
-from infra.deploy.health import checks, delivery, page, sweep, worker
+from infra.deploy.health import checks, delivery, page, rehearsal, sweep, worker
 from infra.deploy.health.check import attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.preflight import Account, warnings
@@ -195,7 +195,7 @@ OF_THE_SWEEP = {
 
 def test_the_sweep_is_checked_where_the_template_has_it() -> None:
     template = load((ROOT / "infra" / "template.yaml").read_text())
-    without = {name: each for name, each in template["Resources"].items() if name != "Sweeper"}
+    without = {name: each for name, each in template["Resources"].items() if not name.startswith("Sweep")}
     parameters = [{"ParameterKey": "ManagementAccountId", "ParameterValue": MANAGEMENT}]
     stack = {"StackId": stack_id(), "StackStatus": "CREATE_COMPLETE", "Parameters": parameters}
 
@@ -219,7 +219,7 @@ def sweeps_schedule(**changes: Any) -> Any:
         parameters={"NameSuffix": "", "RolePath": "/"},
     )
     declared = stack.properties("SweepSchedule")
-    [check] = sweep.schedule(Answers(get_schedule={**declared, **changes}), stack, "SweepSchedule")
+    [check] = delivery.schedule(Answers(get_schedule={**declared, **changes}), stack, "SweepSchedule")
     return check
 
 
@@ -713,3 +713,45 @@ def test_a_trail_that_cannot_be_read_is_a_warning(
 
     assert len(found) == (warning is not None)
     assert warning is None or warning in found[0]
+
+
+def passed(**counts: float) -> Answers:
+    """Return CloudWatch with the sums of metrics; a metric without a sum has no data."""
+    results = [{"Id": name, "Values": [each]} for name, each in counts.items()]
+    return Answers(get_metric_data={"MetricDataResults": results})
+
+
+@pytest.mark.parametrize(
+    ("counts", "lost", "step"),
+    [
+        ({}, "lost before the rule, which matched no event in 45 minutes", "#no-rehearsals"),
+        ({"matched": 3, "failed": 3}, "lost at the rule's target, which it could not invoke", "#rule-fails"),
+        ({"matched": 3}, "lost before the joins queue, which received nothing of 3 events", "#no-rehearsals"),
+        (
+            {"matched": 3, "sent": 3},
+            "lost before the worker, which was not invoked; 3 messages were sent",
+            "#no-rehearsals",
+        ),
+        (
+            {"matched": 3, "sent": 3, "invoked": 9},
+            "lost in the worker, which was invoked 9 times and wrote no records of them",
+            "#no-rehearsals",
+        ),
+    ],
+)
+def test_where_rehearsals_are_lost_follows_from_the_metrics_of_each_hop(
+    counts: dict[str, float], lost: str, step: str
+) -> None:
+    names = ("Outcomes", "Rehearsal", "MemberAccountInitialization", "Joins", "AttachPolicies")
+    stack = deployed(ids={name: name for name in names})
+    clients = rehearsal.Clients(
+        scheduler=Answers(get_schedule={"State": "ENABLED"}),
+        dynamodb=Answers(batch_get_item={"Responses": {}}),
+        cloudwatch=passed(**counts),
+    )
+
+    [check] = rehearsal.last(clients, stack, "Rehearsal")
+
+    assert check.found.endswith(f": {lost}")
+    assert check.next_step.endswith(step)
+    assert check.exit_status == 1

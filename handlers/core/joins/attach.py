@@ -14,7 +14,7 @@ from handlers.core.joins.ports import Attempt, Message, Removals, Settlement
 from handlers.core.joins.requests import removal_request
 from handlers.core.joins.worker import Handled, Worker
 from handlers.core.timing import TimeSlice
-from schemas.events import Join, NoJoin
+from schemas.events import Join, NoJoin, Rehearsal
 from schemas.ids import PolicyId
 from schemas.outcome import AttachmentResult, OutcomeStatus, PolicyOutcome
 
@@ -109,7 +109,7 @@ class Enforcer(Worker):
 
     dependencies: AttachDependencies
 
-    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:
+    def _not_for_this_queue(self, event: Join | NoJoin | Rehearsal, message: Message) -> Handled | None:
         """Pass a request to remove policies on to its queue: a redriven message comes to this one."""
         if not isinstance(event, Join) or event.cause != "removal":
             return None

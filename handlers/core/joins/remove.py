@@ -31,7 +31,7 @@ from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
 from handlers.core.timing import TimeSlice
 from schemas.compiled_guardrails import SCP
-from schemas.events import Join, NoJoin
+from schemas.events import Join, NoJoin, Rehearsal
 from schemas.ids import PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 from schemas.plan import ApprovedPlan
@@ -191,7 +191,7 @@ class Remover(Worker):
 
     dependencies: RemoveDependencies
 
-    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:  # noqa: ARG002 - as above
+    def _not_for_this_queue(self, event: Join | NoJoin | Rehearsal, message: Message) -> Handled | None:  # noqa: ARG002 - as above
         """Refuse everything but requests to remove policies."""
         if isinstance(event, Join) and event.cause == "removal":
             return None

@@ -1,17 +1,20 @@
 """From a message to its outcome."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
 from handlers.core.evidence.references import event_name, event_reference
+from handlers.core.evidence.rehearsals import Hop, Passed
 from handlers.core.guardrails.evaluate import Requirements
-from handlers.core.joins.attempt import AttemptRun, Dependencies
+from handlers.core.joins.attempt import FIRST_RECEIVES, AttemptRun, Dependencies
 from handlers.core.joins.ports import Attempt, DeadLetters, Inbox, Message, Settlement
+from handlers.core.joins.rehearse import RehearsalRun
 from handlers.core.timing import Budget, TimeSlice, backoff
-from schemas.events import Join, NoJoin
+from schemas.events import Join, NoJoin, Rehearsal
 from schemas.intake import InvalidEventError, read_event
 from schemas.outcome import Fault, Outcome, OutcomeStatus, PolicyOutcome
 
@@ -39,6 +42,10 @@ class Handled:
     retried_calls: int = 0
     #: From a join until the account carried every policy; None for a redelivery, and for anything but a join.
     seconds_to_guardrail: float | None = None
+    #: Whether it was a rehearsal.
+    rehearsal: bool = False
+    #: How long each hop took, in seconds, if a rehearsal came through.
+    hops: Mapping[Hop, float] | None = None
     #: Seconds until SQS delivers the message again; None if it does not, or if its visibility could not be changed.
     again_in: int | None = None
 
@@ -68,7 +75,11 @@ class Worker(ABC):
         except InvalidEventError as error:
             handled = Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", str(error)))
         else:
-            handled = self._not_for_this_queue(event, message) or self._handle(event, message, time_slice)
+            handled = self._not_for_this_queue(event, message) or (
+                self._rehearse(event, message)
+                if isinstance(event, Rehearsal)
+                else self._handle(event, message, time_slice)
+            )
         if handled.status is OutcomeStatus.FAILED and handled.fault:
             try:
                 self.dead_letters.send(message, handled.fault)
@@ -79,7 +90,7 @@ class Worker(ABC):
         return handled
 
     @abstractmethod
-    def _not_for_this_queue(self, event: Join | NoJoin, message: Message) -> Handled | None:
+    def _not_for_this_queue(self, event: Join | NoJoin | Rehearsal, message: Message) -> Handled | None:
         """Return the result of a message that another worker handles; None for the messages of this one."""
 
     @abstractmethod
@@ -105,6 +116,30 @@ class Worker(ABC):
         except RetryableError as error:
             return replace(handled, fault=error.fault)
         return self._settled(handled, settled, event)
+
+    def _rehearse(self, rehearsal: Rehearsal, message: Message) -> Handled:
+        """Handle a rehearsal.
+
+        It is given up after the first receives: the next one comes soon, and it is not to become a dead letter.
+        """
+        dependencies, last = self.dependencies, message.receives >= FIRST_RECEIVES
+        run = RehearsalRun(
+            dependencies.ledger,
+            dependencies.archive,
+            dependencies.pseudonyms,
+            dependencies.clock,
+            self.requirements.organization_id,
+        )
+        handled = Handled(OutcomeStatus.IGNORED, event_name=rehearsal.event_name, rehearsal=True)
+        try:
+            reference = event_reference(rehearsal.event_id, dependencies.pseudonyms.digest)
+            handled = replace(handled, event_id=reference)
+            outcome = run.run(rehearsal, message, last=last)
+        except RetryableError as error:
+            return replace(handled, status=OutcomeStatus.IGNORED if last else OutcomeStatus.RETRYING, fault=error.fault)
+        return replace(
+            handled, fault=outcome.fault, evidence_key=outcome.evidence_key, hops=Passed.of(outcome).seconds()
+        )
 
     def _settled(self, handled: Handled, settled: Settlement, event: Join | NoJoin) -> Handled:
         seconds = None

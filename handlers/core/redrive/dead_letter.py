@@ -17,7 +17,7 @@ from handlers.core.redrive.legible import Legible
 from schemas.attribute import MAX_ATTRIBUTES, MAX_BYTES, size_bytes
 from schemas.audit import MessageDigest
 from schemas.dead_letter import DeadLetterAttributes, read_attributes, string_value, with_redrives
-from schemas.events import Join, NoJoin
+from schemas.events import Join, NoJoin, Rehearsal
 from schemas.ids import Sha256
 from schemas.intake import InvalidEventError, read_event
 from schemas.keys import NO_ACCOUNT
@@ -105,7 +105,7 @@ class DeadLetter:
         return sorted(set(_POLICY.findall(self._reason)))
 
     @cached_property
-    def event(self) -> Join | NoJoin | None:
+    def event(self) -> Join | NoJoin | Rehearsal | None:
         """The event in its body; None if the body is unreadable."""
         try:
             return read_event(self.body, sent_at=self.sent_at)
@@ -139,8 +139,13 @@ class DeadLetter:
 
     @property
     def outcome_key(self) -> tuple[str, str] | None:
-        """The account id and event id of its outcome; None if the body is unreadable."""
-        return (self.account_id or NO_ACCOUNT, self.event_id) if self.event else None
+        """The account id and event id of its outcome.
+
+        None if the body is unreadable, and for a rehearsal, whose outcome is replaced by that of the next one.
+        """
+        if self.event is None or isinstance(self.event, Rehearsal):
+            return None
+        return self.account_id or NO_ACCOUNT, self.event_id
 
     @property
     def fingerprint(self) -> Fingerprint:

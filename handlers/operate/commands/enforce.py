@@ -27,7 +27,7 @@ from handlers.operate.plans import print_unknown, time_estimate
 from handlers.operate.send_back import notify, send_and_wait
 from handlers.operate.tables import count, first
 from schemas.audit import MessageDigest
-from schemas.events import JoinRequest, NoJoin
+from schemas.events import Join, JoinRequest
 from schemas.ids import AccountId
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 
@@ -332,7 +332,7 @@ def _account_of(context: Context, event: BinaryIO) -> AccountId:
         raise OperateError(
             f"the event is unreadable: {error}. Use one record in CloudTrail's form, or give the account id"
         ) from error
-    if isinstance(join, NoJoin):
+    if not isinstance(join, Join):
         raise OperateError(
             f"no account has to be evaluated after this event: {join.reason}. "
             "If the account is a member, give the account id"

@@ -1,4 +1,4 @@
-"""Check the sweep: its schedule, and what the last complete sweep found."""
+"""Check what the last complete sweep found."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from handlers.aws.dynamodb_sweep import DynamoSweepStore
 from handlers.operate.hints import as_typed
 from handlers.operate.tables import count, duration
-from infra.deploy.health.check import Check, compared
-from infra.deploy.health.difference import property_differences
+from infra.deploy.health.check import Check
 from schemas.sweep import SweepMode
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from infra.deploy.health.deployed import Deployed
     from schemas.sweep import SweepReport
 
-_SCHEDULE: Final = ("State", "ScheduleExpression", "FlexibleTimeWindow", "Target")
 #: As the alarm SweepTooOld.
 _INTERVALS: Final = 3
 _TOO_OLD: Final = "handlers/operate/RUNBOOK.md#sweep-too-old"
@@ -27,13 +25,6 @@ _AT_FAULT: Final = "handlers/operate/RUNBOOK.md#organization-at-fault"
 _GAPS: Final = "handlers/operate/RUNBOOK.md#gaps-remain"
 _DECIDE: Final = "run `coverage`, then `enforce --gaps`, or set Sweep to enforce in the stage and run `make deploy`"
 _UNCLEAR: Final = "run `coverage`, which says what could not be read"
-
-
-def schedule(scheduler: Any, stack: Deployed, name: str) -> Iterator[Check]:
-    """Compare a schedule with the declared one."""
-    actual = scheduler.get_schedule(Name=stack.short_id(name))
-    differences = property_differences(stack.properties(name), actual, _SCHEDULE)
-    yield compared(f"schedule {name}", f"{actual['State']}, {actual['ScheduleExpression']}", differences)
 
 
 def last(dynamodb: Any, stack: Deployed, name: str, stage: str, now: datetime | None = None) -> Iterator[Check]:
