@@ -22,7 +22,7 @@ from handlers.core.errors import RetryableError, fault
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.timing import backoff, retry
 from handlers.operate.__main__ import cli as operator
-from handlers.settings import RemoverSettings, Settings
+from handlers.settings import RemoverSettings, Settings, SweepSettings
 from infra.deploy.__main__ import cli as deployer
 from infra.deploy.build import ROOT
 from infra.deploy.installing import TEMPLATE
@@ -399,7 +399,9 @@ def test_each_setting_of_the_functions_is_documented_and_no_other() -> None:
     functions = [each for each in RESOURCES.values() if each["Type"] == "AWS::Lambda::Function"]
     variables = {name for each in functions for name in each["Properties"]["Environment"]["Variables"]}
 
-    assert documented == {name.upper() for name in (*Settings.model_fields, *RemoverSettings.model_fields)}
+    assert documented == {
+        name.upper() for name in (*Settings.model_fields, *RemoverSettings.model_fields, *SweepSettings.model_fields)
+    }
     assert documented <= variables
 
 
