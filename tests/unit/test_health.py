@@ -256,7 +256,7 @@ def test_the_last_sweep_is_shown_with_what_it_found() -> None:
     check = last_sweep(report_of_a_sweep())
 
     assert (check.state, check.always_shown) == ("ok", True)
-    assert check.found == "report, 12m ago: 400 of 400 members covered"
+    assert check.found == "report, at 2026-11-26 11:48Z: 400 of 400 members covered"
 
 
 @pytest.mark.parametrize(

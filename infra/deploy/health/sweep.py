@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from handlers.aws.dynamodb_sweep import DynamoSweepStore
+from handlers.aws.dynamodb_sweep import STATE_KEY, state_of
 from handlers.operate.hints import as_typed
 from handlers.operate.tables import count, duration
 from infra.deploy.health.check import Check
@@ -30,7 +30,7 @@ _UNCLEAR: Final = "run `coverage`, which says what could not be read"
 def last(dynamodb: Any, stack: Deployed, name: str, stage: str, now: datetime | None = None) -> Iterator[Check]:
     """Say what the last complete sweep found, and how long ago; `name` is the table with the sweep's state."""
     now = now or datetime.now(UTC)
-    state = DynamoSweepStore(dynamodb, stack.id(name)).read()
+    state = state_of(dynamodb.get_item(TableName=stack.id(name), Key=STATE_KEY, ConsistentRead=True).get("Item", {}))
     too_old = _INTERVALS * timedelta(minutes=float(stack.parameters["SweepMinutes"]))
     if state is None or state.last is None:
         since = f", and runs since {duration(now - state.since)}" if state else " or begun"
@@ -39,7 +39,7 @@ def last(dynamodb: Any, stack: Deployed, name: str, stage: str, now: datetime | 
         yield Check("sweep", found, "ok" if is_new else "wrong", _TOO_OLD, always_shown=True)
         return
     report, age = state.last, now - state.last.decided_at
-    found = f"{report.mode}, {duration(age)} ago: {_words(report)}"
+    found = f"{report.mode}, at {report.decided_at:%Y-%m-%d %H:%M}Z: {_words(report)}"
     step = _TOO_OLD if age > too_old else as_typed(_next_step(report), stage)
     yield Check("sweep", found, "wrong" if step else "ok", step, always_shown=True)
 
