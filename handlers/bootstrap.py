@@ -92,6 +92,7 @@ def sweeper() -> "Sweeper":
     """Return the sweep; raise SettingsError if a setting is missing or invalid."""
     # The workers would start later with them.
     from handlers.aws.dynamodb_outcomes import DynamoOutcomes  # noqa: PLC0415 - as above
+    from handlers.aws.dynamodb_pauses import DynamoPauses  # noqa: PLC0415 - as above
     from handlers.aws.dynamodb_sweep import DynamoSweepStore  # noqa: PLC0415 - as above
     from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk  # noqa: PLC0415 - as above
     from handlers.aws.sqs_repairs import SqsRepairs  # noqa: PLC0415 - as above
@@ -115,6 +116,7 @@ def sweeper() -> "Sweeper":
             open_reader=open_reader,
             outcomes=DynamoOutcomes(clients("dynamodb"), settings.outcomes_table),
             repairs=SqsRepairs(clients("sqs"), settings.repairs_queue_url),
+            pauses=DynamoPauses(clients("dynamodb"), settings.reconciliation_table),
             archive=S3Archive(clients("s3"), settings.evidence_bucket),
             pseudonyms=KmsPseudonyms(clients("kms"), settings.pseudonym_key_id, settings.organization_id),
             clock=clock,

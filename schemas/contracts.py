@@ -12,6 +12,7 @@ from schemas.events import JoinRequest, OrganizationsEvent, RehearsalEvent, Remo
 from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
+from schemas.pause import Pause
 from schemas.plan import ApprovedPlan
 from schemas.snapshot import Snapshot
 from schemas.sweep import SweepEvidence
@@ -32,6 +33,7 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "guardrails-lock": Lock,
     "guardrails-compiled": CompiledGuardrails,
     "plan": ApprovedPlan,
+    "pause": Pause,
     "snapshot": Snapshot,
     "sweep": SweepEvidence,
 }

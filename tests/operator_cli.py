@@ -34,6 +34,7 @@ from schemas.pseudonym import Pseudonym
 from tests.fake_organization import FakeAccounts, FakeOrganizationReader
 from tests.fake_queues import FakeQueues
 from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeClock, FakePseudonyms, Steps
+from tests.pauses import FakePauses
 
 
 @dataclass
@@ -127,6 +128,8 @@ class FakeBucket:
 
     #: Whether every write is denied.
     read_only: bool = False
+    #: Whether every list is denied.
+    is_unreadable: bool = False
     objects: dict[str, bytes] = field(default_factory=dict)
     locks: dict[str, Lock] = field(default_factory=dict)
 
@@ -145,6 +148,8 @@ class FakeBucket:
         return self.objects[key] if limit is None else self.objects[key][: limit + 1]
 
     def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        if self.is_unreadable:
+            raise RetryableError(fault("S3.AccessDenied", "no"))
         return sorted(key for key in self.objects if key.startswith(prefix))[:limit]
 
     @property
@@ -246,6 +251,8 @@ class OperatorCli:
     is_missing: bool = False
     seen: Seen = NOTHING_SEEN
     validator: FakeValidator = field(default_factory=FakeValidator)
+    #: None for a stack of an earlier version.
+    pauses: FakePauses | None = field(default_factory=FakePauses)
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
     sweep: InstalledSweep | None = None
 
@@ -273,6 +280,7 @@ class OperatorCli:
             seen=self.seen,
             sweep=self.sweep,
             has_repairs=self.has_repairs,
+            pauses=self.pauses,
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:

@@ -12,6 +12,7 @@ from handlers.aws.organizations_in_bulk import OrganizationInBulk
 from handlers.core.errors import RetryableError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.scope import Scope
+from handlers.core.reconcile.pauses import KnownPauses
 from handlers.core.reconcile.sweep import Step, SweepDependencies, Sweeper, Swept
 from schemas.sweep import SweepEvidence, SweepMode, SweepReport, SweepState
 from tests.bulk_organization import BulkOrganization
@@ -124,6 +125,17 @@ class FakeOutcomes:
             yield each, self.steps.take("of_account", lambda each=each: tuple(self.rows.get(each, ())))  # type: ignore[misc]
 
 
+@dataclass
+class FakePauses:
+    """The pauses."""
+
+    steps: Steps
+    known: KnownPauses = field(default_factory=KnownPauses)
+
+    def read(self) -> KnownPauses:
+        return self.steps.take("pauses", lambda: self.known)
+
+
 class SweepWorld:
     """A sweep and what it works with; a new invocation is a new process with the same state."""
 
@@ -141,6 +153,7 @@ class SweepWorld:
         self.store = FakeSweepStore(self.steps)
         self.repairs = FakeRepairs(self.steps)
         self.outcomes = FakeOutcomes(self.steps)
+        self.pauses = FakePauses(self.steps)
         self.archive = FakeArchive(self.steps)
         self.guardrails = Guardrails(guardrails) if guardrails else Guardrails.for_everyone(POLICIES)
         self.mode, self.scope, self.removes = SweepMode(mode), Scope.parse(attach_to), removes
@@ -198,6 +211,7 @@ class SweepWorld:
                 open_reader=open_reader,
                 outcomes=self.outcomes,
                 repairs=self.repairs,
+                pauses=self.pauses,
                 archive=self.archive,
                 pseudonyms=FakePseudonyms(self.steps),
                 clock=self.clock,

@@ -32,10 +32,13 @@ from handlers.operate.commands.list import list_messages
 from handlers.operate.commands.lock import lock
 from handlers.operate.commands.outcome import outcome
 from handlers.operate.commands.outcomes import outcomes
+from handlers.operate.commands.pause import pause
+from handlers.operate.commands.pauses import pauses
 from handlers.operate.commands.plan import plan
 from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.rehearse import rehearse
 from handlers.operate.commands.restore import restore
+from handlers.operate.commands.resume import resume
 from handlers.operate.commands.show import show
 from handlers.operate.commands.snapshot import snapshot
 from handlers.operate.commands.sweep import sweep
@@ -128,6 +131,9 @@ for command in (
     sweep,
     close,
     rehearse,
+    pause,
+    resume,
+    pauses,
     actions,
     backups,
     lock,

@@ -16,6 +16,8 @@ from handlers.core.evidence.ports import Archive, PrincipalPseudonyms
 from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.guardrails.ports import OrganizationReader, PolicyValidator
 from handlers.core.ports import Clock
+from handlers.core.reconcile.pauses import KnownPauses
+from handlers.core.reconcile.ports import OperatorsPauses
 from handlers.core.redaction import redact
 from handlers.core.redrive.backup import backup_line
 from handlers.core.redrive.dead_letter import DeadLetter
@@ -105,6 +107,8 @@ class Context:
     sweep: InstalledSweep | None = None
     #: Whether there is a queue of requests that let live joins go first; stacks of earlier versions have none.
     has_repairs: bool = True
+    #: None in stacks of earlier versions.
+    pauses: OperatorsPauses | None = None
     rng: Random = field(default_factory=SystemRandom)
 
     @property
@@ -121,6 +125,17 @@ class Context:
     def evidence_checker(self) -> EvidenceChecker:
         """Compares evidence with outcomes."""
         return EvidenceChecker(self.archive, self.pseudonyms)
+
+    def known_pauses(self) -> KnownPauses:
+        """Return all pauses; raise JoinguardError if they cannot be read."""
+        return self.patiently(self.pauses.read) if self.pauses else KnownPauses()
+
+    def change_pauses(self, pauses: KnownPauses, before: KnownPauses) -> None:
+        """Replace all pauses; raise OperateError if the stack has no table for them, JoinguardError if it fails."""
+        store = self.pauses
+        if store is None:
+            raise OperateError("this installation is of an earlier version, which has no pauses. Run `make deploy`")
+        self.patiently(lambda: store.write(pauses, before))
 
     def in_flight(self) -> InFlight:
         """Return messages in flight, none so far; use it as a context."""

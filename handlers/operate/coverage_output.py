@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from handlers.core.reconcile.coverage import GapCause, Status
+from handlers.core.reconcile.coverage import INHERITS, GapCause, Status
 from handlers.operate.csv_output import print_csv_rows
 from handlers.operate.hints import as_typed
 from handlers.operate.output import hint, plain, print_json, stdout
+from handlers.operate.pausing import why_paused
 from handlers.operate.tables import Cell, count, lines, print_table
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from handlers.core.reconcile.coverage import AccountPolicy, Coverage, PolicyCoverage
-    from schemas.ids import AccountId
+    from handlers.core.reconcile.pauses import Paused
+    from schemas.ids import AccountId, PolicyId
 
 #: The number of accounts with gaps that people see one by one.
 _SHOWN: Final = 20
 _COLUMNS: Final = (
     *("account", "policy", "policy_id", "status", "cause", "code", "inherits", "exceptions", "last_day", "needs"),
-    "joined_at",
+    *("joined_at", "exception_owners", "paused", "paused_until", "paused_by"),
 )
 _WORDS: Final[Mapping[GapCause, str]] = {
     GapCause.NO_POLICY: "the organization has no such policy",
@@ -81,6 +83,8 @@ class Report:
     knows_outcomes: bool
     #: Whether all policies of the accounts with gaps were read.
     reads_places: bool
+    #: Who owns the exceptions, by their ids, as far as that is known.
+    owners: Mapping[str, str]
 
     def policy(self, policy_id: str) -> str:
         """Return the name of a policy."""
@@ -117,6 +121,8 @@ def totals(coverage: Coverage) -> dict[str, Any]:
         "observed_lacking": coverage.observed_lacking,
         "left_out": dict(coverage.left_out),
         "missing": coverage.missing,
+        "paused": len(coverage.paused),
+        "missing_paused": coverage.missing_paused,
         "is_complete": coverage.is_complete,
     }
 
@@ -139,6 +145,7 @@ def _fields(report: Report) -> dict[str, Any]:
                 "carried": each.carried,
                 "missing": each.lacking,
                 "causes": dict(each.missing),
+                "paused": _paused_of(coverage, each.id),
                 "undecided": each.undecided,
                 "unread": each.unread,
                 "excepted": each.excepted,
@@ -147,14 +154,22 @@ def _fields(report: Report) -> dict[str, Any]:
             for each in coverage.by_policy
         ],
         "gaps": [
-            {"account": report.shown(account_id), "policies": [_gap_fields(report, each) for each in found]}
+            {
+                "account": report.shown(account_id),
+                "paused": _paused_fields(coverage.paused.get(account_id)),
+                "policies": [_gap_fields(report, each) for each in found],
+            }
             for account_id, found in coverage.gaps.items()
         ],
         "exceptions": [
             {
                 "account": report.shown(each.account_id),
                 "policy": report.policy(each.policy_id),
-                "exceptions": [{"id": one.id, "last_day": one.expires.isoformat()} for one in each.exceptions],
+                "inherits": each.inherits,
+                "exceptions": [
+                    {"id": one.id, "last_day": one.expires.isoformat(), "owner": report.owners.get(one.id)}
+                    for one in each.exceptions
+                ],
             }
             for each in coverage.lines
             if each.status is Status.EXCEPTED
@@ -176,9 +191,24 @@ def _gap_fields(report: Report, line: AccountPolicy) -> dict[str, Any]:
     }
 
 
+def _paused_of(coverage: Coverage, policy_id: PolicyId) -> int:
+    """Return how many accounts are paused of those that lack a policy."""
+    return sum(any(each.policy_id == policy_id for each in coverage.gaps[one]) for one in coverage.paused)
+
+
+def _paused_fields(paused: Paused | None) -> dict[str, Any] | None:
+    if paused is None:
+        return None
+    return {
+        "until": paused.until.isoformat() if paused.until else None,
+        "undecided": paused.is_undecided,
+        "pauses": [{"id": each.id, "owner": each.owner, "until": each.until.isoformat()} for each in paused.pauses],
+        "unreadable": list(paused.unreadable),
+    }
+
+
 def _csv_row(report: Report, line: AccountPolicy) -> list[str]:
     joined_at = report.coverage.joined_at.get(line.account_id)
-    decides = line.status in {Status.CARRIED, Status.MISSING}
     return [
         report.shown(line.account_id),
         report.policy(line.policy_id),
@@ -186,11 +216,24 @@ def _csv_row(report: Report, line: AccountPolicy) -> list[str]:
         line.status,
         line.cause or "",
         line.code or "",
-        {True: "yes", False: "no", None: "unknown"}[line.inherits] if decides else "",
+        {True: "yes", False: "no", None: "unknown"}[line.inherits] if line.status in INHERITS else "",
         " ".join(each.id for each in line.exceptions),
         str(max(each.expires for each in line.exceptions)) if line.exceptions else "",
         _keys(line),
         joined_at.isoformat() if joined_at else "",
+        " ".join(report.owners.get(each.id, "") for each in line.exceptions).strip(),
+        *_csv_of_pause(report.coverage.paused.get(line.account_id) if line.status is Status.MISSING else None),
+    ]
+
+
+def _csv_of_pause(paused: Paused | None) -> list[str]:
+    if paused is None:
+        return ["", "", ""]
+    owners = dict.fromkeys(each.owner for each in paused.pauses)
+    return [
+        "unknown" if paused.is_undecided else "yes",
+        paused.until.isoformat() if paused.until else "",
+        ", ".join(owners),
     ]
 
 
@@ -203,7 +246,10 @@ def _print_tables(report: Report) -> None:
     print_table("Coverage", ["Policy", "Carried", "Missing", "Why, next step"], rows)
     if coverage.gaps:
         shown = list(coverage.gaps.items())[:_SHOWN]
-        rows = [[report.shown(account_id), lines(*_why(report, found))] for account_id, found in shown]
+        rows = [
+            [report.shown(account_id), lines(*_why(report, found), *_pause(coverage.paused.get(account_id)))]
+            for account_id, found in shown
+        ]
         print_table("Accounts that lack policies", ["Account", "Policies, next step"], rows)
     if (left := len(coverage.gaps) - _SHOWN) > 0:
         stdout.print(plain(f"and {count(left, 'more account')}; --csv and --json print all"), soft_wrap=True)
@@ -216,6 +262,8 @@ def _about(report: Report, policy: PolicyCoverage) -> Iterator[str]:
     """Yield what there is to say about a policy, beside the numbers."""
     for cause, number in policy.missing.items():
         yield f"{number:,} {cause}: {_WORDS[cause]} → {report.next_step(cause)}"
+    if paused := _paused_of(report.coverage, policy.id):
+        yield f"missing on {count(paused, 'account')} where nothing is repaired because of a pause"
     if policy.undecided:
         mine = (each for each in report.coverage.lines if each.policy_id == policy.id)
         keys = ", ".join(sorted({_keys(each) for each in mine if each.status is Status.UNDECIDED}))
@@ -225,7 +273,10 @@ def _about(report: Report, policy: PolicyCoverage) -> Iterator[str]:
     if policy.inherited:
         yield f"inherited, too, by {count(policy.inherited, 'account')}"
     if policy.excepted:
-        yield f"{count(policy.excepted, 'account')} excepted"
+        mine = (each for each in report.coverage.lines if each.policy_id == policy.id)
+        inherit = sum(each.status is Status.EXCEPTED and bool(each.inherits) for each in mine)
+        still = f", of which {inherit:,} inherit it all the same" if inherit else ""
+        yield f"{count(policy.excepted, 'account')} excepted{still}"
 
 
 def _why(report: Report, found: Sequence[AccountPolicy]) -> Iterator[str]:
@@ -241,6 +292,11 @@ def _why(report: Report, found: Sequence[AccountPolicy]) -> Iterator[str]:
         yield f"{policies}: {cause}{f' {code}' if code else ''}"
         steps[report.next_step(cause, message_code)] = None
     yield from (f"→ {each}" for each in steps)
+
+
+def _pause(paused: Paused | None) -> Iterator[str]:
+    if paused:
+        yield why_paused(paused)
 
 
 def _remarks(report: Report) -> Iterator[str]:
@@ -268,7 +324,8 @@ def _of_exceptions(report: Report) -> Iterator[str]:
     )
     for (exception_id, expires, policy_id), number in taken.items():
         accounts = count(number, "account")
-        yield f"Exception {exception_id} takes {report.policy(policy_id)} from {accounts} until {expires}."
+        owner = f" ({report.owners[exception_id]})" if exception_id in report.owners else ""
+        yield f"Exception {exception_id}{owner} takes {report.policy(policy_id)} from {accounts} until {expires}."
 
 
 def _of_gaps(report: Report) -> Iterator[str]:
@@ -291,7 +348,8 @@ def summary(coverage: Coverage) -> str:
         return f"{evaluated}: each carries every required policy."
     parts = [f"{coverage.covered:,} covered"]
     if coverage.gaps:
-        parts.append(f"{len(coverage.gaps):,} with gaps ({count(coverage.missing, 'attachment')} missing)")
+        paused = f", {len(coverage.paused):,} of them paused" if coverage.paused else ""
+        parts.append(f"{len(coverage.gaps):,} with gaps ({count(coverage.missing, 'attachment')} missing){paused}")
     if coverage.unclear:
         parts.append(f"{len(coverage.unclear):,} unclear")
     return f"{evaluated}: {', '.join(parts)}."

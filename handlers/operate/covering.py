@@ -13,7 +13,7 @@ from handlers.core.guardrails.snapshot import Wanted, facts_of, take_snapshot, w
 from handlers.core.reconcile.coverage import Coverage, cover
 from handlers.operate.coverage_output import Format, Report, print_report
 from handlers.operate.errors import OperateError
-from handlers.operate.planning import read_guardrails, read_snapshot
+from handlers.operate.planning import exception_owners, read_guardrails, read_snapshot
 from handlers.operate.progress import progress, reading
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Request:
     reads_places: bool
     form: Format
     reveals: bool
+    #: The stage's document, which says who owns the exceptions, if it is what is in force.
+    document: pathlib.Path
 
     @classmethod
     def of(  # noqa: PLR0913 - the options of the command
@@ -64,10 +66,12 @@ class Request:
         as_json: bool,
         snapshot: pathlib.Path | None,
         guardrails: pathlib.Path | None,
+        document: pathlib.Path,
     ) -> Request:
         """Take the options as click passes them."""
         form = Format.CSV if as_csv else Format.JSON if as_json else Format.TABLE
-        return cls(Recorded(snapshot, guardrails) if snapshot and guardrails else None, since, places, form, reveal)
+        recorded = Recorded(snapshot, guardrails) if snapshot and guardrails else None
+        return cls(recorded, since, places, form, reveal, document)
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,13 @@ def coverage(request: Request, connection: Connection) -> int:
     """Compare the organization with the guardrails, and print the result; return the exit status."""
     if request.recorded:
         covered = _of_recorded(request.recorded, request.since, connection.now())
-        hidden = _numbers(covered.coverage)
+        hidden, document = _numbers(covered.coverage), request.recorded.guardrails
     else:
         context = connection()
         covered = read_coverage(
             context, connection.organization(), since=request.since, reads_places=request.reads_places
         )
-        hidden = pseudonyms(context)
+        hidden, document = pseudonyms(context), request.document
     found = covered.coverage
     report = Report(
         found,
@@ -104,6 +108,7 @@ def coverage(request: Request, connection: Connection) -> int:
         since=request.since,
         knows_outcomes=request.recorded is None,
         reads_places=request.reads_places,
+        owners=exception_owners(document, found.guardrails, connection.now()),
     )
     print_report(report, request.form)
     return 0 if found.is_complete else 1
@@ -153,7 +158,10 @@ def read_coverage(
             snapshot = with_attached(snapshot, organization.reader, found.gaps, show)
             found = compared(snapshot)
     outcomes = _outcomes(context, found.gaps)
-    return Covered(found.explained(outcomes), snapshot, outcomes)
+    explained = found.explained(outcomes)
+    if found.gaps:
+        explained = explained.with_pauses(context.known_pauses(), snapshot, now)
+    return Covered(explained, snapshot, outcomes)
 
 
 def _outcomes(context: Context, accounts: Collection[AccountId]) -> dict[AccountId, Rows]:

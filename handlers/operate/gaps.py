@@ -13,6 +13,7 @@ from handlers.operate.coverage_output import summary, totals
 from handlers.operate.covering import pseudonyms, read_coverage
 from handlers.operate.hints import as_typed
 from handlers.operate.output import hint, stderr
+from handlers.operate.pausing import why_paused
 from handlers.operate.progress import reading, receive_all
 from handlers.operate.tables import count
 from schemas.events import Join
@@ -53,7 +54,8 @@ def accounts_with_gaps(
 ) -> Gaps:
     """Choose up to a number of accounts that lack one of some policies, given by names or ids, or any policy.
 
-    Left out are accounts that wait already, and those whose requests would fail; with `force`, they are chosen too.
+    Left out are accounts that wait already or are paused, and those whose requests would fail; with `force`, they are
+    chosen too.
     """
     wanted: set[PolicyId] = set()
     covered = read_coverage(
@@ -77,7 +79,11 @@ def accounts_with_gaps(
             if len(chosen) == limit:
                 break
             show("the accounts with gaps again", len(chosen))
-            why = _waits(covered, account_id, dead_letters) or _would_fail(context, account_id, found)
+            why = (
+                _waits(covered, account_id, dead_letters)
+                or _paused(covered, account_id)
+                or _would_fail(context, account_id, found)
+            )
             if why:
                 left_out[account_id] = why
             if force or not why:
@@ -104,6 +110,12 @@ def _waits(covered: Covered, account_id: AccountId, dead_letters: frozenset[Acco
     if account_id in dead_letters:
         return as_typed("a dead letter of the account waits; see `list`, correct the cause, then `redrive`")
     return None
+
+
+def _paused(covered: Covered, account_id: AccountId) -> str | None:
+    """Return why nothing is repaired in an account."""
+    paused = covered.coverage.paused.get(account_id)
+    return why_paused(paused) if paused else None
 
 
 def _would_fail(context: Context, account_id: AccountId, found: Sequence[AccountPolicy]) -> str | None:

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handlers.aws.access_analyzer import AccessAnalyzer
 from handlers.aws.dynamodb_outcomes import DynamoOutcomes
+from handlers.aws.dynamodb_pauses import DynamoPauses
 from handlers.aws.dynamodb_sweep import DynamoSweepStore
 from handlers.aws.errors import error_code
 from handlers.aws.eventbridge import EventBridgeBus
@@ -189,7 +190,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
     )
     organizations = OrganizationsReaderApi(client.organizations())
     dynamodb = client("dynamodb")
-    role = outputs.get("FunctionRole")
+    role, reconciliation = outputs.get("FunctionRole"), outputs.get("ReconciliationTable")
     return Context(
         queues=SqsDeadLetterQueues(
             sqs,
@@ -228,6 +229,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         if "SweepFunction" in outputs
         else None,
         has_repairs="RepairsQueueUrl" in outputs,
+        pauses=DynamoPauses(dynamodb, reconciliation) if reconciliation else None,
     )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +14,10 @@ from handlers.core.guardrails.scope import Scope
 from handlers.core.redaction import redact_words
 from handlers.core.redrive.selection import Filter
 from handlers.operate.completion import complete_code, complete_event, complete_id
+from schemas.values import moment
 
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
+_DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Messages a second; the maximum is SQS's own, for its move task.
 _MIN_RATE: Final = 0.01
@@ -35,6 +37,29 @@ class DurationType(click.ParamType[timedelta]):
         if not found:
             self.fail(f"{value!r} is not a duration. Use a form such as 90s, 15m, 6h or 3d", param, ctx)
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+class UntilType(click.ParamType[timedelta | datetime]):
+    """A duration from now, the last day in UTC, or a date and time."""
+
+    name = "until"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta | datetime:
+        """Parse the value."""
+        text = str(value)
+        if found := _DURATION.fullmatch(text):
+            return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        try:
+            if _DAY.fullmatch(text):
+                return datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=1)
+            return moment(text)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{text!r} is neither a duration nor a time. Use a form such as 4h, 3d, 2026-12-01 (that day is the "
+                "last, in UTC), or 2026-12-01T08:00:00Z",
+                param,
+                ctx,
+            )
 
 
 class RateType(click.ParamType[float]):
@@ -121,16 +146,17 @@ def with_connection(command: Callable[..., int | None]) -> Callable[..., None]:
     return wrapped
 
 
-def _default_document() -> Path:
+def default_document() -> Path:
+    """Return the document of the stage that --stack chooses."""
     # The module imports the models of the document, which take a while.
-    from handlers.operate.guardrails_files import default_document  # noqa: PLC0415 - see above
+    from handlers.operate import guardrails_files  # noqa: PLC0415 - see above
 
-    return default_document(click.get_current_context().find_root().params.get("stack", "joinguard"))
+    return guardrails_files.default_document(click.get_current_context().find_root().params.get("stack", "joinguard"))
 
 
 #: Its default is that of the stage that --stack chooses.
 document_argument = click.argument(
-    "document", required=False, default=_default_document, type=click.Path(path_type=Path)
+    "document", required=False, default=default_document, type=click.Path(path_type=Path)
 )
 
 

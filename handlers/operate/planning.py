@@ -37,10 +37,12 @@ from schemas.guardrails import Lock
 from schemas.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from handlers.operate.context import Connection, OrganizationContext
     from schemas.compiled_guardrails import PolicyType
+    from schemas.ids import Sha256
 
 #: What --before takes for an organization without guardrails.
 NONE: Final = "none"
@@ -226,6 +228,19 @@ def read_guardrails(path: pathlib.Path, at: datetime) -> CompiledGuardrails:
         raise OperateError(f"cannot read the guardrails {shown(path)}: {error.strerror}") from error
     except ValidationError as error:
         raise OperateError(f"{shown(path)} is neither compiled guardrails (JSON) nor a document (.yaml)") from error
+
+
+def exception_owners(path: pathlib.Path, in_force: Sha256, at: datetime) -> Mapping[str, str]:
+    """Return who owns the exceptions, by their ids, if a document is what is in force; otherwise nothing.
+
+    The compiled guardrails hold no person's address.
+    """
+    try:
+        lock = read_lock(lock_path(path))
+        document = load(path, at).document if lock and lock.compiled == in_force else None
+    except OperateError:
+        return {}
+    return {each.id: each.owner for each in document.exceptions} if document else {}
 
 
 def _in_force(request: Request, at: datetime, connection: Connection) -> InForce:

@@ -5,20 +5,23 @@ from typing import Any
 from handlers.operate.context import Context
 from schemas.audit import AuditRecord
 from schemas.outcome import Closed
+from schemas.pause import Ended, Pause
+
+Recorded = AuditRecord | Closed | Pause | Ended
 
 
-def is_you(context: Context, recorded: AuditRecord | Closed) -> bool:
+def is_you(context: Context, recorded: Recorded) -> bool:
     """Return whether a record names the caller; False if KMS does not say the caller's pseudonyms."""
     return bool(context.reader and context.reader.did(recorded))
 
 
-def who(context: Context, recorded: AuditRecord | Closed) -> str:
+def who(context: Context, recorded: Recorded) -> str:
     """Return who did what a record says: `you`, or the pseudonym of the name; in older records that of the ARN."""
     named = recorded.actor_name or recorded.actor
     return f"you ({named.value})" if is_you(context, recorded) else f"{named.value} ({recorded.actor_id})"
 
 
-def who_fields(context: Context, recorded: AuditRecord | None) -> dict[str, Any]:
+def who_fields(context: Context, recorded: Recorded | None) -> dict[str, Any]:
     """Return who did what a record says for --json; nulls without a record."""
     if recorded is None:
         return dict.fromkeys(("actor", "actor_name", "actor_id", "you"))

@@ -28,6 +28,7 @@ from infra.local.organizations import ATTACH, Organizations, Rules, policies_of,
 from infra.local.standin import running
 from infra.local.watch import Watch
 from tests.bench import plan as plans
+from tests.bench import sweep as sweeps
 from tests.bench.burst import Burst, Experiment, Mapping
 from tests.bench.first import Design, First, Result, steady_and_bursts
 from tests.bench.operator_tool import measure
@@ -247,6 +248,13 @@ def plan() -> dict[str, Any]:
     return rows
 
 
+def sweep() -> dict[str, Any]:
+    """Sweep organizations whose accounts all lack a policy, in virtual time at AWS's documented rates."""
+    rows = sweeps.measure(1_000, 10_000, 50_000)
+    table("The sweep, every policy but one on every account (virtual time)", rows)
+    return rows
+
+
 PARTS: Final = {
     "burst": bursts,
     "first": first,
@@ -255,6 +263,7 @@ PARTS: Final = {
     "warm": warm,
     "operator": operator,
     "plan": plan,
+    "sweep": sweep,
 }
 
 

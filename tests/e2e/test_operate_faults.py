@@ -11,11 +11,13 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from click.testing import CliRunner
 
+from handlers.aws.dynamodb_pauses import DynamoPauses
 from handlers.operate.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.local.events import handshake_accepted
@@ -27,10 +29,11 @@ from schemas.audit import AuditRecord
 from tests.chaos import Break, Chaos, running_chaos
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from infra.local.installation import Installation
     from infra.local.standin import StandIn
+    from schemas.pause import Pause
     from tests.e2e.conftest import Done
 
 MESSAGES: Final = 12
@@ -83,13 +86,17 @@ class Tool:
 
     def redrive(self) -> Done:
         """Redrive everything in this process."""
-        done = CliRunner().invoke(cli, REDRIVE, env=self._credentials(), prog_name="joinguard", catch_exceptions=False)
-        return subprocess.CompletedProcess(REDRIVE, done.exit_code, done.stdout, done.stderr)
+        return self.run(REDRIVE)
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start redriving everything in its own process, which can be killed."""
+    def run(self, command: Sequence[str]) -> Done:
+        """Run a command in this process."""
+        done = CliRunner().invoke(cli, command, env=self._credentials(), prog_name="joinguard", catch_exceptions=False)
+        return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
+
+    def start(self, command: Sequence[str] = REDRIVE) -> subprocess.Popen[str]:
+        """Start a command in its own process, which can be killed."""
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "handlers.operate", *REDRIVE],
+            [sys.executable, "-m", "handlers.operate", *command],
             cwd=ROOT,
             env=os.environ | self._credentials(),
             stdout=subprocess.PIPE,
@@ -133,6 +140,18 @@ class Tool:
                     QueueUrl=self.at.dead_letter_queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=0
                 )
         assert self.dead_letters("NotVisible") == 0
+
+    def pauses(self) -> DynamoPauses:
+        return DynamoPauses(self.aws.client("dynamodb"), self.table())
+
+    def table(self) -> str:
+        found = self.aws.client("cloudformation").describe_stack_resource(
+            StackName=STACK, LogicalResourceId="Reconciliation"
+        )
+        return str(found["StackResourceDetail"]["PhysicalResourceId"])
+
+    def forget_pauses(self) -> None:
+        self.aws.client("dynamodb").delete_item(TableName=self.table(), Key={"name": {"S": "Pauses"}})
 
     def audit_records(self) -> list[AuditRecord]:
         s3 = self.aws.client("s3")
@@ -282,3 +301,143 @@ def test_a_denied_call_ends_the_command_with_one_clear_line_and_releases_everyth
     phases = [(each.phase, each.ended) for each in tool.audit_records()[before:]]
     began = operation in {"SQS.SendMessageBatch", "SQS.DeleteMessageBatch"}
     assert phases == ([("intended", None), ("done", "interrupted")] if began else [])
+
+
+# Pauses
+
+PAUSE: Final = (
+    *("--stack", STACK, "pause", "--organization", "--until", "4h", "--owner", "network team"),
+    *("--confirm", "--reason", "x"),
+)
+
+
+def resume(id_: str) -> tuple[str, ...]:
+    return ("--stack", STACK, "resume", id_, "--confirm", "--reason", "x")
+
+
+def in_force(tool: Tool) -> list[Pause]:
+    """Return the pauses in force; each must be on record."""
+    known = tool.pauses().read()
+    found = list(known.in_force(datetime.now(UTC)))
+    on_record = {each.act_id for each in tool.audit_records() if (each.action, each.phase) == ("pause", "intended")}
+    assert {each.act_id for each in known.readable} <= on_record
+    assert not known.unreadable
+    return found
+
+
+def changes(tool: Tool) -> list[str]:
+    reading = ("Form.", "KMS.", "S3.GET", "Organizations.", "DynamoDB.GetItem")
+    return [name for name in tool.chaos.calls if not name.startswith(reading)]
+
+
+def test_pausing_and_resuming_make_the_calls_that_these_tests_break(tool: Tool) -> None:
+    tool.forget_pauses()
+    tool.break_at("none")
+
+    assert tool.run(PAUSE).returncode == 0
+    assert changes(tool) == ["S3.PUT", "DynamoDB.PutItem", "S3.PUT"]
+    [pause] = in_force(tool)
+    tool.break_at("none")
+    assert tool.run(resume(pause.id)).returncode == 0
+    assert changes(tool) == ["S3.PUT", "DynamoDB.PutItem", "S3.PUT"]
+    assert in_force(tool) == []
+
+
+KILLS: Final = [
+    ("S3.PUT", 1, Break.KILL_BEFORE),
+    ("S3.PUT", 1, Break.KILL_AFTER),
+    ("DynamoDB.PutItem", 1, Break.KILL_BEFORE),
+    ("DynamoDB.PutItem", 1, Break.KILL_AFTER),
+    ("S3.PUT", 2, Break.KILL_BEFORE),
+    ("S3.PUT", 2, Break.KILL_AFTER),
+]
+
+
+@pytest.mark.parametrize(("operation", "number", "what"), KILLS)
+def test_a_killed_pause_is_on_record_or_not_made_and_a_second_run_makes_one(
+    tool: Tool, operation: str, number: int, what: Break
+) -> None:
+    tool.forget_pauses()
+    tool.break_at(operation, *[None] * (number - 1), what)
+
+    with tool.start(PAUSE) as killed:
+        _, stderr = killed.communicate(timeout=HANGS_AFTER)
+    assert killed.returncode == -signal.SIGKILL, stderr
+    written = (operation == "S3.PUT" and number == 2) or (operation, what) == ("DynamoDB.PutItem", Break.KILL_AFTER)
+    assert len(in_force(tool)) == int(written)
+    tool.break_at("none")
+    second = tool.run(PAUSE)
+
+    assert second.returncode == 0, second.stderr
+    [pause] = in_force(tool)
+    done = [each for each in tool.audit_records() if (each.act_id, each.phase) == (pause.act_id, "done")]
+    assert [each.ended for each in done] == ["completed"]
+    assert tool.run(("--stack", STACK, "pauses")).returncode == 0, "each is as its audit record says"
+
+
+@pytest.mark.parametrize(("operation", "number", "what"), KILLS)
+def test_a_killed_resume_can_be_run_again(tool: Tool, operation: str, number: int, what: Break) -> None:
+    tool.forget_pauses()
+    tool.break_at("none")
+    assert tool.run(PAUSE).returncode == 0
+    [pause] = in_force(tool)
+    tool.break_at(operation, *[None] * (number - 1), what)
+
+    with tool.start(resume(pause.id)) as killed:
+        _, stderr = killed.communicate(timeout=HANGS_AFTER)
+    assert killed.returncode == -signal.SIGKILL, stderr
+    tool.break_at("none")
+    second = tool.run(resume(pause.id))
+
+    assert second.returncode == 0, second.stderr
+    assert in_force(tool) == []
+    [known] = tool.pauses().read().readable
+    assert known.ended
+    assert known.ended.act_id in {each.act_id for each in tool.audit_records() if each.action == "resume"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "what"),
+    [
+        ("DynamoDB.GetItem", Break.CUT_BEFORE),
+        ("DynamoDB.GetItem", Break.GARBAGE),
+        ("DynamoDB.PutItem", Break.CUT_BEFORE),
+        ("DynamoDB.PutItem", Break.CUT_AFTER),
+        ("DynamoDB.PutItem", Break.GARBAGE),
+        ("DynamoDB.PutItem", Break.THROTTLE),
+        ("DynamoDB.PutItem", Break.SERVER_ERROR),
+        ("S3.PUT", Break.CUT_AFTER),
+    ],
+)
+def test_a_pause_whose_call_fails_once_is_made_once(tool: Tool, operation: str, what: Break) -> None:
+    tool.forget_pauses()
+    tool.break_at(operation, what)
+
+    done = tool.run(PAUSE)
+
+    assert done.returncode == 0, done.stderr
+    assert len(in_force(tool)) == len(tool.pauses().read().readable) == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "phases"),
+    [
+        ("DynamoDB.GetItem", []),
+        ("S3.PUT", []),
+        ("DynamoDB.PutItem", [("intended", None), ("done", "interrupted")]),
+    ],
+)
+def test_a_pause_that_is_denied_is_not_made_and_says_so_in_one_line(
+    tool: Tool, operation: str, phases: list[tuple[str, str | None]]
+) -> None:
+    tool.forget_pauses()
+    tool.break_at(operation, *[Break.DENIED] * 20)
+    before = len(tool.audit_records())
+
+    done = tool.run(PAUSE)
+
+    assert done.returncode == 1
+    assert "AccessDenied" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert in_force(tool) == []
+    assert [(each.phase, each.ended) for each in tool.audit_records()[before:]] == phases

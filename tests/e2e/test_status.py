@@ -280,6 +280,7 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "target of KeysAtRisk",
         "subscribers",
         "alarms",
+        "pauses",
     }
 
 
@@ -772,6 +773,7 @@ FOR_STATUS: Final = {
     "CheckTrails",
     "CheckWhatTheWorkersMayDo",
     "CheckRoles",
+    "ReadPauses",
 }
 
 

@@ -1251,8 +1251,19 @@ def test_operator_reads_changes_nothing_and_operator_acts_writes_audit_records()
     assert {"dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:Scan"} <= reads
     assert "s3:PutObject" in acts
     assert not {each for each in acts if each.startswith("organizations:") and "Attach" in each}
-    # Closing an outcome is an update on a condition; operators cannot put or delete rows.
-    assert {each for each in acts - reads if each.startswith("dynamodb:")} == {"dynamodb:UpdateItem"}
+    # Closing an outcome is an update on a condition; of rows, operators can put only the one that holds the pauses.
+    assert {each for each in acts - reads if each.startswith("dynamodb:")} == {
+        "dynamodb:UpdateItem",
+        "dynamodb:PutItem",
+    }
+    of_pauses = [
+        each
+        for name, each in statements()
+        if name.startswith("Operator") and {"dynamodb:PutItem", "dynamodb:GetItem"} & {*_listed(each["Action"])}
+    ]
+    assert {name["Fn::GetAtt"][0] for name in (each["Resource"] for each in of_pauses)} == {"Reconciliation"}
+    only = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["Pauses"]}}
+    assert [each["Condition"] for each in of_pauses] == [only] * len(of_pauses)
     [closes] = [
         each
         for name, each in statements()

@@ -16,7 +16,9 @@ from click.testing import Result
 
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.guardrails.reading import read_or_unreadable
+from handlers.core.reconcile.pauses import KnownPauses
 from handlers.operate.context import Context
+from handlers.operate.planning import read_guardrails
 from schemas.compiled_guardrails import SCP, CompiledException, CompiledGuardrails, CompiledRule
 from schemas.events import JoinRequest
 from schemas.outcome import AttachmentResult, Claim, OutcomeStatus
@@ -24,6 +26,7 @@ from tests.fake_organization import FakeOrganizationReader
 from tests.fake_queues import FakeQueues, dead_letter, outcome
 from tests.fakes import MANAGEMENT, NOON, FakePseudonyms, Steps
 from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
+from tests.pauses import FakePauses, ended_at, pause
 
 DENY, REGIONS = "p-denyleave1", "p-regionlock"
 PROD = "ou-root-prod0000"
@@ -185,7 +188,7 @@ def test_csv_has_a_line_for_each_account_and_required_policy() -> None:
     assert result.exit_code == 1
     rows = csv_rows(result)
     assert [(each["account"], each["policy"], each["status"], each["inherits"]) for each in rows] == [
-        (ONE, "deny-leave", "EXCEPTED", ""),
+        (ONE, "deny-leave", "EXCEPTED", "no"),
         (ONE, "region-lock", "CARRIED", "no"),
         (TWO, "deny-leave", "CARRIED", "no"),
         (TWO, "region-lock", "MISSING", "no"),
@@ -207,17 +210,135 @@ def test_csv_is_safe_for_spreadsheets(name: str) -> None:
     assert all(each.startswith("'") for each in names)
 
 
-def test_exceptions_are_named_with_their_last_day() -> None:
-    exception = CompiledException(id="EXC-1", accounts=(FOUR,), policies=(DENY,), expires=NOON.date())
+def test_exceptions_are_named_with_their_last_day_and_with_what_is_inherited_all_the_same() -> None:
+    exception = CompiledException(id="EXC-1", accounts=(THREE, FOUR), policies=(DENY,), expires=NOON.date())
     tool = tool_of(in_force=DOCUMENT.model_copy(update={"exceptions": (exception,)}))
 
     output, fields = said(tool.run("coverage")), found(tool)
 
-    assert f"Exception EXC-1 takes deny-leave from 1 account until {NOON.date()}." in output
+    assert f"Exception EXC-1 takes deny-leave from 2 accounts until {NOON.date()}." in output
+    assert "2 accounts excepted, of which 1 inherit it all the same" in output
+    named = [{"id": "EXC-1", "last_day": str(NOON.date()), "owner": None}]
     assert fields["exceptions"] == [
-        {"account": FOUR, "policy": "deny-leave", "exceptions": [{"id": "EXC-1", "last_day": str(NOON.date())}]}
+        {"account": THREE, "policy": "deny-leave", "inherits": True, "exceptions": named},
+        {"account": FOUR, "policy": "deny-leave", "inherits": False, "exceptions": named},
     ]
+    assert fields["policies"][0]["inherited"] == 0
     assert FOUR not in causes(fields)
+
+
+OWNED = f"""\
+version: 1
+policies:
+  - id: {DENY}
+rules:
+  - id: everyone
+    attach: [{DENY}]
+    match: all
+exceptions:
+  - id: EXC-1
+    accounts: ["{FOUR}"]
+    policies: [{DENY}]
+    owner: jane@example.com
+    approved_by: joe@example.com
+    reason: a migration
+    expires: {NOON.date()}
+"""
+
+
+@pytest.mark.parametrize("is_in_force", [True, False])
+def test_the_owner_of_an_exception_is_that_of_the_stages_document_if_it_is_in_force(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_in_force: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = Path("infra/guardrails/prod.yaml")
+    document.parent.mkdir(parents=True)
+    document.write_text(OWNED)
+    tool = tool_of()
+    assert tool.run("lock").exit_code == 0
+    tool.in_force = read_guardrails(document, NOON)
+    if not is_in_force:
+        tool.in_force = tool.in_force.model_copy(update={"max_removals": 7})
+
+    output, fields = said(tool.run("coverage")), found(tool)
+    [row] = [each for each in csv_rows(tool.run("coverage", "--csv")) if each["status"] == "EXCEPTED"]
+
+    owner = "jane@example.com" if is_in_force else None
+    assert fields["exceptions"][0]["exceptions"] == [{"id": "EXC-1", "last_day": str(NOON.date()), "owner": owner}]
+    assert (row["exceptions"], row["last_day"], row["exception_owners"]) == ("EXC-1", str(NOON.date()), owner or "")
+    named = "EXC-1 (jane@example.com)" if is_in_force else "EXC-1"
+    assert f"Exception {named} takes deny-leave from 1 account until {NOON.date()}." in output
+
+
+def test_a_gap_of_a_paused_account_keeps_its_cause_and_says_until_when_and_who() -> None:
+    tool = tool_of()
+    tool.pauses = FakePauses(KnownPauses((pause(PROD, id="p1"), pause(FOUR, id="p2", owner="jane"))))
+
+    output, fields = said(tool.run("coverage")), found(tool)
+    rows = {each["account"]: each for each in csv_rows(tool.run("coverage", "--csv", "--reveal")) if each["cause"]}
+
+    assert causes(fields)[FOUR] == [("deny-leave", "NEVER_SEEN", None)]
+    assert (fields["with_gaps"], fields["paused"], fields["missing"], fields["missing_paused"]) == (3, 2, 3, 2)
+    assert [each["paused"] for each in fields["policies"]] == [2, 0]
+    until = NOON + timedelta(days=1)
+    by_account = {each["account"]: each["paused"] for each in fields["gaps"]}
+    assert by_account == {
+        TWO: None,
+        THREE: {
+            "until": until.isoformat(),
+            "undecided": False,
+            "pauses": [{"id": "p1", "owner": "network team", "until": until.isoformat()}],
+            "unreadable": [],
+        },
+        FOUR: {
+            "until": until.isoformat(),
+            "undecided": False,
+            "pauses": [{"id": "p2", "owner": "jane", "until": until.isoformat()}],
+            "unreadable": [],
+        },
+    }
+    assert [(rows[each]["paused"], rows[each]["paused_until"], rows[each]["paused_by"]) for each in (TWO, FOUR)] == [
+        ("", "", ""),
+        ("yes", until.isoformat(), "jane"),
+    ]
+    assert "paused until 2026-11-25 12:00Z by jane" in output
+    assert "missing on 2 accounts where nothing is repaired because of a pause" in output
+    assert "3 with gaps (3 attachments missing), 2 of them paused." in output
+
+
+def test_without_ous_it_is_undecided_whether_an_account_is_paused() -> None:
+    reader = organization()
+    reader.has_paths = False
+    reader.refused["accounts_in"] = "AccessDeniedException"
+    tool = tool_of(reader)
+    tool.pauses = FakePauses(KnownPauses((pause(PROD, id="p1"),)))
+
+    output, fields = said(tool.run("coverage")), found(tool)
+    rows = [each for each in csv_rows(tool.run("coverage", "--csv")) if each["cause"]]
+
+    assert {each["paused"]["undecided"] for each in fields["gaps"]} == {True}
+    assert {each["paused"] for each in rows} == {"unknown"}
+    assert "may be paused (its OUs could not be read) until 2026-11-25 12:00Z by network team" in output
+
+
+def test_a_pause_row_that_is_not_readable_pauses_every_account_with_a_gap() -> None:
+    tool = tool_of()
+    tool.pauses = FakePauses(KnownPauses(unreadable={"odd": 1}))
+
+    output, fields = said(tool.run("coverage")), found(tool)
+
+    assert fields["paused"] == 3
+    assert fields["gaps"][0]["paused"] == {"until": None, "undecided": True, "pauses": [], "unreadable": ["odd"]}
+    assert "rows of the pauses are not readable (odd); see `joinguard pauses`" in output
+
+
+def test_pauses_that_cannot_be_read_end_the_coverage() -> None:
+    tool = tool_of()
+    tool.pauses = FakePauses(error=RetryableError(fault("DynamoDB.AccessDeniedException", "no")))
+
+    assert "DynamoDB.AccessDeniedException" in said(tool.run("coverage"))
 
 
 def test_facts_that_cannot_be_read_leave_it_undecided() -> None:
@@ -427,6 +548,24 @@ def test_a_recording_keeps_when_accounts_joined(tmp_path: Path, monkeypatch: pyt
 
 
 # enforce --gaps
+
+
+def test_paused_accounts_are_left_out_unless_forced() -> None:
+    tool = tool_of()
+    tool.pauses = FakePauses(KnownPauses((pause(PROD), pause(FOUR, ended=ended_at(NOON)))))
+
+    planned = said(tool.run("enforce", "--gaps"))
+    left = json.loads(tool.run("enforce", "--gaps", "--json", *CONFIRM).stdout)
+
+    assert "1 account left out" in planned
+    assert "paused until 2026-11-25 12:00Z by network team" in planned
+    assert requested(tool) == [TWO, FOUR]
+    assert [each["why"] for each in left["left_out"]] == ["paused until 2026-11-25 12:00Z by network team"]
+
+    forced = tool_of()
+    forced.pauses = tool.pauses
+    forced.run("enforce", "--gaps", "--force", *CONFIRM)
+    assert requested(forced) == [TWO, THREE, FOUR]
 
 
 def requested(tool: OperatorCli) -> list[str]:

@@ -11,9 +11,10 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.session import get_session
 
+from handlers.core.errors import RetryableError, fault
 from infra.deploy.build import ROOT
 from infra.deploy.health import checks, delivery, page, rehearsal, sweep, worker
-from infra.deploy.health.check import attempt
+from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.preflight import Account, warnings
 from infra.deploy.stack import MEANINGS
@@ -683,6 +684,24 @@ def test_a_condition_that_cannot_be_evaluated_hides_no_check() -> None:
         "topic", lambda: [*page.topic(Answers(get_topic_attributes={"Attributes": attributes}), stack, "Odd")]
     )
     assert (checked.found, checked.state) == ("cannot be compared: the template uses Fn::Base64", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("original", "found"),
+    [
+        (ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetItem"), "GetItem is denied"),
+        (TimeoutError(), "X.Y: no answer"),
+    ],
+)
+def test_what_an_adapter_could_not_read_is_unknown_with_the_next_step(original: Exception, found: str) -> None:
+    def read() -> list[Check]:
+        raise RetryableError(fault("X.Y", "no answer")) from original
+
+    [checked] = attempt("pauses", read)
+
+    assert (checked.found, checked.state) == (f"cannot be read: {found}", "unknown")
+    assert checked.next_step
+    assert checked.exit_status == 1
 
 
 def account(account_id: str) -> Account:

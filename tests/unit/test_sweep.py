@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,9 +10,12 @@ import pytest
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.evidence.references import request_id
 from handlers.core.reconcile.deciding import FEW, ON_ITS_WAY, RECEIVED_AGAIN
+from handlers.core.reconcile.pauses import KnownPauses
 from handlers.core.reconcile.sweep import Step
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector, OuRange
 from schemas.outcome import AttachmentResult, Claim, Fault, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.pause import Pause
+from schemas.pseudonym import Pseudonym
 from schemas.sweep import NotRequested
 from tests.bulk_organization import ROOT_OU, Member
 from tests.fakes import MANAGEMENT, NOON, POLICIES, Killed
@@ -243,6 +246,52 @@ def test_a_policy_whose_content_is_not_the_pinned_one_is_a_fault() -> None:
     report = w.sweep()
 
     assert {(each.kind, each.what) for each in report.faults} == {("POLICY_CHANGED", A), ("POLICY_CHANGED", B)}
+
+
+# Pauses
+
+
+def paused(scope: str, *, until: datetime = NOON + HOUR) -> KnownPauses:
+    return KnownPauses(
+        (
+            Pause(
+                id="pause-1",
+                scope=scope,
+                owner="the network team",
+                begun_at=NOON - HOUR,
+                until=until,
+                reason="they fight",
+                actor=Pseudonym(value=f"prin-{'0' * 32}", key_version="1"),
+                actor_id="AROA",
+                act_id="act-1",
+            ),
+        )
+    )
+
+
+@pytest.mark.parametrize(("scope", "number"), [(BARE, 1), ("ou-root-prod0000", 1), ("organization", 2)])
+def test_nothing_is_requested_for_a_paused_account_until_the_pause_ends(scope: str, number: int) -> None:
+    w = world()
+    w.organization.ous["ou-root-prod0000"] = ROOT_OU
+    w.organization.accounts[BARE].ou = "ou-root-prod0000"
+    w.pauses.known = paused(scope)
+
+    assert w.sweep().not_requested == {NotRequested.PAUSED: number}
+    assert BARE not in w.requested()
+    w.clock.advance(3600)
+    w.sweep()
+
+    assert BARE in w.requested()
+
+
+def test_a_sweep_decides_nothing_if_the_pauses_cannot_be_read() -> None:
+    w = world()
+    w.steps.fail("pauses", None, RetryableError(fault("DynamoDB.Broken", "no answer")))
+
+    swept = w.invoke()
+
+    assert (swept.step, w.requested()) == (Step.UNFINISHED, [])
+    assert w.invoke().step is Step.COMPLETE
 
 
 # Too much at once

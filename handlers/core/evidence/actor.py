@@ -6,6 +6,7 @@ from typing import Final
 
 from schemas.audit import AuditRecord
 from schemas.outcome import Closed
+from schemas.pause import Ended, Pause
 from schemas.pseudonym import Pseudonym
 
 #: The names of sessions that tools generate if nobody chooses one, as IAM's StringNotLike in the trust policies of the
@@ -45,7 +46,7 @@ class Actor:
     name: Pseudonym
     unique_id: str
 
-    def did(self, recorded: AuditRecord | Closed) -> bool:
+    def did(self, recorded: AuditRecord | Closed | Pause | Ended) -> bool:
         """Return whether a record names this actor: by name, which is the same in every role, otherwise by ARN."""
         # Records of versions 1 and 2 hold no name.
         return recorded.actor_name == self.name if recorded.actor_name else recorded.actor == self.pseudonym

@@ -14,13 +14,13 @@ Keyed: TypeAlias = Callable[[str, str], Sha256]
 
 def event_reference(event_id: EventId, keyed: Keyed) -> EventId:
     """Return an event id, or its keyed digest if it holds twelve digits."""
-    return _digest("event-id", event_id, keyed) if holds_account_id(event_id) else event_id
+    return keyed_reference("event-id", event_id, keyed) if holds_account_id(event_id) else event_id
 
 
 def event_name(event: Join | NoJoin, pseudonyms: Pseudonyms) -> str:
     """Return the event's name if it is a known one, otherwise its keyed digest."""
     name = event.event_name
-    return name if name in KNOWN_EVENT_NAMES else _digest("event-name", name, pseudonyms.digest)
+    return name if name in KNOWN_EVENT_NAMES else keyed_reference("event-name", name, pseudonyms.digest)
 
 
 def request_id(pseudonyms: Pseudonyms, kind: str, *parts: str) -> EventId:
@@ -28,10 +28,11 @@ def request_id(pseudonyms: Pseudonyms, kind: str, *parts: str) -> EventId:
 
     Nobody can know it in advance who could write a final row for it.
     """
-    return _digest(kind, "/".join(parts), pseudonyms.digest)
+    return keyed_reference(kind, "/".join(parts), pseudonyms.digest)
 
 
-def _digest(kind: str, text: str, keyed: Keyed) -> str:
+def keyed_reference(kind: str, text: str, keyed: Keyed) -> EventId:
+    """Return a keyed digest of a text in the form of an event id."""
     # Letters only, so that no part of it looks like an account id.
     digits = keyed(kind, text)[:32].translate(str.maketrans("0123456789", "ghijklmnop"))
     return f"{kind}-{digits}"

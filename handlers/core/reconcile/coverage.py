@@ -24,6 +24,7 @@ from handlers.core.guardrails.plan import left_out, members
 from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import facts_of
 from handlers.core.ports import UnreadableRow
+from handlers.core.reconcile.pauses import KnownPauses, Paused
 from schemas.compiled_guardrails import CompiledException, CompiledPolicy, PolicyType
 from schemas.events import REMOVAL
 from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
@@ -77,6 +78,8 @@ class GapCause(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+#: The statuses with which an account can inherit the policy, too. An exception does not take that away.
+INHERITS: Final = frozenset({Status.CARRIED, Status.MISSING, Status.EXCEPTED})
 #: The causes that another request does not help against.
 LASTING: Final = frozenset({GapCause.NO_POLICY, GapCause.TYPE_DISABLED, GapCause.NO_PLACE})
 
@@ -155,6 +158,8 @@ class Coverage:
     #: The policy types of which every attached policy is known, others' too.
     types_in_full: frozenset[PolicyType]
     unread: tuple[Unread, ...]
+    #: Why accounts that lack a policy are paused; the others are not.
+    paused: Mapping[AccountId, Paused] = field(default_factory=dict, repr=False)
 
     @cached_property
     def gaps(self) -> dict[AccountId, tuple[AccountPolicy, ...]]:
@@ -175,6 +180,11 @@ class Coverage:
     def missing(self) -> int:
         """The number of attachments that are missing."""
         return sum(map(len, self.gaps.values()))
+
+    @property
+    def missing_paused(self) -> int:
+        """The number of attachments that are missing on accounts that are paused."""
+        return sum(len(found) for account_id, found in self.gaps.items() if account_id in self.paused)
 
     @property
     def is_complete(self) -> bool:
@@ -206,6 +216,12 @@ class Coverage:
             for each in self.lines
         )
         return replace(self, lines=lines)
+
+    def with_pauses(self, known: KnownPauses, snapshot: Snapshot, at: datetime) -> "Coverage":
+        """Return the coverage with the pauses that are in force at a moment. A paused gap is still a gap."""
+        ous = {each.id: each.ous for each in snapshot.accounts}
+        found = {each: why for each in self.gaps if (why := known.of(each, ous.get(each), at))}
+        return replace(self, paused=found)
 
     def waits(self, account_id: AccountId, rows: Rows) -> bool:
         """Return whether an event of an account is being retried, so that a request would come second."""
@@ -305,7 +321,7 @@ class Covering:
             if (status := self._status(each, carried)) is None:
                 continue
             line = AccountPolicy(account.id, each.policy_id, status)
-            if status in {Status.CARRIED, Status.MISSING}:
+            if status in INHERITS:
                 line = replace(line, inherits=self._inherits(account, each.policy_id))
             if status is Status.MISSING:
                 line = replace(line, cause=self._cause(each.policy_id, no_place))
@@ -419,5 +435,5 @@ def _of_policy(policy: CompiledPolicy, lines: Sequence[AccountPolicy]) -> Policy
         undecided=statuses[Status.UNDECIDED],
         unread=statuses[Status.UNREAD],
         excepted=statuses[Status.EXCEPTED],
-        inherited=sum(bool(each.inherits) for each in lines),
+        inherited=sum(bool(each.inherits) and each.status is not Status.EXCEPTED for each in lines),
     )

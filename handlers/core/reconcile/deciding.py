@@ -21,7 +21,7 @@ from handlers.core.reconcile.coverage import (
     of_membership,
 )
 from handlers.core.reconcile.journal import packed, unpacked
-from handlers.core.reconcile.ports import OutcomesOfAccounts, Repairs
+from handlers.core.reconcile.ports import OutcomesOfAccounts, Pauses, Repairs
 from schemas.events import REMOVAL
 from schemas.ids import AccountId, EventId, PolicyId
 from schemas.outcome import FAILING, AttachmentResult, Outcome, OutcomeStatus
@@ -61,6 +61,10 @@ class Sources(Protocol):
     @property
     def repairs(self) -> Repairs:
         """The queue of the requests."""
+
+    @property
+    def pauses(self) -> Pauses:
+        """The pauses."""
 
     @property
     def pseudonyms(self) -> Pseudonyms:
@@ -137,6 +141,7 @@ class Deciding:
             self._requirements.guardrails.document.policies_per_account,
             removes=self._requirements.removes,
         )
+        self._pauses = sources.pauses.read()
         self._left: Counter[NotRequested] = Counter()
         self._causes: Counter[str] = Counter()
         self._named: list[tuple[AccountId, AccountPolicy]] = []
@@ -263,6 +268,8 @@ class Deciding:
         helped = [each for each in lines if each.cause not in LASTING]
         if not helped and not excess:
             return NotRequested.LASTING
+        if self._pauses.of(account_id, self._members[account_id].ous, self._now):
+            return NotRequested.PAUSED
         if self._waits(account_id, rows):
             return NotRequested.WAITING
         # Another request would only fail again, unless something else is missing, too.

@@ -1,4 +1,4 @@
-"""What the sweep needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
+"""What reconciling needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -7,6 +7,7 @@ from typing import Protocol
 from handlers.core.guardrails.facts import Fact
 from handlers.core.guardrails.ports import Journal, OrganizationReader
 from handlers.core.reconcile.coverage import Rows
+from handlers.core.reconcile.pauses import KnownPauses
 from schemas.events import JoinRequest
 from schemas.ids import AccountId, ActionId
 from schemas.sweep import SweepState
@@ -56,3 +57,20 @@ class Repairs(Protocol):
 
     def is_empty(self) -> bool:
         """Return whether no request waits or is being handled, as far as SQS knows."""
+
+
+class Pauses(Protocol):
+    """The pauses, as they are read."""
+
+    def read(self) -> KnownPauses:
+        """Return all pauses; raise RetryableError if they cannot be read."""
+
+
+class OperatorsPauses(Pauses, Protocol):
+    """The pauses, as operators change them."""
+
+    def write(self, pauses: KnownPauses, before: KnownPauses) -> None:
+        """Replace all pauses, as they were read before.
+
+        Raises RetryableError if somebody has changed them since then. Writing the same twice is no conflict.
+        """

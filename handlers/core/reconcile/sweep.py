@@ -30,7 +30,7 @@ from handlers.core.guardrails.snapshot import Wanted, facts_of, take_snapshot, w
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.reconcile.deciding import Decided, Deciding, event_id
 from handlers.core.reconcile.journal import SweepJournal
-from handlers.core.reconcile.ports import OpenReader, OutcomesOfAccounts, Repairs, SweepStore
+from handlers.core.reconcile.ports import OpenReader, OutcomesOfAccounts, Pauses, Repairs, SweepStore
 from schemas.events import JoinRequest
 from schemas.ids import AccountId
 from schemas.keys import key_beside, sweep_key
@@ -92,6 +92,7 @@ class SweepDependencies:
     open_reader: OpenReader
     outcomes: OutcomesOfAccounts
     repairs: Repairs
+    pauses: Pauses
     archive: EvidenceWriter
     pseudonyms: Pseudonyms
     clock: Clock
@@ -226,12 +227,8 @@ class _Run:
         guardrails = requirements.guardrails
         reader = self.dependencies.open_reader(journal, self.deadline, guardrails.facts_needed)
         are_pinned = any(each.sha256 for each in guardrails.document.policies)
-        wanted = Wanted(
-            guardrails.policy_types,
-            guardrails.policy_ids,
-            ous=Fact.OUS in guardrails.facts_needed,
-            content=are_pinned,
-        )
+        needs_ous = Fact.OUS in guardrails.facts_needed or self.dependencies.pauses.read().needs_ous(clock.now())
+        wanted = Wanted(guardrails.policy_types, guardrails.policy_ids, ous=needs_ous, content=are_pinned)
         snapshot = take_snapshot(reader, wanted, clock, _silent)
         found = (snapshot.organization_id, snapshot.management_account_id)
         if found != (requirements.organization_id, requirements.management_account_id):

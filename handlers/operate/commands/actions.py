@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +12,9 @@ from handlers.operate.options import DurationType, as_json, with_context
 from handlers.operate.output import Command, plain, print_json, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
 from handlers.operate.who import who, who_fields
+
+#: The actions whose records name pauses instead of messages.
+_OF_PAUSES: Final = frozenset({"pause", "resume"})
 
 
 @click.command(
@@ -70,7 +73,7 @@ def _row(context: Context, each: PastAction) -> Sequence[Cell]:
     )
     return [
         lines(f"{intended.recorded_at:%Y-%m-%d %H:%M}Z", plain(intended.action, "bold")),
-        lines(count(intended.messages, "message"), end, *results),
+        lines(count(intended.messages, "pause" if intended.action in _OF_PAUSES else "message"), end, *results),
         lines(intended.reason, who(context, intended), plain(f"action {intended.act_id}", "dim")),
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from handlers.operate.context import Connection
-from handlers.operate.options import as_json, with_connection
+from handlers.operate.options import as_json, default_document, with_connection
 from handlers.operate.output import Command
 
 
@@ -68,5 +68,6 @@ def coverage(  # noqa: PLR0913 - the options of the command
         as_json=as_json,
         snapshot=snapshot,
         guardrails=guardrails,
+        document=default_document(),
     )
     return covering.coverage(request, connection)

@@ -13,6 +13,7 @@ from infra.deploy.health import delivery, page, records, rehearsal, stacks, swee
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.health.guardrails import guardrails
+from infra.deploy.health.pauses import pauses
 from infra.deploy.preflight import EVENT_REGIONS
 from infra.deploy.stack import outputs
 
@@ -93,6 +94,8 @@ def checks(target: Target) -> list[Check]:
     found += _run(stack, [planned for part in parts for planned in part(target, stack)])
     s3, organizations = target.client("s3"), target.client("organizations")
     found += attempt("guardrails", lambda: guardrails(s3, organizations, stack, target.stage.name))
+    dynamodb, kms = target.client("dynamodb"), target.client("kms")
+    found += attempt("pauses", lambda: pauses(dynamodb, s3, kms, stack, target.stage.name))
     return found
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from handlers.core.errors import JoinguardError
 from infra.deploy.health.deployed import MissingError, UnresolvedError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Check:
     state: State
     #: What to do if it is not well.
     next_step: str = ""
-    #: False for what nobody can read with these credentials by design, such as another account's trails.
+    #: False for what nobody can read with these credentials by design, such as another account's trails, and for what
+    #: an operator has decided, such as a pause of the whole organization.
     needs_operator: bool = True
     #: Whether people see it also if it is well.
     always_shown: bool = False
@@ -75,6 +77,11 @@ def attempt(what: str, check: Callable[[], Iterable[Check]]) -> list[Check]:
         found.append(Check(what, f"cannot be compared: {error}", "unknown", "compare it with infra/template.yaml"))
     except ClientError as error:
         found.append(_failed(what, error))
+    except JoinguardError as error:
+        # The adapters, which operators' tool and workers use, too, translate AWS's errors.
+        original = error.__cause__
+        unread = Check(what, f"cannot be read: {error}", "unknown", "try again; check the network and the credentials")
+        found.append(_failed(what, original) if isinstance(original, ClientError) else unread)
     except BotoCoreError as error:
         found.append(Check(what, f"cannot be read: {error}", "unknown", "check the network and the credentials"))
     return found
