@@ -761,7 +761,6 @@ FOR_STATUS: Final = {
     "CheckSchedules",
     "ReadTheSweep",
     "CheckTheSweep",
-    "CheckWhatTheSweepMayDo",
     "CheckRolesOfTheSweep",
     "CountJoins",
     "CheckTheWorker",
