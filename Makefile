@@ -66,7 +66,7 @@ explain: .venv/.made ## Show why an account must carry its policies (ARGS="ACCOU
 lock plan snapshot explain:
 	@$(RUN) -m infra.deploy.operate "$$STAGE" $@ $(ARGS)
 
-.PHONY: dlq show redrive drop restore edit outcome outcomes coverage enforce close pause resume pauses actions backups
+.PHONY: dlq show redrive drop restore edit outcome outcomes coverage sweep enforce close pause resume pauses rehearse actions backups
 dlq: .venv/.made ## List the dead letters with their reasons
 show: .venv/.made ## Show one dead letter in full (ARGS=ID)
 redrive: .venv/.made ## Plan to redrive dead letters; ARGS='… --confirm --reason "…"' does it (also drop, restore, edit, enforce, close)
@@ -74,16 +74,18 @@ drop: .venv/.made ## Back up and delete dead letters (ARGS="--id ID")
 restore: .venv/.made ## Restore a backup (ARGS=KEY)
 edit: .venv/.made ## Edit a dead letter's body and send it (ARGS=ID)
 coverage: .venv/.made ## Show which accounts of the organization lack policies, and why (ARGS=--csv)
+sweep: .venv/.made ## Show what the last sweep of the organization found; ARGS='--confirm --reason "…"' sweeps now
 enforce: .venv/.made ## Request the policies of accounts (ARGS=ACCOUNT), or of all that lack some (ARGS=--gaps)
 outcome: .venv/.made ## Show the state of one account (ARGS=ACCOUNT)
 outcomes: .venv/.made ## List all events that are failing (ARGS="--status any --since 1d --csv")
 close: .venv/.made ## Close outcomes whose messages are gone (ARGS="--older-than 1d")
+rehearse: .venv/.made ## Send a rehearsal along the path of a join, and show each hop
 pause: .venv/.made ## Stop repairing accounts until a moment (ARGS="--ou /A/B --until 3d --owner TEAM")
 resume: .venv/.made ## End a pause before its time (ARGS=ID)
 pauses: .venv/.made ## List which accounts are paused, by whom and until when
 actions: .venv/.made ## List what operators did, and why
 backups: .venv/.made ## List the keys of backups for restore
-dlq show redrive drop restore edit outcome outcomes coverage enforce close pause resume pauses actions backups:
+dlq show redrive drop restore edit outcome outcomes coverage sweep enforce close pause resume pauses rehearse actions backups:
 	@$(RUN) -m infra.start infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
 
 ##@ Development

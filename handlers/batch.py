@@ -2,6 +2,7 @@
 
 import base64
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
 from handlers.core.errors import RetryableError, fault
+from handlers.core.evidence.rehearsals import Hop
 from handlers.core.joins.ports import Message
 from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
@@ -133,13 +135,18 @@ def _report(handled: Handled, message_id: str) -> None:
         "evidence_conflicts": handled.conflicts or None,
         "row_replaced": handled.row_replaced or None,
         "seconds_to_guardrail": handled.seconds_to_guardrail,
+        "seconds_by_hop": {hop.value: seconds for hop, seconds in (handled.hops or {}).items()} or None,
     }
-    troubled = handled.status in {OutcomeStatus.FAILED, OutcomeStatus.RETRYING}
+    troubled = handled.status in {OutcomeStatus.FAILED, OutcomeStatus.RETRYING} or _is_lost(handled)
     write = logger.warning if troubled else logger.info
     if handled.conflicts or handled.row_replaced:
         write = logger.error
     write("handled", extra={name: value for name, value in line.items() if value is not None})
     _measure(handled)
+
+
+def _is_lost(handled: Handled) -> bool:
+    return handled.rehearsal and handled.hops is None
 
 
 def _measure_retry(record: "SQSRecord") -> None:
@@ -150,6 +157,21 @@ def _measure_retry(record: "SQSRecord") -> None:
 
 def _measure(handled: Handled) -> None:
     """Write the metrics of the template's alarms and dashboard."""
+    if handled.rehearsal:
+        _measure_rehearsal(handled.hops)
+        return
+    for name, count in _counts(handled).items():
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+    if handled.seconds_to_guardrail is not None:
+        metrics.add_metric(name="TimeToGuardrail", unit=MetricUnit.Seconds, value=handled.seconds_to_guardrail)
+    if handled.status is OutcomeStatus.FAILED and handled.fault:
+        with single_metric(name="DeadLetters", unit=MetricUnit.Count, value=1, namespace=NAMESPACE) as metric:
+            metric.add_dimension(name="service", value=logger.service)
+            metric.add_dimension(name="code", value=handled.fault.code)
+
+
+def _counts(handled: Handled) -> dict[str, int]:
+    """Return what is counted of a message; some of it also if it is 0."""
     counts = {handled.status.value.capitalize(): 1, "OrganizationsRetries": handled.retried_calls}
     # Somebody else may have written to the records. Each of these raises an alarm.
     counts |= {"EvidenceDiffers": len(handled.conflicts), "RowsReplaced": int(handled.row_replaced)}
@@ -161,23 +183,28 @@ def _measure(handled: Handled) -> None:
         # An alarm compares these two: a decision without evidence is an error.
         counts["EvidenceWritten"] = 1 if handled.evidence_key else 0
         counts["Decided"] = 0 if handled.status is OutcomeStatus.RETRYING else 1
+    found = {name: count for name, count in counts.items() if count}
+    if handled.attempt is None:
+        return found
     # Published at zero, too: without data, nobody can tell silence from a worker that does not count.
-    if handled.attempt is not None:
-        codes = [policy.fault.code for policy in handled.policies if policy.fault]
-        always = {
-            "Departures": int(handled.status is OutcomeStatus.CLOSED and handled.event_name in DEPARTURES),
-            "Restores": handled.restored,
-            "RestoresStopped": codes.count("RESTORES_STOPPED"),
-            "GuardrailsChanged": int(handled.fault is not None and handled.fault.code == "GUARDRAILS_CHANGED"),
-        }
-        for name, count in always.items():
-            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
-    for name, count in counts.items():
-        if count:
-            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
-    if handled.seconds_to_guardrail is not None:
-        metrics.add_metric(name="TimeToGuardrail", unit=MetricUnit.Seconds, value=handled.seconds_to_guardrail)
-    if handled.status is OutcomeStatus.FAILED and handled.fault:
-        with single_metric(name="DeadLetters", unit=MetricUnit.Count, value=1, namespace=NAMESPACE) as metric:
-            metric.add_dimension(name="service", value=logger.service)
-            metric.add_dimension(name="code", value=handled.fault.code)
+    codes = [policy.fault.code for policy in handled.policies if policy.fault]
+    return found | {
+        "Departures": int(handled.status is OutcomeStatus.CLOSED and handled.event_name in DEPARTURES),
+        "Restores": handled.restored,
+        "RestoresStopped": codes.count("RESTORES_STOPPED"),
+        "GuardrailsChanged": int(handled.fault is not None and handled.fault.code == "GUARDRAILS_CHANGED"),
+    }
+
+
+def _measure_rehearsal(hops: Mapping[Hop, float] | None) -> None:
+    """Write whether a rehearsal came through, and how long each hop took."""
+    metrics.add_metric(name="Rehearsals", unit=MetricUnit.Count, value=0 if hops is None else 1)
+    if hops is None:
+        return
+    seconds = {
+        "RehearsalToQueue": hops[Hop.QUEUE],
+        "RehearsalToWorker": hops[Hop.WORKER],
+        "RehearsalToOutcome": hops[Hop.EVIDENCE] + hops[Hop.OUTCOME],
+    }
+    for name, value in seconds.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Seconds, value=value)

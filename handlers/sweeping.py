@@ -97,6 +97,7 @@ def _gauges(last: SweepReport) -> dict[str, float]:
         "Members": last.members,
         "Covered": last.covered,
         "AccountsWithGaps": last.with_gaps,
+        "RequestedAgain": last.requested_again,
         "Unclear": last.unclear,
         "Drifted": last.drifted,
         "OrganizationFaults": len(last.faults),

@@ -8,7 +8,7 @@ from schemas.ids import ActionId, EventId, Sha256
 from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
 
-Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move", "cancel", "close", "pause", "resume"]
+Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move", "cancel", "close", "pause", "resume", "sweep"]
 Ended = Literal["completed", "stopped", "interrupted"]
 
 

@@ -8,8 +8,8 @@ from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import CompiledGuardrails
 from schemas.configuration import Configuration
 from schemas.dead_letter import DeadLetterAttributes
-from schemas.events import DepartureRequest, JoinRequest, OrganizationsEvent, RemovalRequest
-from schemas.evidence import Evidence
+from schemas.events import DepartureRequest, JoinRequest, OrganizationsEvent, RehearsalEvent, RemovalRequest
+from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
 from schemas.pause import Pause
@@ -23,8 +23,10 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "join-request": JoinRequest,
     "removal-request": RemovalRequest,
     "departure-request": DepartureRequest,
+    "rehearsal": RehearsalEvent,
     "outcome": Outcome,
     "evidence": Evidence,
+    "rehearsal-evidence": RehearsalEvidence,
     "act": AuditRecord,
     "configuration": Configuration,
     "dead-letter-attributes": DeadLetterAttributes,

@@ -4,7 +4,7 @@ In events of AWS, only the fields that decide are checked. Other fields may have
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -124,9 +124,24 @@ class NoJoin(_Result):
     reason: Text
 
 
-#: What a message can report: something to do, or nothing.
+#: The source of rehearsals. It alone makes an event a rehearsal, whatever else the event holds.
+REHEARSAL: Final = "joinguard.rehearsal"
+
+
+class Rehearsal(_Result):
+    """An event that only travels the path of the others: no account has to be evaluated after it."""
+
+    kind: Literal["rehearsal"] = "rehearsal"
+    event_name: Literal["Rehearsal"] = "Rehearsal"
+    source: Literal["joinguard.rehearsal"] = REHEARSAL
+    reason: ClassVar[str] = "it is a rehearsal, which is about no account"
+
+
+#: An event after which there may be something to do.
 Actionable: TypeAlias = Join | Departure | PolicyChange
 Event: TypeAlias = Actionable | NoJoin
+#: What a message can report.
+Received: TypeAlias = Event | Rehearsal
 
 #: The source of the sweep's requests.
 SWEEP: Final = "joinguard.sweep"
@@ -216,3 +231,11 @@ class OrganizationsEvent(_Received):
 
     source: Literal["aws.organizations"]
     detail: CloudTrailRecord
+
+
+class RehearsalEvent(_Received):
+    """A rehearsal as EventBridge delivers it. EventBridge itself sets these fields; the worker reads no others."""
+
+    source: Literal["joinguard.rehearsal"]
+    #: The id that PutEvents returned to the sender.
+    id: EventId

@@ -133,3 +133,24 @@ class Evidence(BaseModel):
     called: Called | None = None
     fault: RecordedFault | None = None
     recorded_at: Moment
+
+
+class RehearsalEvidence(BaseModel):
+    """One rehearsal that reached the worker: when it passed each part of the path. Holds nothing of its body."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal["joinguard/rehearsal/1"] = "joinguard/rehearsal/1"
+    event_id: EventId
+    #: When it was put on the event bus, to the second.
+    event_time: Moment
+    event_time_from: Literal["event", "envelope", "queue"] = "envelope"
+    source: Literal["joinguard.rehearsal"] = "joinguard.rehearsal"
+    #: HMAC-SHA-256 of the message's body, as in other evidence.
+    body_digest: Sha256
+    organization_id: OrganizationId
+    #: How many times SQS has delivered the message.
+    receives: Annotated[int, Field(ge=1)]
+    queued_at: Moment
+    received_at: Moment
+    recorded_at: Moment

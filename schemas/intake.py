@@ -20,6 +20,7 @@ from schemas.events import (
     DEPARTURE,
     DEPARTURES,
     KNOWN_EVENT_NAMES,
+    REHEARSAL,
     REMOVAL,
     Cause,
     Change,
@@ -31,6 +32,9 @@ from schemas.events import (
     JoinRequest,
     NoJoin,
     PolicyChange,
+    Received,
+    Rehearsal,
+    RehearsalEvent,
     RemovalRequest,
     Requester,
 )
@@ -113,7 +117,7 @@ _TimeSource: TypeAlias = Literal["event", "envelope", "queue"]
 
 def read_event(
     body: str | bytes, *, management_account_id: AccountId | None = None, sent_at: datetime | None = None
-) -> Event:
+) -> Received:
     """Read the body of a message.
 
     `sent_at` is when SQS received the message. It replaces the time of the event if that is missing or implausible.
@@ -122,6 +126,8 @@ def read_event(
     try:
         message = unwrapped(_text(body))
         source = message["source"]
+        if source.string == REHEARSAL:
+            return _rehearsal(message, sent_at)
         if kind := _REQUESTS.get(source.string or ""):
             return _requested(message, kind, sent_at)
         if "source" not in message and "detail" not in message:
@@ -129,7 +135,7 @@ def read_event(
                 raise InvalidEventError(("eventSource", f"must be {_EVENT_SOURCE}"))
             return _organizations(Node("", None), message, management_account_id, sent_at)
         if source.string != _SOURCE:
-            known = ", ".join((_SOURCE, *_REQUESTS))
+            known = ", ".join((_SOURCE, *_REQUESTS, REHEARSAL))
             raise InvalidEventError(("source", f"must be one of {known}"))
         return _organizations(message, _detail(message["detail"]), management_account_id, sent_at)
     except ValidationError as error:
@@ -193,6 +199,13 @@ def _requested(
         case RemovalRequest():
             return Join(**common, cause="removal", change=_change(request))
     return Join(**common, cause="requested")
+
+
+def _rehearsal(message: Node, sent_at: datetime | None) -> Rehearsal:
+    """Read a rehearsal: nothing in its detail, which whoever sends it chooses."""
+    event = RehearsalEvent.model_validate({name: message[name].string for name in ("source", "id")})
+    event_time, time_from = _time(message, Node("detail", None), sent_at)
+    return Rehearsal(event_id=event.id, event_time=event_time, event_time_from=time_from)
 
 
 def _change(request: RemovalRequest) -> Change:

@@ -1,6 +1,7 @@
 """The keys of objects in the evidence bucket. No key holds an account id.
 
 evidence/YYYY/MM/DD/EVENT/ACCOUNT/ATTEMPT.json    the evidence of one attempt; the day is the event's, in UTC
+evidence/rehearsal/YYYY/MM/DD/EVENT/SHA.json      the evidence of a rehearsal; likewise
 acts/YYYY/MM/DD/ACTION/intended.json, done.json   the audit records of one action of an operator
 backups/YYYY/MM/DD/ACTION.jsonl                   the messages that an action deleted or changed
 configuration/YYYY/MM/DD/RECORD.json              what a deployment put in force
@@ -12,12 +13,14 @@ from datetime import date, datetime
 from typing import Final
 
 from schemas.configuration import Configuration
-from schemas.evidence import Evidence
+from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.ids import EventId
 from schemas.sweep import SweepReport
 
 #: The account in the key of an event that names none.
 NO_ACCOUNT: Final = "none"
+#: The account id and event id of the one row of all rehearsals.
+REHEARSAL_ROW: Final = (NO_ACCOUNT, "rehearsal")
 #: The prefix of the keys of all backups.
 BACKUPS: Final = "backups/"
 #: The number of characters of a SHA-256 that distinguish two objects of one attempt.
@@ -39,6 +42,16 @@ def evidence_key(evidence: Evidence) -> str:
 def event_prefix(event_time: datetime, event_id: EventId) -> str:
     """Return the prefix of the keys of all evidence of an event."""
     return f"evidence/{_day(event_time)}/{event_id}/"
+
+
+def rehearsal_key(evidence: RehearsalEvidence, sha256: str) -> str:
+    """Return the key of a rehearsal's evidence, by its SHA-256: each delivery of a message has evidence of its own."""
+    return f"{rehearsal_prefix(evidence.event_time, evidence.event_id)}{sha256[:_SHORT]}.json"
+
+
+def rehearsal_prefix(event_time: datetime, event_id: EventId) -> str:
+    """Return the prefix of the keys of all evidence of a rehearsal."""
+    return f"evidence/rehearsal/{_day(event_time)}/{event_id}/"
 
 
 def key_beside(key: str, sha256: str) -> str:

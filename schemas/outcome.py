@@ -136,6 +136,17 @@ class Called(_Record):
     policy_type: Text | None = None
 
 
+class RehearsalHops(_Record):
+    """What the row of the last rehearsal holds beside the times that every outcome has."""
+
+    #: The id of the event on the bus; the row's own event id is the same for all rehearsals.
+    event_id: EventId
+    #: When SQS received it.
+    queued_at: Moment
+    #: When its evidence was written. Absent until then.
+    evidence_at: Moment | None = None
+
+
 class Outcome(_Record):
     """The outcome of one event, as it is now."""
 
@@ -181,5 +192,7 @@ class Outcome(_Record):
     closed: Closed | None = None
     #: Present if it is CLOSED because the account left.
     departed: Departed | None = None
+    #: Present only in the row of the last rehearsal.
+    rehearsal: RehearsalHops | None = None
     #: The end of the running attempt's lease. Absent if no attempt is running.
     lease_until: Moment | None = None

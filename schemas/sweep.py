@@ -50,7 +50,7 @@ class NotRequested(StrEnum):
 class FaultOfOrganization(_Recorded):
     """What is wrong for the whole organization, whichever account is concerned."""
 
-    kind: Literal["POLICY_CHANGED", "NO_POLICY", "TYPE_DISABLED"]
+    kind: Literal["POLICY_CHANGED", "POLICY_UNREAD", "NO_POLICY", "TYPE_DISABLED"]
     #: The id of the policy, or the policy type.
     what: Text
 
@@ -94,6 +94,8 @@ class SweepReport(_Recorded):
     with_excess: _Count = 0
     #: The members for which an evaluation is requested.
     requested: _Count
+    #: How many of them the sweep before requested, too.
+    requested_again: _Count = 0
     not_requested: dict[NotRequested, _Count] = {}
     faults: tuple[FaultOfOrganization, ...] = ()
     #: Why nothing is requested, if too much changed at once.

@@ -197,6 +197,10 @@ class FakeLedger:
     def settle(self, event: Event, attempt: int, settlement: Settlement, *, now: datetime) -> bool:
         return self.steps.take("settle", lambda: self._settle(event, attempt, settlement, now))
 
+    def record_rehearsal(self, outcome: Outcome) -> None:
+        row = outcome.model_dump(exclude_none=True)
+        self.steps.take("rehearsal row", lambda: self.rows.update({(outcome.account_id, outcome.event_id): row}))
+
     def of(self, account_id: str) -> list[EventChanges]:
         """Return what the row of each event of an account says."""
         return self.steps.take(

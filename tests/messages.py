@@ -116,7 +116,7 @@ def resource(kind: str, value: object) -> dict[str, object]:
     return {"type": kind, "value": value}
 
 
-def read(event: object) -> events.Event:
+def read(event: object) -> events.Received:
     return read_event(json.dumps(event))
 
 

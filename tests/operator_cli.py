@@ -26,6 +26,7 @@ from handlers.operate.__main__ import cli
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
 from handlers.operate.errors import NotInstalledError
+from handlers.operate.sweeping import InstalledSweep
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
 from schemas.plan import ApprovedPlan
@@ -203,6 +204,24 @@ class FakeMoveTasks:
         self.cancelled.append(handle)
 
 
+@dataclass
+class FakeBus:
+    """The event bus, with what becomes of a rehearsal."""
+
+    #: Called with the event's id when a rehearsal is put on the bus.
+    on_put: Callable[[str], None] = lambda _event_id: None
+    error: JoinguardError | None = None
+    regions: list[str | None] = field(default_factory=list)
+
+    def put_rehearsal(self, region: str | None = None) -> str:
+        if self.error:
+            raise self.error
+        self.regions.append(region)
+        event_id = f"rehearsal-{len(self.regions)}"
+        self.on_put(event_id)
+        return event_id
+
+
 CALLER: Final = Caller("arn:aws:iam::111111111111:user/x", "AIDAEXAMPLE:session")
 #: No file can be there.
 NOTHING_SEEN: Final = Seen(Path(os.devnull) / "x")
@@ -215,6 +234,7 @@ class OperatorCli:
     queues: FakeQueues
     bucket: FakeBucket = field(default_factory=FakeBucket)
     moves: FakeMoveTasks = field(default_factory=FakeMoveTasks)
+    bus: FakeBus = field(default_factory=FakeBus)
     organizations: FakeOrganization = field(default_factory=FakeOrganization)
     reader: FakeOrganizationReader = field(default_factory=FakeOrganizationReader)
     caller: Caller = CALLER
@@ -234,6 +254,7 @@ class OperatorCli:
     #: None for a stack of an earlier version.
     pauses: FakePauses | None = field(default_factory=FakePauses)
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
+    sweep: InstalledSweep | None = None
 
     @property
     def requirements(self) -> Requirements:
@@ -244,6 +265,7 @@ class OperatorCli:
         return Context(
             queues=self.queues,
             moves=self.moves,
+            bus=self.bus,
             archive=self.bucket,
             outcomes=self.queues,
             organizations=self.organizations,
@@ -256,8 +278,9 @@ class OperatorCli:
             lock_mode="COMPLIANCE",
             backup_retention=timedelta(days=90),
             seen=self.seen,
-            pauses=self.pauses,
+            sweep=self.sweep,
             has_repairs=self.has_repairs,
+            pauses=self.pauses,
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:

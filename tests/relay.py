@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.local.organizations import passed_on, served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Relay:
@@ -26,16 +27,23 @@ class Relay:
         self._calls: Counter[str] = Counter()
         self._failures: dict[str, list[tuple[int, str]]] = {}
         self._fault: tuple[int, str] | None = None
+        self._changes: dict[str, Callable[[Any], None]] = {}
 
     def fail_next(self, operation: str, *faults: tuple[int, str]) -> None:
         """Fail the next calls of an operation with these HTTP statuses and error codes."""
         with self._lock:
             self._failures.setdefault(operation, []).extend(faults)
 
+    def change_answers(self, operation: str, change: Callable[[Any], None]) -> None:
+        """Change the answers of an operation, each a JSON object that `change` may change."""
+        with self._lock:
+            self._changes[operation] = change
+
     def reset(self) -> None:
-        """Forward all calls again, and reset the counts."""
+        """Forward all calls and answers again, and reset the counts."""
         with self._lock:
             self._failures.clear()
+            self._changes.clear()
             self._calls.clear()
 
     def fail_all(self, fault: tuple[int, str]) -> None:
@@ -54,11 +62,16 @@ class Relay:
             self._calls[operation] += 1
             failures = self._failures.get(operation)
             fault = failures.pop(0) if failures else self._fault
+            change = self._changes.get(operation)
         if fault:
             return fault[0], json.dumps({"__type": fault[1], "Message": "injected"}).encode()
         kept = {key: value for key, value in headers.items() if key not in {"Connection", "Content-Length"}}
         status, answer, _ = passed_on(self.target, "POST", "/", body, kept)
-        return status, answer
+        if not change or status != HTTPStatus.OK:
+            return status, answer
+        content = json.loads(answer)
+        change(content)
+        return status, json.dumps(content).encode()
 
 
 @contextmanager

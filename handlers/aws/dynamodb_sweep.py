@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from schemas.ids import ActionId
 
-_KEY: Final = {"name": {"S": "Sweep"}}
+#: The key of the state.
+STATE_KEY: Final = {"name": {"S": "Sweep"}}
 #: Pieces that no invocation deleted expire, if the table has a time to live.
 _EXPIRE_AFTER: Final = timedelta(days=30)
 #: The longest hold: Lambda ends an invocation after at most 15 minutes. A later end was written by a wrong clock.
@@ -44,8 +45,8 @@ class DynamoSweepStore:
     def read(self) -> SweepState | None:
         """Return the state, without taking hold; None before the first sweep, and if the item is unreadable."""
         with service_errors("DynamoDB"):
-            found = self._client.get_item(TableName=self._table, Key=_KEY, ConsistentRead=True)
-        return _state(found.get("Item", {}))
+            found = self._client.get_item(TableName=self._table, Key=STATE_KEY, ConsistentRead=True)
+        return state_of(found.get("Item", {}))
 
     def acquire(self, now: datetime, until: datetime) -> SweepState | None:
         """Take hold until a moment, and return what is kept; None while another invocation holds it."""
@@ -54,7 +55,7 @@ class DynamoSweepStore:
             try:
                 answer = self._client.update_item(
                     TableName=self._table,
-                    Key=_KEY,
+                    Key=STATE_KEY,
                     UpdateExpression="SET held_until = :until ADD holds :one",
                     ConditionExpression=free,
                     ExpressionAttributeValues={
@@ -71,7 +72,7 @@ class DynamoSweepStore:
                 raise
         self._hold = int(answer["Attributes"]["holds"]["N"])
         self._expires = int((now + _EXPIRE_AFTER).timestamp())
-        return _state(answer["Attributes"]) or SweepState(since=now)
+        return state_of(answer["Attributes"]) or SweepState(since=now)
 
     def save(self, state: SweepState) -> None:
         """Keep a state; raise RetryableError if another invocation has taken hold since."""
@@ -120,7 +121,7 @@ class DynamoSweepStore:
             try:
                 self._client.update_item(
                     TableName=self._table,
-                    Key=_KEY,
+                    Key=STATE_KEY,
                     UpdateExpression=expression,
                     ConditionExpression="holds = :hold",
                     ExpressionAttributeValues={":hold": {"N": str(self._hold)}, **values},
@@ -135,7 +136,8 @@ def _piece(sweep_id: ActionId, kind: str, number: int) -> dict[str, Any]:
     return {"name": {"S": f"Sweep/{sweep_id}/{kind}/{number}"}}
 
 
-def _state(item: Mapping[str, Any]) -> SweepState | None:
+def state_of(item: Mapping[str, Any]) -> SweepState | None:
+    """Return the state that an item keeps; None if there is none, or if it is unreadable."""
     try:
         return SweepState.model_validate_json(item.get("kept", {}).get("S", ""))
     except ValidationError:

@@ -36,10 +36,12 @@ from handlers.operate.commands.pause import pause
 from handlers.operate.commands.pauses import pauses
 from handlers.operate.commands.plan import plan
 from handlers.operate.commands.redrive import redrive
+from handlers.operate.commands.rehearse import rehearse
 from handlers.operate.commands.restore import restore
 from handlers.operate.commands.resume import resume
 from handlers.operate.commands.show import show
 from handlers.operate.commands.snapshot import snapshot
+from handlers.operate.commands.sweep import sweep
 from handlers.operate.context import Context, OrganizationContext
 from handlers.operate.errors import INTERRUPTED, OperateError
 from handlers.operate.hints import as_typed
@@ -126,7 +128,9 @@ for command in (
     outcomes,
     coverage,
     enforce,
+    sweep,
     close,
+    rehearse,
     pause,
     resume,
     pauses,

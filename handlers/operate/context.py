@@ -27,7 +27,9 @@ from handlers.core.redrive.preflight import Preflight
 from handlers.core.timing import patiently
 from handlers.operate.completion import Seen
 from handlers.operate.errors import NAME_YOUR_SESSION, OperateError
+from handlers.operate.sweeping import InstalledSweep
 from schemas.audit import Action, MessageDigest
+from schemas.ids import EventId
 from schemas.keys import backup_action
 from schemas.outcome import Closed
 
@@ -60,6 +62,13 @@ class OrganizationContext:
     validator: PolicyValidator | None = None
 
 
+class EventBus(Protocol):
+    """The event bus on which the events of joins arrive."""
+
+    def put_rehearsal(self, region: str | None = None) -> EventId:
+        """Put a rehearsal on the bus of a Region, or of the stack's; return the id of the event."""
+
+
 class Connection(Protocol):
     """How a command reaches an installation, or only the organization; nothing is called before a command needs it."""
 
@@ -78,6 +87,7 @@ class Context:
     """An installation, as an operator works with it."""
 
     queues: DeadLetterQueues
+    bus: EventBus
     moves: MoveTasks
     archive: Archive
     outcomes: Outcomes
@@ -93,10 +103,12 @@ class Context:
     backup_retention: timedelta
     #: For completion in the shell.
     seen: Seen
-    #: None in stacks of earlier versions.
-    pauses: OperatorsPauses | None = None
+    #: None in an installation of an earlier version, which has none.
+    sweep: InstalledSweep | None = None
     #: Whether there is a queue of requests that let live joins go first; stacks of earlier versions have none.
     has_repairs: bool = True
+    #: None in stacks of earlier versions.
+    pauses: OperatorsPauses | None = None
     rng: Random = field(default_factory=SystemRandom)
 
     @property

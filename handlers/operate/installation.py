@@ -13,9 +13,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from handlers.aws.access_analyzer import AccessAnalyzer
 from handlers.aws.dynamodb_outcomes import DynamoOutcomes
 from handlers.aws.dynamodb_pauses import DynamoPauses
+from handlers.aws.dynamodb_sweep import DynamoSweepStore
 from handlers.aws.errors import error_code
+from handlers.aws.eventbridge import EventBridgeBus
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from handlers.aws.lambda_sweep import LambdaSweep
 from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk
 from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.s3_artifacts import S3Artifacts
@@ -31,6 +34,8 @@ from handlers.core.redrive.preflight import Preflight
 from handlers.operate.completion import Seen
 from handlers.operate.context import Caller, Context, OrganizationContext
 from handlers.operate.errors import NAME_YOUR_SESSION, NotInstalledError, OperateError
+from handlers.operate.sweeping import InstalledSweep
+from schemas.sweep import SweepMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,6 +148,10 @@ _ADVICE_TO_ASSUME: Final[Mapping[str, str]] = {
 _DEFAULT_ADVICE: Final = "Run the command again; if it fails again, look up this error"
 
 
+#: Seconds: Lambda ends an invocation after at most 15 minutes.
+_LONGEST_CALL: Final = 930
+
+
 class _Clients:
     """boto3 clients with the retries that people need."""
 
@@ -152,9 +161,14 @@ class _Clients:
             retries={"mode": "standard", "total_max_attempts": 5}, user_agent_extra="joinguard-operate"
         )
 
-    def __call__(self, service: str) -> Any:
-        """Return a client of a service."""
-        return self._session.client(service, config=self._config)  # type: ignore[call-overload]
+    def __call__(self, service: str, region: str | None = None) -> Any:
+        """Return a client of a service in a Region, or in the session's."""
+        return self._session.client(service, region_name=region, config=self._config)  # type: ignore[call-overload]
+
+    def patient(self, service: str) -> Any:
+        """Return a client for a call that takes as long as an invocation of a function can, and is made once."""
+        once = Config(read_timeout=_LONGEST_CALL, tcp_keepalive=True, retries={"total_max_attempts": 1})
+        return self._session.client(service, config=self._config.merge(once))  # type: ignore[call-overload]
 
     def organizations(self) -> Any:
         """Return a client that stays below the rate of Organizations, which the worker needs too."""
@@ -175,6 +189,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         removes=parameters.get("RemovePolicies") == "true",
     )
     organizations = OrganizationsReaderApi(client.organizations())
+    dynamodb = client("dynamodb")
     role, reconciliation = outputs.get("FunctionRole"), outputs.get("ReconciliationTable")
     return Context(
         queues=SqsDeadLetterQueues(
@@ -184,9 +199,10 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             repairs_url=outputs.get("RepairsQueueUrl", ""),
             poll=poll,
         ),
+        bus=EventBridgeBus(lambda region: client("events", region)),
         moves=SqsMoves(sqs, outputs["DeadLetterQueueUrl"], outputs["QueueUrl"]),
         archive=S3Archive(client("s3"), outputs["EvidenceBucket"]),
-        outcomes=DynamoOutcomes(client("dynamodb"), outputs["OutcomesTable"]),
+        outcomes=DynamoOutcomes(dynamodb, outputs["OutcomesTable"]),
         organizations=organizations,
         preflight=Preflight(
             organizations,
@@ -204,8 +220,16 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         lock_mode=parameters["RetentionMode"],
         backup_retention=timedelta(days=int(outputs["BackupDays"])),
         seen=seen,
-        pauses=DynamoPauses(client("dynamodb"), reconciliation) if reconciliation else None,
+        sweep=InstalledSweep(
+            DynamoSweepStore(dynamodb, outputs["ReconciliationTable"]),
+            LambdaSweep(client.patient("lambda"), outputs["SweepFunction"]),
+            SweepMode(parameters["Sweep"]),
+            timedelta(minutes=float(parameters["SweepMinutes"])),
+        )
+        if "SweepFunction" in outputs
+        else None,
         has_repairs="RepairsQueueUrl" in outputs,
+        pauses=DynamoPauses(dynamodb, reconciliation) if reconciliation else None,
     )
 
 

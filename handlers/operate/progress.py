@@ -13,6 +13,8 @@ from handlers.core.redrive.departed import with_departures
 from handlers.core.redrive.in_flight import InFlight
 from handlers.operate.context import Context
 from handlers.operate.output import hint, plain, stderr
+from handlers.operate.sweep_output import progress_of
+from schemas.sweep import SweepState
 
 _UPDATE_EVERY: Final = 500
 #: Seconds between two lines of progress where there is no terminal.
@@ -73,6 +75,20 @@ def reading() -> Iterator[Callable[[str, int], None]]:
 
         def show(part: str, number: int) -> None:
             line = f"reading {part}{f': {number:,} so far' if number else ''}"
+            lines.print(line)
+            status.update(plain(line))
+
+        yield show
+
+
+@contextmanager
+def sweeping() -> Iterator[Callable[[SweepState | None], None]]:
+    """Show how far a sweep is; yields a function that takes its state."""
+    lines = _Lines()
+    with stderr.status("sweeping") as status:
+
+        def show(state: SweepState | None) -> None:
+            line = f"sweeping: {progress_of(state.current)}" if state and state.current else "sweeping"
             lines.print(line)
             status.update(plain(line))
 

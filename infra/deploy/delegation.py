@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Characters of a resource policy, according to Organizations' API.
 MAX_LENGTH: Final = 40_000
-#: What the worker, the operators and `make deploy` read in a member account.
+#: What the worker, the sweep, the operators and `make deploy` read in a member account.
 _READS: Final = (
     "organizations:DescribeAccount",
     "organizations:DescribeOrganization",

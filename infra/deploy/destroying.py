@@ -41,6 +41,8 @@ _WAITING_IN: Final[Mapping[str, str]] = {
 }
 #: What the workers have to handle. Each worker sends to the other's queue, so all have to be empty together.
 _INTAKE: Final = ("joins", "repairs", "removals")
+#: The function that requests policies by itself.
+_SWEEP: Final = "Sweeper"
 #: SQS's counts are approximate for up to a minute, and a message may change queues between the two counts. So empty
 #: queues must be seen more than once.
 _SEEN_EMPTY: Final = 3
@@ -279,31 +281,44 @@ def carry_out(
 
 
 def stop_intake(target: Target, installed: Installed, *, discard_joins: bool, drain_seconds: int) -> None:
-    """Disable the rule and wait until the workers have handled what still arrived, and what that requested.
+    """Stop the sweep, disable the rule, and wait until the workers have handled what still arrived and was requested.
 
-    Enables the rule again and raises DeployError if any of it still waits after `drain_seconds`, or if the wait
-    is cut off.
+    Undoes both and raises DeployError if any of it still waits after `drain_seconds`, or if the wait is cut off.
     """
     if "MemberAccountInitialization" not in installed.ids:
         return
     # The reference of a rule on another bus than the default one contains the bus.
     rule = installed.ids["MemberAccountInitialization"].rpartition("/")[2]
     rules, since = target.client("events"), datetime.now(UTC)
-    # Somebody may have deleted the rule.
-    with suppress(rules.exceptions.ResourceNotFoundException):
-        rules.disable_rule(Name=rule)
-    if discard_joins:
-        return
     try:
-        _drain(target, installed, drain_seconds)
+        _let_sweep_run(target, installed, runs=False)
+        # Somebody may have deleted the rule.
+        with suppress(rules.exceptions.ResourceNotFoundException):
+            rules.disable_rule(Name=rule)
+        if not discard_joins:
+            _drain(target, installed, drain_seconds)
     except (KeyboardInterrupt, DeployError, BotoCoreError, ClientError) as error:
         with suppress(rules.exceptions.ResourceNotFoundException):
             rules.enable_rule(Name=rule)
+        _let_sweep_run(target, installed, runs=True)
         raise DeployError(
             f"{str(error) or 'interrupted'}. Nothing was deleted and the rule is enabled again. Events from "
             f"{since:%H:%M:%S} to {datetime.now(UTC):%H:%M:%S} UTC did not arrive: request the policies of accounts "
             "that joined then (`make enforce`). Then try again, or add --discard-joins"
         ) from error
+
+
+def _let_sweep_run(target: Target, installed: Installed, *, runs: bool) -> None:
+    """Let the sweep be invoked, or not, so that it requests nothing more. An invocation that runs ends by itself."""
+    if not (sweep := installed.ids.get(_SWEEP)):
+        return
+    functions = target.client("lambda")
+    # Somebody may have deleted it.
+    with suppress(functions.exceptions.ResourceNotFoundException):
+        if runs:
+            functions.delete_function_concurrency(FunctionName=sweep)
+        else:
+            functions.put_function_concurrency(FunctionName=sweep, ReservedConcurrentExecutions=0)
 
 
 def _drain(target: Target, installed: Installed, seconds: int) -> None:

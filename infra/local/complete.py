@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 #: What a local run cannot show. Tests of the template cover what the template declares about it.
 NOT_CHECKED: Final = (
     (
-        "delivery by EventBridge: only AWS can send aws.* events, so the events are sent to the queue in the form "
-        "that EventBridge would send, and EventBridge's test call checks that the rule's pattern matches them"
+        "delivery of AWS's own events: only AWS can send aws.* events, so they are sent to the queue in the form that "
+        "EventBridge would send, and EventBridge's test call checks that the rule's pattern matches them; a rehearsal "
+        "passes the bus, the rule and its target"
     ),
     "retries and the dead-letter queue of the rule's target, and that the rule itself may send to the queues",
     (
@@ -45,6 +46,11 @@ NOT_CHECKED: Final = (
     ),
     "which event source mapping and rules an operator may read: the stand-in checks other actions and ARNs",
     "whose permissions an operator may simulate in IAM: the stand-in does not check the resource",
+    (
+        "the schedules: disabled, because the stand-in runs them at any moment, and puts events of another source than "
+        "the template says"
+    ),
+    "which events a role may put on the bus: the stand-in knows neither their source nor their detail type",
     "SQS batch calls: the stand-in checks actions of its own, which are added to the roles",
     "throttling, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
     "that disabling service control policies detaches them from all accounts",
@@ -62,8 +68,14 @@ _UNKNOWN_TYPES: Final = frozenset({"AWS::CloudWatch::CompositeAlarm"})
 
 
 def for_stand_in(template: str) -> str:
-    """Return the template without the resources that the stand-in's CloudFormation rejects."""
+    """Return the template without what the stand-in's CloudFormation rejects, and with its schedules disabled.
+
+    The stand-in would run them at any moment of a test or of an example.
+    """
     loaded = load(template)
+    for each in loaded["Resources"].values():
+        if each["Type"] == "AWS::Scheduler::Schedule":
+            each["Properties"]["State"] = "DISABLED"
     loaded["Resources"] = {
         name: each
         for name, each in loaded["Resources"].items()

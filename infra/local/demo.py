@@ -75,6 +75,9 @@ class Demo:
         truncated = self._invited(cut_off)
         handshake = self._invited(invited, action="APPROVE_ALL_FEATURES")
         creation = account_created(created, self.at.management_account_id)
+        self.console.print("[bold]A rehearsal travels the path of a join: event bus, rule, queue, worker, records")
+        self._operate("rehearse", "--timeout", "15m")
+        self.console.print("[bold]Accounts join")
         enforced, ignored, failed = OutcomeStatus.ENFORCED, OutcomeStatus.IGNORED, OutcomeStatus.FAILED
 
         self._take(Step("an invited account joins", first, enforced))
@@ -221,7 +224,6 @@ def run_on(standin: AbstractContextManager[StandIn]) -> int:
         console.print(f"  built {package.name}, {package.stat().st_size / 1e6:.1f} MB")
         with standin as aws:
             installation = install(aws, package=package, log=lambda text: console.print(f"  {text}"))
-            console.print("[bold]Accounts join")
             failures = Demo(aws, installation, console).run()
     except START_ERRORS as error:
         failures = [str(error)]

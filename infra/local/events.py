@@ -149,6 +149,22 @@ def policy_type_disabled(policy_type: str, management_account_id: str) -> Event:
     return _called("DisablePolicyType", management_account_id, {"rootId": "r-exam", "policyType": policy_type})
 
 
+def rehearsal(account: str, **changes: object) -> Event:
+    """Return a rehearsal, as EventBridge delivers it from the stack's schedule."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "version": "0",
+        "id": _event_id(),
+        "detail-type": "Joinguard Rehearsal",
+        "source": "joinguard.rehearsal",
+        "account": account,
+        "time": now,
+        "region": "us-east-1",
+        "resources": [],
+        "detail": {"eventSource": "organizations.amazonaws.com", "eventName": "Rehearsal"},
+    } | changes
+
+
 def _called(name: str, management_account_id: str, parameters: dict[str, object], *, by: str = "someone") -> Event:
     """Return the event of a call that somebody made in the management account, and whose response is empty."""
     caller = {

@@ -15,7 +15,8 @@ def adapt_role_policy(document: Any, account_id: str) -> Any:
 
     The stand-in checks every Organizations call against one invented ARN and iam:SimulatePrincipalPolicy without a
     resource. For SQS batch calls it checks actions of its own (sqs:SendMessageBatch), for GetEventSourceMapping it
-    checks lambda:ListEventSourceMappings, and it checks rules and log groups under ARNs of its own.
+    checks lambda:ListEventSourceMappings, and it checks rules and log groups under ARNs of its own. It does not
+    know the condition keys of events:PutEvents.
     """
     invented_arn = f"arn:aws:organizations::{account_id}:organization/*"
     changed = copy.deepcopy(document)
@@ -27,6 +28,8 @@ def adapt_role_policy(document: Any, account_id: str) -> Any:
             statement["Resource"] = "*"
         if "lambda:GetEventSourceMapping" in actions and "lambda:ListEventSourceMappings" not in actions:
             statement["Action"] = [*actions, "lambda:ListEventSourceMappings"]
+        if actions == ["events:PutEvents"]:
+            statement.pop("Condition", None)
         if "events:DescribeRule" in actions:
             statement["Resource"] = "*"
         if actions == ["logs:FilterLogEvents"]:

@@ -78,12 +78,12 @@ def role(pipeline: Pipeline) -> Iterator[str]:
     pipeline.clear()
 
 
-def replace_process(pipeline: Pipeline) -> None:
+def replace_process(pipeline: Pipeline, function: str = "AttachPolicies") -> None:
     """Make the next event start a new process without caches; updating the code stops the old process."""
     [stack] = pipeline.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
     pipeline.client("lambda").update_function_code(
-        FunctionName=pipeline.resource("AttachPolicies"),
+        FunctionName=pipeline.resource(function),
         S3Bucket=parameters["CodeBucket"],
         S3Key=parameters["CodeKey"],
     )
@@ -253,9 +253,10 @@ class Worker:
         self.pipeline = pipeline
         iam, sts = pipeline.client("iam"), pipeline.client("sts")
         found = iam.get_role(RoleName=role)["Role"]
-        # Only Lambda may assume the role, so the test adds itself to the trust policy for a moment.
+        # Only a service may assume the role, so the test adds itself to the trust policy for a moment.
         trust = found["AssumeRolePolicyDocument"]
-        ours = trust | {"Statement": [*trust["Statement"], trust["Statement"][0] | {"Principal": {"AWS": "*"}}]}
+        anybody = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+        ours = trust | {"Statement": [*trust["Statement"], anybody]}
         iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(ours))
         try:
             self.credentials = sts.assume_role(RoleArn=found["Arn"], RoleSessionName="test")["Credentials"]

@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -20,6 +20,8 @@ from botocore.exceptions import WaiterError
 from botocore.session import get_session
 from click.testing import CliRunner
 
+from handlers.aws.dynamodb_rows import row_of, serialize
+from handlers.aws.dynamodb_sweep import STATE_KEY
 from infra.deploy.__main__ import cli
 from infra.deploy.build import ROOT
 from infra.deploy.code import upload_template
@@ -30,6 +32,9 @@ from infra.local.complete import for_stand_in
 from infra.local.installation import create_policy
 from infra.local.stand_in_policies import adapt_role_policy
 from infra.local.standin import StandIn, running
+from schemas.keys import REHEARSAL_ROW
+from schemas.outcome import Outcome, OutcomeStatus, RehearsalHops
+from schemas.sweep import SweepReport, SweepState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,10 +134,70 @@ def installed() -> Iterator[Installed]:
         yield found
 
 
+def rehearsed(at: Installed, *, ago: timedelta = timedelta(), half: bool = False) -> None:
+    """Write the row of the last rehearsal as the worker does; with `half`, as it is before its evidence is written."""
+    moment = datetime.now(UTC) - ago
+    account_id, event_id = REHEARSAL_ROW
+    row = Outcome(
+        account_id=account_id,
+        event_id=event_id,
+        event_name="Rehearsal",
+        source="joinguard.rehearsal",
+        status=OutcomeStatus.RETRYING if half else OutcomeStatus.IGNORED,
+        attempts=1,
+        event_time=moment - timedelta(seconds=2),
+        received_at=moment,
+        updated_at=moment,
+        done_at=None if half else moment,
+        rehearsal=RehearsalHops(
+            event_id="x", queued_at=moment - timedelta(seconds=1), evidence_at=None if half else moment
+        ),
+    )
+    item = {name: serialize(value) for name, value in row_of(row).items()}
+    at.client("dynamodb").put_item(TableName=at.ids["Outcomes"], Item=item)
+
+
+def forget_rehearsals(at: Installed) -> None:
+    account_id, event_id = REHEARSAL_ROW
+    key = {"account_id": {"S": account_id}, "event_id": {"S": event_id}}
+    at.client("dynamodb").delete_item(TableName=at.ids["Outcomes"], Key=key)
+
+
+def swept(at: Installed, *, ago: timedelta = timedelta(), **changes: Any) -> None:
+    """Write the state of the sweep as it is after one that found everything covered."""
+    moment = datetime.now(UTC) - ago
+    values: dict[str, Any] = {
+        "sweep_id": "0" * 32,
+        "organization_id": at.organization["Id"],
+        "guardrails": "0" * 64,
+        "mode": "report",
+        "begun_at": moment,
+        "decided_at": moment,
+        "members": 4,
+        "covered": 4,
+        "with_gaps": 0,
+        "unclear": 0,
+        "requested": 0,
+    }
+    state = SweepState(last=SweepReport(**values | changes), since=moment)
+    item = {**STATE_KEY, "kept": {"S": state.model_dump_json(exclude_none=True)}}
+    at.client("dynamodb").put_item(TableName=at.ids["Reconciliation"], Item=item)
+
+
+def put_schedule(at: Installed, name: str = "Rehearsal", **changes: Any) -> None:
+    client = at.client("scheduler")
+    kept = keep(at, f"schedule {name}", lambda: client.get_schedule(Name=at.ids[name]))
+    values = {name: kept[name] for name in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target", "State")}
+    client.update_schedule(**values | changes)
+
+
 def complete(at: Installed) -> None:
-    """Set what the stand-in's CloudFormation ignores, subscribe, and create a trail that logs."""
+    """Set what the stand-in's CloudFormation ignores, subscribe, rehearse, sweep, and create a trail that logs."""
+    rehearsed(at)
+    swept(at)
     key = at.client("kms").describe_key(KeyId=at.ids["DataKey"])["KeyMetadata"]
-    at.client("lambda").update_function_configuration(FunctionName=at.ids["AttachPolicies"], KMSKeyArn=key["Arn"])
+    for name in ("AttachPolicies", "Sweeper"):
+        at.client("lambda").update_function_configuration(FunctionName=at.ids[name], KMSKeyArn=key["Arn"])
     lock(at)
     subscribe(at)
     for name in OPERATORS_POLICIES:
@@ -185,6 +250,9 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "trail",
         "rule",
         "target",
+        "schedule Rehearsal",
+        "rehearsal",
+        "rehearsals' role",
         "joins waiting",
         "repairs waiting",
         "policy of queue Repairs",
@@ -384,6 +452,8 @@ def send_and_receive(at: Installed) -> None:
 
 TRAIL: Final = "RUNBOOK.md#no-trail"
 KEY: Final = "RUNBOOK.md#key-at-risk"
+NO_REHEARSALS: Final = "RUNBOOK.md#no-rehearsals"
+SWEEP_TOO_OLD: Final = "RUNBOOK.md#sweep-too-old"
 FAULTS: Final[dict[str, Fault]] = {
     "the rule's target is removed": Fault(remove_target, change_target, "target", "has no target joins"),
     "the rule's target has another queue": Fault(
@@ -534,6 +604,36 @@ FAULTS: Final[dict[str, Fault]] = {
         "rule KeysAtRisk",
         "DISABLED",
     ),
+    "the schedule of the rehearsals is changed": Fault(
+        lambda at: put_schedule(at, ScheduleExpression="rate(1 day)"),
+        put_schedule,
+        "schedule Rehearsal",
+        "ScheduleExpression is rate(1 day), not rate(15 minutes)",
+    ),
+    "the schedule of the sweep is changed": Fault(
+        lambda at: put_schedule(at, "SweepSchedule", ScheduleExpression="rate(1 day)"),
+        lambda at: put_schedule(at, "SweepSchedule"),
+        "schedule SweepSchedule",
+        "ScheduleExpression is rate(1 day), not rate(5 minutes)",
+    ),
+    "the last sweep is too old": Fault(
+        lambda at: swept(at, ago=timedelta(hours=2)), swept, "sweep", "4 of 4 members covered", SWEEP_TOO_OLD
+    ),
+    "accounts lack policies, and nobody requests them": Fault(
+        lambda at: swept(at, covered=1, with_gaps=3), swept, "sweep", "1 of 4 members covered, 3 with gaps", "coverage"
+    ),
+    "no rehearsal has come through": Fault(
+        forget_rehearsals, rehearsed, "rehearsal", "no row of one can be read; the first begins within 15 minutes"
+    ),
+    "the last rehearsal is too old": Fault(
+        lambda at: rehearsed(at, ago=timedelta(hours=1)),
+        rehearsed,
+        "rehearsal",
+        "60 min ago: lost at the schedule, which is DISABLED",
+    ),
+    "the evidence of the last rehearsal was not written": Fault(
+        lambda at: rehearsed(at, half=True), rehearsed, "rehearsal", "its evidence was not written", NO_REHEARSALS
+    ),
     "nobody is subscribed": Fault(
         unsubscribe, subscribe, "subscribers", "nobody gets the page: 0 confirmed", "set AlarmEmail"
     ),
@@ -658,6 +758,10 @@ def test_the_role_operator_reads_may_read_every_part(installed: Installed) -> No
 FOR_STATUS: Final = {
     "FindTheStack",
     "CheckRules",
+    "CheckSchedules",
+    "ReadTheSweep",
+    "CheckTheSweep",
+    "CheckRolesOfTheSweep",
     "CountJoins",
     "CheckTheWorker",
     "CheckTables",

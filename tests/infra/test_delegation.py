@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from infra.deploy.build import ROOT
 from infra.deploy.delegation import MAX_LENGTH, difference, merge, read_policy, statements, text_of
 from infra.deploy.stack import DeployError
 from infra.deploy.stages import Stage
+from infra.deploy.template import load
 from schemas.compiled_guardrails import CompiledGuardrails, CompiledPolicy
 from tests.prepared import ACCOUNT, ACCOUNT_ID, ORGANIZATION_ID, stub
 
@@ -36,6 +38,19 @@ def test_our_statements_name_only_the_stages_policies_and_the_administrator() ->
     ]
     assert attaches["Action"] == "organizations:AttachPolicy"
     assert {each["Principal"]["AWS"] for each in (reads, attaches)} == {f"arn:aws:iam::{MEMBER}:root"}
+
+
+@pytest.mark.parametrize("role", ["AttachPoliciesRole", "SweepRole"])
+def test_a_member_account_may_read_what_the_worker_and_the_sweep_read(role: str) -> None:
+    template = load((ROOT / "infra" / "template.yaml").read_text())
+    [policy] = template["Resources"][role]["Properties"]["Policies"]
+    listed = [each["Action"] for each in policy["PolicyDocument"]["Statement"]]
+    actions = {action for each in listed for action in ([each] if isinstance(each, str) else each)}
+
+    reads = {each for each in actions if each.startswith("organizations:")} - {"organizations:AttachPolicy"}
+
+    assert reads
+    assert reads <= set(ours()[0]["Action"])
 
 
 def test_the_statements_follow_a_guardrails_document() -> None:

@@ -166,6 +166,48 @@ def test_an_interrupted_wait_turns_the_intake_on_again() -> None:
     rules.assert_no_pending_responses()
 
 
+def test_the_sweep_requests_nothing_while_the_queues_are_drained() -> None:
+    functions, rules = stub("lambda"), stub("events")
+    calls: list[str] = []
+    for each in (functions, rules):
+        each.client.meta.events.register("before-parameter-build", lambda model, **_: calls.append(model.name))
+    stopped = {"FunctionName": "sweep-1", "ReservedConcurrentExecutions": 0}
+    functions.add_response("put_function_concurrency", {}, stopped)
+    rules.add_response("disable_rule", {})
+
+    here = installed(TEXT, **IDS, Sweeper="sweep-1")
+    stop_intake(target({"lambda": functions, "events": rules}), here, discard_joins=True, drain_seconds=0)
+
+    assert calls == ["PutFunctionConcurrency", "DisableRule"]
+
+
+def test_a_drain_that_fails_lets_the_sweep_run_again() -> None:
+    functions, rules, sqs = stub("lambda"), stub("events"), stub("sqs")
+    functions.add_response("put_function_concurrency", {})
+    rules.add_response("disable_rule", {})
+    sqs.add_client_error("get_queue_attributes", "AccessDeniedException")
+    rules.add_response("enable_rule", {})
+    functions.add_response("delete_function_concurrency", {}, {"FunctionName": "sweep-1"})
+    clients = {"lambda": functions, "events": rules, "sqs": sqs}
+
+    with pytest.raises(DeployError, match="Nothing was deleted"):
+        stop_intake(target(clients), installed(TEXT, **IDS, Sweeper="sweep-1"), discard_joins=False, drain_seconds=60)
+
+    functions.assert_no_pending_responses()
+    rules.assert_no_pending_responses()
+
+
+def test_a_sweep_that_somebody_deleted_needs_no_stop() -> None:
+    functions, rules = stub("lambda"), stub("events")
+    functions.add_client_error("put_function_concurrency", "ResourceNotFoundException")
+    rules.add_response("disable_rule", {})
+    clients = {"lambda": functions, "events": rules}
+
+    stop_intake(target(clients), installed(TEXT, **IDS, Sweeper="sweep-1"), discard_joins=True, drain_seconds=0)
+
+    rules.assert_no_pending_responses()
+
+
 def test_a_rule_that_somebody_deleted_is_no_intake() -> None:
     rules = stub("events")
     rules.add_client_error("disable_rule", "ResourceNotFoundException")

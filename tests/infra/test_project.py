@@ -31,6 +31,8 @@ FUNCTION = {
     "handlers/detach_policies.py",
     "handlers/bootstrap.py",
     "handlers/settings.py",
+    "handlers/sweep.py",
+    "handlers/sweeping.py",
     "handlers/time_limit.py",
 }
 

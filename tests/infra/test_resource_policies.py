@@ -158,6 +158,7 @@ CALLERS: Final = {
     "OperatorReads": principal(arn_of("OperatorReads")),
     "the worker": principal(arn_of("AttachPoliciesRole")),
     "the removing worker": principal(arn_of("DetachPoliciesRole")),
+    "the sweep": principal(arn_of("SweepRole")),
     "the forwarder": principal(arn_of("ForwarderRole")),
     "an administrator": principal(f"arn:aws:iam::{ACCOUNT}:role/Administrator"),
     "a user": principal(f"arn:aws:iam::{ACCOUNT}:user/somebody"),
@@ -169,7 +170,7 @@ WITH_FULL_ACCESS: Final = {name for name, (_, _, by_iam) in CALLERS.items() if b
 OVER_TLS: Final = {"aws:SecureTransport": "true"}
 SENDERS: Final = {
     "Joins": {"the rule", "OperatorActs", "the removing worker"},
-    "Repairs": {"OperatorActs"},
+    "Repairs": {"the sweep", "OperatorActs"},
     "Removals": {"the worker"},
     "Undelivered": {"the rule", "OperatorActs"},
     "DeadLetters": {"the worker", "the removing worker", "OperatorActs"},
@@ -220,6 +221,7 @@ def test_only_alarms_of_this_account_publish_to_a_topic_and_only_over_tls(topic:
     ("key", "writers"),
     [
         ("/evidence/2026/11/25/x/0001.json", {"the worker", "the removing worker"}),
+        ("/sweeps/2026/11/25/x.json", {"the sweep"}),
         ("/acts/2026/11/25/x.json", {"OperatorActs"}),
         ("/backups/2026/11/25/x.json", {"OperatorActs"}),
     ],

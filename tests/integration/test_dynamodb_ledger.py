@@ -21,7 +21,16 @@ from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.joins.ports import Attempt, Settlement
 from schemas.events import Join, NoJoin
 from schemas.keys import NO_ACCOUNT
-from schemas.outcome import FAILING, FINAL, AttachmentResult, Closed, Outcome, OutcomeStatus, PolicyOutcome
+from schemas.outcome import (
+    FAILING,
+    FINAL,
+    AttachmentResult,
+    Closed,
+    Outcome,
+    OutcomeStatus,
+    PolicyOutcome,
+    RehearsalHops,
+)
 from schemas.pseudonym import Pseudonym
 from tests.fakes import ACCOUNT, NOON, POLICIES
 from tests.integration.conftest import FAILURES, SECRETS, TABLE, Hook, client, intercepted
@@ -598,3 +607,29 @@ def test_the_result_of_an_attempt_counts_although_its_outcome_was_closed_meanwhi
 
     known = outcome(row(table))
     assert (known.status, known.closed) == (OutcomeStatus.ENFORCED, None)
+
+
+def test_rehearsals_share_one_row_whatever_it_held(ledger: DynamoLedger, table: Any) -> None:
+    """The last write wins, also over a row that nobody can read."""
+    table.put_item(Item={"account_id": "none", "event_id": "rehearsal", "status": 7, "failing": "RETRYING"})
+    begun = Outcome(
+        account_id="none",
+        event_id="rehearsal",
+        event_name="Rehearsal",
+        source="joinguard.rehearsal",
+        status=OutcomeStatus.RETRYING,
+        attempts=1,
+        event_time=NOON,
+        received_at=NOON,
+        updated_at=NOON,
+        rehearsal=RehearsalHops(event_id="rehearsal-1", queued_at=NOON),
+    )
+    done = begun.model_copy(update={"status": OutcomeStatus.IGNORED, "done_at": NOON, "evidence_key": "a key"})
+
+    ledger.record_rehearsal(begun)
+    assert outcome(table.scan()["Items"][0]) == begun
+    ledger.record_rehearsal(done)
+
+    [row] = table.scan()["Items"]
+    assert outcome(row) == done
+    assert "failing" not in row

@@ -18,6 +18,7 @@ from handlers.batch import logger, metrics
 from handlers.bootstrap import enforcer
 from handlers.core.joins.yielding import YieldingPace
 from infra.local.events import handshake_accepted
+from schemas.events import Join
 from schemas.intake import read_event
 from schemas.outcome import OutcomeStatus
 from tests.integration.conftest import BUCKET, RESOURCES, TABLE, client
@@ -113,7 +114,9 @@ def test_the_handler_enforces_joins_refuses_others_and_returns_what_is_to_be_ret
     elsewhere = json.dumps(function.join("999999999999"))
     now = datetime.now(UTC)
     another_worker = DynamoLedger(client("dynamodb"), TABLE)
-    another_worker.begin(read_event(elsewhere), now=now, lease_until=now + timedelta(minutes=1))
+    event = read_event(elsewhere)
+    assert isinstance(event, Join)
+    another_worker.begin(event, now=now, lease_until=now + timedelta(minutes=1))
     records = [
         record(1, json.dumps(function.join(function.account)), receives=1),
         record(2, "{broken", receives=3),

@@ -20,7 +20,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from handlers.batch import MARGIN, MIN_SECONDS, handle_in_time, handle_record, logger, metrics
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.timing import Budget
-from infra.local.events import account_removed, policy_deleted, policy_detached
+from infra.local.events import account_removed, policy_deleted, policy_detached, rehearsal
 from schemas.outcome import OutcomeStatus
 from tests.fakes import ACCOUNT, MANAGEMENT, World, joined, of_age
 
@@ -281,3 +281,30 @@ def test_in_a_thread_that_python_sends_no_signals_a_record_is_handled_without_a_
         pool.submit(handle_in_time, context, world.enforcer, budget, record(joined())).result()
 
     assert world.ledger.outcome("event-1").status is OutcomeStatus.ENFORCED
+
+
+def test_a_rehearsal_that_comes_through_is_counted_with_the_seconds_of_each_hop(output: Output) -> None:
+    handle(World(), rehearsal(MANAGEMENT) | {"id": "rehearsal-1", "time": "2026-11-24T11:59:57Z"})
+    metrics.flush_metrics()
+
+    line, written = output.lines()
+    assert (line["status"], line["event_name"], line["event_id"]) == ("IGNORED", "Rehearsal", "rehearsal-1")
+    assert line["seconds_by_hop"] == {"queue": 3.0, "worker": 0.0, "evidence": 0.0, "outcome": 0.0}
+    seconds = {name: written[f"RehearsalTo{name}"] for name in ("Queue", "Worker", "Outcome")}
+    assert (written["Rehearsals"], seconds) == ([1.0], {"Queue": [3.0], "Worker": [0.0], "Outcome": [0.0]})
+    # The alarms and the dashboard on joins are about joins alone.
+    assert {"Ignored", "Decided", "EvidenceWritten"}.isdisjoint(written)
+
+
+def test_a_rehearsal_that_does_not_come_through_is_counted_as_none_with_a_warning(output: Output) -> None:
+    world = World()
+    world.steps.fail("record", RetryableError(fault("S3.SlowDown", "slow down")))
+
+    with pytest.raises(RetryableError):
+        handle(world, rehearsal(MANAGEMENT))
+    metrics.flush_metrics()
+
+    line, written = output.lines()
+    assert (line["level"], line["code"]) == ("WARNING", "S3.SlowDown")
+    assert written["Rehearsals"] == [0.0]
+    assert "RehearsalToQueue" not in written

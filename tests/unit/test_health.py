@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ from botocore.session import get_session
 
 from handlers.core.errors import RetryableError, fault
 from infra.deploy.build import ROOT
-from infra.deploy.health import checks, delivery, page, worker
+from infra.deploy.health import checks, delivery, page, rehearsal, sweep, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.preflight import Account, warnings
@@ -20,6 +21,7 @@ from infra.deploy.stack import MEANINGS
 from infra.deploy.stages import Stage, Target
 from infra.deploy.template import load
 from infra.deploy.trail import read_trails
+from schemas.sweep import FaultOfOrganization, SweepMode, SweepReport, SweepState
 from tests.prepared import stub
 
 if TYPE_CHECKING:
@@ -180,6 +182,146 @@ def test_the_worker_that_removes_policies_is_checked_where_it_is_declared(remove
 
     assert OF_REMOVALS & found.keys() == (OF_REMOVALS if removes == "true" else set())
     assert {"joins waiting", "mapping", "function", "worker's role", "permissions boundary"} <= found.keys()
+
+
+OF_THE_SWEEP = {
+    "sweep",
+    "schedule SweepSchedule",
+    "sweep's function",
+    "sweep's role",
+    "role of the sweep's schedule",
+    "sweep's permissions boundary",
+}
+
+
+def test_the_sweep_is_checked_where_the_template_has_it() -> None:
+    template = load((ROOT / "infra" / "template.yaml").read_text())
+    without = {name: each for name, each in template["Resources"].items() if not name.startswith("Sweep")}
+    parameters = [{"ParameterKey": "ManagementAccountId", "ParameterValue": MANAGEMENT}]
+    stack = {"StackId": stack_id(), "StackStatus": "CREATE_COMPLETE", "Parameters": parameters}
+
+    def checked(template: dict[str, Any]) -> set[str]:
+        answers = Answers(
+            describe_stacks={"Stacks": [stack]},
+            describe_stack_resources={"StackResources": []},
+            get_template={"TemplateBody": template},
+        )
+        return OF_THE_SWEEP & found_in(Session(cloudformation=answers)).keys()
+
+    assert checked(template) == OF_THE_SWEEP
+    assert checked({**template, "Resources": without}) == set()
+
+
+def sweeps_schedule(**changes: Any) -> Any:
+    """Return the check of the sweep's schedule, with changes to what AWS returns."""
+    stack = deployed(
+        template=load((ROOT / "infra" / "template.yaml").read_text()),
+        ids={"SweepSchedule": "MemberAccountSweep", "Sweeper": "sweep-1", "SweepScheduleRole": "role-1"},
+        parameters={"NameSuffix": "", "RolePath": "/"},
+    )
+    declared = stack.properties("SweepSchedule")
+    [check] = delivery.schedule(Answers(get_schedule={**declared, **changes}), stack, "SweepSchedule")
+    return check
+
+
+def report_of_a_sweep(**changes: Any) -> SweepReport:
+    values: dict[str, Any] = {
+        "sweep_id": "0" * 32,
+        "organization_id": "o-exampleorgid",
+        "guardrails": "0" * 64,
+        "mode": SweepMode.REPORT,
+        "begun_at": datetime(2026, 11, 26, tzinfo=UTC),
+        "decided_at": datetime(2026, 11, 26, tzinfo=UTC),
+        "members": 400,
+        "covered": 400,
+        "with_gaps": 0,
+        "unclear": 0,
+        "requested": 0,
+    }
+    return SweepReport(**values | changes)
+
+
+def last_sweep(report: SweepReport | None, *, minutes: float = 12, minutes_since: float = 100) -> Any:
+    """Return the check of the last sweep, which was decided some minutes ago."""
+    now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    decided_at = now - timedelta(minutes=minutes)
+    last = report and report.model_copy(update={"begun_at": decided_at, "decided_at": decided_at})
+    state = SweepState(last=last, since=now - timedelta(minutes=minutes_since))
+    stack = deployed(ids={"Reconciliation": "table"}, parameters={"SweepMinutes": "30"})
+    answers = Answers(get_item={"Item": {"kept": {"S": state.model_dump_json(exclude_none=True)}}})
+    [check] = sweep.last(answers, stack, "Reconciliation", "test", now)
+    return check
+
+
+def test_the_last_sweep_is_shown_with_what_it_found() -> None:
+    check = last_sweep(report_of_a_sweep())
+
+    assert (check.state, check.always_shown) == ("ok", True)
+    assert check.found == "report, at 2026-11-26 11:48Z: 400 of 400 members covered"
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "step"),
+    [
+        ({"with_gaps": 3, "covered": 397}, "397 of 400 members covered, 3 with gaps", "`make coverage STAGE=test`"),
+        ({"unclear": 2}, "2 unclear", "`make coverage STAGE=test`"),
+        ({"halted": "30 of 400 lost policies"}, "halted: 30 of 400 lost policies", "#sweep-halted"),
+        ({"mode": SweepMode.ENFORCE, "with_gaps": 3, "requested_again": 1}, "3 with gaps", "#gaps-remain"),
+        (
+            {"faults": (FaultOfOrganization(kind="NO_POLICY", what="p-aaaaaaaa"),)},
+            "NO_POLICY p-aaaaaaaa",
+            "#organization-at-fault",
+        ),
+    ],
+    ids=["gaps that nobody requests", "unclear", "halted", "gaps that a request did not repair", "at fault"],
+)
+def test_what_a_sweep_found_needs_an_operator(changes: dict[str, Any], found: str, step: str) -> None:
+    check = last_sweep(report_of_a_sweep(**changes))
+
+    assert (check.state, check.exit_status) == ("wrong", 1)
+    assert found in check.found
+    assert step in check.next_step
+
+
+def test_gaps_that_the_sweep_has_just_requested_need_nobody() -> None:
+    check = last_sweep(report_of_a_sweep(mode=SweepMode.ENFORCE, with_gaps=3, requested=3))
+
+    assert check.state == "ok"
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(90, "ok"), (91, "wrong")])
+def test_a_sweep_is_too_old_after_three_intervals(minutes: float, state: str) -> None:
+    check = last_sweep(report_of_a_sweep(), minutes=minutes)
+
+    assert check.state == state
+    assert ("#sweep-too-old" in check.next_step) == (state == "wrong")
+
+
+@pytest.mark.parametrize(("minutes_since", "state"), [(5, "ok"), (91, "wrong")])
+def test_an_installation_without_a_complete_sweep_is_well_only_in_the_beginning(
+    minutes_since: float, state: str
+) -> None:
+    assert last_sweep(None, minutes_since=minutes_since).state == state
+
+
+def test_a_sweep_that_has_never_run_is_found() -> None:
+    stack = deployed(ids={"Reconciliation": "table"}, parameters={"SweepMinutes": "30"})
+
+    [check] = sweep.last(Answers(get_item={}), stack, "Reconciliation", "prod")
+
+    assert (check.state, "#sweep-too-old" in check.next_step) == ("wrong", True)
+    assert "none was completed yet or begun" in check.found
+
+
+def test_a_schedule_that_somebody_disabled_or_changed_is_found() -> None:
+    assert (sweeps_schedule().state, sweeps_schedule().found) == ("ok", "ENABLED, rate(5 minutes)")
+    assert sweeps_schedule(State="DISABLED").found == "State is DISABLED, not ENABLED"
+    assert (
+        sweeps_schedule(ScheduleExpression="rate(1 day)").found
+        == "ScheduleExpression is rate(1 day), not rate(5 minutes)"
+    )
+    assert "Target is " in sweeps_schedule(Target={"Arn": "x"}).found
+    assert sweeps_schedule(State="DISABLED").exit_status == 1
 
 
 OF_REPAIRS = {"repairs waiting", "queue policy RepairsPolicy", "mapping of repairs"}
@@ -590,3 +732,45 @@ def test_a_trail_that_cannot_be_read_is_a_warning(
 
     assert len(found) == (warning is not None)
     assert warning is None or warning in found[0]
+
+
+def passed(**counts: float) -> Answers:
+    """Return CloudWatch with the sums of metrics; a metric without a sum has no data."""
+    results = [{"Id": name, "Values": [each]} for name, each in counts.items()]
+    return Answers(get_metric_data={"MetricDataResults": results})
+
+
+@pytest.mark.parametrize(
+    ("counts", "lost", "step"),
+    [
+        ({}, "lost before the rule, which matched no event in 45 minutes", "#no-rehearsals"),
+        ({"matched": 3, "failed": 3}, "lost at the rule's target, which it could not invoke", "#rule-fails"),
+        ({"matched": 3}, "lost before the joins queue, which received nothing of 3 events", "#no-rehearsals"),
+        (
+            {"matched": 3, "sent": 3},
+            "lost before the worker, which was not invoked; 3 messages were sent",
+            "#no-rehearsals",
+        ),
+        (
+            {"matched": 3, "sent": 3, "invoked": 9},
+            "lost in the worker, which was invoked 9 times and wrote no records of them",
+            "#no-rehearsals",
+        ),
+    ],
+)
+def test_where_rehearsals_are_lost_follows_from_the_metrics_of_each_hop(
+    counts: dict[str, float], lost: str, step: str
+) -> None:
+    names = ("Outcomes", "Rehearsal", "MemberAccountInitialization", "Joins", "AttachPolicies")
+    stack = deployed(ids={name: name for name in names})
+    clients = rehearsal.Clients(
+        scheduler=Answers(get_schedule={"State": "ENABLED"}),
+        dynamodb=Answers(batch_get_item={"Responses": {}}),
+        cloudwatch=passed(**counts),
+    )
+
+    [check] = rehearsal.last(clients, stack, "Rehearsal")
+
+    assert check.found.endswith(f": {lost}")
+    assert check.next_step.endswith(step)
+    assert check.exit_status == 1

@@ -13,6 +13,7 @@ from handlers.core.errors import NotYetEffectiveError, PermanentError, Retryable
 from handlers.core.guardrails.facts import Facts, Unknown
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.run import FIRST_RECEIVES
+from infra.local.events import rehearsal
 from schemas.compiled_guardrails import CompiledException, CompiledSelector, OuRange
 from schemas.intake import read_event
 from schemas.outcome import AttachmentResult, OutcomeStatus
@@ -811,7 +812,9 @@ def test_a_redriven_request_is_a_dead_letter_while_removing_is_switched_off() ->
     assert why.code == "REMOVALS_OFF"
 
 
-@pytest.mark.parametrize("event", [joined(), "no JSON"], ids=["a join", "no JSON"])
+@pytest.mark.parametrize(
+    "event", [joined(), "no JSON", rehearsal(MANAGEMENT)], ids=["a join", "no JSON", "a rehearsal"]
+)
 def test_the_queue_of_removals_takes_nothing_else(event: object) -> None:
     world = TwoWorkers()
 

@@ -198,6 +198,20 @@ def test_a_request_that_was_handled_does_not_wait_although_others_do() -> None:
     assert w.requested() == [BARE, HALF, BARE]
 
 
+def test_an_account_that_two_sweeps_in_a_row_request_is_counted() -> None:
+    """The first request was handled, and did not help: then something keeps the policies from being attached."""
+    w = world()
+    first = w.sweep()
+    w.repairs.waiting.clear()
+    w.organization.attach(A, HALF)
+    w.organization.attach(B, HALF)
+    w.clock.advance(1800)
+
+    second = w.sweep()
+
+    assert (first.requested_again, second.requested, second.requested_again) == (0, 1, 1)
+
+
 # What a request would not help
 
 
@@ -613,6 +627,23 @@ def test_targets_that_cannot_be_read_are_unclear_and_not_missing() -> None:
     assert w.requested() == []
 
 
+def test_a_pinned_policy_whose_content_cannot_be_read_is_a_fault() -> None:
+    """Otherwise a sweep that may not read contents would look like one that found none changed."""
+    pinned = CompiledGuardrails(
+        policies=(CompiledPolicy(id=A, type=SCP, sha256="a" * 64),),
+        rules=(CompiledRule(id="everyone", attach=(A,), match="all"),),
+    )
+    w = world(guardrails=pinned)
+
+    def fail(name: str, when: str) -> None:
+        if (name, when) == ("DescribePolicy", "before"):
+            raise PermanentError(fault("AccessDeniedException", "no"))
+
+    w.steps.on_call = fail
+
+    assert [(each.kind, each.what) for each in w.sweep().faults] == [("POLICY_UNREAD", A)]
+
+
 def test_an_organization_that_is_not_the_stacks_decides_nothing() -> None:
     w = world()
     w.organization.describe_organization = lambda: {  # type: ignore[method-assign]
@@ -733,3 +764,12 @@ def test_a_dead_letter_of_a_time_when_less_was_required_does_not_hide_what_is_mi
     w.sweep()
 
     assert BARE in w.requested()
+
+
+def test_a_sweep_without_rules_on_ous_reads_no_ou() -> None:
+    w = world()
+    w.organization.ous["ou-root-prod0000"] = ROOT_OU
+
+    w.sweep()
+
+    assert w.organization.calls["ListOrganizationalUnitsForParent"] == 0

@@ -61,7 +61,8 @@ def take_snapshot(
     begun_at = clock.now()
     identity, root = reader.identity(), reader.root()
     # Listings that start anew repeat what they list.
-    ous = tuple({each.id: each for each in reading.counted("organizational units", reader.ous(root.id))}.values())
+    tree = reading.counted("organizational units", reader.ous(root.id)) if wanted.ous else ()
+    ous = tuple({each.id: each for each in tree}.values())
     policies = tuple(reading.policies())
     snapshot = Snapshot(
         organization_id=identity.organization_id,

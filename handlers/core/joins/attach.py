@@ -29,7 +29,7 @@ from handlers.core.joins.run import FIRST_RECEIVES, Dependencies, Run
 from handlers.core.joins.worker import Handled, Worker
 from handlers.core.timing import TimeSlice
 from schemas.dead_letter import read_attributes
-from schemas.events import REMOVAL, SWEEP, Actionable, Departure, Event, Join, PolicyChange
+from schemas.events import REMOVAL, SWEEP, Actionable, Departure, Join, PolicyChange, Received
 from schemas.ids import PolicyId
 from schemas.outcome import FAILING, AttachmentResult, Departed, Fault, Outcome, OutcomeStatus, PolicyOutcome
 
@@ -288,7 +288,7 @@ class Enforcer(Worker):
 
     dependencies: AttachDependencies
 
-    def _not_for_this_queue(self, event: Event, message: Message) -> Handled | None:
+    def _not_for_this_queue(self, event: Received, message: Message) -> Handled | None:
         """Pass a request to remove policies on to its queue: a redriven message comes to this one."""
         if not isinstance(event, Join) or event.cause != "removal":
             return None

@@ -183,7 +183,14 @@ class Turns(Pace, Protocol):
         """Reserve the present moment and return `now`, or return when the next moment is free, without reserving it."""
 
 
-class Ledger(Protocol):
+class RehearsalRow(Protocol):
+    """The row of the last rehearsal in the outcomes table."""
+
+    def record_rehearsal(self, outcome: Outcome) -> None:
+        """Write the row, whatever it holds."""
+
+
+class Ledger(RehearsalRow, Protocol):
     """The outcomes table."""
 
     def begin(self, event: Event, *, now: datetime, lease_until: datetime) -> Attempt | Outcome:

@@ -32,7 +32,7 @@ from handlers.core.joins.worker import Handled, Worker
 from handlers.core.redaction import redact
 from handlers.core.timing import TimeSlice
 from schemas.compiled_guardrails import SCP
-from schemas.events import Actionable, Event, Join
+from schemas.events import Actionable, Join, Received
 from schemas.ids import PolicyId, Sha256
 from schemas.outcome import AttachmentResult, Fault, OutcomeStatus, PolicyOutcome
 from schemas.plan import ApprovedPlan
@@ -192,7 +192,7 @@ class Remover(Worker):
 
     dependencies: RemoveDependencies
 
-    def _not_for_this_queue(self, event: Event, message: Message) -> Handled | None:  # noqa: ARG002 - as above
+    def _not_for_this_queue(self, event: Received, message: Message) -> Handled | None:  # noqa: ARG002 - as above
         """Refuse everything but requests to remove policies."""
         if isinstance(event, Join) and event.cause == "removal":
             return None

@@ -1,17 +1,20 @@
 """From a message to its outcome."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from handlers.core.errors import OutOfTimeError, RetryableError, fault
 from handlers.core.evidence.references import event_name, event_reference
+from handlers.core.evidence.rehearsals import Hop, Passed
 from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.joins.ports import Attempt, DeadLetters, Inbox, Message, Settlement
-from handlers.core.joins.run import Dependencies, IgnoreRun, Run
+from handlers.core.joins.rehearse import RehearsalRun
+from handlers.core.joins.run import FIRST_RECEIVES, Dependencies, IgnoreRun, Run
 from handlers.core.timing import Budget, TimeSlice, backoff
-from schemas.events import AccountEvent, Actionable, Event, Join, NoJoin
+from schemas.events import AccountEvent, Actionable, Event, Join, NoJoin, Received, Rehearsal
 from schemas.intake import InvalidEventError, read_event
 from schemas.outcome import Fault, Outcome, OutcomeStatus, PolicyOutcome
 
@@ -41,6 +44,10 @@ class Handled:
     restored: int = 0
     #: From a join until the account carried every policy; None for a redelivery, and for anything but a join.
     seconds_to_guardrail: float | None = None
+    #: Whether it was a rehearsal.
+    rehearsal: bool = False
+    #: How long each hop took, in seconds, if a rehearsal came through.
+    hops: Mapping[Hop, float] | None = None
     #: Seconds until SQS delivers the message again; None if it does not, or if its visibility could not be changed.
     again_in: int | None = None
 
@@ -70,7 +77,11 @@ class Worker(ABC):
         except InvalidEventError as error:
             handled = Handled(OutcomeStatus.FAILED, fault=fault("INVALID_EVENT", str(error)))
         else:
-            handled = self._not_for_this_queue(event, message) or self._handle(event, message, time_slice)
+            handled = self._not_for_this_queue(event, message) or (
+                self._rehearse(event, message)
+                if isinstance(event, Rehearsal)
+                else self._handle(event, message, time_slice)
+            )
         if handled.status is OutcomeStatus.FAILED and handled.fault:
             try:
                 self.dead_letters.send(message, handled.fault)
@@ -81,7 +92,7 @@ class Worker(ABC):
         return handled
 
     @abstractmethod
-    def _not_for_this_queue(self, event: Event, message: Message) -> Handled | None:
+    def _not_for_this_queue(self, event: Received, message: Message) -> Handled | None:
         """Return the result of a message that another worker handles; None for the messages of this one."""
 
     @abstractmethod
@@ -112,6 +123,30 @@ class Worker(ABC):
         except RetryableError as error:
             return replace(handled, fault=error.fault)
         return self._settled(handled, settled, event)
+
+    def _rehearse(self, rehearsal: Rehearsal, message: Message) -> Handled:
+        """Handle a rehearsal.
+
+        It is given up after the first receives: the next one comes soon, and it is not to become a dead letter.
+        """
+        dependencies, last = self.dependencies, message.receives >= FIRST_RECEIVES
+        run = RehearsalRun(
+            dependencies.ledger,
+            dependencies.archive,
+            dependencies.pseudonyms,
+            dependencies.clock,
+            self.requirements.organization_id,
+        )
+        handled = Handled(OutcomeStatus.IGNORED, event_name=rehearsal.event_name, rehearsal=True)
+        try:
+            reference = event_reference(rehearsal.event_id, dependencies.pseudonyms.digest)
+            handled = replace(handled, event_id=reference)
+            outcome = run.run(rehearsal, message, last=last)
+        except RetryableError as error:
+            return replace(handled, status=OutcomeStatus.IGNORED if last else OutcomeStatus.RETRYING, fault=error.fault)
+        return replace(
+            handled, fault=outcome.fault, evidence_key=outcome.evidence_key, hops=Passed.of(outcome).seconds()
+        )
 
     def _settled(self, handled: Handled, settled: Settlement, event: Event) -> Handled:
         seconds = None

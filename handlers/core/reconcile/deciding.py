@@ -134,6 +134,7 @@ class Deciding:
         self._is_first = remembered is None
         self._known = frozenset(remembered.members if remembered else ())
         self._young = frozenset(remembered.young if remembered else ())
+        self._requested_before = frozenset(remembered.requests if remembered else ())
         requested = remembered.requested if remembered else {}
         if requested and sources.repairs.is_empty():
             requested = {}
@@ -189,6 +190,7 @@ class Deciding:
             drifted=len(self._drifted),
             with_excess=len(self._excess),
             requested=len(requests),
+            requested_again=len(self._requested_before.intersection(requests)),
             not_requested={why: self._left[why] for why in NotRequested if self._left[why]},
             faults=tuple(self._faults()),
             halted=halted,
@@ -347,6 +349,8 @@ class Deciding:
                 yield FaultOfOrganization(kind="NO_POLICY", what=each.id)
             elif each.sha256 and found.sha256 and each.sha256 != found.sha256:
                 yield FaultOfOrganization(kind="POLICY_CHANGED", what=each.id)
+            elif each.sha256 and not found.sha256:
+                yield FaultOfOrganization(kind="POLICY_UNREAD", what=each.id)
         for kind in sorted({each.type for each in document.policies}.difference(snapshot.enabled_types)):
             yield FaultOfOrganization(kind="TYPE_DISABLED", what=kind)
 

@@ -17,7 +17,7 @@ from handlers.core.redrive.legible import Legible
 from schemas.attribute import MAX_ATTRIBUTES, MAX_BYTES, size_bytes
 from schemas.audit import MessageDigest
 from schemas.dead_letter import DeadLetterAttributes, read_attributes, string_value, with_redrives
-from schemas.events import AccountEvent, Event
+from schemas.events import AccountEvent, Received, Rehearsal
 from schemas.ids import Sha256
 from schemas.intake import InvalidEventError, read_event
 from schemas.keys import NO_ACCOUNT
@@ -107,7 +107,7 @@ class DeadLetter:
         return sorted(set(_POLICY.findall(self._reason)))
 
     @cached_property
-    def event(self) -> Event | None:
+    def event(self) -> Received | None:
         """The event in its body; None if the body is unreadable."""
         try:
             return read_event(self.body, sent_at=self.sent_at)
@@ -141,8 +141,13 @@ class DeadLetter:
 
     @property
     def outcome_key(self) -> tuple[str, str] | None:
-        """The account id and event id of its outcome; None if the body is unreadable."""
-        return (self.account_id or NO_ACCOUNT, self.event_id) if self.event else None
+        """The account id and event id of its outcome.
+
+        None if the body is unreadable, and for a rehearsal, whose outcome is replaced by that of the next one.
+        """
+        if self.event is None or isinstance(self.event, Rehearsal):
+            return None
+        return self.account_id or NO_ACCOUNT, self.event_id
 
     @property
     def fingerprint(self) -> Fingerprint:

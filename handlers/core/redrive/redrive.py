@@ -122,7 +122,7 @@ class Redrive:
         self.result_of |= {each.message_id: "sent" for each in sent.accepted}
         self.result_of |= {message_id: f"refused: {why}" for message_id, why in sent.refused.items()}
         self.sent += len(sent.accepted)
-        self.untracked += sum(each.outcome_key is None for each in sent.accepted)
+        self.untracked += sum(each.event is None for each in sent.accepted)
         self.tracker.track(sent.accepted)
         return sent.accepted
 

@@ -27,7 +27,7 @@ from handlers.operate.plans import print_unknown, time_estimate
 from handlers.operate.send_back import notify, send_and_wait
 from handlers.operate.tables import count, first
 from schemas.audit import MessageDigest
-from schemas.events import Join, JoinRequest, NoJoin
+from schemas.events import Join, JoinRequest, NoJoin, Rehearsal
 from schemas.ids import AccountId
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 
@@ -333,7 +333,7 @@ def _account_of(context: Context, event: BinaryIO) -> AccountId:
             f"the event is unreadable: {error}. Use one record in CloudTrail's form, or give the account id"
         ) from error
     if not isinstance(join, Join):
-        why = join.reason if isinstance(join, NoJoin) else "no account joined or changed"
+        why = join.reason if isinstance(join, NoJoin | Rehearsal) else "no account joined or changed"
         raise OperateError(
             f"no account has to be evaluated after this event: {why}. If the account is a member, give the account id"
         )

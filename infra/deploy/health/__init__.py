@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from infra.deploy.health import delivery, page, records, stacks, worker
+from infra.deploy.health import delivery, page, records, rehearsal, stacks, sweep, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.health.guardrails import guardrails
@@ -41,12 +41,22 @@ ROLES = {
     "DetachPoliciesRole": "removing worker's role",
     "OperatorReads": "role OperatorReads",
     "OperatorActs": "role OperatorActs",
+    "RehearsalRole": "rehearsals' role",
+    "SweepRole": "sweep's role",
+    "SweepScheduleRole": "role of the sweep's schedule",
 }
 #: The workers, and how the names of their checks begin.
 WORKERS = {"AttachPolicies": "", "DetachPolicies": "removing worker's "}
+#: The sweep's function, which has no mapping.
+SWEEP = "Sweeper"
+#: The schedule of the rehearsals.
+REHEARSAL = "Rehearsal"
 #: What only a stack has that removes policies, and what earlier versions of the template do not declare.
 NOT_ALWAYS = frozenset(
-    {"Removals", "DetachPolicies", "DetachPoliciesMapping", "DetachPoliciesRole", "Repairs", "RepairsMapping"}
+    {
+        *("Removals", "DetachPolicies", "DetachPoliciesMapping", "DetachPoliciesRole", "Repairs", "RepairsMapping"),
+        *("RehearsalRole", "SweepRole", "SweepScheduleRole"),
+    }
 )
 #: The queues with the names of their checks, and the next step if a queue is not empty.
 QUEUES = {
@@ -80,7 +90,8 @@ def checks(target: Target) -> list[Check]:
     if stack is None or not stack.template["Resources"]:
         return found
     found += _forwarder(target, stack)
-    found += _run(stack, [*_event_path(target, stack), *_records(target, stack), *_page(target, stack)])
+    parts = (_event_path, _schedules, _sweep, _records, _rehearsals, _page)
+    found += _run(stack, [planned for part in parts for planned in part(target, stack)])
     s3, organizations = target.client("s3"), target.client("organizations")
     found += attempt("guardrails", lambda: guardrails(s3, organizations, stack, target.stage.name))
     dynamodb, kms = target.client("dynamodb"), target.client("kms")
@@ -241,6 +252,26 @@ def _declared(stack: Deployed, names: Mapping[str, T]) -> dict[str, T]:
     """Return those of some resources that a stack has, or should have."""
     absent = NOT_ALWAYS.difference(stack.declared())
     return {name: each for name, each in names.items() if name not in absent}
+
+
+def _schedules(target: Target, stack: Deployed) -> Iterator[Planned]:
+    for name in stack.of_type("AWS::Scheduler::Schedule"):
+        yield _planned(f"schedule {name}", delivery.schedule, target.client("scheduler"), stack, name)
+
+
+def _sweep(target: Target, stack: Deployed) -> Iterator[Planned]:
+    if SWEEP not in stack.declared():
+        return
+    yield _planned("sweep's function", worker.function, target.client("lambda"), stack, SWEEP, "sweep's function")
+    what = "sweep's permissions boundary"
+    yield _planned(what, worker.boundary, target.client("iam"), stack, "SweepRole", what)
+    yield _planned("sweep", sweep.last, target.client("dynamodb"), stack, "Reconciliation", target.stage.name)
+
+
+def _rehearsals(target: Target, stack: Deployed) -> Iterator[Planned]:
+    if REHEARSAL in stack.declared():
+        clients = rehearsal.Clients(*(target.client(each) for each in ("scheduler", "dynamodb", "cloudwatch")))
+        yield "rehearsal", (REHEARSAL, "Outcomes"), lambda: rehearsal.last(clients, stack, REHEARSAL)
 
 
 def _records(target: Target, stack: Deployed) -> Iterator[Planned]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from infra.deploy.health.deployed import Deployed
 
 #: Properties of a queue that GetQueueAttributes returns, apart from JSON documents.
+_OF_SCHEDULES: Final = ("State", "ScheduleExpression", "FlexibleTimeWindow", "Target")
 _OF_QUEUES: Final = ("VisibilityTimeout", "MessageRetentionPeriod", "SqsManagedSseEnabled")
 _DOCUMENTS: Final = ("RedrivePolicy", "RedriveAllowPolicy")
 #: A stack, and the logical id of a rule in it.
@@ -82,6 +83,13 @@ def bus_policy(events: Any, stack: Deployed, name: str) -> Iterator[Check]:
     expected = {"Statement": [declared["Statement"] | {"Sid": declared["StatementId"]}]}
     document = json.dumps({"Statement": ours}) if ours else None
     yield compared("bus policy", declared["StatementId"], policy_differences(expected, document))
+
+
+def schedule(scheduler: Any, stack: Deployed, name: str) -> Iterator[Check]:
+    """Compare a schedule with the declared one."""
+    actual = scheduler.get_schedule(Name=stack.short_id(name))
+    differences = property_differences(stack.properties(name), actual, _OF_SCHEDULES)
+    yield compared(f"schedule {name}", f"{actual['State']}, {actual['ScheduleExpression']}", differences)
 
 
 def queue(sqs: Any, stack: Deployed, name: str, what: str, *, needs_operator: str = "") -> Iterator[Check]:
