@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import events
-from schemas.events import KNOWN_EVENT_NAMES, Cause, Departure, DepartureCause, Join, NoJoin, PolicyChange
+from schemas.events import KNOWN_EVENT_NAMES, Cause, Departure, DepartureCause, Join, NoJoin, PolicyChange, Rehearsal
 from schemas.intake import MAX_BODY_BYTES, InvalidEventError, read_event
 from tests.messages import (
     ACCOUNT,
