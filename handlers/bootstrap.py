@@ -24,12 +24,13 @@ from handlers.core.guardrails.reading import read_guardrails
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
 from handlers.core.joins.yielding import YieldingPace
-from handlers.settings import CommonSettings, RemoverSettings, Settings, SettingsError, SweepSettings
+from handlers.settings import CommonSettings, RemoverSettings, Settings, SettingsError, SweepSettings, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from handlers.core.guardrails.facts import Fact
+    from handlers.core.guardrails.pauses import KnownPauses
     from handlers.core.guardrails.ports import Journal
     from handlers.core.joins.remove import Remover
     from handlers.core.reconcile.sweep import Sweeper
@@ -61,6 +62,7 @@ def enforcer(queue_arn: str = "") -> Enforcer:
         dependencies=AttachDependencies(
             **_dependencies(settings, clients),
             outcomes=DynamoAccountOutcomes(clients("dynamodb"), settings.outcomes_table),
+            pauses=_Pauses(settings.reconciliation_table, clients),
             max_restores=settings.max_restores,
             removals=SqsRemovals(clients("sqs"), url) if url else None,
         ),
@@ -96,7 +98,6 @@ def sweeper() -> "Sweeper":
     """Return the sweep; raise SettingsError if a setting is missing or invalid."""
     # The workers would start later with them.
     from handlers.aws.dynamodb_outcomes import DynamoOutcomes  # noqa: PLC0415 - as above
-    from handlers.aws.dynamodb_pauses import DynamoPauses  # noqa: PLC0415 - as above
     from handlers.aws.dynamodb_sweep import DynamoSweepStore  # noqa: PLC0415 - as above
     from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk  # noqa: PLC0415 - as above
     from handlers.aws.sqs_repairs import SqsRepairs  # noqa: PLC0415 - as above
@@ -120,13 +121,27 @@ def sweeper() -> "Sweeper":
             open_reader=open_reader,
             outcomes=DynamoOutcomes(clients("dynamodb"), settings.outcomes_table),
             repairs=SqsRepairs(clients("sqs"), settings.repairs_queue_url),
-            pauses=DynamoPauses(clients("dynamodb"), settings.reconciliation_table),
+            pauses=_Pauses(settings.reconciliation_table, clients),
             archive=S3Archive(clients("s3"), settings.evidence_bucket),
             pseudonyms=KmsPseudonyms(clients("kms"), settings.pseudonym_key_id, settings.organization_id),
             clock=clock,
         ),
         reads_tags_in_bulk=settings.account_id == settings.management_account_id,
     )
+
+
+class _Pauses:
+    """The pauses. Joins do not need them, so that the worker loads what reads them only when something is put back."""
+
+    def __init__(self, table: str, clients: _Clients) -> None:
+        self._table = table
+        self._clients = clients
+
+    def read(self) -> "KnownPauses":
+        """Return all pauses."""
+        from handlers.aws.dynamodb_pauses import DynamoPauses  # noqa: PLC0415 - as above
+
+        return DynamoPauses(self._clients("dynamodb"), self._table).read()
 
 
 def _requirements(settings: CommonSettings, clients: _Clients, *, removes: bool = False) -> Requirements:
@@ -139,7 +154,7 @@ def _requirements(settings: CommonSettings, clients: _Clients, *, removes: bool 
     )
 
 
-def _worker(settings: Settings, clients: _Clients) -> dict[str, Any]:
+def _worker(settings: WorkerSettings, clients: _Clients) -> dict[str, Any]:
     return {
         "requirements": _requirements(settings, clients),
         "inbox": SqsInbox(clients("sqs"), settings.queue_url),
@@ -147,7 +162,7 @@ def _worker(settings: Settings, clients: _Clients) -> dict[str, Any]:
     }
 
 
-def _dependencies(settings: Settings, clients: _Clients) -> dict[str, Any]:
+def _dependencies(settings: WorkerSettings, clients: _Clients) -> dict[str, Any]:
     dynamodb = clients("dynamodb")
     return {
         "organizations": OrganizationsApi(clients("organizations")),
@@ -159,7 +174,7 @@ def _dependencies(settings: Settings, clients: _Clients) -> dict[str, Any]:
     }
 
 
-def _pace(settings: Settings, clients: _Clients) -> DynamoPace:
+def _pace(settings: WorkerSettings, clients: _Clients) -> DynamoPace:
     interval = timedelta(seconds=1 / settings.attachments_per_second)
     return DynamoPace(clients("dynamodb"), settings.pace_table, interval)
 

@@ -64,21 +64,28 @@ class CommonSettings(BaseModel):
             ) from error
 
 
-class Settings(CommonSettings):
-    """The settings of the worker that attaches policies."""
+class WorkerSettings(CommonSettings):
+    """The settings that both workers have."""
 
     #: The queue that this worker's messages come from. The worker that attaches policies also handles those of another
     #: one, which lets live joins go first.
     queue_url: NonEmpty
-    #: The queue of the worker that removes policies; empty if nothing is removed.
-    removals_queue_url: str = ""
     dead_letter_queue_url: NonEmpty
     #: The table from which the workers take their turns; empty if there is only one worker.
     pace_table: str = ""
     #: AWS's limit for the whole account (November 2026: two AttachPolicy calls a second).
     attachments_per_second: Annotated[float, Field(gt=0, le=100)] = 2.0
+
+
+class Settings(WorkerSettings):
+    """The settings of the worker that attaches policies."""
+
+    #: The queue of the worker that removes policies; empty if nothing is removed.
+    removals_queue_url: str = ""
     #: How often a policy that others detach is put back before it is left off.
     max_restores: Annotated[int, Field(ge=0, le=100)] = 3
+    #: The table with the pauses.
+    reconciliation_table: NonEmpty
 
 
 class SweepSettings(CommonSettings):
@@ -97,7 +104,7 @@ class SweepSettings(CommonSettings):
     account_id: AccountId
 
 
-class RemoverSettings(Settings):
+class RemoverSettings(WorkerSettings):
     """The settings of the worker that removes policies."""
 
     guardrails_key: NonEmpty

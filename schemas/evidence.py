@@ -28,6 +28,7 @@ OUR_CODES: Final = frozenset(
         "NO_PLACE",
         "ONLY_OBSERVED",
         "OPEN_ATTEMPT",
+        "PAUSED",
         "REMOVAL_LIMIT",
         "REMOVED_BY_US",
         "RESTORES_STOPPED",

@@ -16,9 +16,9 @@ EventId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]{0
 #: The id of an operator's action, in its audit records and their keys.
 ActionId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-#: The accounts that policies are attached to: every account, none, or these: at most 150, because they are in the
+#: The accounts that policies are attached to: every account, none, or these: at most 130, because they are in the
 #: function's environment, to which Lambda gives 4 KB (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
-ATTACH_TO: Final = "all|none|[0-9]{12}(,[0-9]{12}){0,149}"
+ATTACH_TO: Final = "all|none|[0-9]{12}(,[0-9]{12}){0,129}"
 OU_ID: Final = "ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}|r-[0-9a-z]{4,32}"
 #: An organizational unit, or the root, which the evaluator treats as the outermost one.
 OuId = Annotated[str, StringConstraints(pattern=f"^({OU_ID})$")]

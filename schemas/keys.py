@@ -10,12 +10,15 @@ sweeps/YYYY/MM/DD/SWEEP.json                      what a sweep found and request
 
 import re
 from datetime import date, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.configuration import Configuration
 from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.ids import EventId
-from schemas.sweep import SweepReport
+
+if TYPE_CHECKING:
+    # The workers would start later with it.
+    from schemas.sweep import SweepReport
 
 #: The account in the key of an event that names none.
 NO_ACCOUNT: Final = "none"
@@ -85,7 +88,7 @@ def configuration_key(configuration: Configuration) -> str:
     return f"configuration/{_day(configuration.recorded_at)}/{configuration.record_id}.json"
 
 
-def sweep_key(report: SweepReport) -> str:
+def sweep_key(report: "SweepReport") -> str:
     """Return the key of the evidence of a sweep."""
     return f"sweeps/{_day(report.decided_at)}/{report.sweep_id}.json"
 

@@ -25,6 +25,7 @@ from handlers.core.errors import (
 )
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
+from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
@@ -369,6 +370,17 @@ class FakeInbox:
 
 
 @dataclass
+class FakePauses:
+    """The pauses."""
+
+    steps: Steps
+    known: KnownPauses = field(default_factory=KnownPauses)
+
+    def read(self) -> KnownPauses:
+        return self.steps.take("pauses", lambda: self.known)
+
+
+@dataclass
 class FakeRequests:
     """A queue to which the other worker sends requests."""
 
@@ -452,6 +464,7 @@ class World:
         self.archive = FakeArchive(self.steps)
         self.dead_letters = FakeDeadLetters(self.steps)
         self.inbox = FakeInbox(self.steps)
+        self.pauses = FakePauses(self.steps)
         dependencies = AttachDependencies(
             organizations=self.organizations,
             ledger=self.ledger,
@@ -460,6 +473,7 @@ class World:
             pace=pace or NoPace(),
             clock=self.clock,
             outcomes=self.ledger,
+            pauses=self.pauses,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
         guardrails = Guardrails.for_everyone(policies)

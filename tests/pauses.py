@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from handlers.core.errors import Cause, RetryableError, fault
-from handlers.core.reconcile.pauses import KnownPauses
+from handlers.core.guardrails.pauses import KnownPauses
 from schemas.pause import Ended, Pause
 from schemas.pseudonym import Pseudonym
 from tests.fakes import NOON

@@ -12,12 +12,11 @@ from handlers.aws.organizations_in_bulk import OrganizationInBulk
 from handlers.core.errors import RetryableError, fault
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.scope import Scope
-from handlers.core.reconcile.pauses import KnownPauses
 from handlers.core.reconcile.sweep import Step, SweepDependencies, Sweeper, Swept
 from schemas.events import DEPARTURE, SWEEP
 from schemas.sweep import SweepEvidence, SweepMode, SweepReport, SweepState
 from tests.bulk_organization import BulkOrganization
-from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeArchive, FakeClock, FakePseudonyms, Steps
+from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeArchive, FakeClock, FakePauses, FakePseudonyms, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -124,17 +123,6 @@ class FakeOutcomes:
     def of_accounts(self, account_ids: Sequence[str]) -> Iterable[tuple[str, Rows]]:
         for each in account_ids:
             yield each, self.steps.take("of_account", lambda each=each: tuple(self.rows.get(each, ())))  # type: ignore[misc]
-
-
-@dataclass
-class FakePauses:
-    """The pauses."""
-
-    steps: Steps
-    known: KnownPauses = field(default_factory=KnownPauses)
-
-    def read(self) -> KnownPauses:
-        return self.steps.take("pauses", lambda: self.known)
 
 
 class SweepWorld:

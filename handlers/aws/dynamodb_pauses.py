@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from handlers.aws.dynamodb_rows import plain, serialize, value_of
 from handlers.aws.errors import service_errors
 from handlers.core.errors import Cause, RetryableError, fault
-from handlers.core.reconcile.pauses import KnownPauses
+from handlers.core.guardrails.pauses import KnownPauses
 from schemas.pause import Pause
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from handlers.core.evidence.checks import EvidenceChecker
 from handlers.core.evidence.history import History
 from handlers.core.evidence.ports import Archive, PrincipalPseudonyms
 from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.guardrails.ports import OrganizationReader, PolicyValidator
 from handlers.core.ports import Clock
-from handlers.core.reconcile.pauses import KnownPauses
 from handlers.core.reconcile.ports import OperatorsPauses
 from handlers.core.redaction import redact
 from handlers.core.redrive.backup import backup_line

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from handlers.core.guardrails.pauses import Paused
     from handlers.core.reconcile.coverage import AccountPolicy, Coverage, PolicyCoverage
-    from handlers.core.reconcile.pauses import Paused
     from schemas.ids import AccountId, PolicyId
 
 #: The number of accounts with gaps that people see one by one.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from handlers.core.guardrails.pauses import Paused
     from handlers.core.guardrails.ports import ReadOu
-    from handlers.core.reconcile.pauses import Paused
     from handlers.operate.context import Context, OrganizationContext
     from schemas.ids import AccountId, OuId
     from schemas.pause import Pause

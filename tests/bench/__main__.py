@@ -142,7 +142,9 @@ def cold_start(runs: int = 15) -> dict[str, Any]:
         "POLICY_IDS": "p-aaaaaaaa",
         "ORGANIZATION_ID": "o-exampleorgid",
         "MANAGEMENT_ACCOUNT_ID": "111111111111",
-        **dict.fromkeys(("OUTCOMES_TABLE", "PACE_TABLE", "EVIDENCE_BUCKET", "PSEUDONYM_KEY_ID"), "x"),
+        **dict.fromkeys(
+            ("OUTCOMES_TABLE", "PACE_TABLE", "RECONCILIATION_TABLE", "EVIDENCE_BUCKET", "PSEUDONYM_KEY_ID"), "x"
+        ),
         **dict.fromkeys(("QUEUE_URL", "DEAD_LETTER_QUEUE_URL"), "https://x"),
         "AWS_DEFAULT_REGION": "us-east-1",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -171,6 +173,7 @@ def warm(batches: int = 1_000) -> dict[str, Any]:
         environment = function["Environment"]["Variables"] | {
             "PYTHONPATH": folder,
             "PACE_TABLE": "",
+            "RECONCILIATION_TABLE": "reconciliation",
             "ATTACHMENTS_PER_SECOND": "100",
             "AWS_ENDPOINT_URL": aws.endpoint,
             "AWS_ENDPOINT_URL_ORGANIZATIONS": endpoint,

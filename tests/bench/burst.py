@@ -30,6 +30,7 @@ from tests.fakes import (
     FakeArchive,
     FakeDeadLetters,
     FakeLedger,
+    FakePauses,
     FakePseudonyms,
     Steps,
     joined,
@@ -253,6 +254,7 @@ class Experiment:
             pace=pace,
             clock=self.clock,
             outcomes=self.ledger,
+            pauses=FakePauses(Steps()),
             rng=Random(self.seed * 100 + number),  # noqa: S311 - jitter
         )
         return Enforcer(

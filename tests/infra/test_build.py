@@ -154,6 +154,7 @@ def test_the_function_imports_nothing_of_the_operators_tool() -> None:
         "guardrails.evaluate",
         "guardrails.facts",
         "guardrails.places",
+        "guardrails.ports",
         "guardrails.reading",
         "guardrails.scope",
         "joins.failure_attributes",

@@ -161,7 +161,7 @@ def test_other_commands_get_what_the_operator_gives(
 @pytest.mark.parametrize(
     ("parameters", "rule"),
     [
-        ({"AttachTo": "some"}, "AttachTo must be all, none, or at most 150 account ids"),
+        ({"AttachTo": "some"}, "AttachTo must be all, none, or at most 130 account ids"),
         ({"RemovePolicies": "yes"}, "RemovePolicies must be true or false, not yes"),
         ({"RemovePolicy": "true"}, "there is no parameter RemovePolicy; correct it to RemovePolicies"),
     ],

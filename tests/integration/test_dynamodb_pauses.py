@@ -12,7 +12,7 @@ import pytest
 from handlers.aws.dynamodb_pauses import DynamoPauses
 from handlers.aws.dynamodb_rows import serialize
 from handlers.core.errors import Cause, RetryableError
-from handlers.core.reconcile.pauses import KnownPauses
+from handlers.core.guardrails.pauses import KnownPauses
 from schemas.pause import ORGANIZATION
 from tests.fakes import ACCOUNT, NOON
 from tests.integration.conftest import FAILURES, RESOURCES, Hook, client, intercepted

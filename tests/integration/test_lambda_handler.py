@@ -67,6 +67,7 @@ class Function:
             "ORGANIZATION_ID": self.organization_id,
             "MANAGEMENT_ACCOUNT_ID": self.management,
             "PACE_TABLE": "pace",
+            "RECONCILIATION_TABLE": "reconciliation",
         }
 
     def join(self, account_id: str) -> dict[str, Any]:

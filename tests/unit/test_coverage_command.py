@@ -15,8 +15,8 @@ import pytest
 from click.testing import Result
 
 from handlers.core.errors import PermanentError, RetryableError, fault
+from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.guardrails.reading import read_or_unreadable
-from handlers.core.reconcile.pauses import KnownPauses
 from handlers.operate.context import Context
 from handlers.operate.planning import read_guardrails
 from schemas.compiled_guardrails import SCP, CompiledException, CompiledGuardrails, CompiledRule

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import pytest
 
 from handlers.core.errors import RetryableError, fault
+from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.guardrails.ports import Identity, ReadAccount, ReadOu, ReadPolicy, ReadRoot
 from handlers.core.joins.ports import Message
-from handlers.core.reconcile.pauses import KnownPauses
 from handlers.core.reconcile.sweep import Step, SweepDependencies, Sweeper
 from handlers.core.timing import Budget
 from infra.local.events import account_removed, handshake_accepted, policy_detached, resource_tagged
@@ -31,9 +31,9 @@ from schemas.compiled_guardrails import SCP, CompiledException
 from schemas.outcome import FAILING, Outcome, OutcomeStatus
 from schemas.sweep import SweepMode
 from tests.bulk_organization import ROOT_OU
-from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, FakeArchive, FakePseudonyms, Killed, Steps
+from tests.fakes import ACCOUNT, MANAGEMENT, NOON, ORGANIZATION, FakeArchive, FakePauses, FakePseudonyms, Killed, Steps
 from tests.removals import BASE, EDGE, KEPT, REGIONS, TwoWorkers, document
-from tests.sweeping import FakePauses, FakeRepairs, FakeSweepStore, _Invocation
+from tests.sweeping import FakeRepairs, FakeSweepStore, _Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

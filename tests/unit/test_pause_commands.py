@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from handlers.core.errors import RetryableError
-from handlers.core.reconcile.pauses import MOST, KnownPauses
+from handlers.core.guardrails.pauses import MOST, KnownPauses
 from handlers.operate.context import Caller
 from schemas.pause import LONGEST, ORGANIZATION
 from tests.fake_organization import ROOT_OU

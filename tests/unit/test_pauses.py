@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from handlers.core.reconcile.pauses import MOST, SHOWN, KnownPauses
+from handlers.core.guardrails.pauses import MOST, SHOWN, KnownPauses
 from schemas.pause import LONGEST, ORGANIZATION, Ended, Pause
 from tests.fakes import ACCOUNT, NOON
 from tests.pauses import ended_at, pause

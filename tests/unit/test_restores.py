@@ -14,12 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.core.errors import NotYetEffectiveError, RetryableError, fault
+from handlers.core.guardrails.facts import Facts, Unknown
+from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.joins.claims import claims_of
 from handlers.core.joins.restores import STABLE, Observation, Seen, restores_since_stable
 from handlers.core.joins.run import FIRST_RECEIVES
 from handlers.core.timing import Budget
 from infra.local.events import policy_detached
 from schemas.outcome import AttachmentResult, OutcomeStatus
+from schemas.pause import Pause
+from schemas.pseudonym import Pseudonym
 from tests.fakes import ACCOUNT, MANAGEMENT, NOON, POLICIES, Killed, World, joined, message
 from tests.messages import requested
 from tests.removals import BASE, REGIONS, TwoWorkers
@@ -516,7 +520,7 @@ def test_a_policy_that_is_lost_now_and_then_is_put_back_each_time(losses: list[t
 
 #: The calls of one restore: pseudonym, begin, outcomes, read, member, intend, attach, pseudonym, announce, record,
 #: settle.
-CALLS = 11
+CALLS = 12
 
 
 def lost() -> tuple[Guarded, dict[str, Any]]:
@@ -556,3 +560,80 @@ def test_a_restore_that_is_killed_at_any_point_is_repaired_and_counted_once(call
     assert world.receive(world.detach()).status is ENFORCED, "two of three"
     world.after(MINUTE)
     assert code_of(world.receive(world.detach())) == "RESTORES_STOPPED"
+
+
+# Pauses
+
+
+def paused(scope: str) -> KnownPauses:
+    """Return a pause that ends an hour after noon."""
+    pause = Pause(
+        id="pause-1",
+        scope=scope,
+        owner="the network team",
+        begun_at=NOON - timedelta(hours=1),
+        until=NOON + timedelta(hours=1),
+        reason="they fight",
+        actor=Pseudonym(value=f"prin-{'0' * 32}", key_version="1"),
+        actor_id="AROA",
+        act_id="act-1",
+    )
+    return KnownPauses((pause,))
+
+
+@pytest.mark.parametrize("scope", ["organization", ACCOUNT])
+def test_nothing_is_put_back_while_the_account_is_paused_and_after_that_the_sweep_does(scope: str) -> None:
+    w = Guarded()
+    w.pauses.known = paused(scope)
+
+    handled = w.receive(w.detach())
+
+    assert (handled.status, handled.fault and handled.fault.code) == (IGNORED, "PAUSED")
+    assert FIRST not in w.attached()
+    assert w.sweep().status is IGNORED
+    w.clock.advance(3600)
+    assert w.sweep().status is ENFORCED
+    assert FIRST in w.attached()
+
+
+@pytest.mark.parametrize(
+    ("ous", "is_paused"),
+    [(("r-root", "ou-root-prod0000", "ou-root-web00000"), True), (("r-root",), False), (Unknown.UNREADABLE, True)],
+)
+def test_a_pause_of_an_ou_holds_below_it_and_where_the_ou_is_not_known(ous: Any, *, is_paused: bool) -> None:
+    w = Guarded()
+    w.organizations.facts[ACCOUNT] = Facts(ACCOUNT, ous=ous)
+    w.pauses.known = paused("ou-root-prod0000")
+
+    handled = w.receive(w.detach())
+
+    assert (handled.status is IGNORED) is is_paused
+    assert (FIRST in w.attached()) is not is_paused
+
+
+def test_joins_are_handled_although_everything_is_paused() -> None:
+    w = World()
+    w.pauses.known = paused("organization")
+
+    assert w.handle(joined()).status is ENFORCED
+    assert w.steps.count("pauses") == 0
+
+
+def test_what_an_operator_sends_back_is_attached_although_the_account_is_paused() -> None:
+    w = Guarded()
+    w.pauses.known = paused(ACCOUNT)
+
+    handled = w.receive(w.detach(), redrives=1)
+
+    assert handled.status is ENFORCED
+
+
+def test_nothing_is_put_back_while_the_pauses_cannot_be_read() -> None:
+    w = Guarded()
+    w.steps.fail("pauses", RetryableError(fault("DynamoDB.Broken", "no answer")))
+    event = w.detach()
+
+    assert w.receive(event).status is OutcomeStatus.RETRYING
+    assert FIRST not in w.attached()
+    w.clock.advance(AFTER_THE_LEASE)
+    assert w.receive(event).status is ENFORCED

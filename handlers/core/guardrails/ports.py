@@ -6,10 +6,14 @@ Each method raises JoinguardError if it cannot read everything: part of an answe
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.compiled_guardrails import JoinMethod, PolicyType
 from schemas.ids import AccountId, OrganizationId, OuId, PolicyId
+
+if TYPE_CHECKING:
+    # The workers would start later with it.
+    from handlers.core.guardrails.pauses import KnownPauses
 
 
 @dataclass(frozen=True)
@@ -141,3 +145,10 @@ class PolicyValidator(Protocol):
 
     def findings(self, kind: PolicyType, content: str) -> tuple[Finding, ...]:
         """Return what is wrong with a policy; raise JoinguardError if it is not known."""
+
+
+class Pauses(Protocol):
+    """The pauses, as they are read."""
+
+    def read(self) -> "KnownPauses":
+        """Return all pauses; raise RetryableError if they cannot be read."""

@@ -17,7 +17,9 @@ from handlers.core.errors import (
     fault,
 )
 from handlers.core.guardrails.evaluate import Decision
+from handlers.core.guardrails.facts import Facts, Unknown
 from handlers.core.guardrails.places import AttachedPolicy, NoPlace, places
+from handlers.core.guardrails.ports import Pauses
 from handlers.core.joins.attempt import AttemptRun, Result, combined
 from handlers.core.joins.claims import Changed, is_sealed
 from handlers.core.joins.depart import DepartureRun, account_left, departure_after
@@ -45,6 +47,7 @@ class AttachDependencies(Dependencies):
     """What an attempt to attach depends on."""
 
     outcomes: AccountOutcomes
+    pauses: Pauses
     #: How often a policy that others detach is put back before it is left off.
     max_restores: int = 3
     #: Where removals are requested; None if nothing is removed.
@@ -176,13 +179,32 @@ class RestoreRun(AttachRun):
         return super()._handle()
 
     def _nothing_to_restore(self) -> Fault | None:
-        """Return why nothing is missing because a policy was detached; None if something may be."""
+        """Return why nothing is put back: it is not missing, or the account is paused; None if something may be."""
         policy_id = self.event.change.detached
-        if policy_id is None:
-            return None
-        if policy_id not in self.requirements.guardrails.policy_ids:
+        if policy_id and policy_id not in self.requirements.guardrails.policy_ids:
             return fault("NOT_GUARDED", f"policy {policy_id} is not in the guardrails")
-        return _REMOVED_BY_US if self._removed_by_us(policy_id) else None
+        if policy_id and self._removed_by_us(policy_id):
+            return _REMOVED_BY_US
+        return None if self._is_redriven else self._paused()
+
+    def _paused(self) -> Fault | None:
+        """Return that the account is paused; None if it is not.
+
+        The next sweep after the pause finds what is missing then, so the event is decided.
+        """
+        dependencies, now = self.dependencies, self.dependencies.clock.now()
+        known, ous = dependencies.pauses.read(), None
+        if known.needs_ous(now):
+            facts = Facts(self.event.account_id)
+            read = self._call(lambda: dependencies.organizations.described(facts), remaining_calls=1)
+            ous = None if isinstance(read.ous, Unknown) else read.ous
+        paused = known.of(self.event.account_id, ous, now)
+        if paused is None:
+            return None
+        until = f"until {paused.until:%Y-%m-%dT%H:%MZ}" if paused.until else "because its pauses are not readable"
+        return fault(
+            "PAUSED", f"the account is paused {until}; nothing is put back, and the sweep looks again after that"
+        )
 
     @cached_property
     def _is_redriven(self) -> bool:

@@ -19,12 +19,12 @@ from handlers.core.guardrails.carried import Attached
 from handlers.core.guardrails.evaluate import Guardrails, PolicyDecision, Ruling
 from handlers.core.guardrails.facts import Fact
 from handlers.core.guardrails.organizational_units import Units
+from handlers.core.guardrails.pauses import KnownPauses, Paused
 from handlers.core.guardrails.places import places
 from handlers.core.guardrails.plan import left_out, members
 from handlers.core.guardrails.scope import Scope
 from handlers.core.guardrails.snapshot import facts_of
 from handlers.core.ports import UnreadableRow
-from handlers.core.reconcile.pauses import KnownPauses, Paused
 from schemas.compiled_guardrails import CompiledException, CompiledPolicy, PolicyType
 from schemas.events import DEPARTURES, REMOVAL
 from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256

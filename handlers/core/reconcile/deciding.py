@@ -9,6 +9,7 @@ from typing import Final, Protocol, Self
 from handlers.core.evidence.references import request_id
 from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.guardrails.plan import left_out, members
+from handlers.core.guardrails.ports import Pauses
 from handlers.core.ports import Pseudonyms
 from handlers.core.reconcile.coverage import (
     LASTING,
@@ -21,7 +22,7 @@ from handlers.core.reconcile.coverage import (
     of_membership,
 )
 from handlers.core.reconcile.journal import packed, unpacked
-from handlers.core.reconcile.ports import OutcomesOfAccounts, Pauses, Repairs
+from handlers.core.reconcile.ports import OutcomesOfAccounts, Repairs
 from schemas.events import REMOVAL
 from schemas.ids import AccountId, EventId, PolicyId
 from schemas.outcome import FAILING, AttachmentResult, Outcome, OutcomeStatus

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from handlers.core.guardrails.facts import Fact
-from handlers.core.guardrails.ports import Journal, OrganizationReader
+from handlers.core.guardrails.pauses import KnownPauses
+from handlers.core.guardrails.ports import Journal, OrganizationReader, Pauses
 from handlers.core.reconcile.coverage import Rows
-from handlers.core.reconcile.pauses import KnownPauses
 from schemas.events import DepartureRequest, JoinRequest
 from schemas.ids import AccountId, ActionId
 from schemas.sweep import SweepState
@@ -60,13 +60,6 @@ class Repairs(Protocol):
 
     def is_empty(self) -> bool:
         """Return whether no request waits or is being handled, as far as SQS knows."""
-
-
-class Pauses(Protocol):
-    """The pauses, as they are read."""
-
-    def read(self) -> KnownPauses:
-        """Return all pauses; raise RetryableError if they cannot be read."""
 
 
 class OperatorsPauses(Pauses, Protocol):

@@ -28,11 +28,12 @@ from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.evidence.references import request_id
 from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.guardrails.facts import Fact
+from handlers.core.guardrails.ports import Pauses
 from handlers.core.guardrails.snapshot import Wanted, facts_of, take_snapshot, with_tags
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.reconcile.deciding import Decided, Deciding, departure_id, event_id
 from handlers.core.reconcile.journal import SweepJournal
-from handlers.core.reconcile.ports import OpenReader, OutcomesOfAccounts, Pauses, Repairs, Request, SweepStore
+from handlers.core.reconcile.ports import OpenReader, OutcomesOfAccounts, Repairs, Request, SweepStore
 from schemas.events import SWEEP, DepartureRequest, JoinRequest
 from schemas.ids import AccountId
 from schemas.keys import key_beside, sweep_key

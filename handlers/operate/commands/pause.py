@@ -9,8 +9,8 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from handlers.core.evidence.audit import AuditedAction
+from handlers.core.guardrails.pauses import MOST
 from handlers.core.reconcile.pause_records import BEGUN, ENDED, reference
-from handlers.core.reconcile.pauses import MOST
 from handlers.operate.confirmation import Done, Intention, carry_out
 from handlers.operate.context import Connection, Context
 from handlers.operate.errors import OperateError

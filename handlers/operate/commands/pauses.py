@@ -6,8 +6,8 @@ from typing import Any, Final
 import click
 
 from handlers.core.errors import JoinguardError
+from handlers.core.guardrails.pauses import SHOWN
 from handlers.core.reconcile.pause_records import PauseVerdict, compare
-from handlers.core.reconcile.pauses import SHOWN
 from handlers.operate.context import Context
 from handlers.operate.hints import as_typed
 from handlers.operate.options import as_json, with_context

@@ -3,8 +3,8 @@
 import click
 
 from handlers.core.evidence.audit import AuditedAction
+from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.reconcile.pause_records import ENDED, row_reference
-from handlers.core.reconcile.pauses import KnownPauses
 from handlers.operate.confirmation import Done, Intention, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
