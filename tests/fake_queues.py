@@ -68,8 +68,8 @@ class FakeQueues:
     joins: list[DeadLetter] = field(default_factory=list)
     #: The requests that let live joins go first.
     repairs: list[DeadLetter] = field(default_factory=list)
-    #: The results of the next calls of `backlog`; after these it returns 0.
-    backlogs: list[int] = field(default_factory=list)
+    #: The next numbers of visible messages of the other queues; after these they are empty.
+    backlogs: dict[str, list[int]] = field(default_factory=dict)
     #: The result of each policy in the outcomes that the worker writes.
     results: tuple[PolicyOutcome, ...] = ()
     #: Called with the name of each step; it may raise an error.
@@ -128,13 +128,12 @@ class FakeQueues:
         self.on_step("after deleting")
         return dead_letters
 
-    def backlog(self) -> int:
-        return self.backlogs.pop(0) if self.backlogs else 0
-
     def in_flight(self) -> int:
         return len(self.in_flight_ids)
 
     def visible(self, queue: str) -> int:
+        if queue in {"joins", "repairs"}:
+            return self.backlogs.get(queue, []).pop(0) if self.backlogs.get(queue) else 0
         return len([each for each in self.messages if each.queue == queue])
 
     def of_events(self, keys: Collection[Key]) -> Mapping[Key, Outcome | UnreadableRow]:

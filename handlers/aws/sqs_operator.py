@@ -153,20 +153,13 @@ class SqsDeadLetterQueues:
             deleted += [batch[int(each["Id"])] for each in answer.get("Successful", [])]
         return deleted
 
-    def backlog(self) -> int:
-        """Return the approximate number of visible joins."""
-        return self._visible(self._all_urls["joins"])
-
     def in_flight(self) -> int:
         """Return the approximate number of messages in flight in both queues of failed messages."""
         return sum(int(self._attribute(url, "ApproximateNumberOfMessagesNotVisible")) for url in self._urls.values())
 
-    def visible(self, queue: Queue) -> int:
-        """Return the approximate number of visible messages in a queue of failed messages."""
-        return self._visible(self._urls[queue])
-
-    def _visible(self, url: str) -> int:
-        return int(self._attribute(url, "ApproximateNumberOfMessages"))
+    def visible(self, queue: Destination) -> int:
+        """Return the approximate number of visible messages in a queue."""
+        return int(self._attribute(self._all_urls[queue], "ApproximateNumberOfMessages"))
 
     def _about(self, url: str) -> _About:
         answer = self._attributes(url, "MessageRetentionPeriod")

@@ -102,10 +102,13 @@ _SENTENCES: Final[dict[Reason, str]] = {
     Reason.APPROVAL_UNAVAILABLE: "whether a plan was approved that removes the policy: {0}",
     Reason.ROLE_UNKNOWN: "whether the worker's role may attach, because the stack does not name the role; deploy",
     Reason.FIRST_MESSAGES: "waiting for the outcomes of the first {0}",
-    Reason.JOINS_FIRST: "waiting: more than {0} joins are in the queue, and they go first",
+    Reason.OTHERS_FIRST: "waiting: more than {0} messages are in the queue, and they go first",
     Reason.CAUSE_REMAINS: "{0} messages failed again ({1}) of {2} sent; the cause is not corrected",
     Reason.NOTHING_DECIDED: "none of the first {0} has an outcome in 5 minutes. Run `make status`: is the worker on?",
-    Reason.JOINS_DELAYED: "joins have been waiting for 15 minutes. Run `make status`: is the worker on?",
+    Reason.OTHERS_DELAYED: (
+        "too many messages have been in the queue for 15 minutes. Run `make status`: is the worker on? If they only "
+        "wait their turn, try again later"
+    ),
 }
 
 

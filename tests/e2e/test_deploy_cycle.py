@@ -350,7 +350,7 @@ def test_destroy_refuses_while_joins_wait_and_changes_nothing(console: Console, 
     refused = destroy(console, installed)
 
     assert refused.returncode == 1
-    assert "messages wait: 1 joins, 1 dead letters, 0 undelivered events" in refused.stderr
+    assert "messages wait: 1 joins, 0 repairs, 1 dead letters, 0 undelivered events" in refused.stderr
     assert "--discard-joins" in refused.stderr
     assert console.stacks()["joinguard-ending"] == "UPDATE_COMPLETE"
     assert rule_state(console, "joinguard-ending") == "ENABLED"

@@ -47,6 +47,16 @@ def dead_letter_queues(queues: dict[str, str]) -> SqsDeadLetterQueues:
     return SqsDeadLetterQueues(client("sqs"), urls, queues["joins"], poll=0)
 
 
+def test_requests_are_sent_to_a_queue_of_their_own_and_counted_there(queues: dict[str, str]) -> None:
+    urls: Any = {"dead letters": queues["dead"], "undelivered": queues["undelivered"]}
+    repairs = client("sqs").create_queue(QueueName="repairs")["QueueUrl"]
+    sender = SqsDeadLetterQueues(client("sqs"), urls, queues["joins"], repairs_url=repairs, poll=0)
+
+    assert len(sender.send("repairs", [dead_letter(1), dead_letter(2)]).accepted) == 2
+
+    assert [sender.visible(each) for each in ("repairs", "joins", "dead letters")] == [2, 0, 0]
+
+
 def fill(queues: dict[str, str], count: int, name: str = "dead") -> None:
     sqs = client("sqs")
     for number in range(count):
@@ -385,7 +395,7 @@ def test_large_messages_are_sent_in_several_batches(
     assert sent.accepted == large
     assert sizes == [800_000, 800_000, 400_000]
     assert len(all_of(queues["joins"])) == 5
-    assert dead_letter_queues.backlog() == 0
+    assert dead_letter_queues.visible("joins") == 0
 
 
 def test_messages_of_both_queues_are_deleted_and_sent_to_either_queue(

@@ -189,13 +189,14 @@ def test_accounts_that_would_fail_are_left_out_with_the_reason_and_the_others_ar
 
 
 def test_one_account_goes_to_the_joins_queue_and_several_let_live_joins_go_first(tmp_path: Path) -> None:
-    """Somebody waits for the one. The worker of the others lets live joins go first, so they are sent at once."""
+    """Somebody waits for the one. The worker of the others lets live joins go first: only other requests delay them."""
     accounts = [f"{number:012}" for number in range(300, 320)]
-    tool = operator_cli(backlogs=[51] * 1000)
+    tool = operator_cli(backlogs={"joins": [51] * 1000, "repairs": [51, 50]})
 
     several = tool.run("enforce", "--from", listed(tmp_path, "\n".join(accounts)), *CONFIRM)
 
     assert "this sends 20 join requests to the repairs queue" in several.stderr
+    assert several.stderr.count("waiting: more than 50 messages are in the queue") == 1
     assert (several.exit_code, len(tool.queues.repairs), tool.queues.joins) == (0, 20, [])
     tool = operator_cli()
     for one in ((ACCOUNT,), ("--from", listed(tmp_path, f"{ACCOUNT} {ACCOUNT}"))):

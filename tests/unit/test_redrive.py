@@ -317,22 +317,22 @@ def test_a_denied_call_is_not_retried() -> None:
 
 
 def test_the_redrive_waits_until_few_live_joins_are_left() -> None:
-    queues, notices = FakeQueues([dead_letter()], backlogs=[500, 200, 51, 50]), list[Explanation]()
+    queues, notices = FakeQueues([dead_letter()], backlogs={"joins": [500, 200, 51, 50]}), list[Explanation]()
 
     run_redrive(queues, rate=10.0, notify=notices.append)
 
     assert queues.clock.slept[:3] == [2, 2, 2]
     assert len(queues.joins) == 1
-    assert notices == [Explanation(Reason.JOINS_FIRST, (50,))]
+    assert notices == [Explanation(Reason.OTHERS_FIRST, (50,))]
 
 
 def test_the_redrive_stops_if_live_joins_never_become_few() -> None:
-    queues = FakeQueues([dead_letter()], backlogs=[500] * 10_000)
+    queues = FakeQueues([dead_letter()], backlogs={"joins": [500] * 10_000})
 
     redrive = run_redrive(queues, rate=10.0)
 
     assert redrive.sent == 0
-    assert redrive.stopped == Explanation(Reason.JOINS_DELAYED)
+    assert redrive.stopped == Explanation(Reason.OTHERS_DELAYED)
 
 
 def test_the_redrive_keeps_to_the_rate_and_extends_the_visibility_of_the_remaining_messages() -> None:

@@ -38,11 +38,11 @@ class Reason(Enum):
     APPROVAL_UNAVAILABLE = auto()  # error
     # A redrive waits.
     FIRST_MESSAGES = auto()  # number of messages
-    JOINS_FIRST = auto()  # number of joins
+    OTHERS_FIRST = auto()  # number of messages
     # A redrive stops.
     CAUSE_REMAINS = auto()  # number of failed messages, codes with their counts, number of sent messages
     NOTHING_DECIDED = auto()  # number of sent messages
-    JOINS_DELAYED = auto()
+    OTHERS_DELAYED = auto()
 
 
 @dataclass(frozen=True)

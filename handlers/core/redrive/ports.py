@@ -37,7 +37,7 @@ class Sent:
 
 
 class DeadLetterQueues(Protocol):
-    """Both queues of failed messages, and the joins queue, as operators use them."""
+    """Both queues of failed messages, and those that messages are sent to, as operators use them."""
 
     def receive_all(self) -> Iterable[Sequence[DeadLetter]]:
         """Receive every message that both queues hold, in batches. They stay invisible to others until released.
@@ -57,11 +57,8 @@ class DeadLetterQueues(Protocol):
     def delete(self, messages: Sequence[Receipt]) -> Sequence[Receipt]:
         """Delete messages; return those that are deleted."""
 
-    def backlog(self) -> int:
-        """Return the approximate number of visible joins."""
-
-    def visible(self, queue: Queue) -> int:
-        """Return the approximate number of visible messages in a queue of failed messages."""
+    def visible(self, queue: Destination) -> int:
+        """Return the approximate number of visible messages in a queue."""
 
     def in_flight(self) -> int:
         """Return the approximate number of messages in flight in both queues of failed messages."""

@@ -17,8 +17,8 @@ from schemas.outcome import OutcomeStatus
 
 #: How long to wait until the first messages are decided.
 FIRST_MESSAGES_TIMEOUT: Final = timedelta(minutes=5)
-#: How long to let live joins go first.
-JOINS_TIMEOUT: Final = timedelta(minutes=15)
+#: How long to let others go first.
+OTHERS_TIMEOUT: Final = timedelta(minutes=15)
 #: Seconds.
 _POLL_INTERVAL: Final = 0.5
 _BACKLOG_INTERVAL: Final = 2
@@ -32,9 +32,9 @@ class Redrive:
     tracker: OutcomeTracker
     clock: Clock
     patiently: CallPatiently
-    #: Messages a second; None for no limit, even while live joins wait.
+    #: Messages a second; None for no limit, even while other messages wait.
     rate: float | None = None
-    #: While more live joins than this wait, nothing is sent to their queue.
+    #: While more messages than this wait in the queue, nothing is sent.
     max_backlog: int = 50
     #: The number of failed messages that stops the redrive, and the number of first messages.
     breaker: int = 5
@@ -61,7 +61,7 @@ class Redrive:
             left = dead_letters[begin : begin + BATCH]
             self.patiently(partial(self.tracker.expect, left))
             while left:
-                self._let_joins_go_first()
+                self._let_others_go_first()
                 if self._must_stop():
                     return
                 size = self._batch_size()
@@ -147,20 +147,19 @@ class Redrive:
         if self.tracker.undecided and not self.tracker.decided:
             self.stopped = Explanation(Reason.NOTHING_DECIDED, (self.sent,))
 
-    def _let_joins_go_first(self) -> None:
+    def _let_others_go_first(self) -> None:
         until = None
-        while self.rate is not None and self.stopped is None and self._joins_wait():
+        while self.rate is not None and self.stopped is None and self._others_wait():
             if until is None:
-                self.notify(Explanation(Reason.JOINS_FIRST, (self.max_backlog,)))
-                until = self.clock.now() + JOINS_TIMEOUT
+                self.notify(Explanation(Reason.OTHERS_FIRST, (self.max_backlog,)))
+                until = self.clock.now() + OTHERS_TIMEOUT
             if self.clock.now() >= until:
-                self.stopped = Explanation(Reason.JOINS_DELAYED)
+                self.stopped = Explanation(Reason.OTHERS_DELAYED)
             self.in_flight.extend_visibility()
             self.clock.sleep(_BACKLOG_INTERVAL)
 
-    def _joins_wait(self) -> bool:
-        # The worker of another queue lets live joins go first by itself.
-        return self.to == "joins" and self.patiently(self.in_flight.queues.backlog) > self.max_backlog
+    def _others_wait(self) -> bool:
+        return self.patiently(lambda: self.in_flight.queues.visible(self.to)) > self.max_backlog
 
     def _poll(self) -> None:
         self.patiently(lambda: self.tracker.poll(self.clock.now()))
