@@ -16,8 +16,8 @@ def notes(stage: Stage, report: Report) -> Iterator[str]:
     plan, command = report.plan, _command(stage)
     if plan.attachments:
         yield (
-            f"deploying attaches nothing to these accounts by itself; each gets its policies {_when(stage)}, or now with "
-            f"{command}"
+            f"deploying attaches nothing to these accounts by itself; each gets its policies {_when(stage)}, or now "
+            f"with {command}"
         )
     if plan.removals and stage.removes:
         yield (

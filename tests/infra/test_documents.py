@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 import pytest
 from botocore.session import get_session
+from pydantic import BaseModel
 
 from handlers.core.errors import RetryableError, fault
 from handlers.core.redrive.redrive import Redrive
@@ -464,7 +465,7 @@ def test_each_version_of_a_record_is_documented() -> None:
     rows = re.findall(r"^\| \w+ \| `(joinguard/\w+/\d)` \| (.*) \|$", read(SCHEMAS), re.MULTILINE)
     documented = {current: coded([older]) for current, older in rows}
     # The evidence of a sweep contains its report, which has the version.
-    contracts = [*CONTRACTS.values(), SweepReport]
+    contracts: list[type[BaseModel]] = [*CONTRACTS.values(), SweepReport]
     models = [model for model in contracts if "schema_version" in model.model_fields]
     fields = [model.model_fields["schema_version"] for model in models]
 
