@@ -357,8 +357,8 @@ def _remarks(report: Report) -> Iterator[str]:
     yield from _of_removals(report)
     if plan.attachments:
         yield as_typed(
-            "A deployment attaches nothing by itself: an account gets these policies at its next event, or now with "
-            "`joinguard enforce --from FILE`."
+            "A deployment attaches nothing by itself: an account gets these policies at its next event, in the next "
+            "sweep if the stage's sweep enforces, or now with `joinguard enforce --from FILE`."
         )
 
 

@@ -16,12 +16,12 @@ def notes(stage: Stage, report: Report) -> Iterator[str]:
     plan, command = report.plan, _command(stage)
     if plan.attachments:
         yield (
-            "deploying attaches nothing to these accounts by itself; each gets its policies at its next event, or now "
+            f"deploying attaches nothing to these accounts by itself; each gets its policies {_when(stage)}, or now "
             f"with {command}"
         )
     if plan.removals and stage.removes:
         yield (
-            "deploying removes nothing by itself; each account loses its policies at its next event, or now with "
+            f"deploying removes nothing by itself; each account loses its policies {_when(stage)}, or now with "
             f"{command}"
         )
     elif plan.removals:
@@ -35,13 +35,17 @@ def next_step(stage: Stage, report: Report | None) -> str:
     """
     if report is None and stage.document is not None:
         return (
-            "accounts get and lose policies at their next events; if the guardrails have changed, request the accounts "
-            f"of their plan with {_command(stage)}"
+            f"each account gets and loses policies {_when(stage)}; if the guardrails have changed, request the accounts of "
+            f"their plan with {_command(stage)}"
         )
     plan = report.plan if report else None
     if plan and (plan.attachments or (plan.removals and stage.removes)):
-        return f"request the accounts of the plan with {_command(stage)}, or wait for their next events"
+        return f"request the accounts of the plan with {_command(stage)}, or wait: each changes {_when(stage)}"
     return "invite or create an account"
+
+
+def _when(stage: Stage) -> str:
+    return "at its next event or in the next sweep" if stage.sweep_enforces else "at its next event"
 
 
 def _command(stage: Stage) -> str:

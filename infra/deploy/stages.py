@@ -83,6 +83,11 @@ class Stage(BaseModel):
         """Whether the stage removes policies that accounts need no longer."""
         return self.parameters.get("RemovePolicies") == "true"
 
+    @property
+    def sweep_enforces(self) -> bool:
+        """Whether the sweep requests the policies of accounts that lack some."""
+        return self.parameters.get("Sweep") == "enforce"
+
 
 @dataclass(frozen=True)
 class Target:

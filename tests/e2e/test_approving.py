@@ -138,7 +138,7 @@ def test_removals_above_the_limit_are_deployed_only_with_the_approval_of_their_p
     assert applied.returncode == 0, applied.stderr
     said = f"with this change set, approved: plan {digest[:12]}, until 20"
     assert said in applied.stderr.partition("update of stack")[0]
-    assert "next: accounts get and lose policies at their next events" in applied.stderr
+    assert "next: each account gets and loses policies at its next event" in applied.stderr
     parameters = removing.parameters
     assert parameters["ApprovedPlanKey"] == f"joinguard/plans/{digest}.json"
     s3 = console.aws.client("s3")

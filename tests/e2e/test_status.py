@@ -750,8 +750,13 @@ def operator(installed: Installed, session: str = "night-shift") -> dict[str, st
 def test_the_role_operator_reads_may_read_every_part(installed: Installed) -> None:
     found = installed.checks(keys=operator(installed))
 
-    assert found == installed.checks()
+    assert without_age(found) == without_age(installed.checks())
     assert {name for name, check in found.items() if not check.well} == set()
+
+
+def without_age(found: dict[str, Check]) -> dict[str, Check]:
+    """Return the checks without the one whose text says how many minutes ago something was."""
+    return {name: check for name, check in found.items() if name != "rehearsal"}
 
 
 #: Statements of the role for `make status`. The others are for the operators' tool, which has its own tests.
@@ -786,11 +791,13 @@ def for_status() -> list[tuple[str, str]]:
         if each["Sid"] in FOR_STATUS
     ]
     assert {each["Sid"] for _, each in listed} == FOR_STATUS
-    return [
+    allowed = (
         (policy, action)
         for policy, each in listed
         for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
-    ]
+    )
+    # Several statements of a policy can allow an action.
+    return [*dict.fromkeys(allowed)]
 
 
 @pytest.mark.parametrize(("policy", "action"), for_status())
@@ -818,7 +825,8 @@ def test_without_any_single_action_status_says_what_it_cannot_read_and_goes_on(
         assert "OperatorReads" in check.next_step
         assert check.exit_status == 1
     if not action.startswith("cloudformation:"):
-        assert all(check == everything[name] for name, check in found.items() if name in everything and check.well)
+        well = {name: check for name, check in without_age(found).items() if name in everything and check.well}
+        assert {name: everything[name] for name in well} == well
         assert len(found) > len(everything) // 2
 
 

@@ -465,8 +465,8 @@ def test_each_version_of_a_record_is_documented() -> None:
     rows = re.findall(r"^\| \w+ \| `(joinguard/\w+/\d)` \| (.*) \|$", read(SCHEMAS), re.MULTILINE)
     documented = {current: coded([older]) for current, older in rows}
     # The evidence of a sweep contains its report, which has the version.
-    known: list[type[BaseModel]] = [*CONTRACTS.values(), SweepReport]
-    models = [model for model in known if "schema_version" in model.model_fields]
+    contracts: list[type[BaseModel]] = [*CONTRACTS.values(), SweepReport]
+    models = [model for model in contracts if "schema_version" in model.model_fields]
     fields = [model.model_fields["schema_version"] for model in models]
 
     assert documented == {field.default: {*get_args(field.annotation)} - {field.default} for field in fields}

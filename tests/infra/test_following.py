@@ -25,7 +25,17 @@ def test_a_plan_that_removes_says_that_a_deployment_removes_nothing_by_itself() 
     assert [*notes(acting, made)] == [
         f"deploying removes nothing by itself; each account loses its policies at its next event, or now with {ENFORCE}"
     ]
-    assert next_step(acting, made) == f"request the accounts of the plan with {ENFORCE}, or wait for their next events"
+    assert next_step(acting, made) == (
+        f"request the accounts of the plan with {ENFORCE}, or wait: each changes at its next event"
+    )
+
+
+def test_a_stage_whose_sweep_enforces_changes_accounts_without_an_event() -> None:
+    acting, made = stage(removes=True), report(planned())
+    acting = acting.model_copy(update={"parameters": {**acting.parameters, "Sweep": "enforce"}})
+
+    for text in (*notes(acting, made), next_step(acting, made)):
+        assert "at its next event or in the next sweep" in text
 
 
 def test_a_stage_that_removes_nothing_says_so_and_needs_no_request() -> None:
@@ -40,7 +50,7 @@ def test_without_a_plan_the_next_step_of_a_stage_with_a_document_fits_changed_gu
 
     step = next_step(documented, None)
 
-    assert step.startswith("accounts get and lose policies at their next events; if the guardrails have changed, ")
+    assert step.startswith("each account gets and loses policies at its next event; if the guardrails have changed, ")
     assert step.endswith(f"with {ENFORCE}")
 
 
