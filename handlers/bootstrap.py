@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from handlers.core.guardrails.ports import Journal
     from handlers.core.joins.remove import Remover
     from handlers.core.reconcile.sweep import Sweeper
+    from schemas.ids import Sha256
     from schemas.plan import ApprovedPlan
 
 #: Returns the client of a service, the same one each time.
@@ -63,6 +64,7 @@ def enforcer(queue_arn: str = "") -> Enforcer:
             **_dependencies(settings, clients),
             outcomes=DynamoAccountOutcomes(clients("dynamodb"), settings.outcomes_table),
             pauses=_Pauses(settings.reconciliation_table, clients),
+            restore_limit=_RestoreLimit(settings, clients),
             max_restores=settings.max_restores,
             removals=SqsRemovals(clients("sqs"), url) if url else None,
         ),
@@ -75,7 +77,7 @@ def remover() -> "Remover":
     """Return the worker that removes policies; raise SettingsError if a setting is missing or invalid."""
     # The worker that attaches policies would start later with them.
     from handlers.aws.dynamodb_claims import DynamoClaims  # noqa: PLC0415 - as above
-    from handlers.aws.dynamodb_limit import DynamoRemovalLimit  # noqa: PLC0415 - as above
+    from handlers.aws.dynamodb_limit import DynamoDailyLimit  # noqa: PLC0415 - as above
     from handlers.core.joins.remove import RemoveDependencies, Remover  # noqa: PLC0415 - as above
 
     settings, clients = RemoverSettings.from_env(os.environ), cache(client)
@@ -84,7 +86,7 @@ def remover() -> "Remover":
             **_dependencies(settings, clients),
             detachments=OrganizationsApi(clients("organizations")),
             claims=DynamoClaims(clients("dynamodb"), settings.outcomes_table),
-            limit=DynamoRemovalLimit(clients("dynamodb"), settings.pace_table),
+            limit=DynamoDailyLimit(clients("dynamodb"), settings.pace_table),
             evaluations=SqsEvaluations(clients("sqs"), settings.joins_queue_url),
             approved=_approved_plan(settings, clients),
             approved_until=settings.approved_plan_until,
@@ -142,6 +144,25 @@ class _Pauses:
         from handlers.aws.dynamodb_pauses import DynamoPauses  # noqa: PLC0415 - as above
 
         return DynamoPauses(self._clients("dynamodb"), self._table).read()
+
+
+class _RestoreLimit:
+    """The limit of restores, which the worker loads only when something is put back."""
+
+    def __init__(self, settings: Settings, clients: _Clients) -> None:
+        self._settings = settings
+        self._clients = clients
+
+    def take(self, account: "Sha256", now: datetime) -> bool:
+        """Count an account, unless it was counted today; return False if more lost policies than change at once."""
+        from handlers.aws.dynamodb_limit import RESTORES, DynamoDailyLimit  # noqa: PLC0415 - as above
+        from handlers.aws.dynamodb_sweep import DynamoSweepStore  # noqa: PLC0415 - as above
+        from handlers.core.guardrails.limits import at_once  # noqa: PLC0415 - as above
+
+        settings, dynamodb = self._settings, self._clients("dynamodb")
+        state = DynamoSweepStore(dynamodb, settings.reconciliation_table).read()
+        members = state.last.members if state and state.last else 0
+        return DynamoDailyLimit(dynamodb, settings.pace_table, RESTORES).take(account, at_once(members), now)
 
 
 def _requirements(settings: CommonSettings, clients: _Clients, *, removes: bool = False) -> Requirements:

@@ -31,6 +31,7 @@ OUR_CODES: Final = frozenset(
         "PAUSED",
         "REMOVAL_LIMIT",
         "REMOVED_BY_US",
+        "RESTORES_HALTED",
         "RESTORES_STOPPED",
         "STILL_A_MEMBER",
         "WRONG_ORGANIZATION",

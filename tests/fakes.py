@@ -25,6 +25,7 @@ from handlers.core.errors import (
 )
 from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
+from handlers.core.guardrails.limits import at_once
 from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.scope import Scope
@@ -370,6 +371,23 @@ class FakeInbox:
 
 
 @dataclass
+class FakeRestoreLimit:
+    steps: Steps
+    members: int = 0
+    counted: dict[date, set[str]] = field(default_factory=dict)
+
+    def take(self, account: str, now: datetime) -> bool:
+        return self.steps.take("restore limit", lambda: self._take(account, now))
+
+    def _take(self, account: str, now: datetime) -> bool:
+        counted = self.counted.setdefault(now.date(), set())
+        if account not in counted and len(counted) >= at_once(self.members):
+            return False
+        counted.add(account)
+        return True
+
+
+@dataclass
 class FakePauses:
     """The pauses."""
 
@@ -465,6 +483,7 @@ class World:
         self.dead_letters = FakeDeadLetters(self.steps)
         self.inbox = FakeInbox(self.steps)
         self.pauses = FakePauses(self.steps)
+        self.restore_limit = FakeRestoreLimit(self.steps)
         dependencies = AttachDependencies(
             organizations=self.organizations,
             ledger=self.ledger,
@@ -474,6 +493,7 @@ class World:
             clock=self.clock,
             outcomes=self.ledger,
             pauses=self.pauses,
+            restore_limit=self.restore_limit,
             rng=Random(seed),  # noqa: S311 - jitter, not a secret
         )
         guardrails = Guardrails.for_everyone(policies)

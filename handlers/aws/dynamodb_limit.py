@@ -1,4 +1,4 @@
-"""DynamoDB: one row that counts the removals of a day, whichever worker makes them."""
+"""DynamoDB: rows that count what may be done a limited number of times a day, whichever worker does it."""
 
 from __future__ import annotations
 
@@ -19,40 +19,43 @@ if TYPE_CHECKING:
 
     from schemas.ids import Sha256
 
-_ROW: Final = {"name": {"S": "Removals"}}
+#: The rows.
+REMOVALS: Final = "Removals"
+RESTORES: Final = "Restores"
 
 
-class DynamoRemovalLimit:
-    """Count removals of the day, in UTC, each once. Without an answer of the table, nothing is removed."""
+class DynamoDailyLimit:
+    """Count what is done on a day, in UTC, each thing once. Without an answer of the table, nothing is done."""
 
-    def __init__(self, client: DynamoDBClient, table: str) -> None:
+    def __init__(self, client: DynamoDBClient, table: str, name: str = REMOVALS) -> None:
         self._client = client
         self._table = table
+        self._key: Any = {"name": {"S": name}}
 
-    def take(self, removal: Sha256, limit: int, now: datetime) -> bool:
-        """Count a removal, unless it was counted today; return False if as many as the limit were.
+    def take(self, counted: Sha256, limit: int, now: datetime) -> bool:
+        """Count something, unless it was counted today; return False if as many as the limit were.
 
         Raises RetryableError if another worker counts for a later day, so that one of the clocks is wrong.
         """
         today = now.astimezone(UTC).date().isoformat()
-        refused = self._add(removal, limit, today)
-        # The first removal of a day replaces those of the day before.
+        refused = self._add(counted, limit, today)
+        # The first one of a day replaces those of the day before.
         if refused is not None and str(refused.get("day", "")) < today and limit > 0:
-            refused = None if self._begin(removal, today) is None else self._add(removal, limit, today)
+            refused = None if self._begin(counted, today) is None else self._add(counted, limit, today)
         if refused is not None and str(refused.get("day", "")) > today:
-            raise RetryableError(fault("CLOCK_DIFFERS", "removals of a later day are being counted; it is tried again"))
+            raise RetryableError(fault("CLOCK_DIFFERS", "a later day is being counted; it is tried again"))
         return refused is None
 
-    def _add(self, removal: Sha256, limit: int, today: str) -> Mapping[str, Any] | None:
+    def _add(self, counted: Sha256, limit: int, today: str) -> Mapping[str, Any] | None:
         # A limit that is lowered holds for what was counted before, too.
         within = "(size(counted) < :limit OR (contains(counted, :name) AND size(counted) <= :limit))"
         condition = f"#day = :today AND {within}"
-        values = {":name": {"S": removal}, ":limit": {"N": str(limit)}, ":today": {"S": today}}
-        return self._refused("ADD counted :removal", condition, {":removal": {"SS": [removal]}, **values})
+        values = {":name": {"S": counted}, ":limit": {"N": str(limit)}, ":today": {"S": today}}
+        return self._refused("ADD counted :removal", condition, {":removal": {"SS": [counted]}, **values})
 
-    def _begin(self, removal: Sha256, today: str) -> Mapping[str, Any] | None:
+    def _begin(self, counted: Sha256, today: str) -> Mapping[str, Any] | None:
         condition = "attribute_not_exists(#day) OR #day < :today"
-        values = {":removal": {"SS": [removal]}, ":today": {"S": today}}
+        values = {":removal": {"SS": [counted]}, ":today": {"S": today}}
         return self._refused("SET #day = :today, counted = :removal", condition, values)
 
     def _refused(self, expression: str, condition: str, values: dict[str, Any]) -> Mapping[str, Any] | None:
@@ -61,7 +64,7 @@ class DynamoRemovalLimit:
             try:
                 self._client.update_item(
                     TableName=self._table,
-                    Key=_ROW,
+                    Key=self._key,
                     UpdateExpression=expression,
                     ConditionExpression=condition,
                     ExpressionAttributeNames={"#day": "day"},

@@ -46,6 +46,7 @@ class Cause(Enum):
     POLICY_TYPE_DISABLED = auto()
     REMOVALS_OFF = auto()
     REMOVAL_LIMIT = auto()
+    RESTORES_HALTED = auto()
     RESTORES_STOPPED = auto()
     RETRIES_EXHAUSTED = auto()
     TOO_MANY_IN_FLIGHT = auto()

@@ -24,6 +24,9 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     Cause.GUARDRAILS_CHANGED: (
         "find out in CloudTrail who changed it and whether that was meant: restore the policy, or lock and deploy; drop"
     ),
+    Cause.RESTORES_HALTED: (
+        "find out in CloudTrail who detached them, and whether that was meant: redrive, or change the document and drop"
+    ),
     Cause.RESTORES_STOPPED: (
         "find out in CloudTrail who detaches the policy, and end that: redrive, or an exception in the document; drop"
     ),

@@ -39,6 +39,7 @@ CODES: Final = (
     "PolicyTypeNotEnabledException",
     "REMOVALS_OFF",
     "REMOVAL_LIMIT",
+    "RESTORES_HALTED",
     "RESTORES_STOPPED",
     "RETRIES_EXHAUSTED",
     "TargetNotFoundException",

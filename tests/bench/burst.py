@@ -32,6 +32,7 @@ from tests.fakes import (
     FakeLedger,
     FakePauses,
     FakePseudonyms,
+    FakeRestoreLimit,
     Steps,
     joined,
 )
@@ -255,6 +256,7 @@ class Experiment:
             clock=self.clock,
             outcomes=self.ledger,
             pauses=FakePauses(Steps()),
+            restore_limit=FakeRestoreLimit(Steps()),
             rng=Random(self.seed * 100 + number),  # noqa: S311 - jitter
         )
         return Enforcer(

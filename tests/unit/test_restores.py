@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from handlers.core.errors import NotYetEffectiveError, RetryableError, fault
 from handlers.core.guardrails.facts import Facts, Unknown
+from handlers.core.guardrails.limits import FEW
 from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.joins.claims import claims_of
 from handlers.core.joins.restores import STABLE, Observation, Seen, restores_since_stable
@@ -520,7 +521,7 @@ def test_a_policy_that_is_lost_now_and_then_is_put_back_each_time(losses: list[t
 
 #: The calls of one restore: pseudonym, begin, outcomes, read, member, intend, attach, pseudonym, announce, record,
 #: settle.
-CALLS = 12
+CALLS = 13
 
 
 def lost() -> tuple[Guarded, dict[str, Any]]:
@@ -637,3 +638,48 @@ def test_nothing_is_put_back_while_the_pauses_cannot_be_read() -> None:
     assert FIRST not in w.attached()
     w.clock.advance(AFTER_THE_LEASE)
     assert w.receive(event).status is ENFORCED
+
+
+# Many accounts at once
+
+
+def test_after_many_accounts_lost_policies_on_one_day_a_person_decides() -> None:
+    w = Guarded()
+    w.restore_limit.counted[NOON.date()] = {str(number) for number in range(FEW)}
+
+    handled = w.receive(w.detach())
+
+    assert code_of(handled) == "RESTORES_HALTED"
+    assert FIRST not in w.attached()
+    [(_, why)] = w.dead_letters.dead_letters
+    assert why.code == "RESTORES_HALTED"
+
+
+def test_what_an_operator_sends_back_is_attached_although_many_accounts_lost_policies() -> None:
+    w = Guarded()
+    w.restore_limit.counted[NOON.date()] = {str(number) for number in range(FEW)}
+
+    assert w.receive(w.detach(), redrives=1).status is ENFORCED
+
+
+def test_an_account_counts_once_a_day_however_many_policies_it_lost() -> None:
+    w = Guarded()
+    w.restore_limit.counted[NOON.date()] = {str(number) for number in range(FEW - 1)}
+
+    assert w.receive(w.detach()).status is ENFORCED
+    assert w.receive(w.detach(SECOND)).status is ENFORCED
+
+
+def test_the_sweep_decides_for_itself_how_much_is_too_much() -> None:
+    w = Guarded()
+    w.restore_limit.counted[NOON.date()] = {str(number) for number in range(FEW)}
+    w.detach()
+
+    assert w.sweep().status is ENFORCED
+
+
+def test_a_join_is_attached_although_many_accounts_lost_policies() -> None:
+    w = World()
+    w.restore_limit.counted[NOON.date()] = {str(number) for number in range(FEW)}
+
+    assert w.handle(joined()).status is ENFORCED

@@ -9,8 +9,9 @@ import pytest
 
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.evidence.references import request_id
+from handlers.core.guardrails.limits import FEW
 from handlers.core.guardrails.pauses import KnownPauses
-from handlers.core.reconcile.deciding import FEW, ON_ITS_WAY, RECEIVED_AGAIN
+from handlers.core.reconcile.deciding import ON_ITS_WAY, RECEIVED_AGAIN
 from handlers.core.reconcile.sweep import Step
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector, OuRange
 from schemas.events import DEPARTURE

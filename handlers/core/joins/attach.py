@@ -24,7 +24,7 @@ from handlers.core.joins.attempt import AttemptRun, Result, combined
 from handlers.core.joins.claims import Changed, is_sealed
 from handlers.core.joins.depart import DepartureRun, account_left, departure_after
 from handlers.core.joins.policy_change import PolicyChangeRun
-from handlers.core.joins.ports import AccountOutcomes, Attempt, Message, Removals, Settlement
+from handlers.core.joins.ports import AccountOutcomes, Attempt, Message, Removals, RestoreLimit, Settlement
 from handlers.core.joins.requests import removal_request
 from handlers.core.joins.restores import PolicyHistory, restores_since_stable, stopped
 from handlers.core.joins.run import FIRST_RECEIVES, Dependencies, Run
@@ -39,6 +39,10 @@ _REMOVED_BY_US: Final = fault("REMOVED_BY_US", "Joinguard itself removed the pol
 _REMOVAL_OPEN: Final = fault("OPEN_ATTEMPT", "a removal may have detached the policy, and has not recorded it yet")
 _NOT_GONE_YET: Final = fault("FACTS_STALE", "the policy was detached, and AWS still lists it; it is read again")
 
+_HALTED: Final = fault(
+    "RESTORES_HALTED",
+    "many accounts lost policies on one day; a person decides whether to put them back",
+)
 _GONE_AGAIN: Final = fault("GONE_AGAIN", "this event put the policy back, and it was detached again; it is read again")
 
 
@@ -48,6 +52,7 @@ class AttachDependencies(Dependencies):
 
     outcomes: AccountOutcomes
     pauses: Pauses
+    restore_limit: RestoreLimit
     #: How often a policy that others detach is put back before it is left off.
     max_restores: int = 3
     #: Where removals are requested; None if nothing is removed.
@@ -230,10 +235,21 @@ class RestoreRun(AttachRun):
             for policy_id in missing:
                 if policy_id in claimed and (error := self._stopped(policy_id)):
                     found[policy_id] = error
+            restored = claimed.intersection(missing).difference(found)
+            if restored and self._is_halted():
+                found |= dict.fromkeys(sorted(restored), PermanentError(_HALTED, cause=Cause.RESTORES_HALTED))
         except (PermanentError, RetryableError) as error:
             # It is not known how often.
             return dict.fromkeys(claimed.intersection(missing), error)
         return found
+
+    def _is_halted(self) -> bool:
+        """Return whether more accounts lost policies today than change at once. The sweep decides that for itself."""
+        if self.event.cause != "detached":
+            return False
+        dependencies = self.dependencies
+        account = dependencies.pseudonyms.digest("restore", self.event.account_id)
+        return not dependencies.restore_limit.take(account, dependencies.clock.now())
 
     def _stopped(self, policy_id: PolicyId) -> JoinguardError | None:
         """Return the error about a policy that is not put back again; None if it is."""

@@ -152,6 +152,13 @@ class RemovalLimit(Protocol):
         """Count a removal, unless it was counted today; return False if as many as the limit were."""
 
 
+class RestoreLimit(Protocol):
+    """The number of accounts in which something is put back on a day, which all workers share."""
+
+    def take(self, account: Sha256, now: datetime) -> bool:
+        """Count an account, unless it was counted today; return False if more lost policies than change at once."""
+
+
 class Removals(Protocol):
     """The queue of the worker that removes policies."""
 

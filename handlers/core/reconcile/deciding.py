@@ -8,6 +8,7 @@ from typing import Final, Protocol, Self
 
 from handlers.core.evidence.references import request_id
 from handlers.core.guardrails.evaluate import Requirements
+from handlers.core.guardrails.limits import at_once
 from handlers.core.guardrails.plan import left_out, members
 from handlers.core.guardrails.ports import Pauses
 from handlers.core.ports import Pseudonyms
@@ -45,9 +46,6 @@ ON_ITS_WAY: Final = timedelta(minutes=15)
 RECEIVED_AGAIN: Final = timedelta(hours=1)
 #: The retention of the dead letters.
 KEPT: Final = timedelta(days=14)
-#: Accounts, and the share of the members, that may lose policies or leave between two sweeps before it halts.
-FEW: Final = 5
-SHARE: Final = 0.05
 _AWS: Final = "aws.organizations"
 _JOINS: Final = frozenset({"AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"})
 
@@ -331,7 +329,7 @@ class Deciding:
 
     def _halted(self, departed: Collection[AccountId]) -> str | None:
         """Return why nothing is requested, if more accounts changed at once than people change."""
-        at_most = max(FEW, int(SHARE * len(self._members)))
+        at_most = at_once(len(self._members))
         if len(self._drifted) > at_most:
             return f"{len(self._drifted)} of {len(self._members)} members lack policies that Joinguard attached"
         if len(departed) > at_most:
