@@ -109,7 +109,7 @@ def test_a_rehearsal_that_never_arrives_ends_after_the_timeout_and_names_the_hop
 
 
 def test_if_messages_wait_in_the_queue_it_is_the_worker_that_does_not_receive() -> None:
-    cli = operator_cli(backlogs=[3] * 100)
+    cli = operator_cli(backlogs={"joins": [3] * 100})
 
     status, found, said = output_of(cli)
 

@@ -106,7 +106,7 @@ def _print(event_id: EventId, passed: Passed) -> None:
 def _lost(context: Context, event_id: EventId, passed: Passed) -> str:
     """Return where a rehearsal is, as far as its records and the queue show it, and the next step."""
     match passed.lost_at:
-        case Hop.QUEUE if (waiting := context.patiently(context.queues.backlog)) > 0:
+        case Hop.QUEUE if (waiting := context.patiently(lambda: context.queues.visible("joins"))) > 0:
             lost = (
                 f"no worker has received it, and the joins queue has about {waiting:,} visible messages: the worker is "
                 "off or busy. `make status` checks its event source mapping"
