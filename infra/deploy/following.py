@@ -35,8 +35,8 @@ def next_step(stage: Stage, report: Report | None) -> str:
     """
     if report is None and stage.document is not None:
         return (
-            f"each account gets and loses policies {_when(stage)}; if the guardrails have changed, request the accounts "
-            f"of their plan with {_command(stage)}"
+            f"each account gets and loses policies {_when(stage)}; if the guardrails have changed, request the "
+            f"accounts of their plan with {_command(stage)}"
         )
     plan = report.plan if report else None
     if plan and (plan.attachments or (plan.removals and stage.removes)):
