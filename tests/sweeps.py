@@ -10,6 +10,7 @@ from handlers.aws.dynamodb_sweep import DynamoSweepStore
 from infra.deploy.queues import messages_in
 from infra.local.installation import configure
 from infra.local.waiting import until
+from schemas.keys import sweep_key
 from schemas.sweep import SweepEvidence, SweepReport
 
 if TYPE_CHECKING:
@@ -55,12 +56,11 @@ class Sweeps:
         """What the sweep keeps."""
         return DynamoSweepStore(self.pipeline.client("dynamodb"), self.pipeline.resource("Reconciliation"))
 
-    def evidence(self) -> list[SweepEvidence]:
-        """Return the evidence of all sweeps."""
+    def evidence(self, report: SweepReport) -> SweepEvidence:
+        """Return the evidence of a sweep."""
         s3, bucket = self.pipeline.client("s3"), self.pipeline.at.evidence_bucket
-        listed = s3.list_objects_v2(Bucket=bucket, Prefix="sweeps/").get("Contents", [])
-        bodies = [s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in listed]
-        return [SweepEvidence.model_validate_json(each) for each in bodies]
+        body = s3.get_object(Bucket=bucket, Key=sweep_key(report))["Body"].read()
+        return SweepEvidence.model_validate_json(body)
 
     def until_quiet(self) -> None:
         """Wait until the worker has handled all requests."""

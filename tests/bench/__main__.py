@@ -168,7 +168,7 @@ def warm(batches: int = 1_000) -> dict[str, Any]:
         zipfile.ZipFile(build_local()).extractall(folder)
         at = install(aws, package=build_local(), log=lambda _: None)
         organizations.policies.update(at.policy_ids)
-        [function] = aws.client("lambda").list_functions()["Functions"]
+        function = aws.client("lambda").get_function_configuration(FunctionName="MemberAccountInitialization")
         event = handshake_accepted("222222222222", at.organization_id, at.management_account_id)
         environment = function["Environment"]["Variables"] | {
             "PYTHONPATH": folder,

@@ -129,7 +129,7 @@ def shared_function() -> Iterator[Function]:
     organizations.policies.update(POLICIES)
     with running() as aws, serving(organizations) as endpoint, running_chaos(endpoint, aws.endpoint) as chaos:
         at = install(aws, package=build_local(), log=lambda _: None, changes=UNPACED)
-        [deployed] = aws.client("lambda").list_functions()["Functions"]
+        deployed = aws.client("lambda").get_function_configuration(FunctionName="MemberAccountInitialization")
         environment = deployed["Environment"]["Variables"] | {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": ".",

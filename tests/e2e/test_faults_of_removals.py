@@ -173,7 +173,7 @@ def shared() -> Iterator[Remover]:
             name: aws.client("sqs").create_queue(QueueName=f"{name}-of-this-test")["QueueUrl"]
             for name in ("removals", "joins")
         }
-        [deployed] = aws.client("lambda").list_functions()["Functions"]
+        deployed = aws.client("lambda").get_function_configuration(FunctionName="MemberAccountInitialization")
         environment = deployed["Environment"]["Variables"] | {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": ".",

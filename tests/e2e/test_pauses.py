@@ -150,7 +150,7 @@ def test_without_reading_the_pauses_neither_pauses_nor_coverage_guess(pipeline: 
     reads = session_of(pipeline, "OperatorReads")
     pipeline.account()
 
-    with without(pipeline, "ReadPauses"):
+    with without(pipeline, "ReadPausesAndTheSweep"):
         refused = [operate(pipeline, command, **reads) for command in ("pauses", "coverage")]
 
     for each in refused:

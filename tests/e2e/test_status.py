@@ -764,7 +764,7 @@ FOR_STATUS: Final = {
     "FindTheStack",
     "CheckRules",
     "CheckSchedules",
-    "ReadTheSweep",
+    "ReadPausesAndTheSweep",
     "CheckTheSweep",
     "CheckRolesOfTheSweep",
     "CountJoins",
@@ -777,7 +777,6 @@ FOR_STATUS: Final = {
     "CheckTrails",
     "CheckWhatTheWorkersMayDo",
     "CheckRoles",
-    "ReadPauses",
 }
 
 

@@ -41,7 +41,7 @@ def test_a_stage_that_reports_finds_an_account_without_its_event_and_requests_no
     assert (found.requested, found.not_requested[NotRequested.REPORT_ONLY]) == (0, found.with_gaps)
     sweeps.until_quiet()
     assert pipeline.watch.attached(bare) == set()
-    [evidence] = [each for each in sweeps.evidence() if each.report.sweep_id == found.sweep_id]
+    evidence = sweeps.evidence(found)
     assert evidence.report == found
     assert bare not in evidence.model_dump_json()
 
