@@ -75,7 +75,9 @@ def _measure(swept: Swept, app: Sweeper) -> None:
     """Write the metrics: what the last complete sweep found at every tick, what this one did only once."""
     last, since = swept.last, swept.since
     if begun := last.decided_at if last else since:
-        _add("SecondsSinceSweep", MetricUnit.Seconds, (app.dependencies.clock.now() - begun).total_seconds())
+        age = app.dependencies.clock.now() - begun
+        _add("SecondsSinceSweep", MetricUnit.Seconds, age.total_seconds())
+        _add("IntervalsSinceSweep", MetricUnit.NoUnit, age / max(app.every, swept.takes))
     if last:
         for name, value in _gauges(last).items():
             _add(name, MetricUnit.Count, value)

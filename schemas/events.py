@@ -143,8 +143,11 @@ Event: TypeAlias = Actionable | NoJoin
 #: What a message can report.
 Received: TypeAlias = Event | Rehearsal
 
-#: The source of the sweep's requests.
+#: The sources of the sweep's and the operators' requests.
 SWEEP: Final = "joinguard.sweep"
+OPERATOR: Final = "joinguard.operator"
+#: The names of the events that tell of a join.
+JOINS: Final = frozenset({"AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"})
 Requester = Literal["joinguard.sweep", "joinguard.operator", "joinguard.worker"]
 #: Distinguishes requests to remove policies from requests to evaluate an account.
 REMOVAL: Final = "joinguard.removal"

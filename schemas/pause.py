@@ -11,6 +11,7 @@ from schemas.values import Moment, Text
 
 #: The longest time from the beginning of a pause to its end.
 LONGEST: Final = timedelta(days=30)
+_SKEW: Final = timedelta(minutes=5)
 #: The scope of a pause of every account.
 ORGANIZATION: Final = "organization"
 #: `organization`, the id of an OU, which stands for everything below it too, or the id of an account.
@@ -71,5 +72,5 @@ class Pause(PauseTerms):
         return min(self.until, self.ended.at) if self.ended else self.until
 
     def is_in_force(self, at: datetime) -> bool:
-        """Return whether it is in force at a moment after its beginning."""
-        return self.ended is None and at < self.until
+        """Return whether it is in force at a moment; clocks may differ by minutes."""
+        return self.ended is None and self.begun_at - _SKEW <= at < self.until

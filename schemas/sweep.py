@@ -50,8 +50,8 @@ class NotRequested(StrEnum):
 class FaultOfOrganization(_Recorded):
     """What is wrong for the whole organization, whichever account is concerned."""
 
-    kind: Literal["POLICY_CHANGED", "POLICY_UNREAD", "NO_POLICY", "TYPE_DISABLED"]
-    #: The id of the policy, or the policy type.
+    kind: Literal["POLICY_CHANGED", "POLICY_UNREAD", "NO_POLICY", "TYPE_DISABLED", "UNREAD"]
+    #: The id of the policy, the policy type, or what could not be read.
     what: Text
 
 

@@ -57,8 +57,8 @@ class BulkOrganization:
     enabled: tuple[str, ...] = (SCP,)
     calls: Counter[str] = field(default_factory=Counter)
     throttled: int = 0
-    #: Tokens that AWS does not know any more.
-    expired_tokens: bool = False
+    #: Part of each token; AWS does not know those with another one any more.
+    generation: int = 0
 
     def __post_init__(self) -> None:
         self.contents.setdefault(FULL_ACCESS, "{}")
@@ -148,15 +148,15 @@ class BulkOrganization:
         shown: Callable[[Any], Any] = lambda each: each,
     ) -> dict[str, Any]:
         def answer() -> dict[str, Any]:
-            token = request.get("NextToken") or ""
-            if token and self.expired_tokens:
+            generation, _, token = (request.get("NextToken") or f"{self.generation}:").partition(":")
+            if generation != str(self.generation):
                 raise ClientError({"Error": {"Code": "InvalidInputException", "Message": "token"}}, operation)
             if self.empty_pages and not token.endswith("!"):
-                return {key: [], "NextToken": f"{token or 0}!"}
+                return {key: [], "NextToken": f"{generation}:{token or 0}!"}
             begin = int(token.rstrip("!") or 0)
             end = begin + min(request["MaxResults"], self.page_size)
             items = listed()
-            more = {"NextToken": str(end)} if end < len(items) else {}
+            more = {"NextToken": f"{generation}:{end}"} if end < len(items) else {}
             return {key: [shown(each) for each in items[begin:end]]} | more
 
         return self._call(operation, answer)

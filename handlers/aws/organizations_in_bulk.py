@@ -108,9 +108,6 @@ class _NoJournal:
     def add(self, listing: str, items: Sequence[Any], token: str | None) -> None:
         pass
 
-    def restart(self, listing: str) -> None:
-        pass
-
 
 class OrganizationInBulk:
     """Read an organization. Throttles and other transient failures are tried again for minutes, page by page."""
@@ -275,7 +272,6 @@ class OrganizationInBulk:
             except PermanentError:
                 if not is_old:
                     raise
-                self._journal.restart(name)
                 token, is_old = None, False
                 continue
             if following and following == token:

@@ -26,6 +26,7 @@ _WHY: Final[Mapping[NotRequested, str]] = {
 _FAULTS: Final[Mapping[str, str]] = {
     "POLICY_CHANGED": "policy {} has another content than the lock file pins",
     "POLICY_UNREAD": "the content of policy {} could not be read, so nobody knows whether it was changed",
+    "UNREAD": "a part of the organization could not be read ({}), so nobody knows who lacks what",
     "NO_POLICY": "the organization has no policy {}",
     "TYPE_DISABLED": "the policy type {} is not enabled",
 }

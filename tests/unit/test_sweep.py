@@ -18,7 +18,7 @@ from schemas.events import DEPARTURE
 from schemas.outcome import AttachmentResult, Claim, Fault, Outcome, OutcomeStatus, PolicyOutcome
 from schemas.pause import Pause
 from schemas.pseudonym import Pseudonym
-from schemas.sweep import NotRequested, SweepMode
+from schemas.sweep import NotRequested
 from tests.bulk_organization import ROOT_OU, Member
 from tests.fakes import MANAGEMENT, NOON, POLICIES, Killed
 from tests.sweeping import SweepWorld, texts
@@ -288,7 +288,7 @@ def test_nothing_is_requested_for_a_paused_account_until_the_pause_ends(scope: s
 
 def test_a_sweep_decides_nothing_if_the_pauses_cannot_be_read() -> None:
     w = world()
-    w.steps.fail("pauses", None, RetryableError(fault("DynamoDB.Broken", "no answer")))
+    w.steps.fail("pauses", RetryableError(fault("DynamoDB.Broken", "no answer")))
 
     swept = w.invoke()
 
@@ -342,21 +342,23 @@ def test_many_accounts_that_never_had_their_policies_do_not_halt_it() -> None:
     assert len(w.requested()) == 100
 
 
-def test_a_sweep_halts_if_many_accounts_left_at_once_and_finds_them_again() -> None:
+def test_departures_do_not_halt_a_sweep_because_the_worker_asks_organizations() -> None:
     w = SweepWorld()
     ids = w.account_ids(100)
     w.organization.accounts |= {each: Member() for each in ids}
+    w.organization.attach(A, *ids)
+    w.organization.attach(B, *ids[:-1])
     w.sweep()
     w.clock.advance(1800)
+    w.repairs.waiting.clear()
     for each in ids[:50]:
         del w.organization.accounts[each]
 
-    assert w.sweep().departed == 50
-    w.clock.advance(1800)
     report = w.sweep()
 
-    assert report.departed == 50
-    assert report.halted
+    assert (report.departed, report.halted) == (50, None)
+    assert w.told_of() == ids[:50]
+    assert w.requested() == [ids[-1], ids[-1]]
 
 
 # Who came and went
@@ -415,19 +417,17 @@ def test_a_departure_is_found_once_and_the_worker_is_told_of_it() -> None:
     assert begun < told.requested_at == second.decided_at
 
 
-def test_a_sweep_that_only_reports_tells_of_a_departure_when_it_acts() -> None:
+def test_a_sweep_that_only_reports_counts_a_departure_once() -> None:
     w = world(mode="report")
     w.sweep()
     del w.organization.accounts[BARE]
-    w.clock.advance(1800)
-    assert w.sweep().departed == 1
+    found = []
+    for _ in range(2):
+        w.clock.advance(1800)
+        found.append(w.sweep().departed)
+
+    assert found == [1, 0]
     assert w.told_of() == []
-
-    w.mode = SweepMode.ENFORCE
-    w.clock.advance(1800)
-    w.sweep()
-
-    assert w.told_of() == [BARE]
 
 
 def test_an_account_that_a_listing_left_out_once_is_no_missed_event() -> None:
@@ -558,17 +558,43 @@ def test_a_sweep_goes_on_where_the_time_ended_and_reads_nothing_twice() -> None:
     assert short.requested() == whole.requested()
 
 
-def test_a_token_that_aws_does_not_know_any_more_starts_the_listing_anew() -> None:
+def begun(accounts: int) -> SweepWorld:
+    """Return a sweep that has read some pages of accounts."""
     w = SweepWorld()
-    w.organization.accounts |= {each: Member() for each in w.account_ids(300)}
-    assert w.invoke(seconds=1).step is Step.UNFINISHED
-    w.organization.expired_tokens = True
-    w.steps.on_call = lambda name, _: setattr(w.organization, "expired_tokens", name != "ListAccounts")
+    w.organization.page_size = 5
+    w.organization.accounts |= {each: Member() for each in w.account_ids(accounts)}
+    assert w.invoke(seconds=4).step is Step.UNFINISHED
+    assert 0 < w.organization.calls["ListAccounts"] <= accounts // 5
     w.clock.advance(300)
+    return w
+
+
+def test_a_token_that_aws_does_not_know_any_more_starts_the_listing_anew() -> None:
+    w = begun(300)
+    w.organization.generation += 1
 
     w.sweep()
 
     assert w.requested() == w.account_ids(300)
+    assert w.organization.calls["ListAccounts"] > 61
+
+
+def test_empty_pages_are_followed() -> None:
+    w = SweepWorld()
+    w.organization.empty_pages = True
+    w.organization.accounts |= {each: Member() for each in w.account_ids(50)}
+
+    assert w.sweep().members == 50
+
+
+def test_what_was_read_a_day_ago_is_read_again() -> None:
+    w = begun(300)
+    del w.organization.accounts[w.account_ids(1)[0]]
+    w.clock.advance(25 * 3600)
+
+    report = w.sweep()
+
+    assert (report.members, report.departed) == (299, 0)
 
 
 def test_new_guardrails_begin_a_sweep_anew() -> None:
@@ -625,6 +651,9 @@ def test_targets_that_cannot_be_read_are_unclear_and_not_missing() -> None:
     report = w.sweep()
 
     assert (report.with_gaps, report.unclear, report.covered) == (0, 3, 0)
+    assert [(each.kind, each.what) for each in report.faults] == [
+        ("UNREAD", f"targets of {each}: AccessDeniedException") for each in (A, B)
+    ]
     assert w.requested() == []
 
 
@@ -774,3 +803,71 @@ def test_a_sweep_without_rules_on_ous_reads_no_ou() -> None:
     w.sweep()
 
     assert w.organization.calls["ListOrganizationalUnitsForParent"] == 0
+
+
+# What the snapshot does not show yet, and what rows claim
+
+
+def test_what_a_worker_attached_while_the_sweep_was_reading_is_no_gap() -> None:
+    w = SweepWorld()
+    lost_by(w, FEW + 1)
+    for each in w.account_ids(FEW + 1):
+        w.outcomes.rows[each] = [attached(each, A, B, updated_at=NOON + timedelta(seconds=1))]
+    w.clock.advance(0)
+
+    report = w.sweep()
+
+    assert (report.with_gaps, report.drifted, report.halted, report.covered) == (0, 0, None, 100)
+    assert w.requested() == []
+
+
+def test_accounts_whose_restores_wait_for_a_person_halt_the_sweep_and_are_not_requested() -> None:
+    w = SweepWorld()
+    lost = lost_by(w, FEW + 1)
+    why = Fault(code="RESTORES_HALTED", message="x")
+    for each in lost:
+        result = PolicyOutcome(policy_id=B, result=AttachmentResult.FAILED, fault=why)
+        failed = row(each, OutcomeStatus.FAILED, event_id="detach-1", policies=(result,), updated_at=NOON, fault=why)
+        w.outcomes.rows[each].append(failed)
+
+    assert w.sweep().halted
+    for each in lost[1:]:
+        w.outcomes.rows[each] = [attached(each, A, B)]
+        w.organization.attach(B, each)
+    w.organization.targets[A].remove(lost[0])
+    w.clock.advance(1800)
+    report = w.sweep()
+
+    assert report.halted is None
+    assert report.not_requested == {NotRequested.DEAD_LETTER: 1}
+    assert w.requested() == []
+
+
+def test_a_row_of_the_future_hides_no_account() -> None:
+    w = world()
+    later = NOON + timedelta(days=3650)
+    w.outcomes.rows[BARE] = [row(BARE, OutcomeStatus.RETRYING, updated_at=later)]
+    w.outcomes.rows[HALF] = [row(HALF, OutcomeStatus.FAILED, updated_at=later)]
+
+    w.sweep()
+
+    assert w.requested() == [BARE, HALF]
+
+
+def test_a_request_that_was_lost_is_repeated_although_the_queue_is_never_empty() -> None:
+    w = world()
+    w.sweep()
+    for _ in range(5):
+        w.clock.advance(86_400)
+        w.sweep()
+
+    assert w.requested().count(BARE) == 2
+
+
+def test_a_removal_that_is_requested_is_not_requested_again() -> None:
+    w = world(guardrails=with_removals(), removes=True)
+    requested = PolicyOutcome(policy_id=B, result=AttachmentResult.REMOVAL_REQUESTED)
+    done = row(COVERED, event_id="e", source="joinguard.sweep", policies=(requested,), updated_at=NOON)
+    w.outcomes.rows[COVERED] = [attached(COVERED, A, B), done]
+
+    assert w.sweep().with_excess == 0

@@ -89,9 +89,6 @@ class Journal(Protocol):
     def add(self, listing: str, items: Sequence[Any], token: str | None) -> None:
         """Remember the next page of a listing; without a token it was the last one."""
 
-    def restart(self, listing: str) -> None:
-        """Forget what was read of a listing."""
-
 
 class OrganizationReader(Protocol):
     """AWS Organizations, read in bulk at the rates that AWS documents."""

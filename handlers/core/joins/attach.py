@@ -1,6 +1,7 @@
 """Attaching: the work of the worker for joins, moves and changes of tags."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -31,7 +32,7 @@ from handlers.core.joins.run import FIRST_RECEIVES, Dependencies, Run
 from handlers.core.joins.worker import Handled, Worker
 from handlers.core.timing import TimeSlice
 from schemas.dead_letter import read_attributes
-from schemas.events import REMOVAL, SWEEP, Actionable, Departure, Join, PolicyChange, Received
+from schemas.events import OPERATOR, REMOVAL, SWEEP, Actionable, Departure, Join, PolicyChange, Received
 from schemas.ids import PolicyId
 from schemas.outcome import FAILING, AttachmentResult, Departed, Fault, Outcome, OutcomeStatus, PolicyOutcome
 
@@ -190,7 +191,9 @@ class RestoreRun(AttachRun):
             return fault("NOT_GUARDED", f"policy {policy_id} is not in the guardrails")
         if policy_id and self._removed_by_us(policy_id):
             return _REMOVED_BY_US
-        return None if self._is_redriven else self._paused()
+        # An account that moves or gets other tags is evaluated although it is paused.
+        only_restores = self.event.cause == "detached" or self.event.source == SWEEP
+        return self._paused() if only_restores and not self._is_redriven else None
 
     def _paused(self) -> Fault | None:
         """Return that the account is paused; None if it is not.
@@ -201,8 +204,10 @@ class RestoreRun(AttachRun):
         known, ous = dependencies.pauses.read(), None
         if known.needs_ous(now):
             facts = Facts(self.event.account_id)
-            read = self._call(lambda: dependencies.organizations.described(facts), remaining_calls=1)
-            ous = None if isinstance(read.ous, Unknown) else read.ous
+            # What cannot be read counts as paused.
+            with suppress(PermanentError):
+                read = self._call(lambda: dependencies.organizations.described(facts), remaining_calls=1)
+                ous = None if isinstance(read.ous, Unknown) else read.ous
         paused = known.of(self.event.account_id, ous, now)
         if paused is None:
             return None
@@ -348,7 +353,8 @@ class Enforcer(Worker):
         if isinstance(event, Departure):
             outcomes = dependencies.outcomes
             return DepartureRun(requirements, dependencies, event, message, begun, time_slice, outcomes)
-        restores = event.cause == "detached" or event.source == SWEEP
+        # A join begins anew, and an operator decides; after anything else, a policy may be put back.
+        restores = event.cause != "joined" and event.source != OPERATOR
         kind = RestoreRun if restores else AttachRun
         return kind(requirements, dependencies, event, message, begun, time_slice)
 

@@ -162,9 +162,10 @@ class AttemptRun(Run):
 
     def _await_turn(self) -> None:
         """Wait for the moment that the pace reserves; raise OutOfTimeError if that is after the deadline."""
-        clock = self.dependencies.clock
-        begin = self.dependencies.pace.reserve(clock.now())
-        if begin > self.time_slice.deadline:
+        clock, deadline = self.dependencies.clock, self.time_slice.deadline
+        now = clock.now()
+        begin = self.dependencies.pace.reserve(now) if now < deadline else now
+        if begin >= deadline:
             raise OutOfTimeError(fault("OUT_OF_TIME", "other changes take the time left for this record"))
         clock.sleep(max(0.0, (begin - clock.now()).total_seconds()))
 

@@ -24,7 +24,7 @@ from typing import Final
 from handlers.core.errors import fault
 from handlers.core.joins.claims import is_sealed
 from handlers.core.ports import Pseudonyms
-from schemas.events import DEPARTURES, SWEEP
+from schemas.events import DEPARTURES, JOINS, OPERATOR
 from schemas.ids import AccountId, EventId, PolicyId
 from schemas.outcome import AttachmentResult, Fault, Outcome
 
@@ -38,6 +38,8 @@ class Seen(IntEnum):
     """What was seen of a policy; at the same moment, in this order."""
 
     MISSING = auto()
+    #: We removed it, because the account did not need it.
+    REMOVED = auto()
     ATTACHED = auto()
     #: It was attached, and not by us in this attempt.
     PRESENT = auto()
@@ -63,6 +65,9 @@ def restores_since_stable(observations: Iterable[Observation], missing_since: da
             if stays_since and each.at - stays_since >= STABLE:
                 restores.clear()
             stays_since = None
+        elif each.seen is Seen.REMOVED:
+            restores.clear()
+            is_ours, stays_since = False, None
         elif each.seen is Seen.PRESENT:
             stays_since = stays_since or each.at
         else:
@@ -105,7 +110,8 @@ class PolicyHistory:
     def _seen_in(self, row: Outcome) -> list[Observation]:
         if row.event_name in DEPARTURES or row.departed:
             return []
-        restores = row.event_name == DETACH or row.source == SWEEP
+        # A join begins anew, and an operator decides.
+        restores = row.event_name not in JOINS and row.source != OPERATOR
         result = next((each for each in row.policies if each.policy_id == self.policy_id), None)
         code = result.fault.code if result and result.fault else None
         is_about_it = _detaches(row, self.policy_id)
@@ -119,7 +125,7 @@ class PolicyHistory:
                     # Clocks differ: it was gone before it was attached again.
                     found.append(Observation(min(row.event_time, claim.at) if is_about_it else claim.at, Seen.MISSING))
             else:
-                found.append(Observation(claim.at, Seen.MISSING))
+                found.append(Observation(claim.at, Seen.REMOVED))
         elif is_about_it or code == STOPPED:
             found.append(Observation(row.event_time, Seen.MISSING))
         if result and result.result is AttachmentResult.ALREADY_ATTACHED:

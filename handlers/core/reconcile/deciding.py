@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeAlias
 
 from handlers.core.evidence.references import request_id
 from handlers.core.guardrails.evaluate import Requirements
@@ -24,10 +24,10 @@ from handlers.core.reconcile.coverage import (
 )
 from handlers.core.reconcile.journal import packed, unpacked
 from handlers.core.reconcile.ports import OutcomesOfAccounts, Repairs
-from schemas.events import REMOVAL
+from schemas.events import JOINS, REMOVAL
 from schemas.ids import AccountId, EventId, PolicyId
 from schemas.outcome import FAILING, AttachmentResult, Outcome, OutcomeStatus
-from schemas.snapshot import Snapshot, SnapshotAccount
+from schemas.snapshot import Snapshot, SnapshotAccount, Unread
 from schemas.sweep import (
     MAX_NAMED,
     FaultOfOrganization,
@@ -46,8 +46,13 @@ ON_ITS_WAY: Final = timedelta(minutes=15)
 RECEIVED_AGAIN: Final = timedelta(hours=1)
 #: The retention of the dead letters.
 KEPT: Final = timedelta(days=14)
+#: The retention of the other queues.
+RETAINED: Final = timedelta(days=4)
 _AWS: Final = "aws.organizations"
-_JOINS: Final = frozenset({"AcceptHandshake", "AccountJoinedOrganization", "CreateAccountResult"})
+_ATTACHED: Final = frozenset({AttachmentResult.ATTACHED, AttachmentResult.ALREADY_ATTACHED})
+#: The codes of policies that the worker leaves off: until a person decides, and because somebody fights.
+_HALTED: Final = "RESTORES_HALTED"
+_STOPPED: Final = "RESTORES_STOPPED"
 
 
 class Sources(Protocol):
@@ -70,6 +75,10 @@ class Sources(Protocol):
         """The pseudonyms of accounts."""
 
 
+#: When a sweep sent requests, in seconds of the epoch, and for which accounts.
+Sent: TypeAlias = tuple[float, list[AccountId]]
+
+
 @dataclass(frozen=True)
 class Decided:
     """What a sweep decided about a whole snapshot."""
@@ -84,8 +93,8 @@ class Decided:
     members: Sequence[AccountId]
     #: Those of them whose events may still be on their way, so that the next sweep looks for them.
     young: Sequence[AccountId]
-    #: The requests that may wait in the queue: the accounts, by the sweep that sent them.
-    requested: Mapping[str, Sequence[AccountId]]
+    #: The requests that may wait in the queue, by the sweep that sent them.
+    requested: Mapping[str, Sent]
 
     @classmethod
     def of(cls, pieces: Iterable[bytes]) -> Self:
@@ -134,11 +143,8 @@ class Deciding:
         self._known = frozenset(remembered.members if remembered else ())
         self._young = frozenset(remembered.young if remembered else ())
         self._requested_before = frozenset(remembered.requests if remembered else ())
-        requested = remembered.requested if remembered else {}
-        if requested and sources.repairs.is_empty():
-            requested = {}
         #: The sweep that sent the last request for an account, if that may still wait.
-        self._waiting = {each: sweep_id for sweep_id, accounts in requested.items() for each in accounts}
+        self._waiting = self._may_wait(remembered.requested if remembered else {})
         self._members = {each.id: each for each in members(snapshot)}
         self._covering = Covering(
             self._requirements.guardrails,
@@ -153,8 +159,11 @@ class Deciding:
         self._named: list[tuple[AccountId, AccountPolicy]] = []
         self._drifted: set[AccountId] = set()
         self._excess: set[AccountId] = set()
+        self._with_gaps: set[AccountId] = set()
+        #: The members that lacked something when the sweep read it, and got it meanwhile.
+        self._attached_meanwhile = 0
         self._missed = 0
-        self._still_waiting: dict[str, list[AccountId]] = {}
+        self._still_waiting: dict[str, Sent] = {}
 
     def decide(self) -> tuple[Decided, SweepReport]:
         """Compare every member with its guardrails, and decide for which of them an evaluation is requested."""
@@ -165,13 +174,15 @@ class Deciding:
         young = [each for each in self._members if self._joined_just_now(each)]
         unchecked = () if self._is_first else self._young.union(appeared).intersection(self._members).difference(young)
         chosen = self._chosen(compared, frozenset(unchecked))
-        halted = self._halted(departed)
+        halted = self._halted()
         if halted:
             self._left[NotRequested.HALTED] += len(chosen)
         elif self._current.mode is SweepMode.REPORT:
             self._left[NotRequested.REPORT_ONLY] += len(chosen)
-        acts = not halted and self._current.mode is SweepMode.ENFORCE
-        requests, told = (chosen, departed) if acts else ([], [])
+        acts = self._current.mode is SweepMode.ENFORCE
+        requests = chosen if acts and not halted else []
+        # Telling of many at once does no harm: the worker asks Organizations before it closes anything.
+        told = departed if acts else []
         report = SweepReport(
             sweep_id=self._current.sweep_id,
             organization_id=self._snapshot.organization_id,
@@ -182,14 +193,14 @@ class Deciding:
             members=len(self._members),
             observed=compared.observed,
             left_out=left_out(self._snapshot),
-            covered=compared.covered,
-            with_gaps=len(compared.with_gaps),
+            covered=compared.covered + self._attached_meanwhile,
+            with_gaps=len(self._with_gaps),
             unclear=compared.unclear,
             gaps={cause.value: self._causes[cause.value] for cause in GapCause},
             drifted=len(self._drifted),
             with_excess=len(self._excess),
             requested=len(requests),
-            requested_again=len(self._requested_before.intersection(requests)),
+            requested_again=len(self._requested_before.intersection(requests, self._with_gaps)),
             not_requested={why: self._left[why] for why in NotRequested if self._left[why]},
             faults=tuple(self._faults()),
             halted=halted,
@@ -207,10 +218,19 @@ class Deciding:
                 for account_id, line in self._named
             ),
         )
-        # A departure that nobody is told of is one for the next sweep, too.
-        known = sorted(present.union(departed).difference(told))
-        requested = self._still_waiting | ({self._current.sweep_id: requests} if requests else {})
-        return Decided(evidence.model_dump_json(exclude_none=True), told, requests, known, young, requested), report
+        sent = {self._current.sweep_id: (self._now.timestamp(), requests)} if requests else {}
+        requested = self._still_waiting | sent
+        return Decided(
+            evidence.model_dump_json(exclude_none=True), told, requests, sorted(present), young, requested
+        ), report
+
+    def _may_wait(self, requested: Mapping[str, Sent]) -> dict[AccountId, tuple[str, float]]:
+        """Return the sweep that sent the last request for an account, and when, if that may still wait in the queue."""
+        oldest = (self._now - RETAINED).timestamp()
+        recent = {sweep_id: (at, accounts) for sweep_id, (at, accounts) in requested.items() if at >= oldest}
+        if not recent or self._sources.repairs.is_empty():
+            return {}
+        return {each: (sweep_id, at) for sweep_id, (at, accounts) in recent.items() for each in accounts}
 
     def _compared(self) -> _Compared:
         found = _Compared()
@@ -244,12 +264,14 @@ class Deciding:
                 self._missed += 1
             if not self._requirements.scope.attaches_to(account_id):
                 continue
+            missing = [each for each in self._covering.lines(account) if each.status is Status.MISSING]
             lines = [
                 explained(each, rows, joined_at=account.joined_at)
-                for each in self._covering.lines(account)
-                if each.status is Status.MISSING
+                for each in missing
+                if not self._was_attached_meanwhile(current, each.policy_id)
             ]
-            self._count(account_id, lines)
+            self._attached_meanwhile += bool(missing) and not lines
+            self._count(account, lines, current)
             excess = self._has_excess(current, self._covering.removable(account), account.joined_at)
             if excess:
                 self._excess.add(account_id)
@@ -267,13 +289,23 @@ class Deciding:
         # The list of accounts can leave one out while it changes.
         if account.joined_at and self._last and account.joined_at < self._last.begun_at - ON_ITS_WAY:
             return False
-        return not any(each.source == _AWS and each.event_name in _JOINS for each in rows)
+        return not any(each.source == _AWS and each.event_name in JOINS for each in rows)
 
-    def _count(self, account_id: AccountId, lines: Sequence[AccountPolicy]) -> None:
+    def _was_attached_meanwhile(self, rows: Sequence[Outcome], policy_id: PolicyId) -> bool:
+        """Return whether a worker found or attached a policy while the sweep was reading: the snapshot is older."""
+        return any(
+            each.policy_id == policy_id and each.result in _ATTACHED and row.updated_at >= self._current.begun_at
+            for row in rows
+            for each in row.policies
+        )
+
+    def _count(self, account: SnapshotAccount, lines: Sequence[AccountPolicy], rows: Sequence[Outcome]) -> None:
         self._causes.update((each.cause or GapCause.UNKNOWN).value for each in lines)
-        self._named += [(account_id, each) for each in lines[: max(0, MAX_NAMED - len(self._named))]]
-        if any(each.cause is GapCause.DRIFTED for each in lines):
-            self._drifted.add(account_id)
+        self._named += [(account.id, each) for each in lines[: max(0, MAX_NAMED - len(self._named))]]
+        if lines:
+            self._with_gaps.add(account.id)
+        if any(_is_lost(each, rows, account.joined_at) for each in lines):
+            self._drifted.add(account.id)
 
     def _left_out(
         self, account_id: AccountId, lines: Sequence[AccountPolicy], rows: Sequence[Outcome], *, excess: bool
@@ -288,29 +320,31 @@ class Deciding:
             return NotRequested.PAUSED
         if self._waits(account_id, rows):
             return NotRequested.WAITING
-        # Another request would only fail again, unless something else is missing, too.
+        # Another request would only fail again, unless something else is missing, too; or a person decides.
         is_failing = all(each.cause is GapCause.FAILED for each in helped) and not excess
-        if is_failing and self._has_dead_letter(rows):
-            return NotRequested.DEAD_LETTER
-        return None
+        is_halted = any(each.code == _HALTED for each in lines)
+        return NotRequested.DEAD_LETTER if (is_failing or is_halted) and self._has_dead_letter(rows) else None
 
     def _waits(self, account_id: AccountId, rows: Sequence[Outcome]) -> bool:
         """Return whether a message of an account is in a queue, as far as is known."""
-        oldest = self._now - RECEIVED_AGAIN
         retried = [each for each in rows if each.status is OutcomeStatus.RETRYING and each.source != REMOVAL]
-        if any(each.updated_at >= oldest for each in retried):
+        if any(self._is_within(each, RECEIVED_AGAIN) for each in retried):
             return True
-        if (sweep := self._waiting.get(account_id)) is None:
+        if (sent := self._waiting.get(account_id)) is None:
             return False
-        requested = event_id(self._sources.pseudonyms, sweep, account_id)
+        sweep_id, at = sent
+        requested = event_id(self._sources.pseudonyms, sweep_id, account_id)
         if any(each.event_id == requested for each in rows):
             return False
-        self._still_waiting.setdefault(sweep, []).append(account_id)
+        self._still_waiting.setdefault(sweep_id, (at, []))[1].append(account_id)
         return True
 
     def _has_dead_letter(self, rows: Sequence[Outcome]) -> bool:
-        oldest = self._now - KEPT
-        return any(each.status is OutcomeStatus.FAILED and each.updated_at >= oldest for each in rows)
+        return any(each.status is OutcomeStatus.FAILED and self._is_within(each, KEPT) for each in rows)
+
+    def _is_within(self, row: Outcome, age: timedelta) -> bool:
+        """Return whether a row was written within a time; a row of the future was not written by a worker."""
+        return self._now - age <= row.updated_at <= self._now + ON_ITS_WAY
 
     def _has_excess(self, rows: Sequence[Outcome], removable: Sequence[PolicyId], joined_at: datetime | None) -> bool:
         """Return whether Joinguard attached something that may be removed, and did not decide yet to keep it."""
@@ -318,7 +352,8 @@ class Deciding:
             claim = last_claim(rows, policy_id, joined_at)
             if claim is None or claim.result is not AttachmentResult.ATTACHED:
                 continue
-            if not any(_settles(each, policy_id, max(claim.at, self._now - KEPT)) for each in rows):
+            later = [each for each in rows if each.updated_at >= claim.at]
+            if not any(self._settles(each, policy_id) for each in later):
                 return True
         return False
 
@@ -327,14 +362,20 @@ class Deciding:
         joined_at = member.joined_at if member else None
         return joined_at is not None and joined_at > self._now - ON_ITS_WAY
 
-    def _halted(self, departed: Collection[AccountId]) -> str | None:
-        """Return why nothing is requested, if more accounts changed at once than people change."""
-        at_most = at_once(len(self._members))
-        if len(self._drifted) > at_most:
-            return f"{len(self._drifted)} of {len(self._members)} members lack policies that Joinguard attached"
-        if len(departed) > at_most:
-            return f"{len(departed)} accounts that the last sweep found are not in the organization any more"
-        return None
+    def _settles(self, row: Outcome, policy_id: PolicyId) -> bool:
+        """Return whether the removal of a policy is requested or handled, failed, or found a reason to keep it."""
+        results = {each.result for each in row.policies if each.policy_id == policy_id}
+        if AttachmentResult.REMOVAL_REQUESTED in results:
+            return self._is_within(row, RETAINED)
+        if row.source != REMOVAL:
+            return False
+        return (row.status in FAILING and self._is_within(row, KEPT)) or AttachmentResult.KEPT in results
+
+    def _halted(self) -> str | None:
+        """Return why nothing is requested, if more accounts lost policies at once than people change."""
+        if len(self._drifted) <= at_once(len(self._members)):
+            return None
+        return f"{len(self._drifted)} of {len(self._members)} members lack policies that Joinguard attached"
 
     def _faults(self) -> Iterator[FaultOfOrganization]:
         """Yield what is wrong for the whole organization."""
@@ -352,15 +393,21 @@ class Deciding:
                 yield FaultOfOrganization(kind="POLICY_UNREAD", what=each.id)
         for kind in sorted({each.type for each in document.policies}.difference(snapshot.enabled_types)):
             yield FaultOfOrganization(kind="TYPE_DISABLED", what=kind)
+        yield from map(_unread, (each for each in snapshot.unread if each.part != "content"))
 
 
-def _settles(row: Outcome, policy_id: PolicyId, since: datetime) -> bool:
-    """Return whether a request to remove a policy is being handled, failed, or found a reason to keep it."""
-    if row.source != REMOVAL or row.updated_at < since:
+def _unread(part: Unread) -> FaultOfOrganization:
+    """Return the fault about a part of the organization that could not be read; contents have one of their own."""
+    what = f"{part.part} of {part.policy}" if part.policy else part.part
+    return FaultOfOrganization(kind="UNREAD", what=f"{what}: {part.code}")
+
+
+def _is_lost(line: AccountPolicy, rows: Sequence[Outcome], joined_at: datetime | None) -> bool:
+    """Return whether an account lost a policy that Joinguard attached, unless somebody fights about it."""
+    if line.cause in LASTING or line.code == _STOPPED:
         return False
-    if row.status in FAILING:
-        return True
-    return any(each.policy_id == policy_id and each.result is AttachmentResult.KEPT for each in row.policies)
+    claim = last_claim(rows, line.policy_id, joined_at)
+    return claim is not None and claim.result is AttachmentResult.ATTACHED
 
 
 def departure_id(pseudonyms: Pseudonyms, sweep_id: str, account_id: AccountId) -> EventId:

@@ -13,9 +13,6 @@ from handlers.core.guardrails.ports import Listed
 
 #: Bytes of JSON after which a part is stored. A DynamoDB item has 400 KB at most, and a text may not get smaller.
 _PART: Final = 350_000
-#: The kinds of entries: a page, or that a listing starts anew.
-_ANEW: Final = "anew"
-_PAGE: Final = "page"
 
 
 class SweepJournal:
@@ -29,8 +26,8 @@ class SweepJournal:
         self._unsaved: list[str] = []
         self._size = 0
         for part in parts:
-            for kind, listing, items, token in json.loads(zlib.decompress(part)):
-                self._apply(kind, listing, items, token)
+            for listing, items, token in json.loads(zlib.decompress(part)):
+                self._apply(listing, items, token)
 
     def listed(self, listing: str) -> Listed:
         """Return what has been read of a listing."""
@@ -39,11 +36,12 @@ class SweepJournal:
 
     def add(self, listing: str, items: Sequence[Any], token: str | None) -> None:
         """Remember the next page of a listing; without a token it was the last one."""
-        self._remember(_PAGE, listing, items, token)
-
-    def restart(self, listing: str) -> None:
-        """Forget what was read of a listing."""
-        self._remember(_ANEW, listing, (), None)
+        entry = json.dumps((listing, items, token), separators=(",", ":"))
+        if self._size + len(entry) > _PART:
+            self.flush()
+        self._unsaved.append(entry)
+        self._size += len(entry) + 1
+        self._apply(listing, items, token)
 
     def flush(self) -> None:
         """Store what no part has yet."""
@@ -51,19 +49,7 @@ class SweepJournal:
             self._store(zlib.compress(f"[{','.join(self._unsaved)}]".encode(), 6))
             self._unsaved, self._size = [], 0
 
-    def _remember(self, kind: str, listing: str, items: Sequence[Any], token: str | None) -> None:
-        entry = json.dumps((kind, listing, items, token), separators=(",", ":"))
-        if self._size + len(entry) > _PART:
-            self.flush()
-        self._unsaved.append(entry)
-        self._size += len(entry) + 1
-        self._apply(kind, listing, items, token)
-
-    def _apply(self, kind: str, listing: str, items: Sequence[Any], token: str | None) -> None:
-        if kind == _ANEW:
-            self._items.pop(listing, None)
-            self._tokens.pop(listing, None)
-            return
+    def _apply(self, listing: str, items: Sequence[Any], token: str | None) -> None:
         # An account can be the target of many policies: each id is kept once.
         kept = (sys.intern(each) if isinstance(each, str) else each for each in items)
         self._items.setdefault(listing, []).extend(kept)

@@ -81,6 +81,8 @@ class Swept:
     last: SweepReport | None = None
     #: When the sweep ran for the first time.
     since: datetime | None = None
+    #: How long the last sweep took, or the first one takes so far: a large organization takes longer than an interval.
+    takes: timedelta = timedelta()
     #: Why it did not get further.
     fault: Fault | None = None
     #: The evidence key that held another object.
@@ -151,7 +153,13 @@ class _Run:
         return self._swept(Step.COMPLETE)
 
     def _swept(self, step: Step, why: Fault | None = None) -> Swept:
-        return Swept(step, self.state.last, self.state.since, why, self.conflict)
+        last, current = self.state.last, self.state.current
+        takes = timedelta()
+        if last:
+            takes = last.decided_at - last.begun_at
+        elif current:
+            takes = self.dependencies.clock.now() - current.begun_at
+        return Swept(step, last, self.state.since, takes, why, self.conflict)
 
     def _save(self, **changes: Any) -> None:
         self.state = self.state.model_copy(update=changes)
@@ -236,7 +244,8 @@ class _Run:
         guardrails = requirements.guardrails
         reader = self.dependencies.open_reader(journal, self.deadline, guardrails.facts_needed)
         are_pinned = any(each.sha256 for each in guardrails.document.policies)
-        needs_ous = Fact.OUS in guardrails.facts_needed or self.dependencies.pauses.read().needs_ous(clock.now())
+        # A pause of an OU needs no more than the paths that AWS lists; without them, the accounts count as paused.
+        needs_ous = Fact.OUS in guardrails.facts_needed
         wanted = Wanted(guardrails.policy_types, guardrails.policy_ids, ous=needs_ous, content=are_pinned)
         snapshot = take_snapshot(reader, wanted, clock, _silent)
         found = (snapshot.organization_id, snapshot.management_account_id)
@@ -311,7 +320,8 @@ class _Run:
         return JoinRequest(
             source=SWEEP,
             event_id=event_id(self.dependencies.pseudonyms, current.sweep_id, account_id),
-            requested_at=self.dependencies.clock.now(),
+            # A later departure ends what the request is about.
+            requested_at=current.begun_at,
             account_id=account_id,
             organization_id=self.sweeper.requirements.organization_id,
             reason=f"sweep {current.sweep_id}",
