@@ -287,7 +287,7 @@ def test_a_made_up_claim_keeps_no_policy_off() -> None:
     assert world.receive(world.detach()).status is ENFORCED
 
 
-def test_an_event_puts_a_policy_back_once() -> None:
+def test_an_event_that_comes_again_waits_for_the_event_of_the_next_loss_and_then_counts_it_itself() -> None:
     """The policy is gone again while the message waits because of another policy."""
     world = Guarded()
     world.organizations.attached[ACCOUNT].remove(SECOND)
@@ -297,8 +297,21 @@ def test_an_event_puts_a_policy_back_once() -> None:
     world.organizations.attached[ACCOUNT].remove(FIRST)
 
     assert code_of(world.receive(event, receives=2)) == "GONE_AGAIN"
+    assert world.receive(event, receives=FIRST_RECEIVES + 1).status is ENFORCED
+    assert world.restores() == 2
+
+
+def test_an_event_that_comes_again_is_stopped_as_others_are() -> None:
+    world = Guarded()
+    for _ in range(MAX_RESTORES - 1):
+        assert world.receive(world.detach()).status is ENFORCED
+    world.organizations.attached[ACCOUNT].remove(SECOND)
+    event = world.detach()
+    world.steps.fail("attach", None, RetryableError(fault("FinalizingOrganizationException", "wait")))
+    assert world.receive(event).status is OutcomeStatus.RETRYING
+    world.organizations.attached[ACCOUNT].remove(FIRST)
+
     assert code_of(world.receive(event, receives=FIRST_RECEIVES + 1)) == "RESTORES_STOPPED"
-    assert world.restores() == 1
 
 
 def test_what_our_own_worker_removed_is_ignored_without_a_call_to_organizations() -> None:
@@ -683,3 +696,27 @@ def test_a_join_is_attached_although_many_accounts_lost_policies() -> None:
     w.restore_limit.counted[NOON.date()] = {str(number) for number in range(FEW)}
 
     assert w.handle(joined()).status is ENFORCED
+
+
+def test_an_event_that_comes_again_after_the_account_left_and_came_back_puts_the_policy_back() -> None:
+    w = Guarded()
+    event = w.detach()
+    w.steps.fail("record", RetryableError(fault("S3.Broken", "no answer")))
+    assert w.receive(event).status is OutcomeStatus.RETRYING
+    w.clock.advance(AFTER_THE_LEASE)
+    w.organizations.attached[ACCOUNT] = ["p-FullAWSAccess"]
+    w.organizations.joined_at[ACCOUNT] = w.clock.now()
+
+    for receives in range(2, 6):
+        w.clock.advance(AFTER_THE_LEASE)
+        handled = w.receive(event, receives=receives)
+
+    assert handled.status is ENFORCED
+    assert w.attached() == set(POLICIES)
+
+
+def test_a_policy_that_we_removed_ourselves_is_no_loss() -> None:
+    removed = [Observation(NOON + DAY * day, seen) for day, seen in enumerate([Seen.ATTACHED, Seen.REMOVED] * 5)]
+    back = Observation(NOON + DAY * 10, Seen.ATTACHED, restores=True)
+
+    assert restores_since_stable([*removed, back], NOON + DAY * 11) == ()

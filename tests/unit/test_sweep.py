@@ -871,3 +871,15 @@ def test_a_removal_that_is_requested_is_not_requested_again() -> None:
     w.outcomes.rows[COVERED] = [attached(COVERED, A, B), done]
 
     assert w.sweep().with_excess == 0
+
+
+def test_a_sweep_says_how_long_the_last_one_took_or_the_first_one_takes() -> None:
+    w = begun(300)
+    assert w.invoke(seconds=1).takes >= timedelta(seconds=300)
+    w.sweep()
+    w.clock.advance(300)
+
+    swept = w.invoke()
+
+    assert swept.last
+    assert swept.takes == swept.last.decided_at - swept.last.begun_at

@@ -261,13 +261,16 @@ class RestoreRun(AttachRun):
         history = self._history(policy_id)
         restores = restores_since_stable(history.observations(), self.attempt.event_time)
         own = self.attempt.claims.get(policy_id)
-        if own is None and (not history.was_ours() or len(restores) < self.dependencies.max_restores):
-            return None
+        if own and own.at < self._member_since:
+            # The account left and joined again since this event put the policy back.
+            own = None
         # The event that reports the next loss may put it back meanwhile.
         if own and self.message.receives <= FIRST_RECEIVES:
             return RetryableError(_GONE_AGAIN)
-        why = stopped((*restores, own.at) if own else restores, self._detached_by(history))
-        return PermanentError(why, cause=Cause.RESTORES_STOPPED)
+        known = (*restores, own.at) if own else restores
+        if not (own or history.was_ours()) or len(known) < self.dependencies.max_restores:
+            return None
+        return PermanentError(stopped(known, self._detached_by(history)), cause=Cause.RESTORES_STOPPED)
 
     def _detached_by(self, history: PolicyHistory) -> tuple[str, str] | None:
         """Return who detached a policy last: this event reports it, or an earlier one."""

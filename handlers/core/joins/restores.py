@@ -10,7 +10,7 @@ the policy stayed for a stable period after it was attached.
 - Whoever attaches it, the count stays: a person who redrives the message of a policy that was left off gets it
   attached, and if it is detached again before a stable period is over, it is left off at once.
 - While it is left off it is missing, so it is never stable, however long that takes.
-- An event puts a policy back once. If the policy is gone again before the event is decided, that is another loss.
+- If the policy is gone again before an event is decided, that is another loss, which counts.
 
 All of this is of one membership: an account that left and came back begins anew.
 """

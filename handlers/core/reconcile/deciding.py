@@ -353,7 +353,10 @@ class Deciding:
             if claim is None or claim.result is not AttachmentResult.ATTACHED:
                 continue
             later = [each for each in rows if each.updated_at >= claim.at]
-            if not any(self._settles(each, policy_id) for each in later):
+            # A request that was handled since is decided: the account may have needed the policy then.
+            decided = [each.updated_at for each in later if each.source == REMOVAL and each.status not in FAILING]
+            handled_at = max(decided, default=claim.at)
+            if not any(self._settles(each, policy_id, handled_at) for each in later):
                 return True
         return False
 
@@ -362,11 +365,11 @@ class Deciding:
         joined_at = member.joined_at if member else None
         return joined_at is not None and joined_at > self._now - ON_ITS_WAY
 
-    def _settles(self, row: Outcome, policy_id: PolicyId) -> bool:
+    def _settles(self, row: Outcome, policy_id: PolicyId, handled_at: datetime) -> bool:
         """Return whether the removal of a policy is requested or handled, failed, or found a reason to keep it."""
         results = {each.result for each in row.policies if each.policy_id == policy_id}
         if AttachmentResult.REMOVAL_REQUESTED in results:
-            return self._is_within(row, RETAINED)
+            return row.updated_at > handled_at and self._is_within(row, RETAINED)
         if row.source != REMOVAL:
             return False
         return (row.status in FAILING and self._is_within(row, KEPT)) or AttachmentResult.KEPT in results
