@@ -336,8 +336,9 @@ class Scenario:
                 if self.fought_at and now - self.fought_at >= timedelta(days=7):
                     self.fought = self.unknown = 0
                 self.fought_at = now
-                # A join begins anew.
+                # A join begins anew. A claim of an event from before it can be dated before it.
                 self.fought += self.restores
+                self.unknown += self.began_before(account_id)
                 # The first attachment is none of the restores, even if the sweep made it. Nor does it count what an
                 # attempt attached that did not end: when the next one looks, it is detached already.
                 if self.fought - self.unknown > MAX_RESTORES + 1:
