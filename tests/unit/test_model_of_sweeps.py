@@ -172,6 +172,8 @@ class Scenario:
     fought_at: Any = None
     #: How often an attempt put it back and ended before it recorded that.
     unknown: int = 0
+    #: The id of the event that is handled.
+    handled_id: str = ""
     #: Whether the message that is handled puts back what was detached.
     restores: bool = False
 
@@ -305,6 +307,8 @@ class Scenario:
         self.waiting.remove(chosen)
         queue, body, sent_at, receives = chosen
         self.restores = '"AcceptHandshake"' not in body
+        event = json.loads(body)
+        self.handled_id = event.get("event_id") or event["detail"]["eventID"]
         worker = self.world.enforcer if queue == "joins" else self.world.remover
         budget = Budget(self.world.clock, milliseconds=60_000, records=1)
         try:
@@ -338,7 +342,7 @@ class Scenario:
                 self.fought_at = now
                 # A join begins anew. A claim of an event from before it can be dated before it.
                 self.fought += self.restores
-                self.unknown += self.began_before(account_id)
+                self.unknown += self.began_before(account_id, self.handled_id)
                 # The first attachment is none of the restores, even if the sweep made it. Nor does it count what an
                 # attempt attached that did not end: when the next one looks, it is detached already.
                 if self.fought - self.unknown > MAX_RESTORES + 1:
@@ -351,10 +355,13 @@ class Scenario:
                 self.fail(f"{policy} was removed from {account_id}, and others attached it")
         self.seen |= {"changes": len(organizations.changes), "removed": len(organizations.removals)}
 
-    def began_before(self, account_id: str) -> bool:
-        """Return whether an event of the account was first received before the account joined."""
+    def began_before(self, account_id: str, event_id: str = "") -> bool:
+        """Return whether an event of the account, or this one, was first received before the account joined."""
         joined = self.world.organizations.joined_at.get(account_id, NOON - timedelta(days=1))
-        return any(row["received_at"] < joined for key, row in self.world.ledger.rows.items() if key[0] == account_id)
+        rows = self.world.ledger.rows.items()
+        return any(
+            row["received_at"] < joined for key, row in rows if key[0] == account_id and event_id in {"", key[1]}
+        )
 
     def note_requests(self) -> None:
         for queue, requests in (("removals", self.world.removals), ("joins", self.world.evaluations)):
