@@ -22,13 +22,15 @@ NEXT_STEPS: Final[Mapping[Cause, str]] = {
     ),
     Cause.FACTS_UNKNOWN: "AWS does not return what the rules need: change the rule, deploy, redrive",
     Cause.GUARDRAILS_CHANGED: (
-        "find out in CloudTrail who changed it and whether that was meant: restore the policy, or lock and deploy; drop"
+        "find out in CloudTrail who changed it. If it was a mistake: restore the policy, drop. If it was meant: lock, "
+        "deploy, drop"
     ),
     Cause.RESTORES_HALTED: (
         "find out in CloudTrail who detached them, and whether that was meant: redrive, or change the document and drop"
     ),
     Cause.RESTORES_STOPPED: (
-        "find out in CloudTrail who detaches the policy, and end that: redrive, or an exception in the document; drop"
+        "find out in CloudTrail who detaches the policy. If you stopped it: redrive. If it is allowed: add an "
+        "exception, deploy, drop"
     ),
     Cause.ACCOUNT_NOT_FOUND: "the account is not a member: drop, or invite the account and redrive",
     Cause.INVALID_INPUT: "Organizations rejects policy or target: correct the stage's policies, deploy, redrive",

@@ -14,10 +14,12 @@ from handlers.core.guardrails.scope import Scope
 from handlers.core.redaction import redact_words
 from handlers.core.redrive.selection import Filter
 from handlers.operate.completion import complete_code, complete_event, complete_id
+from handlers.operate.hints import as_typed
 from schemas.values import moment
 
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_PSEUDONYM: Final = re.compile("acct-[0-9a-f]+")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Messages a second; the maximum is SQS's own, for its move task.
 _MIN_RATE: Final = 0.01
@@ -37,6 +39,20 @@ class DurationType(click.ParamType[timedelta]):
         if not found:
             self.fail(f"{value!r} is not a duration. Use a form such as 90s, 15m, 6h or 3d", param, ctx)
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+class DayType(click.ParamType[datetime]):
+    """A day; its value is the day's beginning in UTC."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Parse the value."""
+        text = str(value)
+        try:
+            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError:
+            self.fail(f"{text!r} is not a day. Use YYYY-MM-DD, for example 2026-11-01 (UTC)", param, ctx)
 
 
 class UntilType(click.ParamType[timedelta | datetime]):
@@ -86,6 +102,8 @@ class AccountIdType(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Parse the value."""
+        if _PSEUDONYM.fullmatch(str(value)):
+            self.fail(f"{value!r} is a pseudonym. {as_typed('`coverage --reveal` shows the account ids')}", param, ctx)
         if not re.fullmatch("[0-9]{12}", str(value)):
             self.fail(f"{value!r} is not an account id. An account id has twelve digits", param, ctx)
         return str(value)

@@ -30,12 +30,11 @@ _FAULTS: Final[Mapping[str, str]] = {
     "NO_POLICY": "the organization has no policy {}",
     "TYPE_DISABLED": "the policy type {} is not enabled",
 }
-#: If Organizations is not at fault, gaps have their causes.
-_REPORTS: Final = (
-    "`coverage` shows the accounts. `enforce --gaps` requests their policies; with Sweep set to enforce in the stage, "
-    "each sweep does"
-)
-_HALTED: Final = "find out who did this; then `enforce --gaps` requests the policies (runbook #sweep-halted)"
+_REPORTS: Final = "`coverage` shows the accounts. "
+_REQUESTS: Final = "`enforce --gaps` requests their policies; with Sweep set to enforce in the stage, each sweep does"
+_NOTHING_HELPS: Final = "No request helps them now; correct the causes first"
+_HALTED: Final = "Find out who did this (runbook #sweep-halted)"
+_HALTED_REQUESTS: Final = "; then `enforce --gaps` requests the policies"
 
 
 def is_clean(report: SweepReport | None) -> bool:
@@ -51,10 +50,16 @@ def fields(installed: InstalledSweep, state: SweepState | None, now: datetime) -
         "every_minutes": installed.every / timedelta(minutes=1),
         "next_due_at": _due(installed, state, now).isoformat(),
         "current": _progress_fields(current) if current else None,
-        "last": last.model_dump(mode="json", exclude_none=True) if last else None,
+        "last": _report_fields(last) if last else None,
         "evidence_key": sweep_key(last) if last else None,
         "is_clean": is_clean(last),
     }
+
+
+def _report_fields(report: SweepReport) -> dict[str, Any]:
+    found = report.model_dump(mode="json", exclude_none=True)
+    # The first sweep cannot know who joined since the one before.
+    return found | {"missed_events": None} if report.is_first else found
 
 
 def print_state(installed: InstalledSweep, state: SweepState | None, now: datetime) -> None:
@@ -72,9 +77,11 @@ def print_state(installed: InstalledSweep, state: SweepState | None, now: dateti
         },
     )
     if last and last.halted:
-        hint(f"the sweep halted: {last.halted}. {_HALTED}", "yellow")
+        helps = NotRequested.HALTED in last.not_requested
+        hint(f"the sweep halted: {last.halted}. {_HALTED}{_HALTED_REQUESTS if helps else ''}", "yellow")
     elif last and last.with_gaps and installed.mode is SweepMode.REPORT:
-        hint(_REPORTS, "yellow")
+        helps = NotRequested.REPORT_ONLY in last.not_requested
+        hint(f"{_REPORTS}{_REQUESTS if helps else _NOTHING_HELPS}", "yellow")
 
 
 def progress_of(current: SweepInProgress) -> str:
@@ -125,7 +132,7 @@ def _members(report: SweepReport) -> str:
 
 
 def _faults(report: SweepReport) -> Iterator[str]:
-    yield from (_FAULTS[each.kind].format(each.what) for each in report.faults)
+    yield from (f"{_FAULTS[each.kind].format(each.what)} ({each.kind})" for each in report.faults)
 
 
 def _progress_fields(current: SweepInProgress) -> dict[str, Any]:

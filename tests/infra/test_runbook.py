@@ -61,8 +61,25 @@ def test_alarms_status_and_messages_link_to_the_runbook() -> None:
     assert [file for file, anchor in linking if file.startswith("handlers/") and anchor]
 
 
+def test_the_first_table_says_of_each_alarm_how_urgent_it_is_and_where_to_read_on() -> None:
+    sections = {
+        name: re.findall(r"#([\w-]+)", str(resource["Properties"]["AlarmDescription"]))
+        for template in ("template.yaml", "forwarder.yaml")
+        for name, resource in load((ROOT / "infra" / template).read_text())["Resources"].items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+    table = (ROOT / RUNBOOK).read_text().partition("| alarm | how urgent | section |\n")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[1:]]
+    shown = {alarm: where for alarms, _, where in rows for alarm in re.findall(r"`(\w+)`", alarms)}
+
+    assert shown.keys() == sections.keys()
+    assert [name for name, [section] in sections.items() if f"(#{section})" not in shown[name]] == []
+    assert list(shown)[:2] == ["GuardrailsChange", "OrganizationAtFault"]
+    assert all(re.match("urgent|can wait|within", urgency) for _, urgency, _ in rows)
+
+
 #: What the runbook says that only an administrator may do.
-BY_ADMINISTRATORS = ("LookupEvents", "Enable", "Detach", "Start", "Cancel", "Update")
+BY_ADMINISTRATORS = ("LookupEvents", "Enable", "Detach", "Start", "Cancel", "Update", "Delete")
 BY_ADMINISTRATORS_WITH_MAKE = ("make deploy", "make revert-drift", "make forwarder", "make delegation-policy")
 
 

@@ -77,6 +77,7 @@ def test_every_code_of_a_dead_letter_is_completed(name: str) -> None:
         (["redrive", "--rate", "1e-300"], "is not a rate"),
         (["redrive", "--all", "--confirm", "--reason", "\x07"], "--confirm needs a reason"),
         (["enforce", "123"], "twelve digits"),
+        (["outcome", f"acct-{'0' * 32}"], "is a pseudonym. `coverage --reveal` shows the account ids"),
         (["redrive", "--native", "--all", "--code", "x"], "Remove the filter"),
     ],
 )

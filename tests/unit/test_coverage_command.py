@@ -503,7 +503,8 @@ def test_guardrails_that_cannot_be_read_end_it_with_the_reason() -> None:
         (["--snapshot", "x.json"], "need each other"),
         (["--guardrails", "x.json"], "need each other"),
         (["--snapshot", "x.json", "--guardrails", "y.json", "--places"], "but --snapshot does not"),
-        (["--since", "yesterday"], "does not match the format"),
+        (["--since", "yesterday"], "'yesterday' is not a day. Use YYYY-MM-DD"),
+        (["--since", "2026-13-01"], "is not a day"),
     ],
 )
 def test_wrong_use(arguments: list[str], message: str) -> None:

@@ -80,6 +80,19 @@ def test_many_outcomes_are_grouped_and_only_some_are_shown_one_by_one() -> None:
     assert tool.run("outcomes", "--limit", "196").stdout.count("AcceptHandshake") == 196
 
 
+def test_a_code_that_only_other_outcomes_have_is_found_with_the_option_that_shows_them() -> None:
+    left = Fault(code="ACCOUNT_LEFT", message="the account left")
+    tool = with_outcomes(failed("AccessDeniedException"), (OutcomeStatus.CLOSED, {"fault": left}))
+
+    result = tool.run("outcomes", "--code", "ACCOUNT_LEFT")
+
+    assert result.exit_code == 0, result.output
+    text = "no event that is FAILED has the code ACCOUNT_LEFT; others do: CLOSED. Add `--status any`"
+    assert text in " ".join(result.stderr.split())
+    assert shown(tool, "--code", "ACCOUNT_LEFT", "--status", "any") == ["event-1"]
+    assert "others do" not in tool.run("outcomes", "--code", "AccessDeniedException").stderr
+
+
 def test_csv_has_a_line_for_each_outcome_and_no_formulas() -> None:
     tool = with_outcomes(failed("AccessDeniedException"), failed("=cmd()", event_name="@x\nsecond,line"))
     tool.queues.unreadable = {(ACCOUNT, "planted")}

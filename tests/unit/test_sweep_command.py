@@ -145,12 +145,29 @@ def test_what_a_sweep_found_is_shown_with_its_causes_and_the_next_step() -> None
         "1 DRIFTED",
         "3: the stage only reports",
         "1 lost what Joinguard attached",
-        "policy p-aaaaaaaa has another content than the lock file pins",
+        "policy p-aaaaaaaa has another content than the lock file pins (POLICY_CHANGED)",
         f"sweeps/2026/11/24/{found.sweep_id}.json",
     ):
         assert text in result.stdout, text
     assert "0 FAILED" not in result.stdout
     assert "`enforce --gaps` requests their policies" in result.stderr
+
+
+def test_no_request_is_suggested_if_none_helps() -> None:
+    lasting = LACKING.model_copy(update={"not_requested": {NotRequested.LASTING: 3}})
+
+    result = shown(tool_of(kept(lasting))[0])
+
+    assert "`coverage` shows the accounts. No request helps them now" in result.stderr
+    assert "enforce --gaps" not in result.stderr
+
+
+def test_missed_events_are_not_known_in_the_first_sweep() -> None:
+    def missed(found: SweepReport) -> Any:
+        return json.loads(shown(tool_of(kept(found))[0], "--json").stdout)["last"]["missed_events"]
+
+    assert missed(report(is_first=True)) is None
+    assert missed(report()) == 0
 
 
 def test_a_sweep_that_halted_says_why_and_whom_to_look_for() -> None:
@@ -167,7 +184,7 @@ def test_a_sweep_that_halted_says_why_and_whom_to_look_for() -> None:
 
     assert result.exit_code == 1
     assert "100 of 400 members lack policies that Joinguard attached" in result.stdout
-    assert "find out who did this" in result.stderr
+    assert "Find out who did this" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """`coverage`."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from handlers.operate.context import Connection
-from handlers.operate.options import as_json, default_document, with_connection
+from handlers.operate.options import DayType, as_json, default_document, with_connection
 from handlers.operate.output import Command
 
 
@@ -20,7 +20,7 @@ from handlers.operate.output import Command
 )
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=DayType(),
     metavar="DAY",
     help="Only accounts that joined on or after this day (YYYY-MM-DD, UTC).",
 )
@@ -61,7 +61,7 @@ def coverage(  # noqa: PLR0913 - the options of the command
     from handlers.operate import covering  # noqa: PLC0415 - see above
 
     request = covering.Request.of(
-        since=since.replace(tzinfo=UTC) if since else None,
+        since=since,
         places=places,
         reveal=reveal,
         as_csv=as_csv,

@@ -60,7 +60,7 @@ def outcomes(  # noqa: PLR0913 - the options of the command
         raise click.UsageError("--csv and --json exclude each other. Remove one")
     begin = context.clock.now() - since if since else None
     read = list(_read(context, status))
-    check_codes(codes, {each.fault.code for each in read if isinstance(each, Outcome) and each.fault})
+    _check_codes(context, status, codes, read)
     found = sorted(_wanted(read, codes, begin), key=_updated_at)
     shown = found[: limit if limit or as_json or as_csv else _SHOWN]
     context.seen.add("events", [each.event_id for each in shown])
@@ -86,6 +86,28 @@ def _read(context: Context, status: str) -> Iterable[Outcome | UnreadableRow]:
         return context.outcomes.scan(None)
     wanted = OutcomeStatus(status)
     return context.outcomes.failing(wanted) if wanted in FAILING else context.outcomes.scan(wanted)
+
+
+def _check_codes(context: Context, status: str, codes: Sequence[str], read: Iterable[Outcome | UnreadableRow]) -> None:
+    """Raise UsageError for a code that nothing has; say so if only outcomes of another status have it."""
+    seen = _statuses_by_code(read)
+    if status == _ANY or seen.keys() >= set(codes):
+        check_codes(codes, seen.keys())
+        return
+    elsewhere = _statuses_by_code(context.outcomes.scan(None))
+    check_codes(codes, {*seen, *elsewhere})
+    for code in codes:
+        if code not in seen and (others := elsewhere.get(code)):
+            hint(f"no event that is {status} has the code {code}; others do: {', '.join(others)}. Add `--status any`")
+
+
+def _statuses_by_code(read: Iterable[Outcome | UnreadableRow]) -> dict[str, list[str]]:
+    """Return the statuses of the outcomes that have a code, by the code, in order."""
+    found: dict[str, set[str]] = {}
+    for each in read:
+        if isinstance(each, Outcome) and each.fault:
+            found.setdefault(each.fault.code, set()).add(each.status.value)
+    return {code: sorted(statuses) for code, statuses in found.items()}
 
 
 def _wanted(
