@@ -6,6 +6,7 @@ The stand-in's Organizations has no `Paths`, so the OUs are read by ListParents,
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,8 +66,8 @@ class Organization:
         self.ous: dict[str, str] = {"/": self.root}
         for path in ("/Workloads", "/Workloads/Prod", "/Workloads/Prod/Web", "/Workloads/Prod/Legacy"):
             above, _, name = path.rpartition("/")
-            made = self.client.create_organizational_unit(ParentId=self.ous[above or "/"], Name=name)
-            self.ous[path] = made["OrganizationalUnit"]["Id"]
+            self.ous[path] = self._ou(self.ous[above or "/"], name)
+        self._rename_older_policies()
         self.policies = {name: create_policy(pipeline.aws, name, DENY) for name in ("baseline", "region-lock")}
         content = json.dumps({"Version": "2012-10-17", "Statement": []})
         made = self.client.create_policy(
@@ -79,6 +80,21 @@ class Organization:
         (folder / "stages" / "rules.yaml").write_text("region: us-east-1\n")
         self.document = folder / "guardrails" / "rules.yaml"
         self.document.write_text(DOCUMENT.format(exempt=self.exempt))
+
+    def _ou(self, above: str, name: str) -> str:
+        """Return the id of an OU, which another module may have made in this organization."""
+        made = self.client.list_organizational_units_for_parent(ParentId=above)["OrganizationalUnits"]
+        ids = [each["Id"] for each in made if each["Name"] == name]
+        if ids:
+            return str(ids[0])
+        return str(self.client.create_organizational_unit(ParentId=above, Name=name)["OrganizationalUnit"]["Id"])
+
+    def _rename_older_policies(self) -> None:
+        """Rename policies that another module made in this organization: names must be unique."""
+        for kind in ("SERVICE_CONTROL_POLICY", "RESOURCE_CONTROL_POLICY"):
+            for each in self.client.list_policies(Filter=kind)["Policies"]:
+                if each["Name"] in {"baseline", "region-lock", "data-perimeter"}:
+                    self.client.update_policy(PolicyId=each["Id"], Name=f"{each['Name']}-{uuid.uuid4()}")
 
     def account(self, path: str = "/", *, name: str = "", **tags: str) -> str:
         pairs = [{"Key": key, "Value": value} for key, value in tags.items()]

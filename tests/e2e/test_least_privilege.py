@@ -48,6 +48,7 @@ BY_THE_CODE: Final = {
     "organizations:DescribeAccount",
     "sqs:ChangeMessageVisibility",
     "sqs:SendMessage",
+    "dynamodb:GetItem",
     "dynamodb:Query",
     "dynamodb:UpdateItem",
     "dynamodb:PutItem",
@@ -124,6 +125,7 @@ def working_cases(pipeline: Pipeline) -> set[str]:
     enforced, compared, replaced, recognized, failed = (
         line_about(pipeline, text, since=now) for text in (ids[0], *ids[2:], sent["MessageId"])
     )
+    pipeline.forget_restores()
     detached = detach(pipeline, account_id)
     pipeline.watch.put(detached)
     restored = line_about(pipeline, detached["detail"]["eventID"], since=now)
