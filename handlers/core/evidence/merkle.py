@@ -1,0 +1,272 @@
+"""An append-only Merkle tree, kept in tiles that are written once.
+
+Hashing is that of RFC 6962, section 2.1 (https://www.rfc-editor.org/rfc/rfc6962#section-2.1); the tiles and their
+paths are those of https://c2sp.org/tlog-tiles, so that tools for other transparency logs read ours.
+
+A tile holds up to 256 hashes of one level: at level 0 those of the leaves, above it those of the full tiles below.
+A tile that is not full has its width in its path, so that no tile is ever written again with another content.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from hashlib import sha256
+from typing import Final, NamedTuple, Self, TypeAlias
+
+from handlers.core.errors import PermanentError, fault
+
+#: The number of hashes in a full tile.
+FULL: Final = 256
+HASH_BYTES: Final = 32
+#: The root of the tree without leaves.
+EMPTY_ROOT: Final = sha256(b"").digest()
+
+Hash: TypeAlias = bytes
+
+
+class Tile(NamedTuple):
+    """Where a tile is in the tree."""
+
+    level: int
+    number: int
+    #: The number of hashes, from 1 to 256.
+    width: int
+
+    @property
+    def path(self) -> str:
+        """The tile's path, such as `tile/0/x001/234` or, of a tile that is not full, `tile/0/x001/234.p/5`."""
+        return _path(str(self.level), self.number, self.width)
+
+
+#: Reads the hashes of a tile, one after the other.
+ReadTile: TypeAlias = Callable[[Tile], bytes]
+
+
+def bundle_path(index: int, width: int) -> str:
+    """Return the path of an entry bundle, which holds the leaves whose hashes are in a tile of level 0."""
+    return _path("entries", index, width)
+
+
+def _path(folder: str, index: int, width: int) -> str:
+    digits = str(index)
+    digits = digits.zfill(-(-len(digits) // 3) * 3)
+    *above, last = (digits[at : at + 3] for at in range(0, len(digits), 3))
+    partial = f".p/{width}" if width < FULL else ""
+    return "/".join(["tile", folder, *(f"x{each}" for each in above), last]) + partial
+
+
+def leaf_hash(leaf: bytes) -> Hash:
+    """Return the hash of a leaf."""
+    return sha256(b"\x00" + leaf).digest()
+
+
+def node_hash(left: Hash, right: Hash) -> Hash:
+    """Return the hash of an inner node."""
+    return sha256(b"\x01" + left + right).digest()
+
+
+def tiles_of(size: int) -> Iterator[Tile]:
+    """Yield every tile of a tree with `size` leaves, from level 0 up, also those that are not full."""
+    level = 0
+    while size:
+        full, rest = divmod(size, FULL)
+        yield from (Tile(level, index, FULL) for index in range(full))
+        if rest:
+            yield Tile(level, full, rest)
+        level, size = level + 1, full
+
+
+class Tree:
+    """A tree that grows; it keeps the hashes of the tiles that are not full, at most 255 a level."""
+
+    def __init__(self) -> None:
+        """Start without leaves."""
+        self.size = 0
+        self._unfilled: list[list[Hash]] = []
+
+    @classmethod
+    def resume(cls, size: int, read: ReadTile) -> Self:
+        """Return the tree with `size` leaves, from its tiles that are not full."""
+        tree, rest = cls(), size
+        while rest:
+            index, width = divmod(rest, FULL)
+            level = len(tree._unfilled)
+            tree._unfilled.append(hashes_of(Tile(level, index, width), read) if width else [])
+            rest = index
+        tree.size = size
+        return tree
+
+    def append(self, leaf: bytes) -> list[tuple[Tile, bytes]]:
+        """Add a leaf, and return the tiles that it fills, each with its content."""
+        self.size += 1
+        filled: list[tuple[Tile, bytes]] = []
+        carried = leaf_hash(leaf)
+        while True:
+            level = len(filled)
+            if level == len(self._unfilled):
+                self._unfilled.append([])
+            hashes = self._unfilled[level]
+            hashes.append(carried)
+            if len(hashes) < FULL:
+                return filled
+            filled.append((Tile(level, self.size // FULL ** (level + 1) - 1, FULL), b"".join(hashes)))
+            carried = root_of(hashes)
+            hashes.clear()
+
+    def unfilled(self) -> list[tuple[Tile, bytes]]:
+        """Return the tiles that are not full, each with its content."""
+        return [
+            (Tile(level, self.size // FULL ** (level + 1), len(hashes)), b"".join(hashes))
+            for level, hashes in enumerate(self._unfilled)
+            if hashes
+        ]
+
+    def root(self) -> Hash:
+        """Return the root hash."""
+        return _joined([peak for hashes in reversed(self._unfilled) for peak in _peaks(hashes)])
+
+
+class Log:
+    """A tree that is read from its tiles."""
+
+    def __init__(self, size: int, read: ReadTile) -> None:
+        """Take the number of leaves, and what reads a tile; a caller that asks for much keeps tiles in memory."""
+        self.size = size
+        self._read = read
+
+    def root(self) -> Hash:
+        """Return the root hash, calculated from the tiles. Raises PermanentError for a tile of another length."""
+        return self._subtree(0, self.size) if self.size else EMPTY_ROOT
+
+    def inclusion(self, index: int) -> list[Hash]:
+        """Return the proof that a leaf is in the tree (RFC 6962, section 2.1.1).
+
+        Raises ValueError if there is no such leaf, and PermanentError for a tile of another length.
+        """
+        if not 0 <= index < self.size:
+            raise ValueError(f"leaf {index} is not in a log of {self.size}")
+
+        def path(start: int, end: int) -> list[Hash]:
+            if end - start == 1:
+                return []
+            middle = start + _split(end - start)
+            if index < middle:
+                return [*path(start, middle), self._subtree(middle, end)]
+            return [*path(middle, end), self._subtree(start, middle)]
+
+        return path(0, self.size)
+
+    def consistency(self, older: int) -> list[Hash]:
+        """Return the proof that the tree extends that of `older` leaves (RFC 6962, section 2.1.2).
+
+        Raises ValueError if the older tree is larger, and PermanentError for a tile of another length.
+        """
+        if not 0 <= older <= self.size:
+            raise ValueError(f"a log of {self.size} does not extend one of {older}")
+
+        def path(start: int, end: int, *, is_known: bool) -> list[Hash]:
+            if older == end:
+                return [] if is_known else [self._subtree(start, end)]
+            middle = start + _split(end - start)
+            if older <= middle:
+                return [*path(start, middle, is_known=is_known), self._subtree(middle, end)]
+            return [*path(middle, end, is_known=False), self._subtree(start, middle)]
+
+        return path(0, self.size, is_known=True) if older else []
+
+    def _subtree(self, start: int, end: int) -> Hash:
+        """Return the root of the leaves from `start` to before `end`, which are a subtree of the tree."""
+        level = 0
+        while not (start % FULL or end % FULL):
+            start, end, level = start // FULL, end // FULL, level + 1
+        scale = FULL**level
+        index, first = divmod(start, FULL)
+        if end <= (index + 1) * FULL:
+            tile = Tile(level, index, min(FULL, self.size // scale - index * FULL))
+            return root_of(hashes_of(tile, self._read)[first : end - index * FULL])
+        middle = start + _split(end - start)
+        return node_hash(self._subtree(start * scale, middle * scale), self._subtree(middle * scale, end * scale))
+
+
+def hashes_of(tile: Tile, read: ReadTile) -> list[Hash]:
+    """Read a tile and return its hashes. Raises PermanentError if it has another length than its path says."""
+    content = read(tile)
+    if len(content) != tile.width * HASH_BYTES:
+        why = f"{tile.path} has {len(content)} bytes instead of {tile.width * HASH_BYTES}; run `make verify`"
+        raise PermanentError(fault("TILE_CHANGED", why))
+    return [content[at : at + HASH_BYTES] for at in range(0, len(content), HASH_BYTES)]
+
+
+def root_of(hashes: Sequence[Hash]) -> Hash:
+    """Return the root of a tree whose leaves have these hashes."""
+    return _joined(_peaks(hashes))
+
+
+def root_by_inclusion(index: int, size: int, leaf: Hash, proof: Sequence[Hash]) -> Hash:
+    """Return the root that an inclusion proof leads to from a leaf's hash, to be compared with a signed root.
+
+    Raises ValueError for a proof that is too short or too long.
+    """
+    if not 0 <= index < size or bool(proof) != (size > 1):
+        raise ValueError(f"this is no proof for leaf {index} of {size}")
+    if size == 1:
+        return leaf
+    middle, rest, last = _split(size), proof[:-1], proof[-1]
+    if index < middle:
+        return node_hash(root_by_inclusion(index, middle, leaf, rest), last)
+    return node_hash(last, root_by_inclusion(index - middle, size - middle, leaf, rest))
+
+
+def extends(older: tuple[int, Hash], newer: tuple[int, Hash], proof: Sequence[Hash]) -> bool:
+    """Return whether a consistency proof shows that a tree extends an older one; each is a size and a root."""
+    (size, root), (new_size, new_root) = older, newer
+    if not 0 < size <= new_size:
+        return size == 0 and root == EMPTY_ROOT and not proof
+    try:
+        return _roots(size, new_size, root, proof) == (root, new_root)
+    except ValueError:
+        return False
+
+
+def _roots(older: int, newer: int, known: Hash | None, proof: Sequence[Hash]) -> tuple[Hash, Hash]:
+    """Return the roots of both trees that a proof leads to. Raises ValueError if it is too short or too long.
+
+    `known` is the older tree's root, which the proof leaves out, as long as the subtree begins where the tree does.
+    """
+    if older == newer:
+        (both,) = proof if known is None else [known, *proof]
+        return both, both
+    if not proof:
+        raise ValueError("the proof is too short")
+    middle, rest, last = _split(newer), proof[:-1], proof[-1]
+    if older <= middle:
+        old, new = _roots(older, middle, known, rest)
+        return old, node_hash(new, last)
+    old, new = _roots(older - middle, newer - middle, None, rest)
+    return node_hash(last, old), node_hash(last, new)
+
+
+def _peaks(hashes: Sequence[Hash]) -> list[Hash]:
+    """Return the roots of the perfect subtrees, the largest and first one first."""
+    peaks, at = [], 0
+    for bit in reversed(range(len(hashes).bit_length())):
+        width = 1 << bit
+        if len(hashes) & width:
+            peaks.append(_perfect(hashes[at : at + width]))
+            at += width
+    return peaks
+
+
+def _perfect(hashes: Sequence[Hash]) -> Hash:
+    while len(hashes) > 1:
+        hashes = [node_hash(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]
+    return hashes[0]
+
+
+def _joined(peaks: Sequence[Hash]) -> Hash:
+    """Return the root of a tree from its perfect subtrees."""
+    return reduce(lambda right, left: node_hash(left, right), reversed(peaks)) if peaks else EMPTY_ROOT
+
+
+def _split(size: int) -> int:
+    """Return the largest power of two that is smaller than a size of at least 2."""
+    return 1 << (size - 1).bit_length() - 1
