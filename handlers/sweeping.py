@@ -10,6 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from handlers.core.errors import RetryableError
 from handlers.core.reconcile.sweep import Step, Sweeper, Swept
 from handlers.core.redaction import redact
+from schemas.events import OPERATOR
 from schemas.sweep import SweepReport
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "Joinguard"
 #: The end of an invocation is reserved for storing how far the sweep is: a call that has begun may take 7 s.
 MARGIN: Final = timedelta(seconds=20)
-#: The source of an event by which an operator begins a sweep.
-OPERATOR: Final = "joinguard.operator"
 
 logger = Logger()
 metrics = Metrics(namespace=NAMESPACE)

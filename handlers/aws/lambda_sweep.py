@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from handlers.aws.errors import service_errors
 from handlers.core.errors import PermanentError, fault
 from handlers.core.reconcile.sweep import Step
+from schemas.events import OPERATOR
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
-_EVENT: Final = json.dumps({"source": "joinguard.operator"}).encode()
+_EVENT: Final = json.dumps({"source": OPERATOR}).encode()
 
 
 class LambdaSweep:

@@ -60,10 +60,10 @@ def concerned(
         if ou and ou != "/" and not ou.startswith("r-"):
             return _ou(context, organization, ou, show)
         show("accounts", 0)
-        others = context.requirements.management_account_id
+        management = context.requirements.management_account_id
         return _counted(
             Concerned(ORGANIZATION, "the whole organization"),
-            lambda: len({each.id for each in organization.reader.accounts()} - {others}),
+            lambda: len({each.id for each in organization.reader.accounts()} - {management}),
         )
 
 

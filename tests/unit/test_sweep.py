@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -615,6 +616,49 @@ def test_what_a_sweep_kept_is_deleted_when_it_is_not_needed_any_more() -> None:
         w.clock.advance(1800)
 
     assert len({sweep_id for sweep_id, _, _ in w.store.pieces}) == 1
+
+
+#: What a table can hold that an earlier version wrote, or somebody else.
+UNREADABLE = [b"", b"x", zlib.compress(b"x"), zlib.compress(b'{"a": 1}'), zlib.compress(b"[1, 2]")]
+
+
+@pytest.mark.parametrize("piece", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_pages_that_are_unreadable_are_read_again(piece: bytes) -> None:
+    w = begun(300)
+    kept = [each for each in w.store.pieces if each[1] == "read"]
+    w.store.pieces |= dict.fromkeys(kept, piece)
+
+    w.sweep()
+
+    assert kept
+    assert w.requested() == w.account_ids(300)
+
+
+@pytest.mark.parametrize("piece", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_a_sweep_after_one_whose_decision_is_unreadable_is_like_the_first(piece: bytes) -> None:
+    w = world()
+    w.sweep()
+    w.store.pieces = dict.fromkeys(w.store.pieces, piece)
+    w.clock.advance(1800)
+
+    assert w.sweep().is_first
+
+
+@pytest.mark.parametrize("piece", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_a_decision_that_is_unreadable_ends_the_sweep_and_the_next_one_begins_anew(piece: bytes) -> None:
+    w = world()
+    w.steps.fail("send", RetryableError(fault("SQS.Broken", "no answer")))
+    assert w.invoke().step is Step.UNFINISHED
+    w.store.pieces = {each: piece if each[1] == "decided" else kept for each, kept in w.store.pieces.items()}
+    w.clock.advance(300)
+
+    why = w.invoke().fault
+
+    assert why
+    assert why.code == "SWEEP_STATE"
+    w.clock.advance(300)
+    w.sweep()
+    assert w.requested() == [BARE, HALF]
 
 
 # Unreadable is not absent

@@ -32,8 +32,6 @@ _STILL_A_MEMBER: Final = fault(
 _RUNNING: Final = fault(
     "ATTEMPT_IN_PROGRESS", "an attempt at another event of the account is running; its outcome is closed after that"
 )
-
-
 _PENDING: Final = fault("DEPARTURE_PENDING", "an event says that the account left, and is being handled")
 
 
@@ -78,13 +76,7 @@ class DepartureRun(Run):
         except PermanentError as error:
             return Settlement(OutcomeStatus.FAILED, fault=error.fault)
         if not has_left(event.cause, left_at, member):
-            # The sweep's list of accounts can leave one out while it changes.
-            is_recent = (
-                self.message.receives <= FIRST_RECEIVES
-                if event.cause == "missing"
-                else (abs(clock.now() - left_at) < RECENT)
-            )
-            if is_recent:
+            if self._may_still_be_listed():
                 raise RetryableError(_STILL_A_MEMBER)
             return Settlement(OutcomeStatus.IGNORED, fault=_STILL_A_MEMBER)
         departed = Departed(cause=event.cause, left_at=left_at, event_id=event.event_id)
@@ -92,6 +84,13 @@ class DepartureRun(Run):
             raise RetryableError(_RUNNING)
         is_back = member is not None and member.since > left_at
         return Settlement(OutcomeStatus.CLOSED, fault=account_left(departed, is_back=is_back), departed=departed)
+
+    def _may_still_be_listed(self) -> bool:
+        """Return whether Organizations may list an account that has left."""
+        if self.event.cause == "missing":
+            # The sweep's list of accounts can leave one out while it changes.
+            return self.message.receives <= FIRST_RECEIVES
+        return abs(self.dependencies.clock.now() - self.attempt.event_time) < RECENT
 
     def _member(self) -> Membership | None:
         organizations = self.dependencies.organizations

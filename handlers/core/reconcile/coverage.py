@@ -366,7 +366,7 @@ def explained(line: AccountPolicy, rows: Rows, *, joined_at: datetime | None) ->
     if line.cause is not GapCause.UNKNOWN:
         return line
     current = list(of_membership(rows, joined_at))
-    done = max((each.updated_at for each in current if _was_done(each, line.policy_id)), default=None)
+    done = max((each.updated_at for each in current if was_attached(each, line.policy_id)), default=None)
     later = [each for each in current if done is None or each.updated_at > done]
     failing = [each for each in later if each.status in FAILING and _concerns(each, line.policy_id)]
     last = max(failing, key=lambda each: each.updated_at, default=None)
@@ -406,7 +406,7 @@ def of_membership(rows: Rows, joined_at: datetime | None) -> Iterator[Outcome]:
             yield each
 
 
-def _was_done(row: Outcome, policy_id: PolicyId) -> bool:
+def was_attached(row: Outcome, policy_id: PolicyId) -> bool:
     """Return whether the policy was attached when an attempt ended."""
     return any(each.policy_id == policy_id and each.result in _ATTACHED for each in row.policies)
 

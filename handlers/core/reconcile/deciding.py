@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol, Self, TypeAlias
+from typing import Final, Protocol, TypeAlias
+
+from pydantic import TypeAdapter
 
 from handlers.core.evidence.references import request_id
 from handlers.core.guardrails.evaluate import Requirements
@@ -21,6 +23,7 @@ from handlers.core.reconcile.coverage import (
     explained,
     last_claim,
     of_membership,
+    was_attached,
 )
 from handlers.core.reconcile.journal import packed, unpacked
 from handlers.core.reconcile.ports import OutcomesOfAccounts, Repairs
@@ -49,7 +52,6 @@ KEPT: Final = timedelta(days=14)
 #: The retention of the other queues.
 RETAINED: Final = timedelta(days=4)
 _AWS: Final = "aws.organizations"
-_ATTACHED: Final = frozenset({AttachmentResult.ATTACHED, AttachmentResult.ALREADY_ATTACHED})
 #: The codes of policies that the worker leaves off: until a person decides, and because somebody fights.
 _HALTED: Final = "RESTORES_HALTED"
 _STOPPED: Final = "RESTORES_STOPPED"
@@ -96,14 +98,20 @@ class Decided:
     #: The requests that may wait in the queue, by the sweep that sent them.
     requested: Mapping[str, Sent]
 
-    @classmethod
-    def of(cls, pieces: Iterable[bytes]) -> Self:
-        """Return a decision that was kept in pieces."""
-        return cls(*unpacked(pieces))
+    @staticmethod
+    def of(pieces: Iterable[bytes]) -> "Decided | None":
+        """Return a decision that was kept in pieces; None if they are unreadable."""
+        try:
+            return _DECIDED.validate_json(unpacked(pieces))
+        except ValueError:
+            return None
 
     def pieces(self) -> list[bytes]:
         """Return the pieces that the state's store keeps."""
-        return packed([self.evidence, self.departures, self.requests, self.members, self.young, self.requested])
+        return packed(_DECIDED.dump_json(self))
+
+
+_DECIDED: Final = TypeAdapter(Decided)
 
 
 @dataclass
@@ -293,11 +301,7 @@ class Deciding:
 
     def _was_attached_meanwhile(self, rows: Sequence[Outcome], policy_id: PolicyId) -> bool:
         """Return whether a worker found or attached a policy while the sweep was reading: the snapshot is older."""
-        return any(
-            each.policy_id == policy_id and each.result in _ATTACHED and row.updated_at >= self._current.begun_at
-            for row in rows
-            for each in row.policies
-        )
+        return any(row.updated_at >= self._current.begun_at and was_attached(row, policy_id) for row in rows)
 
     def _count(self, account: SnapshotAccount, lines: Sequence[AccountPolicy], rows: Sequence[Outcome]) -> None:
         self._causes.update((each.cause or GapCause.UNKNOWN).value for each in lines)

@@ -9,24 +9,28 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from handlers.core.guardrails.ports import Listed
 
 #: Bytes of JSON after which a part is stored. A DynamoDB item has 400 KB at most, and a text may not get smaller.
 _PART: Final = 350_000
+#: The pages in a part: the listing, what is kept of its items, and what AWS needs to continue.
+_PAGES: Final = TypeAdapter(list[tuple[str, list[Any], str | None]])
 
 
 class SweepJournal:
     """Remembers what was read. `store` is called with each part; `flush` stores what is left."""
 
     def __init__(self, parts: Iterable[bytes], store: Callable[[bytes], None]) -> None:
-        """Take the parts that earlier invocations stored."""
+        """Take the parts that earlier invocations stored. Raises ValueError if one of them is unreadable."""
         self._items: dict[str, list[Any]] = {}
         self._tokens: dict[str, str | None] = {}
         self._store = store
         self._unsaved: list[str] = []
         self._size = 0
         for part in parts:
-            for listing, items, token in json.loads(zlib.decompress(part)):
+            for listing, items, token in _PAGES.validate_json(unpacked([part])):
                 self._apply(listing, items, token)
 
     def listed(self, listing: str) -> Listed:
@@ -56,12 +60,15 @@ class SweepJournal:
         self._tokens[listing] = token
 
 
-def packed(value: Any) -> list[bytes]:
-    """Return a JSON value as compressed pieces, each of which fits into an item."""
-    whole = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 6)
+def packed(text: bytes) -> list[bytes]:
+    """Return a text as compressed pieces, each of which fits into an item."""
+    whole = zlib.compress(text, 6)
     return [whole[begin : begin + _PART] for begin in range(0, len(whole), _PART)]
 
 
-def unpacked(pieces: Iterable[bytes]) -> Any:
-    """Return the JSON value of pieces."""
-    return json.loads(zlib.decompress(b"".join(pieces)))
+def unpacked(pieces: Iterable[bytes]) -> bytes:
+    """Return the text of pieces. Raises ValueError if they are not what `packed` returned."""
+    try:
+        return zlib.decompress(b"".join(pieces))
+    except zlib.error as error:
+        raise ValueError("the pieces are not a compressed text") from error

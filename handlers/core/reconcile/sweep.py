@@ -56,6 +56,7 @@ _LEASE_MARGIN: Final = timedelta(seconds=90)
 _DECIDING: Final = timedelta(minutes=3)
 #: SQS accepts ten messages in a call.
 _BATCH: Final = 10
+#: The kinds of pieces. Whoever changes what the pieces of a kind hold changes its name, too: older ones count as gone.
 _JOURNAL: Final = "read"
 _DECISION: Final = "decided"
 
@@ -217,10 +218,6 @@ class _Run:
     def _snapshot(self, current: SweepInProgress) -> Snapshot:
         """Read the organization; raise OutOfTimeError if the next invocation has to go on."""
         store, clock = self.dependencies.store, self.dependencies.clock
-        parts = store.get(current.sweep_id, _JOURNAL, current.parts)
-        if parts is None:
-            # What was read is gone, so it is read again.
-            current = current.model_copy(update={"parts": 0})
 
         def keep(part: bytes) -> None:
             nonlocal current
@@ -228,7 +225,11 @@ class _Run:
             current = current.model_copy(update={"parts": current.parts + 1})
             self._save(current=current)
 
-        journal = SweepJournal(parts or (), keep)
+        journal = self._journal(current, keep)
+        if journal is None:
+            # What was read is gone or unreadable, so it is read again.
+            current = current.model_copy(update={"parts": 0})
+            journal = SweepJournal((), keep)
         try:
             snapshot = self._read(journal)
             if clock.now() > self.deadline - _DECIDING:
@@ -238,6 +239,14 @@ class _Run:
             raise
         self.state = self.state.model_copy(update={"current": current})
         return snapshot
+
+    def _journal(self, current: SweepInProgress, keep: Callable[[bytes], None]) -> SweepJournal | None:
+        """Return what earlier invocations read; None if it is gone or unreadable."""
+        parts = self.dependencies.store.get(current.sweep_id, _JOURNAL, current.parts)
+        try:
+            return None if parts is None else SweepJournal(parts, keep)
+        except ValueError:
+            return None
 
     def _read(self, journal: SweepJournal) -> Snapshot:
         requirements, clock = self.sweeper.requirements, self.dependencies.clock
@@ -262,7 +271,7 @@ class _Run:
         return with_tags(snapshot, reader, needs_tags, _silent, in_bulk=self.sweeper.reads_tags_in_bulk)
 
     def _remembered(self) -> Decided | None:
-        """Return what the last sweep decided; None if there was none, or if that is gone."""
+        """Return what the last sweep decided; None if there was none, or if that is gone or unreadable."""
         last = self.state.last
         pieces = self.dependencies.store.get(last.sweep_id, _DECISION, self.state.remembered) if last else None
         return Decided.of(pieces) if pieces else None
@@ -271,10 +280,11 @@ class _Run:
 
     def _carry_out(self, current: SweepInProgress) -> None:
         pieces = self.dependencies.store.get(current.sweep_id, _DECISION, current.decision)
-        if not pieces or current.report is None:
+        decided = Decided.of(pieces) if pieces else None
+        if decided is None or current.report is None:
             self._save(current=None)
-            raise PermanentError(fault("SWEEP_STATE", "what the sweep decided is gone; the next one begins anew"))
-        decided = Decided.of(pieces)
+            why = "what the sweep decided is gone or unreadable; the next one begins anew"
+            raise PermanentError(fault("SWEEP_STATE", why))
         self._record(current.report, decided.evidence.encode())
         messages = self._messages(current, decided)
         while current.sent < len(messages):

@@ -23,8 +23,7 @@ class OutcomeTracker:
     """Track messages from the moment they are sent until each is decided.
 
     A message is decided when a later attempt than those before it was sent is final, failed, or found that the account
-    has left. A message with an
-    unreadable body has no outcome and is not tracked.
+    has left. A message with an unreadable body has no outcome and is not tracked.
     """
 
     outcomes: EventOutcomes
