@@ -14,8 +14,10 @@ from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
 from schemas.pause import Pause
 from schemas.plan import ApprovedPlan
+from schemas.sealed import SealedBatch, SealedDeletion, SealedObject
 from schemas.snapshot import Snapshot
 from schemas.sweep import SweepEvidence
+from schemas.verification import Verification
 
 #: By the name of the file in `schemas/json`, without its suffix.
 CONTRACTS: Final[dict[str, type[BaseModel]]] = {
@@ -37,6 +39,10 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "pause": Pause,
     "snapshot": Snapshot,
     "sweep": SweepEvidence,
+    "leaf-object": SealedObject,
+    "leaf-deletion": SealedDeletion,
+    "leaf-batch": SealedBatch,
+    "verification": Verification,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

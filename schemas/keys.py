@@ -6,6 +6,9 @@ acts/YYYY/MM/DD/ACTION/intended.json, done.json   the audit records of one actio
 backups/YYYY/MM/DD/ACTION.jsonl                   the messages that an action deleted or changed
 configuration/YYYY/MM/DD/RECORD.json              what a deployment put in force
 sweeps/YYYY/MM/DD/SWEEP.json                      what a sweep found and requested; the day is that of the decision
+log/tile/…                                        the tiles and entry bundles of the sealed log (c2sp.org/tlog-tiles)
+log/batches/000/000/NUMBER                        the leaves that were added together
+log/checkpoints/000/000/NUMBER                    the signed checkpoint after the batch with this number
 """
 
 import re
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from schemas.configuration import Configuration
 from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.ids import EventId
+from schemas.sealed import ObjectKind
 
 if TYPE_CHECKING:
     # The workers would start later with it.
@@ -26,9 +30,31 @@ NO_ACCOUNT: Final = "none"
 REHEARSAL_ROW: Final = (NO_ACCOUNT, "rehearsal")
 #: The prefix of the keys of all backups.
 BACKUPS: Final = "backups/"
+#: The prefix of the sealed log; the paths of tiles and entry bundles follow it.
+LOG: Final = "log/"
+BATCHES: Final = f"{LOG}batches/"
+CHECKPOINTS: Final = f"{LOG}checkpoints/"
+#: The prefixes whose objects are sealed.
+SEALED_PREFIXES: Final = ("acts/", "configuration/", "evidence/", "sweeps/")
 #: The number of characters of a SHA-256 that distinguish two objects of one attempt.
 _SHORT: Final = 16
 _BACKUP: Final = re.compile(r"backups/([0-9]{4})/([0-9]{2})/([0-9]{2})/")
+_NUMBERED: Final = re.compile(r"log/(?:batches|checkpoints)/([0-9]{3})/([0-9]{3})/([0-9]{3})")
+_DAY: Final = "[0-9]{4}/[0-9]{2}/[0-9]{2}"
+_EVENT: Final = "[0-9A-Za-z][0-9A-Za-z_-]{0,127}"
+_ACTION: Final = "[0-9a-f]{32}"
+_HASHED: Final = "[0-9a-f]{16}"
+_ATTEMPT: Final = rf"[0-9]{{4,6}}(?:-late)?(?:-{_HASHED})?"
+_SEALED: Final = {
+    # Evidence of version 1 has no folder for the account.
+    ObjectKind.EVIDENCE: re.compile(
+        rf"evidence/{_DAY}/{_EVENT}/(?:(?:acct-[0-9a-f]{{32}}|{NO_ACCOUNT})/)?{_ATTEMPT}\.json"
+    ),
+    ObjectKind.REHEARSAL: re.compile(rf"evidence/rehearsal/{_DAY}/{_EVENT}/{_HASHED}(?:-{_HASHED})?\.json"),
+    ObjectKind.AUDIT: re.compile(rf"acts/{_DAY}/{_ACTION}/(?:intended|done)\.json"),
+    ObjectKind.CONFIGURATION: re.compile(rf"configuration/{_DAY}/{_ACTION}\.json"),
+    ObjectKind.SWEEP: re.compile(rf"sweeps/{_DAY}/{_ACTION}(?:-{_HASHED})?\.json"),
+}
 _BESIDE: Final = re.compile(rf"(.+)-[0-9a-f]{{{_SHORT}}}\.json")
 
 
@@ -110,6 +136,35 @@ def backup_day(key: str) -> date:
         return date(*map(int, found.groups())) if found else date.min
     except ValueError:
         return date.min
+
+
+def batch_key(number: int) -> str:
+    """Return the key of a batch of the sealed log."""
+    return f"{BATCHES}{_numbered(number)}"
+
+
+def checkpoint_key(number: int) -> str:
+    """Return the key of the checkpoint after the batch with this number."""
+    return f"{CHECKPOINTS}{_numbered(number)}"
+
+
+def log_number(key: str) -> int | None:
+    """Return the number in the key of a batch or a checkpoint; None for any other key."""
+    found = _NUMBERED.fullmatch(key)
+    return int("".join(found.groups())) if found else None
+
+
+def sealed_kind(key: str) -> ObjectKind | None:
+    """Return the kind of an object that belongs in the sealed log, by its key.
+
+    None for a key that no part of Joinguard writes: it may hold an account id.
+    """
+    return next((kind for kind, pattern in _SEALED.items() if pattern.fullmatch(key)), None)
+
+
+def _numbered(number: int) -> str:
+    digits = f"{number:09d}"
+    return f"{digits[:3]}/{digits[3:6]}/{digits[6:]}"
 
 
 def _day(day: date) -> str:

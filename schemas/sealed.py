@@ -1,0 +1,75 @@
+"""The leaves of the sealed log: what it says about the objects in the evidence bucket, and when it was written.
+
+A leaf is the canonical JSON (RFC 8785) of one of these models, without the fields that are absent.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.ids import Sha256
+from schemas.values import Moment, Text
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Recorded(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ObjectKind(StrEnum):
+    """The objects that are sealed, by the part of Joinguard that writes them."""
+
+    EVIDENCE = "evidence"
+    REHEARSAL = "rehearsal"
+    AUDIT = "audit"
+    CONFIGURATION = "configuration"
+    SWEEP = "sweep"
+
+
+class SealedObject(_Recorded):
+    """One version of an object, as S3 described it when it was sealed. Holds no account id, e-mail address or ARN."""
+
+    schema_version: Literal["joinguard/leaf/1"] = "joinguard/leaf/1"
+    kind: ObjectKind
+    key: Text
+    version_id: Text
+    #: SHA-256 of its bytes. Absent if S3 does not return them, because another key encrypts them.
+    sha256: Sha256 | None = None
+    size: _Count
+    #: When S3 stored it.
+    modified_at: Moment
+    #: The end of its lock. Absent if it is not locked.
+    retain_until: Moment | None = None
+    lock: Literal["GOVERNANCE", "COMPLIANCE"] | None = None
+
+
+class SealedDeletion(_Recorded):
+    """A delete marker: the object under its key looks deleted, although its versions may still be there."""
+
+    schema_version: Literal["joinguard/leaf/1"] = "joinguard/leaf/1"
+    kind: Literal["deletion"] = "deletion"
+    key: Text
+    version_id: Text
+    #: When S3 stored it.
+    modified_at: Moment
+
+
+class SealedBatch(_Recorded):
+    """The first leaf of each batch, also of one without objects: it says when the log was continued."""
+
+    schema_version: Literal["joinguard/leaf/1"] = "joinguard/leaf/1"
+    kind: Literal["batch"] = "batch"
+    #: 0 in a new log.
+    number: _Count
+    #: The number of leaves before this one.
+    first: _Count
+    #: The number of leaves that follow it in the batch.
+    objects: _Count
+    sealed_at: Moment
+    #: When the last comparison with the whole bucket ended. Absent until the first one has.
+    compared_at: Moment | None = None
+
+
+Leaf: TypeAlias = SealedObject | SealedDeletion | SealedBatch
