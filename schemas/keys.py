@@ -53,7 +53,7 @@ _SEALED: Final = {
     ObjectKind.REHEARSAL: re.compile(rf"evidence/rehearsal/{_DAY}/{_EVENT}/{_HASHED}(?:-{_HASHED})?\.json"),
     ObjectKind.AUDIT: re.compile(rf"acts/{_DAY}/{_ACTION}/(?:intended|done)\.json"),
     ObjectKind.CONFIGURATION: re.compile(rf"configuration/{_DAY}/{_ACTION}\.json"),
-    ObjectKind.SWEEP: re.compile(rf"sweeps/{_DAY}/{_ACTION}(?:-{_HASHED})?\.json"),
+    ObjectKind.SWEEP: re.compile(rf"sweeps/{_DAY}/sweep-[a-p]{{32}}(?:-{_HASHED})?\.json"),
 }
 _BESIDE: Final = re.compile(rf"(.+)-[0-9a-f]{{{_SHORT}}}\.json")
 
