@@ -162,6 +162,11 @@ def sealed_kind(key: str) -> ObjectKind | None:
     return next((kind for kind, pattern in _SEALED.items() if pattern.fullmatch(key)), None)
 
 
+def event_of(key: str) -> EventId:
+    """Return the id of the event in the key of evidence."""
+    return key.removeprefix("evidence/").removeprefix("rehearsal/").split("/")[3]
+
+
 def _numbered(number: int) -> str:
     digits = f"{number:09d}"
     return f"{digits[:3]}/{digits[3:6]}/{digits[6:]}"

@@ -73,3 +73,24 @@ class SealedBatch(_Recorded):
 
 
 Leaf: TypeAlias = SealedObject | SealedDeletion | SealedBatch
+
+
+class Comparison(_Recorded):
+    """How far a comparison of the log with the whole bucket is."""
+
+    begun_at: Moment
+    #: The prefix that is being listed, and the last version that was listed; absent at its beginning.
+    prefix: Text
+    key: Text | None = None
+    version_id: Text | None = None
+
+
+class SealState(_Recorded):
+    """What is kept between the invocations of the function that seals. All of it can be restored from the log."""
+
+    #: The number of batches whose objects are in the index, and of checkpoints that were copied.
+    indexed: _Count = 0
+    copied: _Count = 0
+    comparison: Comparison | None = None
+    #: When the last comparison ended.
+    compared_at: Moment | None = None

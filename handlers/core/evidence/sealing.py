@@ -1,0 +1,427 @@
+"""Seal evidence: add what is new in the bucket to the log, one batch at a time, and sign a checkpoint after each.
+
+1. What the log has that the index lacks is indexed; the last batch is completed, in case that was interrupted.
+2. Announced objects, and once a day all others, become a batch. Storing it decides what the log contains next: its key
+   is written once, so that of two invocations only one continues the log.
+3. Completing a batch is the same however often it is done: tiles, entry bundles, checkpoint, index, copies.
+4. Only then are the announcements deleted.
+
+So an invocation can be cut off at any call. The next one completes the batch and seals each object once.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final, NamedTuple, Protocol
+
+from handlers.core.errors import Cause, JoinguardError, PermanentError, RetryableError, fault
+from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey
+from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, leaf_bytes, read_batch, read_bundle
+from handlers.core.evidence.merkle import FULL, Tree, bundle_path
+from handlers.core.evidence.ports import EvidenceWriter
+from handlers.core.ports import Clock
+from handlers.core.redaction import holds_account_id
+from schemas.keys import (
+    BATCHES,
+    LOG,
+    SEALED_PREFIXES,
+    batch_key,
+    checkpoint_key,
+    event_of,
+    log_number,
+    sealed_kind,
+)
+from schemas.outcome import Fault
+from schemas.sealed import Comparison, Leaf, ObjectKind, SealedBatch, SealedDeletion, SealedObject, SealState
+
+#: The number of objects that are sealed together.
+MAX_BATCH: Final = 2000
+#: How often the log is compared with the whole bucket.
+COMPARE_EVERY: Final = timedelta(days=1)
+#: An object that was written so recently may still be announced.
+_ANNOUNCED_WITHIN: Final = timedelta(hours=1)
+
+
+class ObjectVersion(NamedTuple):
+    """A version of an object in the bucket."""
+
+    key: str
+    version_id: str
+
+
+class ListedVersion(NamedTuple):
+    """A version as the bucket lists it."""
+
+    version: ObjectVersion
+    #: When a delete marker was set; None for a version that has content.
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A message that says that an object was written; nothing in it is trusted but the object's name."""
+
+    receipt: str
+    version: ObjectVersion | None
+
+
+class LogObjects(EvidenceWriter, Protocol):
+    """The log's own objects in the bucket."""
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        """Return an object's bytes. Raises RetryableError with Cause.NOT_FOUND if there is no such object."""
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Return the keys and the folders directly under a prefix, in order."""
+
+
+class EvidenceObjects(Protocol):
+    """The objects that are sealed."""
+
+    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[SealedObject]:
+        """Return what S3 says about versions; those that are gone are left out."""
+
+    def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
+        """Return the next versions and delete markers under a prefix, and where to go on; None at the end."""
+
+
+class Announcements(Protocol):
+    """The queue of the messages that say which objects were written."""
+
+    def receive(self) -> Sequence[Announced]:
+        """Return some messages; none if the queue is empty."""
+
+    def delete(self, receipts: Sequence[str]) -> None:
+        """Delete messages."""
+
+
+class SealedIndex(Protocol):
+    """Which versions the log has. It follows the log and can be restored from it."""
+
+    def state(self) -> SealState:
+        """Return what is kept; a new state if there is none."""
+
+    def save(self, state: SealState) -> None:
+        """Keep a state."""
+
+    def known(self, versions: Sequence[ObjectVersion]) -> set[ObjectVersion]:
+        """Return which of these versions the log has."""
+
+    def add(self, versions: Sequence[ObjectVersion]) -> None:
+        """Add versions, also those that it has."""
+
+
+class Signer(Protocol):
+    """The key that signs checkpoints."""
+
+    def public_key(self) -> bytes:
+        """Return the 32 bytes of the Ed25519 public key."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature of a message."""
+
+
+class CheckpointCopies(Protocol):
+    """Where checkpoints are copied to, so that a log that is rewritten differs from a copy."""
+
+    def copy(self, origin: str, number: int, note: bytes) -> None:
+        """Copy a checkpoint, unless it was copied before."""
+
+
+@dataclass(frozen=True)
+class SealDependencies:
+    """What sealing needs."""
+
+    log: LogObjects
+    objects: EvidenceObjects
+    announcements: Announcements
+    index: SealedIndex
+    signer: Signer
+    copies: Sequence[CheckpointCopies]
+    clock: Clock
+
+
+@dataclass
+class Sealed:
+    """What an invocation did."""
+
+    #: The batches and objects that were added to the log, and the checkpoints that were signed.
+    batches: int = 0
+    objects: int = 0
+    checkpoints: int = 0
+    #: The number of leaves that the log has now.
+    size: int = 0
+    #: The objects that were announced to nobody: only a later comparison with the bucket found them.
+    unannounced: int = 0
+    #: The delete markers that were found; those of rehearsals, which expire, are not counted.
+    deletions: int = 0
+    #: The objects whose keys no part of Joinguard writes; they are not sealed.
+    foreign: int = 0
+    #: Whether a comparison with the whole bucket ended.
+    compared: bool = False
+    #: How many checkpoints still have to be copied, and why.
+    behind: int = 0
+    copy_fault: Fault | None = None
+    #: Another invocation continued the log meanwhile.
+    overtaken: bool = False
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """Seal the evidence in a bucket."""
+
+    #: The name of the log.
+    origin: str
+    dependencies: SealDependencies
+
+    def run(self, deadline: datetime) -> Sealed:
+        """Add at least one batch to the log, also if nothing is new, and go on until all is sealed, or the deadline.
+
+        Raises PermanentError if the log is not what it was, and RetryableError if a call fails.
+        """
+        return _Run(self, deadline).run()
+
+    @property
+    def verifier_key(self) -> VerifierKey:
+        """The public key with which anybody verifies the checkpoints."""
+        return VerifierKey(self.origin, self.dependencies.signer.public_key())
+
+
+@dataclass
+class _Run:
+    sealer: Sealer
+    deadline: datetime
+    done: Sealed = field(default_factory=Sealed)
+    state: SealState = field(default_factory=SealState, init=False)
+    #: The first leaf of the last batch; None if the log is empty.
+    last: SealedBatch | None = field(default=None, init=False)
+
+    def run(self) -> Sealed:
+        self.state = self.dependencies.index.state()
+        if self._catch_up():
+            self._repeat(self._announced)
+            self._repeat(self._compare)
+        self._copy()
+        return self.done
+
+    @property
+    def dependencies(self) -> SealDependencies:
+        return self.sealer.dependencies
+
+    def _repeat(self, step: Callable[[], bool]) -> None:
+        """Repeat a step until it says that there is no more to do, or the time or another invocation ends it."""
+        while not self.done.overtaken and step() and self._has_time():
+            pass
+
+    def _has_time(self) -> bool:
+        return self.dependencies.clock.now() < self.deadline
+
+    def _save(self, **changes: Any) -> None:
+        self.state = self.state.model_copy(update=changes)
+        self.dependencies.index.save(self.state)
+
+    # The log as it is.
+
+    def _catch_up(self) -> bool:
+        """Complete the last batch, and index all batches that the index lacks; return whether there was time to."""
+        number = self._last_number()
+        if self.state.indexed > (0 if number is None else number + 1):
+            raise _changed(f"the log has fewer batches than the {self.state.indexed} that were sealed")
+        if number is None:
+            return True
+        header, leaves = self._batch(number)
+        if self._signed(number) is None:
+            self._complete(header, leaves)
+        self.last, self.done.size = header, _end(header)
+        for each in range(self.state.indexed, number + 1):
+            if not self._has_time():
+                return False
+            self._index(*self._batch(each))
+        return True
+
+    def _last_number(self) -> int | None:
+        prefix = BATCHES
+        while found := self.dependencies.log.folders(prefix):
+            prefix = found[-1]
+            if (number := log_number(prefix)) is not None:
+                return number
+        return None
+
+    def _batch(self, number: int) -> tuple[SealedBatch, Sequence[Leaf]]:
+        match read_batch(self.dependencies.log.read(batch_key(number))):
+            case [SealedBatch() as header, *leaves] if (header.number, header.objects) == (number, len(leaves)):
+                return header, leaves
+        raise _changed(f"batch {number} of the log is not one")
+
+    def _signed(self, number: int) -> bytes | None:
+        try:
+            return self.dependencies.log.read(checkpoint_key(number))
+        except RetryableError as error:
+            if error.cause is Cause.NOT_FOUND:
+                return None
+            raise
+
+    # New leaves.
+
+    def _announced(self) -> bool:
+        """Seal what was announced, as far as a batch takes it; return whether there may be more."""
+        announced: list[Announced] = []
+        received: Sequence[Announced] = ()
+        while len(announced) < MAX_BATCH and (received := self.dependencies.announcements.receive()):
+            announced += received
+        # The first batch of an invocation is written even if it is empty: it says that the log was continued.
+        if announced or not self.done.batches:
+            objects = self._new([each.version for each in announced if each.version])
+            if self._seal(objects):
+                self.dependencies.announcements.delete([each.receipt for each in announced])
+        return bool(received)
+
+    def _compare(self) -> bool:
+        """Seal what a part of the bucket has and the log lacks; return whether the comparison goes on."""
+        now, compared_at = self.dependencies.clock.now(), self.state.compared_at
+        if self.state.comparison is None and compared_at and now - compared_at < COMPARE_EVERY:
+            return False
+        at = self.state.comparison or Comparison(begun_at=now, prefix=SEALED_PREFIXES[0])
+        listed, goes_on = self.dependencies.objects.versions(at)
+        if goes_on is None and (following := SEALED_PREFIXES[SEALED_PREFIXES.index(at.prefix) + 1 :]):
+            goes_on = Comparison(begun_at=at.begun_at, prefix=following[0])
+        leaves = self._unsealed(listed, at.begun_at)
+        if leaves and not self._seal(leaves):
+            return False
+        self._save(comparison=goes_on, compared_at=compared_at if goes_on else now)
+        self.done.compared = goes_on is None
+        return goes_on is not None
+
+    def _unsealed(self, listed: Sequence[ListedVersion], begun_at: datetime) -> Sequence[Leaf]:
+        """Return what the bucket lists and the log lacks."""
+        kinds = {each.version: _kind(each.version.key) for each in listed}
+        self.done.foreign += sum(kind is None for kind in kinds.values())
+        objects = self._new([each.version for each in listed if each.deleted_at is None])
+        markers = {each.version: each.deleted_at for each in listed if each.deleted_at and kinds[each.version]}
+        known = self.dependencies.index.known(list(markers)) if markers else set()
+        new = {version: at for version, at in markers.items() if version not in known}
+        self.done.deletions += sum(kinds[each] is not ObjectKind.REHEARSAL for each in new)
+        # Everything that was there before the first comparison is new to it.
+        if self.state.compared_at:
+            self.done.unannounced += sum(each.modified_at < begun_at - _ANNOUNCED_WITHIN for each in objects)
+        return [*objects, *(SealedDeletion(key=key, version_id=id_, modified_at=at) for (key, id_), at in new.items())]
+
+    def _new(self, versions: Iterable[ObjectVersion]) -> Sequence[SealedObject]:
+        """Return what S3 says about the versions that the log does not have."""
+        kinds = {each: kind for each in versions if (kind := _kind(each.key))}
+        known = self.dependencies.index.known(list(kinds)) if kinds else set()
+        new = [(version, kind) for version, kind in kinds.items() if version not in known]
+        return self.dependencies.objects.describe(new) if new else []
+
+    def _seal(self, leaves: Sequence[Leaf]) -> bool:
+        """Add a batch to the log; return False if another invocation has continued the log."""
+        now = self.dependencies.clock.now()
+        header = SealedBatch(
+            number=self.last.number + 1 if self.last else 0,
+            first=_end(self.last) if self.last else 0,
+            objects=len(leaves),
+            # The clocks of two invocations may differ.
+            sealed_at=max(now, self.last.sealed_at) if self.last else now,
+            compared_at=self.state.compared_at,
+        )
+        content = batch_bytes([header, *leaves])
+        if self.dependencies.log.record(batch_key(header.number), content) != sha256(content).hexdigest():
+            self.done.overtaken = True
+            return False
+        self._complete(header, leaves)
+        self._index(header, leaves)
+        self.last, self.done.size = header, _end(header)
+        self.done.batches += 1
+        self.done.objects += len(leaves)
+        return True
+
+    # Completing a batch.
+
+    def _complete(self, header: SealedBatch, leaves: Sequence[Leaf]) -> None:
+        """Write the tiles, the entry bundles and the checkpoint of a batch, as far as they are not written."""
+        tree = Tree.resume(header.first, lambda tile: self.dependencies.log.read(LOG + tile.path))
+        if header.number and not (self._signed(header.number - 1) or b"").startswith(self._checkpoint(tree).body()):
+            raise _changed(f"the tiles do not lead to checkpoint {header.number - 1}, which was signed")
+        before = {tile for tile, _ in tree.unfilled()}
+        bundle = self._unfilled_bundle(header.first)
+        for leaf in map(leaf_bytes, [header, *leaves]):
+            bundle.append(leaf)
+            for tile, content in tree.append(leaf):
+                self._record(LOG + tile.path, content)
+            if len(bundle) == FULL:
+                self._record_bundle(tree.size, bundle)
+                bundle = []
+        for tile, content in tree.unfilled():
+            if tile not in before:
+                self._record(LOG + tile.path, content)
+        if bundle:
+            self._record_bundle(tree.size, bundle)
+        self._sign(header.number, self._checkpoint(tree))
+
+    def _checkpoint(self, tree: Tree) -> Checkpoint:
+        return Checkpoint(self.sealer.origin, tree.size, tree.root())
+
+    def _unfilled_bundle(self, size: int) -> list[bytes]:
+        number, width = divmod(size, FULL)
+        return list(read_bundle(self.dependencies.log.read(LOG + bundle_path(number, width)))) if width else []
+
+    def _record_bundle(self, size: int, bundle: Sequence[bytes]) -> None:
+        self._record(LOG + bundle_path((size - 1) // FULL, len(bundle)), bundle_bytes(bundle))
+
+    def _sign(self, number: int, checkpoint: Checkpoint) -> None:
+        note = checkpoint.note(self.sealer.verifier_key, self.dependencies.signer.sign(checkpoint.body()))
+        key = checkpoint_key(number)
+        written = self.dependencies.log.record(key, note)
+        # Another invocation may have signed it; signatures of the same text may differ.
+        if written != sha256(note).hexdigest() and not self.dependencies.log.read(key).startswith(checkpoint.body()):
+            raise _taken(key)
+        self.done.checkpoints += 1
+
+    def _record(self, key: str, content: bytes) -> None:
+        if self.dependencies.log.record(key, content) != sha256(content).hexdigest():
+            raise _taken(key)
+
+    def _index(self, header: SealedBatch, leaves: Sequence[Leaf]) -> None:
+        versions = [ObjectVersion(each.key, each.version_id) for each in leaves if not isinstance(each, SealedBatch)]
+        if versions:
+            self.dependencies.index.add(versions)
+        self._save(indexed=header.number + 1)
+
+    def _copy(self) -> None:
+        """Copy the checkpoints that were not copied yet. The log does not wait for a copy that fails."""
+        if not (self.last and self.dependencies.copies):
+            return
+        try:
+            for number in range(self.state.copied, self.last.number + 1):
+                note = self.dependencies.log.read(checkpoint_key(number))
+                for copies in self.dependencies.copies:
+                    copies.copy(self.sealer.origin, number, note)
+                self._save(copied=number + 1)
+                if not self._has_time():
+                    break
+        except JoinguardError as error:
+            self.done.copy_fault = error.fault
+        self.done.behind = self.last.number + 1 - self.state.copied
+
+
+def _kind(key: str) -> ObjectKind | None:
+    """Return the kind of an object to seal; None if its key holds an account id, which no part of Joinguard writes."""
+    kind = sealed_kind(key)
+    if kind not in {ObjectKind.EVIDENCE, ObjectKind.REHEARSAL}:
+        return kind
+    # The other parts of the key are days, digests and numbers.
+    return None if holds_account_id(event_of(key)) else kind
+
+
+def _end(header: SealedBatch) -> int:
+    """Return the size of the log after a batch."""
+    return header.first + 1 + header.objects
+
+
+def _changed(what: str) -> PermanentError:
+    return PermanentError(fault("LOG_CHANGED", f"{what}. Nothing was sealed; run `make verify`"))
+
+
+def _taken(key: str) -> PermanentError:
+    return _changed(f"{key} holds another object")
