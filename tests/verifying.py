@@ -154,10 +154,7 @@ class VerifyWorld(SealWorld):
             attempt=1,
             status=OutcomeStatus.ENFORCED,
             required=POLICIES,
-            policies=tuple(
-                {"policy_id": each, "result": AttachmentResult.ATTACHED}
-                for each in POLICIES  # type: ignore[misc]
-            ),
+            policies=tuple(RecordedPolicy(policy_id=each, result=AttachmentResult.ATTACHED) for each in POLICIES),
             recorded_at=self.clock.now(),
         )
         body, key = evidence.model_dump_json(exclude_none=True).encode(), evidence_key(evidence)
