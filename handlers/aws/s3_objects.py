@@ -62,12 +62,12 @@ class S3EvidenceObjects:
         return listed, after.model_copy(update=following)
 
     def _described(self, version: ObjectVersion, kind: ObjectKind) -> SealedObject | None:
-        try:
-            found, digest = self._head(version)
-        except ClientError as error:
-            if error_code(error) in _GONE:
-                return None
-            with service_errors("S3"):
+        with service_errors("S3"):
+            try:
+                found, digest = self._head(version)
+            except ClientError as error:
+                if error_code(error) in _GONE:
+                    return None
                 raise
         return SealedObject(
             kind=kind,
@@ -98,8 +98,8 @@ class S3EvidenceObjects:
         return found, self._hash(name) if found["ContentLength"] <= _MAX_HASHED else None
 
     def _hash(self, name: Any) -> Sha256:
-        digest = sha256()
-        with self._client.get_object(**name)["Body"] as body:
+        digest, body = sha256(), self._client.get_object(**name)["Body"]
+        with body:
             for chunk in body.iter_chunks(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
