@@ -24,11 +24,20 @@ from handlers.core.guardrails.reading import read_guardrails
 from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
 from handlers.core.joins.yielding import YieldingPace
-from handlers.settings import CommonSettings, RemoverSettings, Settings, SettingsError, SweepSettings, WorkerSettings
+from handlers.settings import (
+    CommonSettings,
+    RemoverSettings,
+    SealSettings,
+    Settings,
+    SettingsError,
+    SweepSettings,
+    WorkerSettings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from handlers.core.evidence.sealing import CheckpointCopies, Sealer
     from handlers.core.guardrails.facts import Fact
     from handlers.core.guardrails.pauses import KnownPauses
     from handlers.core.guardrails.ports import Journal
@@ -129,6 +138,37 @@ def sweeper() -> "Sweeper":
             clock=clock,
         ),
         reads_tags_in_bulk=settings.account_id == settings.management_account_id,
+    )
+
+
+@cache
+def sealer() -> "Sealer":
+    """Return what seals evidence; raise SettingsError if a setting is missing or invalid."""
+    # The other functions would start later with them.
+    from handlers.aws.checkpoint_copies import S3CheckpointCopies, SnsCheckpointCopies  # noqa: PLC0415 - as above
+    from handlers.aws.dynamodb_sealed import DynamoSealedIndex  # noqa: PLC0415 - as above
+    from handlers.aws.kms_signer import KmsSigner  # noqa: PLC0415 - as above
+    from handlers.aws.s3_objects import S3EvidenceObjects  # noqa: PLC0415 - as above
+    from handlers.aws.sqs_announcements import SqsAnnouncements  # noqa: PLC0415 - as above
+    from handlers.core.evidence.sealing import SealDependencies, Sealer  # noqa: PLC0415 - as above
+
+    settings, clients = SealSettings.from_env(os.environ), cache(client)
+    copies: list[CheckpointCopies] = []
+    if settings.checkpoint_bucket:
+        copies.append(S3CheckpointCopies(clients("s3"), settings.checkpoint_bucket))
+    if topic := settings.checkpoint_topic_arn:
+        copies.append(SnsCheckpointCopies(client("sns", topic.split(":")[3]), topic))
+    return Sealer(
+        settings.log_name,
+        SealDependencies(
+            log=S3Archive(clients("s3"), settings.evidence_bucket),
+            objects=S3EvidenceObjects(clients("s3"), settings.evidence_bucket),
+            announcements=SqsAnnouncements(clients("sqs"), settings.announcements_queue_url),
+            index=DynamoSealedIndex(clients("dynamodb"), settings.sealed_table),
+            signer=KmsSigner(clients("kms"), settings.seal_key_id),
+            copies=copies,
+            clock=SystemClock(),
+        ),
     )
 
 

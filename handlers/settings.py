@@ -24,10 +24,37 @@ def _unique(ids: tuple[str, ...]) -> tuple[str, ...]:
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
-class CommonSettings(BaseModel):
-    """The settings that all functions have, which the template defines."""
+class EnvironmentSettings(BaseModel):
+    """Settings from environment variables, which the template defines."""
 
     model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the variables, which have the names of the fields in capitals.
+
+        Raises SettingsError, which names each missing or invalid variable and the next step.
+        """
+        try:
+            values = {name: environ.get(name.upper(), "") for name in cls.model_fields}
+            needed = cls.needed(values)
+            return cls.model_validate({name: value for name, value in values.items() if value or name in needed})
+        except ValidationError as error:
+            problems = [_problem(dict(problem), environ) for problem in error.errors()]
+            raise SettingsError(
+                f"{'; '.join(problems)}. The template sets these variables from the stack's parameters: "
+                "correct the parameter and deploy again. Until then SQS delivers each message again, for two hours, "
+                "and then moves it to the dead letters"
+            ) from error
+
+    @classmethod
+    def needed(cls, values: Mapping[str, str]) -> set[str]:  # noqa: ARG003 - which are needed can depend on others
+        """Return the settings that must not be empty."""
+        return {name for name, field in cls.model_fields.items() if field.is_required()}
+
+
+class CommonSettings(EnvironmentSettings):
+    """The settings that the workers and the sweep have."""
 
     #: The short form of the guardrails: one list for every account. Needed without `guardrails_key`.
     policy_ids: Annotated[
@@ -45,23 +72,9 @@ class CommonSettings(BaseModel):
     attach_to: Annotated[str, Field(pattern=f"^({ATTACH_TO})$")] = "all"
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read the variables, which have the names of the fields in capitals.
-
-        Raises SettingsError, which names each missing or invalid variable and the next step.
-        """
-        try:
-            values = {name: environ.get(name.upper(), "") for name in cls.model_fields}
-            needed = {name for name, field in cls.model_fields.items() if field.is_required()}
-            needed.add("artifacts_bucket" if values["guardrails_key"] else "policy_ids")
-            return cls.model_validate({name: value for name, value in values.items() if value or name in needed})
-        except ValidationError as error:
-            problems = [_problem(dict(problem), environ) for problem in error.errors()]
-            raise SettingsError(
-                f"{'; '.join(problems)}. The template sets these variables from the stack's parameters: "
-                "correct the parameter and deploy again. Until then SQS delivers each message again, for two hours, "
-                "and then moves it to the dead letters"
-            ) from error
+    def needed(cls, values: Mapping[str, str]) -> set[str]:
+        """Return the settings that must not be empty."""
+        return super().needed(values) | {"artifacts_bucket" if values["guardrails_key"] else "policy_ids"}
 
 
 class WorkerSettings(CommonSettings):
@@ -102,6 +115,21 @@ class SweepSettings(CommonSettings):
     remove_policies: bool = False
     #: The account in which the function runs.
     account_id: AccountId
+
+
+class SealSettings(EnvironmentSettings):
+    """The settings of the function that seals evidence."""
+
+    evidence_bucket: NonEmpty
+    #: The queue of the messages that say which objects were written.
+    announcements_queue_url: NonEmpty
+    sealed_table: NonEmpty
+    seal_key_id: NonEmpty
+    #: The name of the log, which is in its checkpoints.
+    log_name: NonEmpty
+    #: Where checkpoints are copied to; empty if they are not.
+    checkpoint_bucket: str = ""
+    checkpoint_topic_arn: str = ""
 
 
 class RemoverSettings(WorkerSettings):

@@ -1,6 +1,5 @@
 """Run an invocation of the sweep: its log line, its metrics, its answer."""
 
-import traceback
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +8,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from handlers.core.errors import RetryableError
 from handlers.core.reconcile.sweep import Step, Sweeper, Swept
-from handlers.core.redaction import redact
+from handlers.core.redaction import described
 from schemas.events import OPERATOR
 from schemas.sweep import SweepReport
 
@@ -42,9 +41,7 @@ def sweep(event: dict[str, Any], context: "LambdaContext", app: Sweeper) -> dict
     except RetryableError as error:
         raise _failed(f"{error.fault.code}: {error.fault.message}") from None
     except Exception as error:  # noqa: BLE001 - a traceback may hold account ids
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}"
-        raise _failed(f"{type(error).__name__}: {redact(str(error))} at {where}") from None
+        raise _failed(described(error)) from None
     try:
         _report(swept)
         _measure(swept, app)

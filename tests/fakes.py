@@ -66,6 +66,10 @@ class Steps:
         """Set the errors of the next calls of this name; a call with None succeeds."""
         self._faults.setdefault(name, []).extend(errors)
 
+    def forget(self) -> None:
+        """Let all further calls succeed."""
+        self._faults.clear()
+
     def take(self, name: str, effect: Callable[[], T]) -> T:
         self.log.append(name)
         self.on_call(name, "before")

@@ -288,13 +288,20 @@ class SealWorld:
         assert note is not None
         assert note.body is not None
         checkpoint = open_note(note.body, self.sealer.verifier_key, verified)
-        assert Log(checkpoint.size, self._tile).root() == checkpoint.root
+        assert self.log(checkpoint.size).root() == checkpoint.root
         return checkpoint
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return all checkpoints."""
-        count = sum(key.startswith("log/checkpoints/") for key in self.bucket.versions)
-        return [self.checkpoint(each) for each in range(count)]
+        return [self.checkpoint(each) for each in range(len(self.notes()))]
+
+    def notes(self) -> list[bytes]:
+        """Return all checkpoints as they are stored."""
+        return [self._content(key) for key in sorted(self.bucket.versions) if key.startswith("log/checkpoints/")]
+
+    def log(self, size: int) -> Log:
+        """Return the log as it was with this number of leaves."""
+        return Log(size, self._tile)
 
     def leaves(self) -> list[Leaf]:
         """Return the leaves of the log, from its entry bundles."""

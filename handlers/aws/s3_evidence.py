@@ -76,7 +76,7 @@ class S3Archive:
         return True
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
-        """Return an object's bytes, at most one more than the limit. Only operators may read objects.
+        """Return an object's bytes, at most one more than the limit.
 
         Raises RetryableError with Cause.NOT_FOUND if there is no such object.
         """
@@ -86,9 +86,24 @@ class S3Archive:
                 return body.read() if limit is None else body.read(limit + 1)
 
     def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
-        """Return the keys under a prefix, in order, at most as many as the limit. Only operators may list keys."""
+        """Return the keys under a prefix, in order, at most as many as the limit."""
         with service_errors("S3"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix, PaginationConfig={"MaxItems": limit} if limit else {}
             )
             return [each["Key"] for page in pages for each in page.get("Contents", [])]
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the keys and the folders directly under a prefix, in order."""
+        with service_errors("S3"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+            )
+            return sorted(
+                name
+                for page in pages
+                for name in (
+                    *(each["Key"] for each in page.get("Contents", [])),
+                    *(each["Prefix"] for each in page.get("CommonPrefixes", [])),
+                )
+            )

@@ -6,6 +6,7 @@ and `redact` and `redact_words` read at most 4,000 characters.
 """
 
 import re
+import traceback
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -103,6 +104,13 @@ def redact_words(text: str) -> str:
 def holds_account_id(text: str) -> bool:
     """Return whether a text holds twelve digits in a row, or with only punctuation between them."""
     return bool(_TWELVE_DIGITS.search(_without_times(_decoded(text)[0])))
+
+
+def described(error: BaseException) -> str:
+    """Return the class and the message of an error, and where it was raised; a traceback may hold account ids."""
+    *_, frame = traceback.extract_tb(error.__traceback__) or [None]
+    where = f" at {frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" if frame else ""
+    return f"{type(error).__name__}: {redact(str(error))}{where}"
 
 
 def safe_code(code: str) -> str:

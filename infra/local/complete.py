@@ -55,7 +55,7 @@ NOT_CHECKED: Final = (
     "throttling, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
     "that disabling service control policies detaches them from all accounts",
     "drift: the stand-in's CloudFormation cannot compare resources with the template, so `make revert-drift` fails",
-    "`make status` of a local run finds what was adapted for the stand-in: policies of queues, the bucket and roles",
+    "`make status` of a local run finds what was adapted for the stand-in: policies of queues, the bucket, keys and roles",
 )
 
 
@@ -93,6 +93,7 @@ def complete(aws: StandIn, stack: str) -> None:
     for name, physical_id in deployed.ids.items():
         ids_by_type.setdefault(deployed.declaration(name)["Type"], []).append(physical_id)
     _adapt_resource_policies(aws, ids_by_type["AWS::SQS::Queue"], ids_by_type["AWS::S3::Bucket"])
+    _adapt_key_policies(aws, ids_by_type["AWS::KMS::Key"])
     _set_retention(aws, deployed.id("Evidence"), deployed.parameters)
     for role in ids_by_type["AWS::IAM::Role"]:
         _adapt_role_policies(aws, role)
@@ -116,6 +117,14 @@ def _adapt_resource_policies(aws: StandIn, queues: Iterable[str], buckets: Itera
         policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
         adapted = json.dumps(adapt_resource_policy(json.loads(policy), aws.access_key_id))
         s3.put_bucket_policy(Bucket=bucket, Policy=adapted)
+
+
+def _adapt_key_policies(aws: StandIn, keys: Iterable[str]) -> None:
+    kms = aws.client("kms")
+    for key in keys:
+        policy = kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"]
+        adapted = json.dumps(adapt_resource_policy(json.loads(policy), aws.access_key_id))
+        kms.put_key_policy(KeyId=key, PolicyName="default", Policy=adapted)
 
 
 def _claiming_tls(client: Any) -> Any:

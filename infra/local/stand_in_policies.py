@@ -40,7 +40,7 @@ def adapt_role_policy(document: Any, account_id: str) -> Any:
 
 
 def adapt_resource_policy(document: Any, account_id: str) -> Any:
-    """Return a bucket or queue policy without the statements that the stand-in cannot satisfy.
+    """Return the policy of a bucket, queue or key without the statements that the stand-in cannot satisfy.
 
     The stand-in compares aws:PrincipalArn with a session's ARN, where AWS compares it with the role's. So each role
     that a Deny excepts gets its sessions as exceptions too. The account's root user becomes an exception as well,

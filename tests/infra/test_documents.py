@@ -428,6 +428,11 @@ def test_what_a_permissions_boundary_must_allow_is_what_the_roles_may_do() -> No
     needed = {}
     for name, properties in roles.items():
         attached = [RESOURCES[arn["Ref"]]["Properties"] for arn in properties.get("ManagedPolicyArns", [])]
+        attached += [
+            each["Properties"]
+            for each in RESOURCES.values()
+            if each["Type"] == "AWS::IAM::Policy" and {"Ref": name} in each["Properties"]["Roles"]
+        ]
         statements = [
             each
             for policy in [*properties.get("Policies", []), *attached]

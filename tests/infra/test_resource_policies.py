@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ACCOUNT: Final = "111111111111"
 ANOTHER: Final = "222222222222"
-QUEUES: Final = ("Joins", "Repairs", "Removals", "Undelivered", "DeadLetters", "Unforwarded")
+QUEUES: Final = ("Joins", "Repairs", "Removals", "Undelivered", "DeadLetters", "Unforwarded", "Announcements")
 RESOURCES: Final[dict[str, dict[str, Any]]] = {
     name: resource
     for file in ("template.yaml", "forwarder.yaml")
@@ -146,6 +146,7 @@ def service(name: str, source: str) -> tuple[str, dict[str, str], bool]:
 CALLERS: Final = {
     "the rule": service("events.amazonaws.com", arn_of("MemberAccountInitialization")),
     "the forwarder's rule": service("events.amazonaws.com", arn_of("Forwarder")),
+    "the rule on evidence": service("events.amazonaws.com", arn_of("EvidenceWritten")),
     "another rule": service("events.amazonaws.com", f"arn:aws:events:us-east-1:{ACCOUNT}:rule/another"),
     "another account's rule": service(
         "events.amazonaws.com", arn_of("MemberAccountInitialization").replace(ACCOUNT, ANOTHER)
@@ -159,6 +160,7 @@ CALLERS: Final = {
     "the worker": principal(arn_of("AttachPoliciesRole")),
     "the removing worker": principal(arn_of("DetachPoliciesRole")),
     "the sweep": principal(arn_of("SweepRole")),
+    "the sealer": principal(arn_of("SealRole")),
     "the forwarder": principal(arn_of("ForwarderRole")),
     "an administrator": principal(f"arn:aws:iam::{ACCOUNT}:role/Administrator"),
     "a user": principal(f"arn:aws:iam::{ACCOUNT}:user/somebody"),
@@ -175,6 +177,7 @@ SENDERS: Final = {
     "Undelivered": {"the rule", "OperatorActs"},
     "DeadLetters": {"the worker", "the removing worker", "OperatorActs"},
     "Unforwarded": {"the forwarder's rule"},
+    "Announcements": {"the rule on evidence"},
 }
 
 

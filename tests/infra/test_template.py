@@ -16,7 +16,7 @@ from moto.events.models import EventPattern
 
 from handlers.core.joins.yielding import YIELDS_FOR
 from handlers.core.timing import MAX_BACKOFF, RESERVE, backoff
-from handlers.settings import RemoverSettings, Settings, SweepSettings
+from handlers.settings import RemoverSettings, SealSettings, Settings, SweepSettings
 from infra.deploy.build import ROOT
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.installing import watch_parameters
@@ -101,6 +101,7 @@ def statements() -> list[tuple[str, dict[str, Any]]]:
     found = []
     for role, properties in of_type("AWS::IAM::Role").items():
         attached = [RESOURCES[arn["Ref"]]["Properties"] for arn in properties.get("ManagedPolicyArns", [])]
+        attached += [each for each in of_type("AWS::IAM::Policy").values() if {"Ref": role} in each["Roles"]]
         documents = [policy["PolicyDocument"] for policy in [*properties.get("Policies", []), *attached]]
         found += [(role, statement) for document in documents for statement in document["Statement"]]
     return found
@@ -369,6 +370,9 @@ def test_no_key_of_the_evidence_is_written_twice() -> None:
 def test_roles_read_and_write_s3_only_in_our_own_account() -> None:
     for role, statement in statements():
         actions = _listed(statement["Action"])
+        # Copies of checkpoints are best kept in another account.
+        if statement["Sid"] == "CopyCheckpointsToTheBucket":
+            continue
         if any(action.startswith(("s3:Get", "s3:Put")) for action in actions):
             ours = {"StringEquals": {"s3:ResourceAccount": {"Ref": "AWS::AccountId"}}}
             assert statement["Condition"] == ours, (role, statement["Sid"])
@@ -745,6 +749,7 @@ def test_the_functions_environment_matches_its_settings() -> None:
         "DetachPolicies": {name.upper() for name in RemoverSettings.model_fields}
         - {"MAX_RESTORES", "POLICY_IDS", "REMOVALS_QUEUE_URL"},
         "Sweeper": {name.upper() for name in SweepSettings.model_fields},
+        "Sealer": {name.upper() for name in SealSettings.model_fields},
     }
 
 
@@ -825,7 +830,10 @@ def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
 WITHOUT_DATA = {
     "NoRehearsals": "breaching",
     "SweepTooOld": "breaching",
-    **dict.fromkeys(("GapsRemain", "SweepHalted", "OrganizationAtFault"), "ignore"),
+    "NotSealed": "breaching",
+    **dict.fromkeys(
+        ("GapsRemain", "SweepHalted", "OrganizationAtFault", "EvidenceAltered", "CheckpointsNotCopied"), "ignore"
+    ),
 }
 
 
@@ -833,8 +841,8 @@ def test_every_alarm_pages_and_has_a_next_step_and_a_link_to_the_runbook() -> No
     """Only the composite alarm sends notifications, so its rule must contain every other alarm."""
     page = RESOURCES["Page"]["Properties"]
 
-    for removes, sweep in product(("true", "false"), ("report", "enforce")):
-        parameters = {"RemovePolicies": removes, "Sweep": sweep}
+    for removes, sweep, bucket in product(("true", "false"), ("report", "enforce"), ("", "copies")):
+        parameters = {"RemovePolicies": removes, "Sweep": sweep, "CheckpointBucket": bucket}
         rule = resolved(page["AlarmRule"], TEMPLATE, parameters)
         there = ALARMS.keys() & stack_of(TEMPLATE, parameters).declared()
         assert re.fullmatch(r'ALARM\("[\w-]+"\)( OR ALARM\("[\w-]+"\))*', " ".join(rule.split()))
@@ -855,7 +863,7 @@ def test_alarms_link_to_the_runbook_of_the_public_repository_by_default() -> Non
 
 
 def test_alarms_and_dashboard_use_only_metrics_that_the_function_publishes() -> None:
-    code = "".join((ROOT / "handlers" / name).read_text() for name in ("batch.py", "sweeping.py"))
+    code = "".join((ROOT / "handlers" / name).read_text() for name in ("batch.py", "sealing.py", "sweeping.py"))
     used = set(re.findall(r'"Joinguard", ?"(\w+)"', json.dumps(dashboard(RemovePolicies="true"))))
     used |= {
         each["MetricStat"]["Metric"]["MetricName"]
@@ -1052,6 +1060,9 @@ def test_every_role_has_the_boundary_and_path_of_the_parameters(template: dict[s
     boundary = {"Fn::If": ["HasBoundary", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
     carriers = {name: each for name, each in template["Resources"].items() if each["Type"].startswith("AWS::IAM::")}
 
+    # An inline policy has no path.
+    for name in [name for name, each in carriers.items() if each["Type"] == "AWS::IAM::Policy"]:
+        del carriers[name]
     assert {each["Type"] for each in carriers.values()} <= {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
     for name, each in carriers.items():
         assert each["Properties"]["Path"] == {"Ref": "RolePath"}, name
@@ -1158,9 +1169,9 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
     sizes = sizes_of_policies(longest, name=stage.stack, partition="aws-us-gov", region=stage.region)
 
     of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs"}
-    of_roles |= {"RehearsalRole", "SweepRole", "SweepScheduleRole"}
-    assert sizes.keys() == of_roles | {"OperatorsRead", "OperatorsSee"}
-    for name in ("OperatorsRead", "OperatorsSee"):
+    of_roles |= {"RehearsalRole", "SweepRole", "SweepScheduleRole", "SealRole", "SealScheduleRole"}
+    assert sizes.keys() == of_roles | {"OperatorsRead", "OperatorsSee", "OperatorsVerify"}
+    for name in ("OperatorsRead", "OperatorsSee", "OperatorsVerify"):
         assert sizes[name] <= 6_144, name
     for name in of_roles:
         assert sizes[name] <= 10_240, name
@@ -1332,7 +1343,7 @@ def test_operator_reads_cannot_read_backups_because_they_contain_account_ids() -
     }
 
     deployed = {f"arn:${{AWS::Partition}}:s3:::${{CodeBucket}}/joinguard/{each}/*" for each in ("guardrails", "plans")}
-    records = {f"${{Evidence.Arn}}/{each}/*" for each in ("acts", "configuration", "evidence", "sweeps")}
+    records = {f"${{Evidence.Arn}}/{each}/*" for each in ("acts", "configuration", "evidence", "log", "sweeps")}
     assert readable == {*records, *deployed}
 
 

@@ -90,7 +90,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "handlers.batch": {"handlers.time_limit", *KERNEL, *DECISIONS, "schemas"},
     "handlers.sweeping": {*KERNEL, *DECISIONS, "schemas"},
-    "an entry point": {"handlers.batch", "handlers.bootstrap", "handlers.sweeping"},
+    "handlers.sealing": {*KERNEL, *DECISIONS, "schemas"},
+    "an entry point": {"handlers.batch", "handlers.bootstrap", "handlers.sealing", "handlers.sweeping"},
 }
 FORBIDDEN = {"boto3", "botocore", "aws_lambda_powertools", "click", "os", "io", "pathlib", "socket", "time"}
 INFRA = sorted((ROOT / "infra").rglob("*.py"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from infra.deploy.health import delivery, page, records, rehearsal, stacks, sweep, worker
+from infra.deploy.health import delivery, page, records, rehearsal, sealed, stacks, sweep, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.health.guardrails import guardrails
@@ -44,18 +44,23 @@ ROLES = {
     "RehearsalRole": "rehearsals' role",
     "SweepRole": "sweep's role",
     "SweepScheduleRole": "role of the sweep's schedule",
+    "SealRole": "sealer's role",
+    "SealScheduleRole": "role of the sealer's schedule",
 }
 #: The workers, and how the names of their checks begin.
 WORKERS = {"AttachPolicies": "", "DetachPolicies": "removing worker's "}
 #: The sweep's function, which has no mapping.
 SWEEP = "Sweeper"
+#: The function that seals, and the rule that announces objects to it.
+SEALER = "Sealer"
+ANNOUNCES = "EvidenceWritten"
 #: The schedule of the rehearsals.
 REHEARSAL = "Rehearsal"
 #: What only a stack has that removes policies, and what earlier versions of the template do not declare.
 NOT_ALWAYS = frozenset(
     {
         *("Removals", "DetachPolicies", "DetachPoliciesMapping", "DetachPoliciesRole", "Repairs", "RepairsMapping"),
-        *("RehearsalRole", "SweepRole", "SweepScheduleRole"),
+        *("RehearsalRole", "SweepRole", "SweepScheduleRole", "SealRole", "SealScheduleRole", "Announcements"),
     }
 )
 #: The queues with the names of their checks, and the next step if a queue is not empty.
@@ -63,6 +68,7 @@ QUEUES = {
     "Joins": ("joins waiting", ""),
     "Repairs": ("repairs waiting", ""),
     "Removals": ("removals waiting", ""),
+    "Announcements": ("objects to seal", ""),
     "DeadLetters": ("dead letters", DEAD_LETTERS),
     "Undelivered": ("undelivered", UNDELIVERED),
 }
@@ -90,7 +96,7 @@ def checks(target: Target) -> list[Check]:
     if stack is None or not stack.template["Resources"]:
         return found
     found += _forwarder(target, stack)
-    parts = (_event_path, _schedules, _sweep, _records, _rehearsals, _page)
+    parts = (_event_path, _schedules, _sweep, _records, _sealed_log, _rehearsals, _page)
     found += _run(stack, [planned for part in parts for planned in part(target, stack)])
     s3, organizations = target.client("s3"), target.client("organizations")
     found += attempt("guardrails", lambda: guardrails(s3, organizations, stack, target.stage.name))
@@ -266,6 +272,15 @@ def _sweep(target: Target, stack: Deployed) -> Iterator[Planned]:
     what = "sweep's permissions boundary"
     yield _planned(what, worker.boundary, target.client("iam"), stack, "SweepRole", what)
     yield _planned("sweep", sweep.last, target.client("dynamodb"), stack, "Reconciliation", target.stage.name)
+
+
+def _sealed_log(target: Target, stack: Deployed) -> Iterator[Planned]:
+    if SEALER not in stack.declared():
+        return
+    yield _planned("sealer's function", worker.function, target.client("lambda"), stack, SEALER, "sealer's function")
+    what = "sealer's permissions boundary"
+    yield _planned(what, worker.boundary, target.client("iam"), stack, "SealRole", what)
+    yield _planned("sealed log", sealed.last, target.client("s3"), stack, "Evidence")
 
 
 def _rehearsals(target: Target, stack: Deployed) -> Iterator[Planned]:

@@ -68,7 +68,7 @@ def mapping(lambda_client: Any, stack: Deployed, name: str, what: str = "mapping
 def role(iam: Any, stack: Deployed, name: str, what: str) -> Iterator[Check]:
     """Compare the policies inside and attached to a role with those that the template gives it."""
     declared, physical = stack.properties(name), stack.id(name)
-    inline = {each["PolicyName"]: each["PolicyDocument"] for each in declared.get("Policies", [])}
+    inline = {each["PolicyName"]: each["PolicyDocument"] for each in _inline(stack, name)}
     found = _collected(iam, "list_role_policies", physical, "PolicyNames")
     differences = [*_lacks_or_adds(inline, found, "the policy")]
     for each in inline.keys() & set(found):
@@ -79,6 +79,13 @@ def role(iam: Any, stack: Deployed, name: str, what: str) -> Iterator[Check]:
     ]
     differences += _lacks_or_adds(declared.get("ManagedPolicyArns", []), attached, "the managed policy")
     yield compared(what, "as in the template", sorted(differences))
+
+
+def _inline(stack: Deployed, role_name: str) -> list[Any]:
+    """Return the inline policies that the template gives a role, in its own declaration or in one of theirs."""
+    own = stack.properties(role_name).get("Policies", [])
+    others = map(stack.properties, stack.of_type("AWS::IAM::Policy"))
+    return [*own, *(each for each in others if stack.id(role_name) in each["Roles"])]
 
 
 def _collected(iam: Any, operation: str, role_name: str, name: str) -> list[Any]:
@@ -100,7 +107,7 @@ def boundary(iam: Any, stack: Deployed, name: str, what: str = "permissions boun
     """
     arn = stack.resolve({"Fn::GetAtt": [name, "Arn"]})
     allowed: dict[str, bool] = {}
-    for policy in stack.properties(name)["Policies"]:
+    for policy in _inline(stack, name):
         for statement in policy["PolicyDocument"]["Statement"]:
             for action, allows in _by_the_boundary(iam, arn, statement):
                 allowed[action] = allows and allowed.get(action, True)

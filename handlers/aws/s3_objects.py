@@ -1,0 +1,105 @@
+"""S3: the objects in the evidence bucket, version by version, as they are sealed."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from handlers.aws.errors import error_code, service_errors
+from handlers.core.evidence.sealing import ListedVersion, ObjectVersion
+from schemas.sealed import SealedObject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mypy_boto3_s3 import S3Client
+
+    from schemas.ids import Sha256
+    from schemas.sealed import Comparison, ObjectKind
+
+#: S3's answers to HEAD have no body, so their HTTP statuses are the error codes. 400 and 403: it is encrypted with
+#: another key. 404: the version is gone. 405: it is a delete marker.
+_NOT_OURS: Final = frozenset({"400", "403"})
+_GONE: Final = frozenset({"404", "405", "NoSuchKey", "NoSuchVersion"})
+#: How many objects are read at the same time.
+_AT_ONCE: Final = 8
+#: An object without a checksum, which a worker did not write, is hashed up to this size.
+_MAX_HASHED: Final = 64 * 1024 * 1024
+_CHUNK: Final = 1024 * 1024
+
+
+class S3EvidenceObjects:
+    """Describe versions of objects, and list them."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[SealedObject]:
+        """Return what S3 says about versions; those that are gone are left out."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return [found for found in pool.map(lambda each: self._described(*each), kinds) if found]
+
+    def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
+        """Return the next versions and delete markers under a prefix, and where to go on; None at the end."""
+        markers: Any = {"KeyMarker": after.key, "VersionIdMarker": after.version_id} if after.key else {}
+        with service_errors("S3"):
+            page = self._client.list_object_versions(Bucket=self._bucket, Prefix=after.prefix, **markers)
+        listed = [
+            *(ListedVersion(ObjectVersion(each["Key"], each["VersionId"])) for each in page.get("Versions", [])),
+            *(
+                ListedVersion(ObjectVersion(each["Key"], each["VersionId"]), each["LastModified"])
+                for each in page.get("DeleteMarkers", [])
+            ),
+        ]
+        if not page["IsTruncated"]:
+            return listed, None
+        following = {"key": page["NextKeyMarker"], "version_id": page["NextVersionIdMarker"]}
+        return listed, after.model_copy(update=following)
+
+    def _described(self, version: ObjectVersion, kind: ObjectKind) -> SealedObject | None:
+        with service_errors("S3"):
+            try:
+                found, digest = self._head(version)
+            except ClientError as error:
+                if error_code(error) in _GONE:
+                    return None
+                raise
+        return SealedObject(
+            kind=kind,
+            key=version.key,
+            version_id=version.version_id,
+            sha256=digest,
+            size=found["ContentLength"],
+            modified_at=found["LastModified"],
+            retain_until=found.get("ObjectLockRetainUntilDate"),
+            lock=found.get("ObjectLockMode"),
+        )
+
+    def _head(self, version: ObjectVersion) -> tuple[Any, Sha256 | None]:
+        """Return the answer to HEAD, and the SHA-256 of the content, if S3 returns it."""
+        name: Any = {"Bucket": self._bucket, "Key": version.key, "VersionId": version.version_id}
+        try:
+            found = self._client.head_object(**name, ChecksumMode="ENABLED")
+        except ClientError as error:
+            if error_code(error) in _NOT_OURS:
+                return self._client.head_object(**name), None
+            raise
+        try:
+            # An object that was uploaded in parts has a checksum of checksums and the number of parts.
+            if digest := b64decode(found.get("ChecksumSHA256", ""), validate=True).hex():
+                return found, digest
+        except ValueError:
+            pass
+        return found, self._hash(name) if found["ContentLength"] <= _MAX_HASHED else None
+
+    def _hash(self, name: Any) -> Sha256:
+        digest, body = sha256(), self._client.get_object(**name)["Body"]
+        with body:
+            for chunk in body.iter_chunks(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()

@@ -1,0 +1,70 @@
+"""Run an invocation of what seals evidence: its log line, its metrics, its answer."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from handlers.core.errors import JoinguardError
+from handlers.core.evidence.sealing import Sealed, Sealer
+from handlers.core.redaction import described
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+#: The end of an invocation is reserved for a batch that has begun.
+MARGIN: Final = timedelta(minutes=2)
+
+logger = Logger()
+metrics = Metrics(namespace="Joinguard")
+
+
+class SealFailedError(Exception):
+    """The log cannot be continued; its message holds no account id."""
+
+
+def seal(context: "LambdaContext", app: Sealer) -> dict[str, Any]:
+    """Continue the log, and return how far it is.
+
+    Raises SealFailedError if something has to be corrected: Lambda counts it as an error, and the next invocation tries
+    again.
+    """
+    logger.append_keys(function_request_id=context.aws_request_id)
+    left = timedelta(milliseconds=context.get_remaining_time_in_millis())
+    try:
+        done = app.run(app.dependencies.clock.now() + max(left - MARGIN, left / 2))
+    except JoinguardError as error:
+        raise _failed(str(error)) from None
+    except Exception as error:  # noqa: BLE001 - a traceback may hold account ids
+        raise _failed(described(error)) from None
+    _report(done)
+    _measure(done)
+    return {"size": done.size, "batches": done.batches, "objects": done.objects}
+
+
+def _failed(text: str) -> SealFailedError:
+    logger.error("the evidence was not sealed", extra={"error": text})
+    return SealFailedError(text)
+
+
+def _report(done: Sealed) -> None:
+    line = asdict(done) | {"copy_fault": done.copy_fault.model_dump(exclude_none=True) if done.copy_fault else None}
+    write = logger.error if done.deletions or done.foreign else logger.warning if done.copy_fault else logger.info
+    write("sealed", extra={name: value for name, value in line.items() if value is not None})
+
+
+def _measure(done: Sealed) -> None:
+    try:
+        for name, value in {
+            "CheckpointsSigned": done.checkpoints,
+            "ObjectsSealed": done.objects,
+            "UnannouncedObjects": done.unannounced,
+            "DeletedObjects": done.deletions,
+            "ForeignObjects": done.foreign,
+            "CheckpointsNotCopied": done.behind,
+        }.items():
+            metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    finally:
+        metrics.flush_metrics()
