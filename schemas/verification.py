@@ -70,3 +70,8 @@ class Verification(_Recorded):
     #: The other objects and records, by kind; kinds without findings are 0.
     found: dict[FindingKind, _Count] = {}
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def found_any(self) -> bool:
+        """Whether anything is wrong."""
+        return any(self.found.values())

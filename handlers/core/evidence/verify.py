@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from handlers.core.errors import Cause, RetryableError
 from handlers.core.evidence.checkpoint import VerifierKey, Verify
 from handlers.core.evidence.merkle import EMPTY_ROOT, Hash
 from handlers.core.evidence.verify_log import LogReader, ReadLog, signed_by
@@ -176,7 +177,7 @@ class Verifier:
         if self._request.is_quick:
             self._left_out["outcomes"] = "a quick verification reads no evidence"
             return
-        OutcomeVerifier(
+        outcomes = OutcomeVerifier(
             dependencies.rows,
             dependencies.pseudonyms,
             LoggedEvidence(dependencies.bucket, log.leaves, verified),
@@ -184,7 +185,13 @@ class Verifier:
             dependencies.show,
             self._request.period,
             seen=dependencies.new_records(),
-        ).run()
+        )
+        try:
+            outcomes.run()
+        except RetryableError as error:
+            if error.cause is not Cause.ACCESS_DENIED:
+                raise
+            self._left_out["outcomes"] = error.fault.message
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ class ReadLog:
 
     #: The last checkpoint that the log's key signed.
     checkpoint: Checkpoint
+    #: The same, as it was signed.
+    note: bytes
     #: By key: the number of the leaf and its bytes, of all but the batches' first leaves.
     leaves: Sorted
     #: By key: the size of the log with which it came to be, and a LogObject.
@@ -105,7 +107,7 @@ class LogReader:
         Raises PermanentError if it has no signed checkpoint, or no leaves lead to it.
         """
         last_checkpoint, last_batch = self._last_number(CHECKPOINTS), self._last_number(BATCHES)
-        number, checkpoint = self._last_signed(last_checkpoint)
+        number, note, checkpoint = self._last_signed(last_checkpoint)
         sources: list[Callable[[], Iterator[bytes]]] = [
             lambda: self._bundled(checkpoint.size),
             lambda: self._batched(range(number + 1)),
@@ -128,20 +130,20 @@ class LogReader:
         self._times(found.headers)
         self._structure(found)
         self._open_batches(range(found.batches, last_batch + 1), found)
-        return ReadLog(checkpoint, leaves, objects, found.last, found.roots)
+        return ReadLog(checkpoint, note, leaves, objects, found.last, found.roots)
 
     def _last_number(self, prefix: str) -> int:
         """Return the highest number of an object that is there; -1 if there is none."""
         numbers = (log_number(each.key) for each in self.bucket.listed(prefix) if not each.is_marker)
         return max((each for each in numbers if each is not None), default=-1)
 
-    def _last_signed(self, last: int) -> tuple[int, Checkpoint]:
+    def _last_signed(self, last: int) -> tuple[int, bytes, Checkpoint]:
         """Return the last checkpoint that is signed; what is wrong with later ones is found with all others."""
         reason = "the bucket has no checkpoint"
         for number in range(last, -1, -1):
             try:
                 note = self.bucket.read(checkpoint_key(number), limit=_MAX_BYTES)
-                return number, signed_by(note, self.keys, self.verify)
+                return number, note, signed_by(note, self.keys, self.verify)
             except RetryableError as error:
                 if error.cause is not Cause.NOT_FOUND:
                     raise

@@ -31,7 +31,7 @@ _MEANINGS: Final = {
 class OutcomeRows(Protocol):
     """The outcomes table."""
 
-    def scan(self, status: OutcomeStatus | None) -> Iterator[Outcome | UnreadableRow]:
+    def scan(self, status: OutcomeStatus | None) -> Iterable[Outcome | UnreadableRow]:
         """Yield all outcomes with a status, or with any; this reads the whole table."""
 
 
