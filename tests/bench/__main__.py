@@ -29,6 +29,7 @@ from infra.local.standin import running
 from infra.local.watch import Watch
 from tests.bench import plan as plans
 from tests.bench import sweep as sweeps
+from tests.bench import verify
 from tests.bench.burst import Burst, Experiment, Mapping
 from tests.bench.first import Design, First, Result, steady_and_bursts
 from tests.bench.operator_tool import measure
@@ -258,6 +259,14 @@ def sweep() -> dict[str, Any]:
     return rows
 
 
+def verification() -> dict[str, Any]:
+    """Verify 10,000 and 100,000 sealed objects in a bucket on loopback, compared with a loop that lists and gets."""
+    with console.status("10,000 and 100,000 sealed objects"), tempfile.TemporaryDirectory() as folder:
+        rows = verify.measure(10_000, 100_000, folder)
+    table("joinguard verify, a bucket on loopback", rows)
+    return rows
+
+
 PARTS: Final = {
     "burst": bursts,
     "first": first,
@@ -267,6 +276,7 @@ PARTS: Final = {
     "operator": operator,
     "plan": plan,
     "sweep": sweep,
+    "verify": verification,
 }
 
 
