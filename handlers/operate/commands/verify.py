@@ -17,8 +17,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     examples=(
         "joinguard verify",
         "joinguard verify --quick --json",
-        "joinguard verify --offline . --key key.txt",
-        "joinguard verify --proof object.tlog-proof --key key.txt",
+        "joinguard verify --offline . --key log.key",
+        "joinguard verify --proof object.tlog-proof --key log.key",
     ),
 )
 @click.option(
