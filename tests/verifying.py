@@ -187,13 +187,13 @@ class VerifyWorld(SealWorld):
                 self.bucket.put(key, content, announced=False)
 
     @classmethod
-    def with_batches(cls, *batches: int) -> VerifyWorld:
+    def with_batches(cls, *batches: int, mode: str = "GOVERNANCE") -> VerifyWorld:
         """Return a world whose batches have these numbers of objects; half an hour has passed since the last one."""
         world = cls()
         number = 0
         for objects in batches:
             for _ in range(objects):
-                world.enforce(number)
+                world.bucket.versions[world.enforce(number)][0].lock = mode
                 number += 1
             world.seal()
             world.clock.advance(AFTER.total_seconds())

@@ -146,9 +146,10 @@ def _checkpoints(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
 def _left_out(source: Source, *, is_quick: bool) -> dict[str, str]:
     left_out: dict[str, str] = {}
     if not source.bucket.has_versions:
-        left_out |= {"versions": _OFFLINE, "outcomes": _NO_INSTALLATION, "attached": _NO_INSTALLATION}
+        left_out |= dict.fromkeys(("versions", "retention"), _OFFLINE)
+        left_out |= dict.fromkeys(("outcomes", "attached"), _NO_INSTALLATION)
     if is_quick:
-        left_out |= {"bytes": "a quick verification reads no objects", "retention": "as bytes"}
+        left_out |= dict.fromkeys(("bytes", "retention"), "a quick verification reads no objects")
     return left_out
 
 

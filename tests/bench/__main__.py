@@ -283,7 +283,7 @@ PARTS: Final = {
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Run only this part. May be repeated.")
 def main(only: tuple[str, ...]) -> None:
-    """Measure bursts, cold start, warm records, the operator's tool, plans and verifications (half an hour); write build/bench."""
+    """Measure bursts, cold start, warm records, the operator's tool, plans, verifications; write build/bench."""
     isolate_from_user()
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {

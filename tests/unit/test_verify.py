@@ -123,6 +123,11 @@ def a_removed_retention(w: VerifyWorld) -> list[tuple[str, str]]:
     return [("weakened", key)]
 
 
+def a_lock_in_another_mode(w: VerifyWorld) -> list[tuple[str, str]]:
+    stored(w, key := keys(w)[1]).lock = "GOVERNANCE"
+    return [("weakened", key)]
+
+
 def a_log_object_without_retention(w: VerifyWorld) -> list[tuple[str, str]]:
     found = stored(w, key := batch_key(1))
     found.retain_until = found.lock = None
@@ -274,6 +279,7 @@ CHANGES: list[Callable[[VerifyWorld], list[tuple[str, str]]]] = [
     an_object_with_the_key_of_evidence,
     a_shortened_retention,
     a_removed_retention,
+    a_lock_in_another_mode,
     a_log_object_without_retention,
     two_missing_checkpoints_in_a_row,
     a_missing_first_checkpoint,
@@ -303,7 +309,7 @@ CHANGES: list[Callable[[VerifyWorld], list[tuple[str, str]]]] = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda each: each.__name__.replace("_", " "))
 def test_what_was_changed_has_a_finding_that_names_it(change: Callable[[VerifyWorld], list[tuple[str, str]]]) -> None:
-    w = VerifyWorld.with_batches(3, 0, 2, 2)
+    w = VerifyWorld.with_batches(3, 0, 2, 2, mode="COMPLIANCE")
     assert w.found() == []
 
     expected = change(w)
@@ -321,6 +327,7 @@ NEEDS_BYTES = {
     a_changed_byte,
     a_shortened_retention,
     a_removed_retention,
+    a_lock_in_another_mode,
     a_log_object_without_retention,
     a_swapped_order_in_a_batch,
     a_tile_with_one_bit_changed,
@@ -602,6 +609,34 @@ def test_a_period_is_about_the_objects_that_were_stored_in_it() -> None:
     del w.bucket.versions[next(each for each in after if each not in before)]
     found = w.verification(period=period, is_offline=True)
     assert ({each.kind for each in found.findings}, found.since) == ({FindingKind.MISSING}, period.since)
+
+
+def test_a_batch_with_a_time_in_the_future_is_found() -> None:
+    w = VerifyWorld.with_batches(1)
+    w.clock.advance(-2 * 3600)
+
+    assert ("gap", batch_key(0)) in w.found(is_offline=True)
+
+
+def test_a_digest_with_twelve_digits_in_a_row_is_no_account_id() -> None:
+    w = VerifyWorld()
+    key = f"acts/2026/11/25/{ACCOUNT_IN_KEY}{'a' * 20}/done.json"
+    w.bucket.put(key)
+    w.seal()
+    del w.bucket.versions[key]
+
+    assert w.found() == [("missing", key)]
+
+
+def test_an_event_id_that_holds_an_account_id_is_not_repeated() -> None:
+    w = VerifyWorld.with_batches(1)
+    w.rows.rows.append(w.rows.rows[0].model_copy(update={"event_id": f"event-{ACCOUNT_IN_KEY}"}))
+    w.bucket.put(f"evidence/2026/11/25/{ACCOUNT_IN_KEY}/none/0001.json", announced=False)
+
+    found = w.verification()
+
+    assert len(found.findings) >= 2
+    assert ACCOUNT_IN_KEY not in found.model_dump_json()
 
 
 def test_a_key_that_holds_an_account_id_is_not_repeated() -> None:

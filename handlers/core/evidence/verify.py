@@ -18,6 +18,7 @@ from handlers.core.evidence.verify_objects import KeptProgress, ObjectVerifier, 
 from handlers.core.evidence.verify_outcomes import LoggedEvidence, OutcomeRows, OutcomeVerifier
 from handlers.core.evidence.verifying import MAX_DESCRIBED, Findings, SealedBucket, Show, Sorted
 from handlers.core.ports import Clock, Pseudonyms
+from handlers.core.redaction import redact
 from schemas.keys import sealed_kind
 from schemas.sealed import ObjectKind, SealedObject
 from schemas.verification import FindingKind, Verification
@@ -98,7 +99,7 @@ class Verifier:
         self._outcomes(log, verified)
         self._left_out |= more(self.findings)
         if not objects.compared.knows_locks:
-            self._left_out["retention"] = "S3 returned no retention: s3:GetObjectRetention is missing"
+            self._left_out.setdefault("retention", "S3 returned no retention: s3:GetObjectRetention is missing")
         if self.findings.number > MAX_DESCRIBED:
             self._left_out["findings"] = (
                 f"{self.findings.number:,} were found; the first {MAX_DESCRIBED:,} are described"
@@ -143,19 +144,19 @@ class Verifier:
             try:
                 kept = signed_by(note, self._request.keys, self._dependencies.verify)
             except ValueError as error:
-                meaning = f"the checkpoint that was kept elsewhere is not one of this log: {error}"
-                self.findings.add(FindingKind.CHANGED, name, meaning)
+                meaning = f"the checkpoint that was kept elsewhere is not one of this log: {redact(str(error))}"
+                self.findings.add(FindingKind.CHANGED, redact(name), meaning)
                 continue
             root = _root_at(log, kept.size)
             if root is None:
                 meaning = f"this checkpoint signs {kept.size} leaves, and the log has {log.checkpoint.size}: it was cut"
-                self.findings.add(FindingKind.GAP, name, meaning)
+                self.findings.add(FindingKind.GAP, redact(name), meaning)
             elif root != kept.root:
                 meaning = (
                     f"the log has another root at {kept.size} leaves than this checkpoint, which its key signed: the "
                     "log was rewritten and signed anew"
                 )
-                self.findings.add(FindingKind.CHANGED, name, meaning)
+                self.findings.add(FindingKind.CHANGED, redact(name), meaning)
 
     def _resumed(self, log: ReadLog) -> Resumed:
         request = self._request

@@ -207,6 +207,9 @@ class LogReader:
         for number, meaning in headers.gaps:
             self.findings.add(FindingKind.GAP, batch_key(number), meaning)
         last = headers.last
+        if last and last.sealed_at - self.now > MAX_GAP:
+            meaning = f"the last batch was sealed at {_time(last.sealed_at)}, which is in the future"
+            self.findings.add(FindingKind.GAP, batch_key(last.number), meaning)
         if last and self.bucket.has_versions and self.now - last.sealed_at > MAX_GAP:
             meaning = f"the last batch was sealed at {_time(last.sealed_at)}, more than an hour ago"
             self.findings.add(FindingKind.GAP, batch_key(last.number), meaning)

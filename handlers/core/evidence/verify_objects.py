@@ -218,7 +218,7 @@ class ObjectVerifier:
         if stored and self.now - stored <= COMPLETED_WITHIN and not any(each.is_marker for each in versions):
             # The log has been continued since its last checkpoint was read.
             return
-        self.findings.add(FindingKind.INSERTED, key, "no leaf and no batch of the log leads to this object")
+        self.findings.add(FindingKind.INSERTED, redact(key), "no leaf and no batch of the log leads to this object")
 
     def _is_there(self, key: str, known: LogObject, versions: Sequence[Listed]) -> bool:
         """Return whether an object of the log is there, once and with the right size."""
@@ -257,7 +257,7 @@ class ObjectVerifier:
         try:
             checkpoint = signed_by(fetched.body or b"", self.keys, self.verify)
         except ValueError as error:
-            self.findings.add(FindingKind.CHANGED, fetched.wanted.key, str(error))
+            self.findings.add(FindingKind.CHANGED, fetched.wanted.key, redact(str(error)))
             return
         if checkpoint.body() != known.body.encode():
             size, root = known.body.splitlines()[1:3]
@@ -295,11 +295,9 @@ class ObjectVerifier:
             self.findings.add(FindingKind.INSERTED, own, meaning)
 
     def _compared_key(self, key: str, expected: Sequence[_Expected], versions: Sequence[Listed]) -> Iterator[_ToRead]:
-        kind = sealed_kind(key)
-        if kind is None or holds_account_id(_named_in(key)):
-            self.findings.add(
-                FindingKind.INSERTED, redact(key), "no part of Joinguard writes an object with such a key"
-            )
+        kind = kind_of(key)
+        if kind is None:
+            self.findings.add(FindingKind.INSERTED, shown(key), "no part of Joinguard writes an object with such a key")
             return
         sealed = {each.leaf.version_id: each for each in expected if isinstance(each.leaf, SealedObject)}
         self._twice(key, expected)
@@ -467,6 +465,20 @@ class Resumed:
         self._unsaved = 0
 
 
+def kind_of(key: str) -> ObjectKind | None:
+    """Return the kind of a sealed object; None if no part of Joinguard writes an object with such a key."""
+    kind = sealed_kind(key)
+    if kind in {ObjectKind.EVIDENCE, ObjectKind.REHEARSAL} and holds_account_id(event_of(key)):
+        return None
+    # The other parts of the key are days, digests and numbers.
+    return kind
+
+
+def shown(key: str) -> str:
+    """Return a key as a report may hold it."""
+    return key if kind_of(key) else redact(key)
+
+
 def contradiction(kind: ObjectKind, key: str, body: bytes) -> str | None:
     """Return what the content of an object says that its key does not; None if they agree."""
     try:
@@ -574,8 +586,3 @@ def _gone(leaf: SealedObject) -> str:
 
 def _numbers(expected: Sequence[_Expected]) -> str:
     return ", ".join(str(each.number) for each in expected[:5])
-
-
-def _named_in(key: str) -> str:
-    """Return the part of a key that an event's id decides; the other parts are days, digests and numbers."""
-    return event_of(key) if key.startswith("evidence/") else ""

@@ -9,10 +9,9 @@ from typing import Final, Protocol
 from handlers.core.evidence.checks import CheckedEvidence, EvidenceChecker, Verdict, contradicted
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.references import event_reference
-from handlers.core.evidence.verify_objects import Period, leaf_of
+from handlers.core.evidence.verify_objects import Period, leaf_of, shown
 from handlers.core.evidence.verifying import Findings, Show, Sorted
 from handlers.core.ports import Pseudonyms, UnreadableRow
-from handlers.core.redaction import redact
 from schemas.outcome import Outcome, OutcomeStatus
 from schemas.sealed import ObjectKind
 from schemas.verification import FindingKind
@@ -90,11 +89,11 @@ class OutcomeVerifier:
                 meaning = f"the row says {row.status.value}, and no evidence of the event says so"
                 self.findings.add(FindingKind.DISAGREES, event, meaning)
             elif each.wrong and each.verdict is Verdict.MISSING:
-                self.findings.add(FindingKind.MISSING, redact(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
+                self.findings.add(FindingKind.MISSING, shown(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
             elif each.wrong:
-                self.findings.add(FindingKind.DISAGREES, each.key, f"{_MEANINGS[each.verdict]} (event {event})")
+                self.findings.add(FindingKind.DISAGREES, shown(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
             elif each.named and each.evidence and (says := contradicted(row, each.evidence)):
-                self.findings.add(FindingKind.DISAGREES, event, f"{says} ({each.key})")
+                self.findings.add(FindingKind.DISAGREES, event, f"{says} ({shown(each.key)})")
 
     def _concerns(self, row: Outcome) -> bool:
         """Return whether a row can have evidence of the period: it is written before and after its evidence."""
@@ -119,7 +118,7 @@ class OutcomeVerifier:
                 yield key
 
     def _name(self, event_id: str) -> str:
-        return redact(event_reference(event_id, self.pseudonyms.digest))
+        return event_reference(event_id, self.pseudonyms.digest)
 
 
 _RESTORE_ROW: Final = (

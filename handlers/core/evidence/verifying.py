@@ -24,6 +24,9 @@ MAX_DESCRIBED: Final = 1000
 #: The bytes of larger objects are hashed, and not kept.
 MAX_KEPT: Final = 4 * 1024 * 1024
 
+#: Characters of a text in a finding. Version ids of S3 can be long.
+_MAX_TEXT: Final = 1024
+
 #: Called with the name of a part, and how much of it is verified.
 Show: TypeAlias = Callable[[str, int], None]
 
@@ -110,9 +113,8 @@ class Findings:
         """Add a finding; the default for the next step is that of its kind."""
         self.counted[kind] += 1
         if len(self.described) < MAX_DESCRIBED:
-            self.described.append(
-                Finding(kind=kind, what=what, meaning=meaning, next_step=next_step or NEXT_STEPS[kind])
-            )
+            texts = {"what": what, "meaning": meaning, "next_step": next_step or NEXT_STEPS[kind]}
+            self.described.append(Finding(kind=kind, **{name: each[:_MAX_TEXT] for name, each in texts.items()}))
 
     @property
     def number(self) -> int:
