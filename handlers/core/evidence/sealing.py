@@ -30,10 +30,18 @@ from schemas.keys import (
     checkpoint_key,
     event_of,
     log_number,
-    sealed_kind,
 )
 from schemas.outcome import Fault
-from schemas.sealed import Comparison, Leaf, ObjectKind, SealedBatch, SealedDeletion, SealedObject, SealState
+from schemas.sealed import (
+    Comparison,
+    Leaf,
+    ObjectKind,
+    SealedBatch,
+    SealedDeletion,
+    SealedObject,
+    SealState,
+    sealed_kind,
+)
 
 #: The number of objects that are sealed together.
 MAX_BATCH: Final = 2000
