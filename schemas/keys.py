@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from schemas.configuration import Configuration
 from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.ids import EventId
-from schemas.sealed import ObjectKind
 
 if TYPE_CHECKING:
     # The workers would start later with it.
@@ -40,21 +39,6 @@ SEALED_PREFIXES: Final = ("acts/", "configuration/", "evidence/", "sweeps/")
 _SHORT: Final = 16
 _BACKUP: Final = re.compile(r"backups/([0-9]{4})/([0-9]{2})/([0-9]{2})/")
 _NUMBERED: Final = re.compile(r"log/(?:batches|checkpoints)/([0-9]{3})/([0-9]{3})/([0-9]{3})")
-_DAY: Final = "[0-9]{4}/[0-9]{2}/[0-9]{2}"
-_EVENT: Final = "[0-9A-Za-z][0-9A-Za-z_-]{0,127}"
-_ACTION: Final = "[0-9a-f]{32}"
-_HASHED: Final = "[0-9a-f]{16}"
-_ATTEMPT: Final = rf"[0-9]{{4,6}}(?:-late)?(?:-{_HASHED})?"
-_SEALED: Final = {
-    # Evidence of version 1 has no folder for the account.
-    ObjectKind.EVIDENCE: re.compile(
-        rf"evidence/{_DAY}/{_EVENT}/(?:(?:acct-[0-9a-f]{{32}}|{NO_ACCOUNT})/)?{_ATTEMPT}\.json"
-    ),
-    ObjectKind.REHEARSAL: re.compile(rf"evidence/rehearsal/{_DAY}/{_EVENT}/{_HASHED}(?:-{_HASHED})?\.json"),
-    ObjectKind.AUDIT: re.compile(rf"acts/{_DAY}/{_ACTION}/(?:intended|done)\.json"),
-    ObjectKind.CONFIGURATION: re.compile(rf"configuration/{_DAY}/{_ACTION}\.json"),
-    ObjectKind.SWEEP: re.compile(rf"sweeps/{_DAY}/sweep-[a-p]{{32}}(?:-{_HASHED})?\.json"),
-}
 _BESIDE: Final = re.compile(rf"(.+)-[0-9a-f]{{{_SHORT}}}\.json")
 
 
@@ -152,14 +136,6 @@ def log_number(key: str) -> int | None:
     """Return the number in the key of a batch or a checkpoint; None for any other key."""
     found = _NUMBERED.fullmatch(key)
     return int("".join(found.groups())) if found else None
-
-
-def sealed_kind(key: str) -> ObjectKind | None:
-    """Return the kind of an object that belongs in the sealed log, by its key.
-
-    None for a key that no part of Joinguard writes: it may hold an account id.
-    """
-    return next((kind for kind, pattern in _SEALED.items() if pattern.fullmatch(key)), None)
 
 
 def event_of(key: str) -> EventId:

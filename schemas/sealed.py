@@ -3,8 +3,9 @@
 A leaf is the canonical JSON (RFC 8785) of one of these models, without the fields that are absent.
 """
 
+import re
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +27,29 @@ class ObjectKind(StrEnum):
     AUDIT = "audit"
     CONFIGURATION = "configuration"
     SWEEP = "sweep"
+
+
+_DAY: Final = "[0-9]{4}/[0-9]{2}/[0-9]{2}"
+_EVENT: Final = "[0-9A-Za-z][0-9A-Za-z_-]{0,127}"
+_ACTION: Final = "[0-9a-f]{32}"
+_HASHED: Final = "[0-9a-f]{16}"
+_ATTEMPT: Final = rf"[0-9]{{4,6}}(?:-late)?(?:-{_HASHED})?"
+_SEALED: Final = {
+    # Evidence of version 1 has no folder for the account.
+    ObjectKind.EVIDENCE: re.compile(rf"evidence/{_DAY}/{_EVENT}/(?:(?:acct-[0-9a-f]{{32}}|none)/)?{_ATTEMPT}\.json"),
+    ObjectKind.REHEARSAL: re.compile(rf"evidence/rehearsal/{_DAY}/{_EVENT}/{_HASHED}(?:-{_HASHED})?\.json"),
+    ObjectKind.AUDIT: re.compile(rf"acts/{_DAY}/{_ACTION}/(?:intended|done)\.json"),
+    ObjectKind.CONFIGURATION: re.compile(rf"configuration/{_DAY}/{_ACTION}\.json"),
+    ObjectKind.SWEEP: re.compile(rf"sweeps/{_DAY}/sweep-[a-p]{{32}}(?:-{_HASHED})?\.json"),
+}
+
+
+def sealed_kind(key: str) -> ObjectKind | None:
+    """Return the kind of an object that belongs in the sealed log, by its key.
+
+    None for a key that no part of Joinguard writes: it may hold an account id.
+    """
+    return next((kind for kind, pattern in _SEALED.items() if pattern.fullmatch(key)), None)
 
 
 class SealedObject(_Recorded):

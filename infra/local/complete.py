@@ -55,7 +55,10 @@ NOT_CHECKED: Final = (
     "throttling, conflicting changes and the limit of ten policies in Organizations, and the effect of an SCP",
     "that disabling service control policies detaches them from all accounts",
     "drift: the stand-in's CloudFormation cannot compare resources with the template, so `make revert-drift` fails",
-    "`make status` of a local run finds what was adapted for the stand-in: policies of queues, the bucket, keys and roles",
+    (
+        "`make status` of a local run finds what was adapted for the stand-in: policies of queues, the bucket, keys "
+        "and roles"
+    ),
 )
 
 

@@ -28,6 +28,7 @@ from infra.local.organizations import ATTACH, Organizations, Rules, policies_of,
 from infra.local.standin import running
 from infra.local.watch import Watch
 from tests.bench import plan as plans
+from tests.bench import seal as seals
 from tests.bench import sweep as sweeps
 from tests.bench import verify
 from tests.bench.burst import Burst, Experiment, Mapping
@@ -267,6 +268,13 @@ def verification() -> dict[str, Any]:
     return rows
 
 
+def seal() -> dict[str, Any]:
+    """Seal 10,000 objects in the embedded AWS, over a bare loop of HEAD requests for the same objects."""
+    rows = seals.measure(10_000)
+    table("Sealing 10,000 objects of 1 KB (embedded AWS, real time)", rows)
+    return rows
+
+
 PARTS: Final = {
     "burst": bursts,
     "first": first,
@@ -276,6 +284,7 @@ PARTS: Final = {
     "operator": operator,
     "plan": plan,
     "sweep": sweep,
+    "seal": seal,
     "verify": verification,
 }
 

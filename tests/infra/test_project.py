@@ -30,6 +30,8 @@ FUNCTION = {
     "handlers/batch.py",
     "handlers/detach_policies.py",
     "handlers/bootstrap.py",
+    "handlers/seal_evidence.py",
+    "handlers/sealing.py",
     "handlers/settings.py",
     "handlers/sweep.py",
     "handlers/sweeping.py",

@@ -580,6 +580,16 @@ def test_a_log_whose_leaves_lead_to_no_signed_root_is_not_verified() -> None:
         w.verification()
 
 
+@pytest.mark.parametrize("prefix", ["log/batches/", "log/checkpoints/"])
+def test_an_object_with_the_highest_number_does_not_keep_a_verification_busy(prefix: str) -> None:
+    w = VerifyWorld.with_batches(1, 1)
+    w.bucket.put(key := f"{prefix}999/999/999", announced=False)
+    stored(w, key).at -= timedelta(minutes=21)
+
+    assert ("inserted", key) in w.found()
+    assert len(w.sealed_bucket.fetched) < 50
+
+
 def test_a_log_that_another_key_signed_is_not_verified() -> None:
     w = VerifyWorld.with_batches(1)
     other = VerifierKey(ORIGIN, bytes(32))

@@ -7,10 +7,21 @@ import rfc8785
 from pydantic import TypeAdapter, ValidationError
 
 from handlers.core.errors import PermanentError, fault
-from schemas.sealed import Leaf
+from handlers.core.redaction import holds_account_id
+from schemas.keys import event_of
+from schemas.sealed import Leaf, ObjectKind, sealed_kind
 
 _LENGTH_BYTES: Final = 2
 _LEAF: Final[TypeAdapter[Any]] = TypeAdapter(Leaf)
+
+
+def kind_of(key: str) -> ObjectKind | None:
+    """Return the kind of an object to seal; None if its key holds an account id, which no part of Joinguard writes."""
+    kind = sealed_kind(key)
+    if kind not in {ObjectKind.EVIDENCE, ObjectKind.REHEARSAL}:
+        return kind
+    # The other parts of the key are days, digests and numbers.
+    return None if holds_account_id(event_of(key)) else kind
 
 
 def leaf_bytes(leaf: Leaf) -> bytes:

@@ -19,7 +19,6 @@ from handlers.core.evidence.verify_outcomes import LoggedEvidence, OutcomeRows, 
 from handlers.core.evidence.verifying import MAX_DESCRIBED, Findings, SealedBucket, Show, Sorted
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.redaction import redact
-from schemas.keys import sealed_kind
 from schemas.sealed import ObjectKind, SealedObject
 from schemas.verification import FindingKind, Verification
 
@@ -203,7 +202,7 @@ class _Keeper:
 
     def keep(self, leaf: SealedObject, body: bytes | None) -> None:
         """Keep an object's bytes if they are evidence of an attempt."""
-        if body is not None and sealed_kind(leaf.key) is ObjectKind.EVIDENCE:
+        if body is not None and leaf.kind is ObjectKind.EVIDENCE:
             self.verified.add(leaf.key, 0, body)
 
 

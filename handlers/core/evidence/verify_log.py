@@ -106,8 +106,8 @@ class LogReader:
 
         Raises PermanentError if it has no signed checkpoint, or no leaves lead to it.
         """
-        last_checkpoint, last_batch = self._last_number(CHECKPOINTS), self._last_number(BATCHES)
-        number, note, checkpoint = self._last_signed(last_checkpoint)
+        number, note, checkpoint = self._last_signed()
+        last_batch = max(self._numbers(BATCHES), default=-1)
         sources: list[Callable[[], Iterator[bytes]]] = [
             lambda: self._bundled(checkpoint.size),
             lambda: self._batched(range(number + 1)),
@@ -132,15 +132,16 @@ class LogReader:
         self._open_batches(range(found.batches, last_batch + 1), found)
         return ReadLog(checkpoint, note, leaves, objects, found.last, found.roots)
 
-    def _last_number(self, prefix: str) -> int:
-        """Return the highest number of an object that is there; -1 if there is none."""
+    def _numbers(self, prefix: str) -> list[int]:
+        """Return the numbers of the objects that are there."""
         numbers = (log_number(each.key) for each in self.bucket.listed(prefix) if not each.is_marker)
-        return max((each for each in numbers if each is not None), default=-1)
+        return [each for each in numbers if each is not None]
 
-    def _last_signed(self, last: int) -> tuple[int, bytes, Checkpoint]:
+    def _last_signed(self) -> tuple[int, bytes, Checkpoint]:
         """Return the last checkpoint that is signed; what is wrong with later ones is found with all others."""
         reason = "the bucket has no checkpoint"
-        for number in range(last, -1, -1):
+        # Whoever can write could put an object under any number.
+        for number in sorted(set(self._numbers(CHECKPOINTS)), reverse=True):
             try:
                 note = self.bucket.read(checkpoint_key(number), limit=_MAX_BYTES)
                 return number, note, signed_by(note, self.keys, self.verify)

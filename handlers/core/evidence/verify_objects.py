@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from handlers.core.evidence.checkpoint import VerifierKey, Verify
+from handlers.core.evidence.leaves import kind_of
 from handlers.core.evidence.merkle import Hash
 from handlers.core.evidence.verify_log import LogObject, signed_by
 from handlers.core.evidence.verifying import (
@@ -23,7 +24,7 @@ from handlers.core.evidence.verifying import (
     Sorted,
     Wanted,
 )
-from handlers.core.redaction import holds_account_id, redact
+from handlers.core.redaction import redact
 from schemas.audit import AuditRecord
 from schemas.configuration import Configuration
 from schemas.evidence import Evidence, RehearsalEvidence
@@ -32,12 +33,10 @@ from schemas.keys import (
     LOG,
     SEALED_PREFIXES,
     configuration_key,
-    event_of,
     evidence_key,
     key_beside,
     own_key,
     rehearsal_key,
-    sealed_kind,
     sweep_key,
 )
 from schemas.sealed import Leaf, ObjectKind, SealedBatch, SealedDeletion, SealedObject
@@ -463,15 +462,6 @@ class Resumed:
         wrong = tuple(dict.fromkeys([*(earlier.wrong if earlier else ()), *self._wrong]))
         self.store.save(self.own.model_copy(update={"key": key, "wrong": wrong}))
         self._unsaved = 0
-
-
-def kind_of(key: str) -> ObjectKind | None:
-    """Return the kind of a sealed object; None if no part of Joinguard writes an object with such a key."""
-    kind = sealed_kind(key)
-    if kind in {ObjectKind.EVIDENCE, ObjectKind.REHEARSAL} and holds_account_id(event_of(key)):
-        return None
-    # The other parts of the key are days, digests and numbers.
-    return kind
 
 
 def shown(key: str) -> str:
