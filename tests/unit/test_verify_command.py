@@ -15,6 +15,7 @@ from tlog_scales import signing
 from tlog_scales.tlog import Checkpoint as TheirCheckpoint
 from tlog_scales.tlog import InclusionProof
 
+from handlers.core.errors import Cause, RetryableError, fault
 from handlers.core.evidence.merkle import leaf_hash
 from handlers.core.evidence.proofs import Proof
 from handlers.operate.context import InstalledLog
@@ -150,6 +151,49 @@ def test_an_organization_that_may_not_be_read_is_left_out(world: VerifyWorld) ->
 
     assert result.exit_code == 0
     assert "AccessDeniedException" in json.loads(result.stdout)["left_out"]["attached"]
+
+
+def test_outcomes_that_may_not_be_read_are_left_out(world: VerifyWorld) -> None:
+    tool = installed(world)
+    denied = RetryableError(fault("DynamoDB.AccessDeniedException", "no"), cause=Cause.ACCESS_DENIED)
+    tool.queues.rows = Denied(denied)  # type: ignore[assignment]
+
+    result = tool.run("verify", "--json")
+
+    found = json.loads(result.stdout)
+    assert (found["findings"], "outcomes" in found["left_out"]) == ([], True)
+
+
+class Denied:
+    """A table that may not be read."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def values(self) -> None:
+        raise self._error
+
+    items = values
+
+
+def test_a_period_is_given_by_its_first_and_last_day(world: VerifyWorld) -> None:
+    def valid(*options: str) -> int:
+        return int(json.loads(installed(world).run("verify", "--quick", "--json", *options).stdout)["valid"])
+
+    assert valid("--from", "2026-11-24", "--to", "2026-11-24") == 305
+    assert valid("--from", "2026-11-25") == 0
+    assert valid("--to", "2026-11-23") == 0
+
+
+def test_the_progress_can_be_kept_in_another_file(tmp_path: Path, cache: Path) -> None:
+    world = VerifyWorld.with_batches(1100)
+    world.sealed_bucket.interrupt_after = 1095
+
+    installed(world).run("verify", "--resume", str(tmp_path / "progress.json"))
+
+    kept = json.loads((tmp_path / "progress.json").read_text())
+    assert (kept["size"], kept["keys"]) == (1101, [str(world.sealer.verifier_key)])
+    assert not cache.exists()
 
 
 def test_a_quick_verification_says_what_it_leaves_out(world: VerifyWorld) -> None:
