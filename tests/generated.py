@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -54,11 +54,23 @@ def _objects(schema: Schema, definitions: Schema) -> st.SearchStrategy[dict[str,
     return st.dictionaries(names, instances(schema["additionalProperties"], definitions), max_size=_MOST)
 
 
-_TYPES = {
+def _integers(schema: Schema, _definitions: Schema) -> st.SearchStrategy[int]:
+    return st.integers(schema.get("minimum"), schema.get("maximum", 10**6))
+
+
+def _booleans(_schema: Schema, _definitions: Schema) -> st.SearchStrategy[bool]:
+    return st.booleans()
+
+
+def _nulls(_schema: Schema, _definitions: Schema) -> st.SearchStrategy[None]:
+    return st.none()
+
+
+_TYPES: Mapping[str, Callable[[Schema, Schema], st.SearchStrategy[Any]]] = {
     "string": _texts,
     "array": _arrays,
     "object": _objects,
-    "boolean": lambda _schema, _definitions: st.booleans(),
-    "integer": lambda schema, _definitions: st.integers(schema.get("minimum"), schema.get("maximum", 10**6)),
-    "null": lambda _schema, _definitions: st.none(),
+    "boolean": _booleans,
+    "integer": _integers,
+    "null": _nulls,
 }
