@@ -10,8 +10,9 @@ import pytest
 
 from handlers.core.errors import Cause, RetryableError, fault
 from handlers.core.evidence.ocsf import events
+from handlers.operate.exporting import days_between, export
 from tests.fake_queues import dead_letter
-from tests.fakes import NOON, World, joined
+from tests.fakes import NOON, POLICIES, World, joined
 from tests.operator_cli import CONFIRM, FakeBucket, OperatorCli, operator_cli
 from tests.unit.test_ocsf import KEYS, report
 
@@ -145,6 +146,36 @@ def test_an_export_that_ends_early_leaves_no_file(error: RetryableError, tmp_pat
 
     assert result.exception is error
     assert not [*tmp_path.iterdir()]
+
+
+class Counting(FakeBucket):
+    """A bucket that counts what is read."""
+
+    read_so_far = 0
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        self.read_so_far += 1
+        return super().read(key, limit=limit)
+
+
+def test_the_number_of_objects_in_memory_does_not_grow_with_the_period() -> None:
+    tool = filled()
+    [(key, body)] = [each for each in tool.bucket.objects.items() if each[0].startswith("evidence/")]
+    bucket = Counting(objects={key.replace("event-1", f"event-{number}"): body for number in range(500)})
+    tool.bucket = bucket
+    ahead: list[int] = []
+    written = 0
+
+    def write(_line: str) -> None:
+        nonlocal written
+        written += 1
+        # Each record has two events.
+        ahead.append(bucket.read_so_far - written // len(POLICIES))
+
+    exported = export(tool.context(), days_between(NOON.date(), NOON.date()), write)
+
+    assert (exported.records, exported.events) == (500, 500 * len(POLICIES))
+    assert max(ahead) <= 64
 
 
 def test_the_progress_bar_of_a_terminal_does_not_take_the_data() -> None:
