@@ -8,7 +8,6 @@ WITH decisions AS (
     SELECT
         account.value AS account,
         event_name,
-        source,
         status,
         from_iso8601_timestamp(event_time) AS event_at,
         from_iso8601_timestamp(recorded_at) AS decided_at,
@@ -20,7 +19,7 @@ WITH decisions AS (
     WHERE day BETWEEN ? AND ?
         AND account IS NOT NULL
         AND status IN ('ENFORCED', 'FAILED', 'OBSERVED')
-        -- These say what an attempt that crashed had done, and not what the account needs.
+        -- These say what an attempt that crashed had done, or what was removed, and not all that the account carries.
         AND course <> 'interrupted'
         AND event_name <> 'RemovalRequest'
 ),
@@ -30,8 +29,7 @@ joined AS (
         account,
         min(event_at) AS joined_at
     FROM decisions
-    WHERE source = 'aws.organizations'
-        AND event_name IN ('AcceptHandshake', 'AccountJoinedOrganization', 'CreateAccountResult')
+    WHERE event_name IN ('AcceptHandshake', 'AccountJoinedOrganization', 'CreateAccountResult')
     GROUP BY account
 ),
 

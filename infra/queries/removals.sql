@@ -22,7 +22,7 @@ WITH records AS (
 ),
 
 off AS (
-    SELECT DISTINCT
+    SELECT
         event_at AS off_at,
         account,
         coalesce(called_policy, called_type) AS policy,

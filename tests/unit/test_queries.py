@@ -70,6 +70,57 @@ def test_a_failed_join_that_is_handled_again_carries_its_policies_from_then_on(t
     assert after["seconds"] == pytest.approx(95, abs=1)
 
 
+def changed(world: World, **fields: object) -> dict[str, bytes]:
+    """Return the objects of a world that handled a join, and later evidence of the account with other fields."""
+    [(key, body)] = world.archive.bodies.items()
+    later = json.loads(body) | {"recorded_at": "2026-11-24T13:00:00Z"} | fields
+    return {key: body, key.replace("0001", "0002"): json.dumps(later).encode()}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"course": "interrupted", "required": [], "policies": []},
+        {"event_name": "RemovalRequest", "policies": [{"policy_id": "p-12345678", "result": "REMOVED"}]},
+        {"status": "CLOSED", "event_name": "LeaveOrganization", "required": [], "policies": []},
+    ],
+)
+def test_evidence_that_does_not_say_what_an_account_carries_changes_nothing(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    world = World()
+    world.handle(joined())
+
+    [row] = asked(tmp_path, changed(world, **fields), "joins", *DAYS)
+
+    assert (row["status"], row["required"], row["carried"], row["missing"]) == (
+        "ENFORCED",
+        [*POLICIES],
+        [*POLICIES],
+        [],
+    )
+
+
+def test_an_account_that_only_the_sweep_requested_did_not_join(tmp_path: Path) -> None:
+    world = World()
+    world.handle(joined())
+    [(key, body)] = world.archive.bodies.items()
+    request = json.loads(body) | {"event_name": "JoinRequest", "source": "joinguard.sweep"}
+
+    assert asked(tmp_path, {key: json.dumps(request).encode()}, "joins", *DAYS) == []
+
+
+def test_accounts_that_lack_something_come_first(tmp_path: Path) -> None:
+    world = World()
+    other = "333333333333"
+    world.organizations.attached[other] = []
+    world.handle(joined(age=50))
+    world.steps.fail("attach", PermanentError(fault("AccessDeniedException", "no")))
+    world.handle(joined(other, event_id="event-2"))
+
+    assert [row["status"] for row in joins(tmp_path, world)] == ["FAILED", "ENFORCED"]
+
+
 def test_joins_of_other_days_are_not_in_the_period(tmp_path: Path) -> None:
     world = World()
     world.handle(joined())
@@ -102,22 +153,24 @@ def test_an_action_without_messages_and_one_that_was_cut_off_are_shown_too(tmp_p
 
     found = asked(tmp_path, objects, "actions", *DAYS, DAYS[1])
 
+    assert len(found) == 2
     by_action = {row["action"]: row for row in found}
     assert (by_action["sweep"]["ended"], by_action["sweep"]["event_id"]) == (None, None)
     assert (by_action["redrive"]["ended"], by_action["redrive"]["account"]) == ("completed", None)
     assert by_action["redrive"]["reason"] == "x"
 
 
-def test_what_somebody_detached_is_off_until_it_is_put_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0, 30])
+def test_what_somebody_detached_is_off_until_it_is_put_back(tmp_path: Path, seconds: int) -> None:
     world = Guarded()
     world.clock.advance(60)
     detached = world.detach(by="jane")
-    world.clock.advance(30)
+    world.clock.advance(seconds)
     world.receive(detached)
 
     [row] = asked(tmp_path, world.archive.bodies, "removals", *DAYS)
 
-    assert (row["policy"], row["cause"], row["seconds_without"]) == (FIRST, "DetachPolicy", 30)
+    assert (row["policy"], row["cause"], row["seconds_without"]) == (FIRST, "DetachPolicy", seconds)
     assert row["who"].startswith("prin-")
 
 
