@@ -11,8 +11,9 @@ import pytest
 from handlers.core.errors import Cause, RetryableError, fault
 from handlers.core.evidence.ocsf import events
 from handlers.operate.exporting import days_between, export
+from schemas.evidence import RehearsalEvidence
 from tests.fake_queues import dead_letter
-from tests.fakes import NOON, POLICIES, World, joined
+from tests.fakes import NOON, ORGANIZATION, POLICIES, World, joined
 from tests.operator_cli import CONFIRM, FakeBucket, OperatorCli, operator_cli
 from tests.unit.test_ocsf import KEYS, report
 
@@ -22,10 +23,20 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 DAY = f"{NOON:%Y-%m-%d}"
 FROM = ("--from", DAY)
+REHEARSAL = RehearsalEvidence(
+    event_id="event-1",
+    event_time=NOON,
+    body_digest="0" * 64,
+    organization_id=ORGANIZATION,
+    receives=1,
+    queued_at=NOON,
+    received_at=NOON,
+    recorded_at=NOON,
+)
 
 
 def filled() -> OperatorCli:
-    """Return a tool whose bucket holds evidence, audit records and the report of a sweep, all of one day."""
+    """Return a tool whose bucket holds a day's evidence, audit records, report of a sweep and rehearsal."""
     world = World()
     world.handle(joined())
     tool = operator_cli(dead_letter(1))
@@ -33,6 +44,8 @@ def filled() -> OperatorCli:
     tool.bucket.objects |= world.archive.bodies
     sweep = f"sweeps/{NOON:%Y/%m/%d}/{KEYS['sweep'].rpartition('/')[2]}"
     tool.bucket.objects[sweep] = json.dumps({"report": report()}).encode()
+    rehearsal = KEYS["rehearsal-evidence"].replace("2026/11/26", f"{NOON:%Y/%m/%d}")
+    tool.bucket.objects[rehearsal] = REHEARSAL.model_dump_json().encode()
     return tool
 
 
@@ -71,7 +84,7 @@ def moved(tool: OperatorCli, days: int) -> None:
     tool.bucket.objects = {key.replace(f"{NOON:%Y/%m/%d}", new): body for key, body in records(tool).items()}
 
 
-@pytest.mark.parametrize(("days", "number"), [(-2, 0), (-1, 4), (0, 4), (1, 0)])
+@pytest.mark.parametrize(("days", "number"), [(-2, 0), (-1, 5), (0, 5), (1, 0)])
 def test_both_days_of_the_period_are_included_and_no_other(days: int, number: int) -> None:
     tool = filled()
     moved(tool, days)
@@ -91,7 +104,7 @@ def test_a_file_is_for_its_owner_only_and_replaced_only_with_force(tmp_path: Pat
 
     assert (written.exit_code, replaced.exit_code) == (0, 0)
     fields = json.loads(written.stdout)
-    assert (fields["events"], fields["records"], fields["unread"]) == (len(expected(tool)), 4, {})
+    assert (fields["events"], fields["records"], fields["unread"]) == (len(expected(tool)), 5, {})
     assert by_uid(lines(file.read_text())) == by_uid(expected(tool))
     assert file.stat().st_mode & 0o777 == 0o600
     assert "is already there" in str(refused.exception)
@@ -113,7 +126,7 @@ class Archived(FakeBucket):
 def test_what_cannot_be_read_is_named_with_the_next_step_and_the_rest_is_exported() -> None:
     tool = filled()
     tool.bucket = Archived(objects=tool.bucket.objects)
-    [evidence] = [key for key in tool.bucket.objects if key.startswith("evidence/")]
+    [evidence] = [key for key in tool.bucket.objects if key.startswith("evidence/2026")]
     tool.bucket.objects |= {
         evidence.replace("0001", "0002"): b"garbage",
         evidence.replace("0001", "222222222222"): b"{}",
@@ -160,7 +173,7 @@ class Counting(FakeBucket):
 
 def test_the_number_of_objects_in_memory_does_not_grow_with_the_period() -> None:
     tool = filled()
-    [(key, body)] = [each for each in tool.bucket.objects.items() if each[0].startswith("evidence/")]
+    [(key, body)] = [each for each in tool.bucket.objects.items() if each[0].startswith("evidence/2026")]
     bucket = Counting(objects={key.replace("event-1", f"event-{number}"): body for number in range(500)})
     tool.bucket = bucket
     ahead: list[int] = []

@@ -205,6 +205,29 @@ def test_an_action_of_an_operator_names_who_why_and_each_message() -> None:
         assert event["actor"]["user"]["name"].startswith("name-")
 
 
+@pytest.mark.parametrize(
+    ("ended", "status"), [("completed", "Success"), ("stopped", "Failure"), ("interrupted", "Failure")]
+)
+def test_only_an_action_that_was_completed_is_a_success(ended: str, status: str) -> None:
+    tool = operator_cli(dead_letter(1))
+    tool.run("drop", "--id", "m-1", *CONFIRM)
+    [(key, body)] = [each for each in tool.bucket.objects.items() if each[0].endswith("done.json")]
+
+    [action, _] = mapped(key, json.loads(body) | {"ended": ended})
+
+    assert action["status"] == status
+
+
+def test_a_departure_is_an_event_of_its_own() -> None:
+    key, written = join()
+    departure = {"cause": "left", "left_at": written["event_time"], "event_id": "event-9"}
+
+    [left] = mapped(key, written | {"status": "CLOSED", "policies": [], "departure": departure})
+
+    assert (left["activity_name"], left["entity"]["uid"]) == ("Unenroll", written["account"]["value"])
+    assert (left["status"], left["unmapped"]["departure"]["event_id"]) == ("Success", "event-9")
+
+
 def report(**counts: int) -> Event:
     return (
         {
@@ -229,6 +252,25 @@ def test_a_sweep_says_whether_every_account_carries_its_policies(counts: dict[st
 
     assert event["class_name"] == "Compliance Finding"
     assert event["compliance"]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("POLICY_CHANGED", "Fail"),
+        ("NO_POLICY", "Fail"),
+        ("TYPE_DISABLED", "Fail"),
+        ("POLICY_UNREAD", "Warning"),
+        ("UNREAD", "Warning"),
+    ],
+)
+def test_what_could_not_be_read_is_a_warning_and_what_is_wrong_a_failure(kind: str, status: str) -> None:
+    written: Event = {"report": report() | {"faults": [{"kind": kind, "what": "p-12345678"}]}}
+
+    whole, found = mapped(KEYS["sweep"], written)
+
+    assert whole["compliance"]["status"] == "Warning", "nobody knows whether every account carries its policies"
+    assert (found["compliance"]["status"], found["status_code"]) == (status, kind)
 
 
 def test_a_gap_has_the_same_finding_in_every_sweep() -> None:
