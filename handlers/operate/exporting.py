@@ -11,7 +11,8 @@ from handlers.core.errors import Cause, RetryableError
 from handlers.core.evidence.ocsf import events
 from handlers.operate.context import Context
 from handlers.operate.progress import progress
-from schemas.keys import record_prefixes, sealed_kind
+from schemas.keys import record_prefixes
+from schemas.sealed import sealed_kind
 
 #: S3 answers within milliseconds, so reading one object after the other would wait most of the time.
 _PARALLEL: Final = 16

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from schemas.keys import sealed_kind
+from schemas.sealed import sealed_kind
 from tests.e2e.test_operate import fail, operate, session_of
 from tests.sweeps import Sweeps
 from tests.unit.test_ocsf import schema_of

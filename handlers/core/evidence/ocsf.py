@@ -15,10 +15,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from schemas.audit import Action, AuditRecord, MessageDigest
 from schemas.configuration import Configuration
 from schemas.evidence import Evidence, RecordedFault, RecordedPolicy, RehearsalEvidence
-from schemas.keys import sealed_kind
 from schemas.outcome import AttachmentResult, Called, OutcomeStatus
 from schemas.pseudonym import Pseudonym
-from schemas.sealed import ObjectKind
+from schemas.sealed import ObjectKind, sealed_kind
 from schemas.sweep import FaultOfOrganization, NamedGap, SweepEvidence
 
 VERSION: Final = "1.8.0"
