@@ -93,6 +93,11 @@ def audit_prefix(day: date) -> str:
     return f"acts/{_day(day)}/"
 
 
+def record_prefixes(day: date) -> tuple[str, ...]:
+    """Return the prefixes of the keys of all records of a day."""
+    return tuple(f"{each}{_day(day)}/" for each in (*SEALED_PREFIXES, "evidence/rehearsal/"))
+
+
 def configuration_key(configuration: Configuration) -> str:
     """Return the key of the configuration that a deployment put in force; the day is that of the record, in UTC."""
     return f"configuration/{_day(configuration.recorded_at)}/{configuration.record_id}.json"

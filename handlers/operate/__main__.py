@@ -28,6 +28,7 @@ from handlers.operate.commands.drop import drop
 from handlers.operate.commands.edit import edit
 from handlers.operate.commands.enforce import enforce
 from handlers.operate.commands.explain import explain
+from handlers.operate.commands.export import export
 from handlers.operate.commands.list import list_messages
 from handlers.operate.commands.lock import lock
 from handlers.operate.commands.outcome import outcome
@@ -138,6 +139,7 @@ for command in (
     pauses,
     actions,
     backups,
+    export,
     lock,
     plan,
     snapshot,

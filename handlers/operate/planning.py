@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -26,6 +25,7 @@ from handlers.core.guardrails.snapshot import (
     with_tags,
 )
 from handlers.operate.errors import NotInstalledError, OperateError
+from handlers.operate.files import whole_file
 from handlers.operate.guardrails_document import GuardrailsError, Loaded, Mistake, load, shown
 from handlers.operate.guardrails_files import lock_path, read_lock
 from handlers.operate.hints import as_typed
@@ -187,19 +187,9 @@ def record(context: OrganizationContext, path: pathlib.Path, document: pathlib.P
         snapshot = take_snapshot(context.reader, Wanted(types), context.clock, progress)
         in_bulk = context.account_id == snapshot.management_account_id
         snapshot = with_tags(snapshot, context.reader, lambda _account: True, progress, in_bulk=in_bulk)
-    _write(path, snapshot.model_dump_json(exclude_none=True))
+    with whole_file(path) as file:
+        file.write(snapshot.model_dump_json(exclude_none=True))
     return snapshot
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    """Write a whole file or nothing, for its owner only."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_snapshot(path: pathlib.Path) -> Snapshot:

@@ -7,8 +7,8 @@ from typing import Final
 
 #: The records that are written together.
 _TOGETHER: Final = 1000
-#: Pages of the cache in KiB, so that memory stays the same for any number of records.
-_CACHE: Final = 16 * 1024
+#: The size of the cache in KiB, so that memory stays the same for any number of records.
+_CACHE: Final = 4 * 1024
 
 
 class SortedRecords:

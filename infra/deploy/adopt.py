@@ -46,6 +46,7 @@ NAMES: Final[Mapping[str, str]] = {
     _BUCKET: "BucketName",
     "AWS::CloudTrail::Trail": "TrailName",
     "AWS::Events::Rule": "Name",
+    "AWS::Glue::Database": "DatabaseName",
     "AWS::Lambda::Function": "FunctionName",
     "AWS::SQS::Queue": "QueueName",
 }
@@ -58,6 +59,7 @@ _MISSING: Final = frozenset(
     {
         "404",
         "AWS.SimpleQueueService.NonExistentQueue",
+        "EntityNotFoundException",
         "NoSuchBucket",
         "NoSuchBucketPolicy",
         "NotFound",
@@ -137,6 +139,7 @@ def is_kept(resource: Mapping[str, Any]) -> bool:
 def is_created(resource: Mapping[str, Any], stage: Stage) -> bool:
     """Return whether a stage's parameters make the stack create a resource."""
     conditions = {
+        "CreatesGlueTables": stage.parameters.get("CreateGlueTables") == "true",
         "CreatesPolicies": stage.creates_policies,
         "CreatesTrail": stage.parameters.get("CreateTrail") == "true",
         "Removes": stage.removes,
@@ -211,8 +214,18 @@ def fixed_names(template: Mapping[str, Any], stage: Stage, account: Account) -> 
         declared = each.get("Properties", {}).get(NAMES.get(each["Type"], ""))
         if declared is None or not is_created(each, stage):
             continue
-        text = declared["Fn::Sub"] if isinstance(declared, dict) else declared
-        yield name, each["Type"], re.sub(r"\${([^}]+)}", lambda match: values[match[1]], text)
+        yield name, each["Type"], _text(declared, values)
+
+
+def _text(declared: Any, values: Mapping[str, str]) -> str:
+    """Return the text of a fixed name, which is plain, or in one of the forms that the template uses."""
+    if isinstance(declared, str):
+        return declared
+    if "Fn::Join" in declared:
+        new, split = declared["Fn::Join"]
+        old, inner = split["Fn::Split"]
+        return _text(inner, values).replace(old, new)
+    return re.sub(r"\${([^}]+)}", lambda match: values[match[1]], declared["Fn::Sub"])
 
 
 def _taken(
@@ -368,6 +381,7 @@ def _exists(target: Target, resource_type: str, name: str) -> bool:
             target.client("cloudtrail").describe_trails(trailNameList=[name])["trailList"]
         ),
         "AWS::Events::Rule": lambda: bool(target.client("events").describe_rule(Name=name)),
+        "AWS::Glue::Database": lambda: bool(target.client("glue").get_database(Name=name)),
         "AWS::Lambda::Function": lambda: bool(target.client("lambda").get_function(FunctionName=name)),
         "AWS::SQS::Queue": lambda: bool(target.client("sqs").get_queue_url(QueueName=name)),
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Done = subprocess.CompletedProcess[str]
 #: The stand-in's Organizations has no rate limit, and the pace has tests of its own.
 UNPACED = {"AttachmentsPerSecond": "100"}
+TABLES = {"CreateGlueTables": "true"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +106,7 @@ class Pipeline:
 def shared() -> Iterator[Pipeline]:
     with running_relay() as relay, running(relay.endpoint) as aws:
         relay.target = aws.endpoint
-        installation = install(aws, package=build_local(), log=lambda _: None, changes=UNPACED)
+        installation = install(aws, package=build_local(), log=lambda _: None, changes=UNPACED | TABLES)
         yield Pipeline(aws, installation, Watch(aws, installation), relay)
 
 

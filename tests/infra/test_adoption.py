@@ -354,11 +354,30 @@ def test_every_fixed_name_of_the_template_is_looked_up() -> None:
     assert names["DenyLeave"] == "deny-leave-test"
     assert names["TrailLogs"] == f"aws-cloudtrail-logs-{ACCOUNT_ID}-us-east-1-test"
     assert names["Joins"] == "joinguard-test-joins"
-    assert not {"Removals", "DetachPolicies"} & names.keys()
+    assert not {"Removals", "DetachPolicies", "RecordsDatabase"} & names.keys()
     removing = target({}, name="test", RemovePolicies="true")
     names = {name: text for name, _, text in fixed_names(TEMPLATE, removing.stage, ACCOUNT)}
     assert names["Removals"] == "joinguard-test-removals"
     assert names["DetachPolicies"] == "MemberAccountRemovals-test"
+    with_tables = target({}, name="test-2", CreateGlueTables="true")
+    names = {name: text for name, _, text in fixed_names(TEMPLATE, with_tables.stage, ACCOUNT)}
+    assert names["RecordsDatabase"] == "joinguard_test_2"
+
+
+def test_a_database_of_our_name_is_a_clash_only_if_the_stage_creates_one() -> None:
+    template = {**TEMPLATE, "Resources": {"RecordsDatabase": RESOURCES["RecordsDatabase"]}}
+    stubs = {"cloudformation": stub("cloudformation"), "glue": stub("glue")}
+    no_stack(stubs["cloudformation"])
+    assert list(clashes(target(stubs), ACCOUNT, template)) == []
+
+    no_stack(stubs["cloudformation"])
+    stubs["glue"].add_response("get_database", {"Database": {"Name": "joinguard"}}, {"Name": "joinguard"})
+    [clash] = clashes(target(stubs, CreateGlueTables="true"), ACCOUNT, template)
+    assert "already a resource joinguard (AWS::Glue::Database)" in clash
+
+    no_stack(stubs["cloudformation"])
+    stubs["glue"].add_client_error("get_database", "EntityNotFoundException")
+    assert list(clashes(target(stubs, CreateGlueTables="true"), ACCOUNT, template)) == []
 
 
 def test_policies_are_created_one_after_the_other() -> None:

@@ -13,7 +13,7 @@ from botocore.session import get_session
 
 from handlers.core.errors import RetryableError, fault
 from infra.deploy.build import ROOT
-from infra.deploy.health import checks, delivery, page, rehearsal, sweep, worker
+from infra.deploy.health import checks, delivery, page, rehearsal, sealed, sweep, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import Deployed
 from infra.deploy.preflight import Account, warnings
@@ -774,3 +774,24 @@ def test_where_rehearsals_are_lost_follows_from_the_metrics_of_each_hop(
     assert check.found.endswith(f": {lost}")
     assert check.next_step.endswith(step)
     assert check.exit_status == 1
+
+
+@pytest.mark.parametrize(
+    ("minutes", "state", "age"), [(59, "ok", "59m"), (60, "ok", "1h"), (61, "wrong", "1h 1m")], ids=["59", "60", "61"]
+)
+def test_a_checkpoint_is_too_old_after_an_hour(minutes: int, state: str, age: str) -> None:
+    """The embedded AWS cannot hold an object that is an hour old."""
+    s3, now = stub("s3"), datetime(2026, 11, 26, 12, tzinfo=UTC)
+    newest = {"Key": "log/checkpoints/000/001/007", "LastModified": now - timedelta(minutes=minutes)}
+    answers: dict[str, dict[str, Any]] = {
+        "log/checkpoints/": {"CommonPrefixes": [{"Prefix": "log/checkpoints/000/"}]},
+        "log/checkpoints/000/": {"CommonPrefixes": [{"Prefix": f"log/checkpoints/000/00{each}/"} for each in (0, 1)]},
+        "log/checkpoints/000/001/": {"Contents": [{"Key": "log/checkpoints/000/001/006"}, newest]},
+    }
+    for prefix, answer in answers.items():
+        s3.add_response("list_objects_v2", answer, {"Bucket": "evidence", "Prefix": prefix, "Delimiter": "/"})
+    s3.activate()
+
+    [check] = sealed.last(s3.client, deployed(ids={"Evidence": "evidence"}), "Evidence", now)
+
+    assert (check.state, check.found) == (state, f"checkpoint 1007 was signed {age} ago")
