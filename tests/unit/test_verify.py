@@ -586,8 +586,19 @@ def test_an_object_with_the_highest_number_does_not_keep_a_verification_busy(pre
     w.bucket.put(key := f"{prefix}999/999/999", announced=False)
     stored(w, key).at -= timedelta(minutes=21)
 
-    assert ("inserted", key) in w.found()
+    found = w.found()
+
+    assert ("inserted", key) in found
+    assert (("missing", batch_key(2)) in found) == (prefix == "log/batches/")
     assert len(w.sealed_bucket.fetched) < 50
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"{}\n"])
+def test_something_else_under_the_key_of_the_next_batch_is_found(content: bytes) -> None:
+    w = VerifyWorld.with_batches(1, 1)
+    w.bucket.put(batch_key(2), content, announced=False)
+
+    assert ("changed", batch_key(2)) in w.found()
 
 
 def test_a_log_that_another_key_signed_is_not_verified() -> None:
