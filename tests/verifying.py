@@ -46,10 +46,9 @@ class FakeSealedBucket:
     knows_locks: bool = True
     #: Raised after so many objects were read.
     interrupt_after: int | None = None
-
-    @property
-    def has_versions(self) -> bool:
-        return True
+    has_versions: bool = True
+    #: The key of an object that is deleted when it is about to be read.
+    deletes: str | None = None
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         found = self.bucket.current(key)
@@ -73,7 +72,7 @@ class FakeSealedBucket:
             if self.interrupt_after is not None and len(self.fetched) >= self.interrupt_after:
                 raise KeyboardInterrupt
             self.fetched.append(each.key)
-            found = self._version(each)
+            found = None if each.key == self.deletes else self._version(each)
             if found is None or found.body is None:
                 yield Fetched(each, None)
             else:

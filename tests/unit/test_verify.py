@@ -19,7 +19,7 @@ from handlers.core.evidence.merkle import bundle_path
 from handlers.core.evidence.verify_objects import Period
 from schemas.keys import LOG, batch_key, checkpoint_key, key_beside
 from schemas.outcome import OutcomeStatus
-from schemas.sealed import SealedBatch, SealedDeletion
+from schemas.sealed import SealedBatch, SealedDeletion, SealedObject
 from schemas.verification import FindingKind
 from tests.fakes import NOON
 from tests.sealing import ORIGIN, Stored
@@ -80,6 +80,18 @@ def a_changed_byte(w: VerifyWorld) -> list[tuple[str, str]]:
     rewrite(w, key, body(w, key).replace(b"ENFORCED", b"ENF0RCED"))
     # Neither is it what its outcome's row says.
     return [("changed", key), ("disagrees", key)]
+
+
+def another_size(w: VerifyWorld) -> list[tuple[str, str]]:
+    key = keys(w)[1]
+    rewrite(w, key, body(w, key) + b" ")
+    # Neither is it what its outcome's row says.
+    return [("changed", key), ("disagrees", key)]
+
+
+def another_time(w: VerifyWorld) -> list[tuple[str, str]]:
+    stored(w, key := keys(w)[1]).at += timedelta(seconds=1)
+    return [("changed", key)]
 
 
 def a_missing_object(w: VerifyWorld) -> list[tuple[str, str]]:
@@ -153,6 +165,19 @@ def a_missing_last_checkpoint(w: VerifyWorld) -> list[tuple[str, str]]:
 def a_marker_on_the_last_checkpoint(w: VerifyWorld) -> list[tuple[str, str]]:
     w.bucket.delete(checkpoint_key(3))
     return [("missing", checkpoint_key(3)), ("missing", checkpoint_key(3))]
+
+
+def a_marker_on_a_tile(w: VerifyWorld) -> list[tuple[str, str]]:
+    w.bucket.delete(key := f"{LOG}tile/0/000.p/4")
+    return [("missing", key)]
+
+
+def a_version_in_place_of_the_sealed_one(w: VerifyWorld) -> list[tuple[str, str]]:
+    key = keys(w)[1]
+    content = body(w, key)
+    del w.bucket.versions[key]
+    w.bucket.put(key, content, announced=False)
+    return [("missing", key), ("inserted", key)]
 
 
 def a_missing_batch(w: VerifyWorld) -> list[tuple[str, str]]:
@@ -272,6 +297,8 @@ def a_deleted_outcome(w: VerifyWorld) -> list[tuple[str, str]]:
 
 CHANGES: list[Callable[[VerifyWorld], list[tuple[str, str]]]] = [
     a_changed_byte,
+    another_size,
+    another_time,
     a_missing_object,
     a_delete_marker,
     a_version_on_top,
@@ -285,6 +312,8 @@ CHANGES: list[Callable[[VerifyWorld], list[tuple[str, str]]]] = [
     a_missing_first_checkpoint,
     a_missing_last_checkpoint,
     a_marker_on_the_last_checkpoint,
+    a_marker_on_a_tile,
+    a_version_in_place_of_the_sealed_one,
     a_missing_batch,
     a_truncated_bundle,
     a_bundle_with_one_leaf_less,
@@ -325,6 +354,7 @@ def test_what_was_changed_has_a_finding_that_names_it(change: Callable[[VerifyWo
 #: What can be seen only by reading objects.
 NEEDS_BYTES = {
     a_changed_byte,
+    another_size,  # and its outcome
     a_shortened_retention,
     a_removed_retention,
     a_lock_in_another_mode,
@@ -512,6 +542,17 @@ def test_a_delete_marker_is_found_also_if_the_log_has_it_and_it_is_gone() -> Non
     w.bucket.versions[key].pop()
     [found] = w.verification().findings
     assert "restored" in found.meaning
+    w.sealed_bucket.has_versions = False
+    assert ("missing", key) in w.found(is_offline=True)
+
+
+@pytest.mark.parametrize("prefix", ["evidence/", "log/batches/"])
+def test_an_object_that_is_deleted_while_it_is_verified_is_missing(prefix: str) -> None:
+    w = VerifyWorld.with_batches(2)
+    key = next(each for each in w.bucket.versions if each.startswith(prefix))
+    w.sealed_bucket.deletes = key
+
+    assert ("missing", key) in w.found(is_offline=True)
 
 
 def test_the_evidence_of_a_rehearsal_may_be_gone_when_its_lock_has_ended() -> None:
@@ -658,6 +699,24 @@ def test_an_event_id_that_holds_an_account_id_is_not_repeated() -> None:
 
     assert len(found.findings) >= 2
     assert ACCOUNT_IN_KEY not in found.model_dump_json()
+
+
+def test_another_size_is_seen_in_the_listing() -> None:
+    w = VerifyWorld.with_batches(2)
+    rewrite(w, keys(w)[0], b"{}")
+
+    assert w.found(is_quick=True) == [("changed", keys(w)[0])]
+
+
+def test_an_object_whose_bytes_s3_did_not_return_when_it_was_sealed_is_not_ours() -> None:
+    w = VerifyWorld.with_batches(2)
+    leaves = batches(w)
+    leaf = leaves[0][1]
+    assert isinstance(leaf, SealedObject)
+    leaves[0][1] = leaf.model_copy(update={"sha256": None})
+    w.write_log(leaves)
+
+    assert ("inserted", leaf.key) in w.found()
 
 
 def test_a_key_that_holds_an_account_id_is_not_repeated() -> None:
