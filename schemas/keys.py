@@ -55,6 +55,7 @@ _SEALED: Final = {
     ObjectKind.CONFIGURATION: re.compile(rf"configuration/{_DAY}/{_ACTION}\.json"),
     ObjectKind.SWEEP: re.compile(rf"sweeps/{_DAY}/sweep-[a-p]{{32}}(?:-{_HASHED})?\.json"),
 }
+_OF_EVENT: Final = re.compile(rf"evidence/{_DAY}/({_EVENT})/")
 _BESIDE: Final = re.compile(rf"(.+)-[0-9a-f]{{{_SHORT}}}\.json")
 
 
@@ -71,6 +72,12 @@ def evidence_key(evidence: Evidence) -> str:
 def event_prefix(event_time: datetime, event_id: EventId) -> str:
     """Return the prefix of the keys of all evidence of an event."""
     return f"evidence/{_day(event_time)}/{event_id}/"
+
+
+def event_in(key: str) -> EventId | None:
+    """Return the event in the key of an attempt's evidence; None for any other key."""
+    found = _OF_EVENT.match(key)
+    return found[1] if found else None
 
 
 def rehearsal_key(evidence: RehearsalEvidence, sha256: str) -> str:

@@ -57,10 +57,16 @@ def _by(context: Context, found: Sequence[PastAction], name: str) -> list[PastAc
     """Return the actions of the person with this name, and say how many records hold no name to compare."""
     if not name:
         raise click.UsageError("--by needs a name. Use that of a session or user, such as jane@example.com")
-    wanted = context.pseudonyms.name(name)
-    if unnamed := sum(each.intended.actor_name is None for each in found):
+    wanted = [each.name(name) for each in context.pseudonyms.under_each_key()]
+    names = [each.intended.actor_name for each in found]
+    if unnamed := names.count(None):
         stderr.print(f"{unnamed:,} left out: their records are of an older version and hold no name", style="yellow")
-    return [each for each in found if each.intended.actor_name == wanted]
+    known = {each.key_version for each in wanted}
+    if lost := sum(each is not None and each.key_version not in known for each in names):
+        stderr.print(
+            f"{lost:,} left out: their names were made with a key that does not exist any more", style="yellow"
+        )
+    return [each for each, actor_name in zip(found, names, strict=True) if actor_name in wanted]
 
 
 def _row(context: Context, each: PastAction) -> Sequence[Cell]:
