@@ -212,7 +212,9 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             clock,
             lambda: _approved_plan(client, parameters, clock),
         ),
-        pseudonyms=KmsPseudonyms(client("kms"), outputs["PseudonymKeyId"], requirements.organization_id),
+        pseudonyms=KmsPseudonyms(
+            client("kms"), outputs["PseudonymKeyId"], requirements.organization_id, former_keys(parameters)
+        ),
         requirements=requirements,
         clock=clock,
         caller=caller,
@@ -231,6 +233,11 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         has_repairs="RepairsQueueUrl" in outputs,
         pauses=DynamoPauses(dynamodb, reconciliation) if reconciliation else None,
     )
+
+
+def former_keys(parameters: Mapping[str, str]) -> list[str]:
+    """Return the ARNs of the keys that pseudonyms were derived from before, by the parameters of a stack or stage."""
+    return [each for each in parameters.get("FormerPseudonymKeyArns", "").split(",") if each]
 
 
 def _approved_plan(client: _Clients, parameters: Mapping[str, str], clock: SystemClock) -> ApprovedPlan | None:

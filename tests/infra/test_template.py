@@ -808,9 +808,13 @@ def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
     rule = RESOURCES["KeysAtRisk"]["Properties"]
     keys = of_type("AWS::KMS::Key")
 
+    named, former = (f"arn:aws:kms:us-east-1:111111111111:key/{each * 36}" for each in "ab")
+    parameters = {"PseudonymKeyArn": named, "FormerPseudonymKeyArns": f"{former},{former[:-1]}c"}
     watched = rule["EventPattern"]["detail"]["requestParameters"]["keyId"]
-    assert {each["Ref"] for each in watched if "Ref" in each} == set(keys)
-    assert {each["Fn::GetAtt"][0] for each in watched if "Fn::GetAtt" in each} == set(keys)
+    expected = {f"{each}-1" for each in keys} | {resolved({"Fn::GetAtt": [each, "Arn"]}, TEMPLATE, {}) for each in keys}
+    assert expected <= set(resolved(watched, TEMPLATE, {}))
+    expected |= {named, former, f"{former[:-1]}c", "a" * 36, "b" * 36, f"{'b' * 35}c"}
+    assert expected <= set(resolved(watched, TEMPLATE, parameters))
     assert rule["Targets"][0]["Arn"] == {"Ref": "Pages"}
     # The topic is not encrypted with our key, so its messages name nobody.
     paths = rule["Targets"][0]["InputTransformer"]["InputPathsMap"]
@@ -1137,6 +1141,11 @@ def sizes_of_policies(parameters: dict[str, str], *, name: str, partition: str, 
     return {key: sum(len(re.sub(r"\s", "", json.dumps(each))) for each in found) for key, found in documents.items()}
 
 
+#: The parameters that name keys, at their longest.
+KEY = f"arn:aws-us-gov:kms:us-gov-west-1:111111111111:key/{'0' * 36}"
+LONGEST_KEYS = {"PseudonymKeyArn": KEY, "FormerPseudonymKeyArns": f"{KEY},{KEY}", "ResolverPrincipalArn": "a" * 2048}
+
+
 def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are() -> None:
     """IAM does not count white space (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html).
 
@@ -1153,11 +1162,12 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
         "RemovePolicies": "true",
         "RolePath": f"/{'p' * 62}/",
         "PolicyArns": "a" * 4096,
+        **LONGEST_KEYS,
     }
 
     sizes = sizes_of_policies(longest, name=stage.stack, partition="aws-us-gov", region=stage.region)
 
-    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs"}
+    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs", "Resolver"}
     of_roles |= {"RehearsalRole", "SweepRole", "SweepScheduleRole"}
     assert sizes.keys() == of_roles | {"OperatorsRead", "OperatorsSee"}
     for name in ("OperatorsRead", "OperatorsSee"):
@@ -1172,8 +1182,9 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
         ("AttachPolicies", {}),
         ("AttachPolicies", {"GuardrailsKey": f"joinguard/guardrails/{'0' * 64}.json", "RemovePolicies": "true"}),
         ("DetachPolicies", {"GuardrailsKey": f"joinguard/guardrails/{'0' * 64}.json", "RemovePolicies": "true"}),
+        ("Sweeper", {}),
     ],
-    ids=["without guardrails", "with guardrails", "that removes"],
+    ids=["without guardrails", "with guardrails", "that removes", "that sweeps"],
 )
 def test_the_longest_environment_of_a_function_is_what_lambda_accepts(function: str, more: dict[str, str]) -> None:
     """4 KB of JSON, as Lambda's error message shows what it measures. The embedded AWS accepts any size."""
@@ -1190,6 +1201,7 @@ def test_the_longest_environment_of_a_function_is_what_lambda_accepts(function: 
         "CodeBucket": "b" * 63,
         "ManagementAccountId": "1" * 12,
         "OrganizationId": f"o-{'a' * 32}",
+        **LONGEST_KEYS,
         **more,
     }
     stack = Deployed(
