@@ -109,6 +109,8 @@ class Context:
     has_repairs: bool = True
     #: None in stacks of earlier versions.
     pauses: OperatorsPauses | None = None
+    #: The ARNs of the roles that people assume.
+    roles: Sequence[str] = ()
     rng: Random = field(default_factory=SystemRandom)
 
     @property

@@ -148,6 +148,8 @@ _ADVICE_TO_ASSUME: Final[Mapping[str, str]] = {
 _DEFAULT_ADVICE: Final = "Run the command again; if it fails again, look up this error"
 
 
+#: The outputs of the stack with the roles that people assume.
+_ROLES: Final = ("OperatorReads", "OperatorActs", "Resolver")
 #: Seconds: Lambda ends an invocation after at most 15 minutes.
 _LONGEST_CALL: Final = 930
 
@@ -232,6 +234,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         else None,
         has_repairs="RepairsQueueUrl" in outputs,
         pauses=DynamoPauses(dynamodb, reconciliation) if reconciliation else None,
+        roles=[outputs[each] for each in _ROLES if each in outputs],
     )
 
 

@@ -13,8 +13,8 @@ from handlers.operate.output import Command, plain, print_json, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
 from handlers.operate.who import who, who_fields
 
-#: The actions whose records name pauses instead of messages.
-_OF_PAUSES: Final = frozenset({"pause", "resume"})
+#: What the records of actions name that are not about messages.
+_NAMED: Final = {"pause": "pause", "resume": "pause", "pseudonym": "pseudonym", "resolve": "pseudonym"}
 
 
 @click.command(
@@ -79,7 +79,7 @@ def _row(context: Context, each: PastAction) -> Sequence[Cell]:
     )
     return [
         lines(f"{intended.recorded_at:%Y-%m-%d %H:%M}Z", plain(intended.action, "bold")),
-        lines(count(intended.messages, "pause" if intended.action in _OF_PAUSES else "message"), end, *results),
+        lines(count(intended.messages, _NAMED.get(intended.action, "message")), end, *results),
         lines(intended.reason, who(context, intended), plain(f"action {intended.act_id}", "dim")),
     ]
 
