@@ -14,14 +14,15 @@ def digests(values: Iterable[str]) -> list[MessageDigest]:
     return [MessageDigest(event_id=each) for each in values]
 
 
-def print_pseudonyms(title: str, column: str, rows: Iterable[tuple[Pseudonym, str]], current: str) -> None:
-    """Print a table of pseudonyms with their keys, and of what they stand for, given the key in force."""
+def print_pseudonyms(title: str, rows: Iterable[tuple[Pseudonym, str]], current: str) -> None:
+    """Print a table of pseudonyms, of what they stand for, and of their keys, given the key in force."""
     cells: list[Sequence[Cell]] = []
     for pseudonym, text in rows:
         which = "current" if pseudonym.key_version == current else "former"
-        made = plain(f"{which} key {pseudonym.key_version}", "dim")
-        cells.append([lines(plain(pseudonym.value, "bold"), made), text])
-    print_table(title, ["pseudonym, key", column], cells)
+        key = plain(f"{which} key {pseudonym.key_version}", "dim")
+        # In one column, because none of them is short.
+        cells.append([lines(plain(pseudonym.value, "bold"), text, key)])
+    print_table(title, ["pseudonym, what it stands for, key"], cells)
 
 
 def say_lost(context: Context) -> None:

@@ -63,5 +63,5 @@ def pseudonym(  # noqa: PLR0913 - the options of the command
             ]
         )
     else:
-        print_pseudonyms("Pseudonyms", "of", [(made, each.text) for each, made in found], current)
+        print_pseudonyms("Pseudonyms", [(made, each.text) for each, made in found], current)
     say_lost(context)

@@ -58,7 +58,7 @@ def resolve(connection: Connection, values: Sequence[str], file: BinaryIO | None
         print_json([_fields(each, found.get(each), current) for each in wanted])
     elif found:
         rows = [(found[each].pseudonym, found[each].text) for each in wanted if each in found]
-        print_pseudonyms("Resolved", "stands for", rows, current)
+        print_pseudonyms("Resolved", rows, current)
     if unknown:
         hint(f"not resolved: {', '.join(unknown)}. {_why(unknown, named=bool(given))}", "yellow")
         say_lost(context)
