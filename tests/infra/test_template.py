@@ -802,6 +802,36 @@ def test_a_failed_join_pages_although_the_queues_metrics_may_be_late() -> None:
     assert (alarm["Period"] * alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]) == (15 * 60, 1)
 
 
+def test_whoever_compares_pseudonyms_may_use_the_key_in_force_and_the_former_ones_and_no_other() -> None:
+    named, *former = (f"arn:aws:kms:us-east-1:111111111111:key/{each * 36}" for each in "abc")
+    changed = {"PseudonymKeyArn": named, "FormerPseudonymKeyArns": ",".join(former)}
+    own = "arn:aws:kms:us-east-1:111111111111:key/PseudonymKey-1"
+    derive = {role: each["Resource"] for role, each in statements() if each["Action"] == "kms:GenerateMac"}
+
+    people = {"OperatorReads", "OperatorActs", "Resolver"}
+    assert set(derive) == people | {"AttachPoliciesRole", "DetachPoliciesRole", "SweepRole"}
+    for resource in derive.values():
+        assert resolved(resource, TEMPLATE, {}) == [own]
+        assert resolved(resource, TEMPLATE, changed) == [named, *former]
+    for name in of_type("AWS::Lambda::Function"):
+        variables = stack_of(TEMPLATE, changed).properties(name)["Environment"]["Variables"]
+        assert variables["PSEUDONYM_KEY_ID"] == "a" * 36
+        assert variables["FORMER_PSEUDONYM_KEYS"] == ",".join(former)
+
+
+def test_the_resolver_reads_the_keys_of_rows_writes_audit_records_and_touches_no_message() -> None:
+    role = {each["Sid"]: each for name, each in statements() if name == "Resolver"}
+
+    assert role["ListAccountsOfOutcomes"]["Action"] == "dynamodb:Scan"
+    assert role["ListAccountsOfOutcomes"]["Condition"] == {
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": ["account_id", "event_id"]},
+        "StringEquals": {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
+    }
+    assert role["RecordEachUse"]["Resource"] == {"Fn::Sub": "${Evidence.Arn}/acts/*"}
+    used = {action.split(":")[0] for each in role.values() for action in _listed(each["Action"])}
+    assert used == {"cloudformation", "dynamodb", "kms", "organizations", "s3"}
+
+
 def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
     """A message to a topic whose key is disabled is lost."""
     assert "KmsMasterKeyId" not in RESOURCES["Pages"]["Properties"]
