@@ -1,8 +1,4 @@
-"""The role Resolver allows exactly what its commands use: each action is removed once, and each call is tried.
-
-The embedded AWS does not evaluate `dynamodb:Attributes` and `dynamodb:Select`, so that no test here shows that the role
-reads nothing but the keys of rows; tests/infra/test_template.py compares the condition.
-"""
+"""The role Resolver allows exactly what its commands use: each action is removed once, and each call is tried."""
 
 from __future__ import annotations
 
@@ -10,11 +6,16 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from handlers.aws.dynamodb_rows import row_of
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from infra.deploy.health import worker
+from infra.deploy.health.check import attempt
+from infra.deploy.health.deployed import read_contents, read_stack
+from infra.local.installation import STACK
 from schemas.audit import AuditRecord
 from schemas.outcome import OutcomeStatus
 from tests.e2e.test_least_privilege import ITEM, MAC, Worker, actions, another_key
@@ -121,6 +122,25 @@ def test_the_operators_role_that_acts_may_resolve_and_the_one_that_reads_shows_n
     assert (refused.returncode, refused.stdout) == (1, "")
 
 
+def test_status_reads_the_role_with_the_operators_permissions(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It differs from the template where the stand-in does."""
+    for name, value in session_of(pipeline, "OperatorReads").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", pipeline.aws.endpoint)
+    cloudformation = pipeline.client("cloudformation")
+    stack = read_contents(cloudformation, read_stack(cloudformation, STACK))
+
+    [found] = attempt(
+        "role Resolver",
+        lambda: worker.role(boto3.client("iam", region_name=pipeline.aws.region), stack, ROLE, "role Resolver"),
+    )
+
+    assert "denied" not in found.found
+    assert found.state != "unknown"
+
+
 REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
     "attach a policy": lambda w: w("organizations").attach_policy(
         PolicyId=w.at.policy_ids[0], TargetId=w.at.account_ids[0]
@@ -128,6 +148,10 @@ REFUSED: Final[dict[str, Callable[[Worker], object]]] = {
     "read an account": lambda w: w("organizations").describe_account(AccountId=w.at.account_ids[0]),
     "list policies": lambda w: w("organizations").list_policies(Filter="SERVICE_CONTROL_POLICY"),
     "read an outcome": lambda w: w("dynamodb").get_item(TableName=w.at.outcomes_table, Key=ITEM),
+    "read whole rows": lambda w: w("dynamodb").scan(TableName=w.at.outcomes_table),
+    "read another attribute of rows": lambda w: w("dynamodb").scan(
+        TableName=w.at.outcomes_table, Select="SPECIFIC_ATTRIBUTES", ProjectionExpression="account_id, evidence_key"
+    ),
     "find outcomes": lambda w: w("dynamodb").query(
         TableName=w.at.outcomes_table,
         KeyConditionExpression="account_id = :a",
