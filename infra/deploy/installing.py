@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
 from handlers.operate.guardrails_files import lock_path
-from infra.deploy import approving, created_policies, stage_parameters
+from infra.deploy import approving, created_policies, pseudonym_keys, stage_parameters
 from infra.deploy.adopt import clashes
 from infra.deploy.approving import Approval
 from infra.deploy.build import ROOT, Architecture, Package, build
@@ -51,8 +51,12 @@ def check(target: Target, template: Path = TEMPLATE) -> Account:
     try:
         found += clashes(target, account, loaded)
         found += created_policies.problems(target.stage, loaded)
+        found += pseudonym_keys.problems(target, account)
     except ClientError as error:
-        found.append(f"cannot find out whether our names are taken: {error}; use credentials with this permission")
+        found.append(
+            f"cannot find out whether our names are taken and our keys exist: {error}; use credentials with this "
+            "permission"
+        )
     if found:
         raise DeployError(listed("the installation would not work yet:", found))
     return account

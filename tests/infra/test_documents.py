@@ -305,7 +305,7 @@ def test_each_command_in_the_documents_is_valid(
 ) -> None:
     # The commands read these files.
     monkeypatch.chdir(tmp_path)
-    for file in ("event.json", "accounts.tsv"):
+    for file in ("event.json", "accounts.tsv", "people"):
         (tmp_path / file).touch()
     program, name, *rest = shlex.split(line)
     [given] = [each.removeprefix("ARGS=") for each in rest if each.startswith("ARGS=")] or [shlex.join(rest)]

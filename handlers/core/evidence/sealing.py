@@ -28,7 +28,7 @@ from schemas.keys import (
     SEALED_PREFIXES,
     batch_key,
     checkpoint_key,
-    event_of,
+    event_in,
     log_number,
 )
 from schemas.outcome import Fault
@@ -415,11 +415,8 @@ class _Run:
 
 def _kind(key: str) -> ObjectKind | None:
     """Return the kind of an object to seal; None if its key holds an account id, which no part of Joinguard writes."""
-    kind = sealed_kind(key)
-    if kind not in {ObjectKind.EVIDENCE, ObjectKind.REHEARSAL}:
-        return kind
-    # The other parts of the key are days, digests and numbers.
-    return None if holds_account_id(event_of(key)) else kind
+    # The other parts of a key are days, digests and numbers.
+    return None if holds_account_id(event_in(key) or "") else sealed_kind(key)
 
 
 def _end(header: SealedBatch) -> int:

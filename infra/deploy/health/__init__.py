@@ -41,6 +41,7 @@ ROLES = {
     "DetachPoliciesRole": "removing worker's role",
     "OperatorReads": "role OperatorReads",
     "OperatorActs": "role OperatorActs",
+    "Resolver": "role Resolver",
     "RehearsalRole": "rehearsals' role",
     "SweepRole": "sweep's role",
     "SweepScheduleRole": "role of the sweep's schedule",
@@ -60,7 +61,15 @@ REHEARSAL = "Rehearsal"
 NOT_ALWAYS = frozenset(
     {
         *("Removals", "DetachPolicies", "DetachPoliciesMapping", "DetachPoliciesRole", "Repairs", "RepairsMapping"),
-        *("RehearsalRole", "SweepRole", "SweepScheduleRole", "SealRole", "SealScheduleRole", "Announcements"),
+        *(
+            "RehearsalRole",
+            "Resolver",
+            "SweepRole",
+            "SweepScheduleRole",
+            "SealRole",
+            "SealScheduleRole",
+            "Announcements",
+        ),
     }
 )
 #: The queues with the names of their checks, and the next step if a queue is not empty.
@@ -296,7 +305,10 @@ def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
     yield _planned("bucket Evidence", records.bucket, s3, stack, "Evidence")
     yield _planned("policy of bucket Evidence", records.bucket_policy, s3, stack, "EvidencePolicy")
     for name in stack.of_type("AWS::KMS::Key"):
-        yield _planned(f"key {name}", records.key, kms, stack, name)
+        # Pseudonyms are not derived from the stack's own key any more if the stage names another one.
+        if name != "PseudonymKey" or not stack.parameters.get("PseudonymKeyArn"):
+            yield _planned(f"key {name}", records.key, kms, stack, name)
+    yield "pseudonym keys", (), lambda: records.pseudonym_keys(kms, stack)
 
 
 def _page(target: Target, stack: Deployed) -> Iterator[Planned]:

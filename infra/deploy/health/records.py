@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from handlers.operate.installation import former_keys
 from infra.deploy.health.check import Check, compared
 from infra.deploy.health.difference import matches, policy_differences, property_differences
 
@@ -92,6 +93,29 @@ def key(kms: Any, stack: Deployed, name: str) -> Iterator[Check]:
     changed = [*policy_differences(stack.properties(name)["KeyPolicy"], json.dumps(policy))]
     if changed:
         yield compared(f"policy of key {name}", "", changed)
+
+
+def pseudonym_keys(kms: Any, stack: Deployed) -> Iterator[Check]:
+    """Check that the key that the stack derives pseudonyms from is enabled, and show the state of former keys.
+
+    A former key may be deleted: then nobody can link the pseudonyms that it made any more.
+    """
+    named = stack.parameters.get("PseudonymKeyArn", "")
+    if named:
+        state = _state(kms, named)
+        differences = [state] if state != "Enabled" else []
+        yield compared("pseudonym key", state, differences, next_step="handlers/operate/RUNBOOK.md#key-at-risk")
+    for each in former_keys(stack.parameters):
+        state = _state(kms, each)
+        found = f"{each.rpartition('/')[2]}: {state}"
+        yield Check("former pseudonym key", found, "ok", always_shown=state != "Enabled")
+
+
+def _state(kms: Any, arn: str) -> str:
+    try:
+        return str(kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"])
+    except kms.exceptions.NotFoundException:
+        return "deleted"
 
 
 def _read(call: Callable[[], Any]) -> Any:
