@@ -383,8 +383,9 @@ def test_each_benchmark_is_documented_and_no_other() -> None:
 
 @by_document
 def test_each_name_in_a_sentence_occurs_in_our_code_or_in_aws(path: Path) -> None:
-    model = get_session().get_service_model("organizations")
-    aws = {*model.operation_names, *model.shape_names}
+    services = ("cloudcontrol", "cloudformation", "kms", "organizations")
+    models = [get_session().get_service_model(each) for each in services]
+    aws = {name for model in models for name in (*model.operation_names, *model.shape_names)}
     names = {
         word
         for span in spans(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from infra.deploy.health import delivery, page, records, rehearsal, stacks, sweep, worker
+from infra.deploy.health import bucket, delivery, page, records, rehearsal, stacks, sweep, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.health.guardrails import guardrails
@@ -278,10 +278,11 @@ def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
     dynamodb, s3, kms = (target.client(each) for each in ("dynamodb", "s3", "kms"))
     for name in stack.of_type("AWS::DynamoDB::Table"):
         yield _planned(f"table {name}", records.table, dynamodb, stack, name)
-    yield _planned("bucket Evidence", records.bucket, s3, stack, "Evidence")
-    yield _planned("policy of bucket Evidence", records.bucket_policy, s3, stack, "EvidencePolicy")
+    yield _planned("bucket Evidence", bucket.bucket, s3, stack, "Evidence")
+    yield _planned("policy of bucket Evidence", bucket.bucket_policy, s3, stack, "EvidencePolicy")
     for name in stack.of_type("AWS::KMS::Key"):
         yield _planned(f"key {name}", records.key, kms, stack, name)
+        yield _planned(f"policy of key {name}", records.key_policy, kms, stack, name)
 
 
 def _page(target: Target, stack: Deployed) -> Iterator[Planned]:
