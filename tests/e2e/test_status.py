@@ -6,6 +6,7 @@ three properties, which `installed` sets by API. The function's code is empty, b
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -85,7 +86,7 @@ class Installed:
             # Several, as CloudFormation passes a list on.
             "PolicyArns": f"{self.policy_arn},{self.policy_arn}x",
             "CodeBucket": f"code-{code_region or stage.region}",
-            "CodeKey": "empty.zip",
+            "CodeKey": CODE_KEY,
             "NameSuffix": stage.suffix,
         }
         cloudformation = self.session().client("cloudformation", region_name=stage.region)
@@ -111,6 +112,18 @@ def claim_tls(**event: Any) -> None:
     event["request"].headers.add_header("X-Forwarded-Proto", "https")
 
 
+def zipped(source: str) -> bytes:
+    """Return a zip with one module, whose bytes depend on its source alone."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("module.py"), source)
+    return content.getvalue()
+
+
+#: As `make deploy` names a zip.
+CODE_KEY: Final = f"joinguard/{hashlib.sha256(zipped('')).hexdigest()}.zip"
+
+
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installed]:
     with running() as aws, pytest.MonkeyPatch.context() as patch:
@@ -119,14 +132,11 @@ def installed() -> Iterator[Installed]:
         policy_id = create_policy(aws, "deny-x", DENY)
         policy = aws.client("organizations").describe_policy(PolicyId=policy_id)["Policy"]["PolicySummary"]
         found = Installed(aws, policy_id, policy["Arn"], organization)
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as archive:
-            archive.writestr("empty.py", "")
         for region in (STAGE.region, FAR.region):
             s3 = found.session().client("s3", region_name=region)
             where = {} if region == STAGE.region else {"CreateBucketConfiguration": {"LocationConstraint": region}}
             s3.create_bucket(Bucket=f"code-{region}", **where)  # type: ignore[arg-type]
-            s3.put_object(Bucket=f"code-{region}", Key="empty.zip", Body=content.getvalue())
+            s3.put_object(Bucket=f"code-{region}", Key=CODE_KEY, Body=zipped(""))
         found.deploy(STAGE)
         resources = found.client("cloudformation").describe_stack_resources(StackName=STAGE.stack)["StackResources"]
         found.ids |= {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
@@ -431,6 +441,10 @@ def configure(at: Installed, **changes: Any) -> None:
     at.client("lambda").update_function_configuration(FunctionName=at.ids["AttachPolicies"], **changes)
 
 
+def replace_code(at: Installed, source: str) -> None:
+    at.client("lambda").update_function_code(FunctionName=at.ids["AttachPolicies"], ZipFile=zipped(source))
+
+
 def environment(at: Installed, **changes: str | None) -> None:
     name, client = at.ids["AttachPolicies"], at.client("lambda")
     kept = keep(at, "environment", lambda: client.get_function_configuration(FunctionName=name))
@@ -580,6 +594,12 @@ FAULTS: Final[dict[str, Fault]] = {
         lambda at: configure(at, Runtime="python3.13"),
         "function",
         "Runtime is python3.12",
+    ),
+    "the function's code is replaced": Fault(
+        lambda at: replace_code(at, "print('somebody else')"),
+        lambda at: replace_code(at, ""),
+        "function",
+        "its code is not that of the zip that was deployed",
     ),
     "the bucket's retention is changed": Fault(
         lambda at: lock(at, days=1),

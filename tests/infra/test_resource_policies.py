@@ -241,6 +241,14 @@ def test_only_its_roles_can_write_each_kind_of_record_and_each_key_once(key: str
     assert allowed_callers("Evidence", "s3:GetObject", OVER_TLS, key) == WITH_FULL_ACCESS
 
 
+def test_whoever_deploys_writes_configurations_each_once_and_nobody_deletes_them() -> None:
+    key, once = "/configuration/2026/11/25/x.json", OVER_TLS | {"s3:if-none-match": "*"}
+
+    assert allowed_callers("Evidence", "s3:PutObject", once, key) == WITH_FULL_ACCESS
+    for action, context in (("s3:PutObject", OVER_TLS), ("s3:DeleteObject", once), ("s3:DeleteObjectVersion", once)):
+        assert not allowed_callers("Evidence", action, context, key)
+
+
 def test_the_sending_roles_exist_in_every_installation() -> None:
     for role in ("AttachPoliciesRole", "OperatorActs", "OperatorReads", "OperatorsRead", "OperatorsSee"):
         assert "Condition" not in RESOURCES[role]
