@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _LAYERS: Final = 5
 #: The first bytes of a gzip stream.
 _GZIP: Final = b"\x1f\x8b"
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
+#: With and without slashes, which are also between the parts of a key.
+_BASE64: Final = (re.compile(r"[A-Za-z0-9+/]{12,}={0,2}"), re.compile(r"[A-Za-z0-9_-]{12,}={0,2}"))
 _HEXADECIMAL: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){12,}")
 _ARN: Final = re.compile(r"arn:[a-z-]*:", re.IGNORECASE)
 _ESCAPES: Final = (
@@ -84,7 +85,7 @@ def _decoded(text: str) -> Iterator[str]:
         unescaped = escape.sub(lambda found: _character(int(found[1], 16)), unescaped)
     # Pairs of surrogates become one character.
     yield unescaped.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    for token in {*_BASE64.findall(text), *_HEXADECIMAL.findall(text)}:
+    for token in {token for form in (*_BASE64, _HEXADECIMAL) for token in form.findall(text)}:
         yield from _of_token(token)
 
 

@@ -8,7 +8,9 @@ redaction. What may hold account ids by design, and so is not searched:
 - the bodies of messages in the queues and the attributes that their senders gave them, which stay as they were sent
   (`CARRIED` in schemas/dead_letter.py), and their backups under `backups/`;
 - the guardrails and approved plans in the bucket of zips, which name accounts;
-- the screens of `list --by account`, `show`, `outcome` and others, whose purpose is to name the account to an operator;
+- the screens of `list --by account`, `show`, `outcome` and others, whose purpose is to name accounts to operators;
+- an event's id with an account id in base64: only AWS and operators can send events, and a word that may be base64
+  cannot be told from an id of AWS;
 - the owner of a pause, on the screen of `pauses`: an operator writes whom others can ask.
 """
 
@@ -50,11 +52,10 @@ SPELLINGS: Final[dict[str, Callable[[str], str]]] = {
     "fullwidth": lambda each: "".join(chr(0xFF10 + int(digit)) for digit in each),
     "Arabic": lambda each: "".join(chr(0x660 + int(digit)) for digit in each),
     "with invisible characters": "\u200b".join,
-    "in base64": lambda each: base64.b64encode(f"account {each}".encode()).decode(),
+    "in base64": lambda each: base64.b64encode(f"it is {each}".encode()).decode(),
     "in hexadecimal": lambda each: each.encode().hex(),
 }
-#: Those that an operator or AWS may write into a reason or an error message. Nobody writes base64 into a sentence, and
-#: a word that may be base64 cannot be told from an id of AWS.
+#: Those that an operator or AWS may write into a reason or an error message. Nobody writes base64 into a sentence.
 IN_SENTENCES: Final = [spelled for name, spelled in SPELLINGS.items() if name not in {"in base64", "in hexadecimal"}]
 #: Commands whose screens name no account unless `--reveal` is given.
 PSEUDONYMOUS: Final = (
@@ -128,12 +129,13 @@ class Run:
         """Put ids, names and ARNs where a sender may put any text."""
         pipeline = self.pipeline
         account_id = pipeline.account()
-        for spelled in SPELLINGS.values():
+        for name, spelled in SPELLINGS.items():
             text = spelled(account_id)
+            event_id = account_id if name == "in base64" else text
             named = f"{text} of {self.person}@example.com"
             join = pipeline.invited(account_id)
             for detail in (
-                {"eventID": text},
+                {"eventID": event_id},
                 {"eventName": named},
                 {"eventSource": named},
                 {"eventTime": named},
@@ -149,7 +151,12 @@ class Run:
             for message in (text, named, json.dumps(named), json.dumps({named: named}), json.dumps(join)[:-3] + text):
                 pipeline.watch.put(message)
             request = pipeline.requested(account_id).model_dump(mode="json")
-            for changes in ({"reason": named}, {"event_id": text}, {"account_id": text}, {"organization_id": named}):
+            for changes in (
+                {"reason": named},
+                {"event_id": event_id},
+                {"account_id": text},
+                {"organization_id": named},
+            ):
                 pipeline.watch.put(json.dumps(request | changes))
             self.put_with_attributes(text, named)
         pipeline.watch.until_quiet()

@@ -34,6 +34,7 @@ SPELLINGS: Final[dict[str, bytes]] = {
     "in Python": "".join(f"\\x{ord(each):02x}" for each in ACCOUNT).encode(),
     "in base64": base64.b64encode(f"the account {ACCOUNT}".encode()),
     "in base64 for URLs, without padding": base64.urlsafe_b64encode(f"?? {ACCOUNT}".encode()).rstrip(b"="),
+    "in base64 in a key": b"evidence/2026/11/26/" + base64.b64encode(f"it is {ACCOUNT}".encode()) + b"/0001.json",
     "in hexadecimal": ACCOUNT.encode().hex().encode(),
     "compressed": gzip.compress(ACCOUNT.encode()),
     "compressed, in base64, in JSON": b'{"x": "' + base64.b64encode(gzip.compress(ACCOUNT.encode())) + b'"}',
