@@ -340,6 +340,8 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "target of KeysAtRisk",
         "rule EvidenceAtRisk",
         "target of EvidenceAtRisk",
+        "trail of KeysAtRisk",
+        "trail of EvidenceAtRisk",
         "subscribers",
         "alarms",
         "pauses",
@@ -736,6 +738,13 @@ FAULTS: Final[dict[str, Fault]] = {
         selectors,
         "trail",
         "trail all does not log write management events",
+        TRAIL,
+    ),
+    "the trail leaves out the events of the keys": Fault(
+        lambda at: selectors(at, ExcludeManagementEventSources=["kms.amazonaws.com"]),
+        selectors,
+        "trail of KeysAtRisk",
+        "trail all does not log write management events of KMS",
         TRAIL,
     ),
     "the trail logs only read events": Fault(

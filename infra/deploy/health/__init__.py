@@ -295,6 +295,9 @@ def _page(target: Target, stack: Deployed) -> Iterator[Planned]:
             yield _planned(
                 f"target of {name}", delivery.target, target.client("events"), stack, name, f"target of {name}"
             )
+            yield _planned(
+                f"trail of {name}", delivery.trail_of_pages, target.client, stack, name, stack.parameters[MANAGEMENT]
+            )
     yield "alarms", (), lambda: page.alarms(target.client("cloudwatch"), stack)
 
 
