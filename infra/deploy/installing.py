@@ -133,8 +133,8 @@ def plan_main(  # noqa: PLR0913, PLR0917 - the parts of a change set
 ) -> Plan | None:
     """Create the main stack's change set; return None if nothing would change.
 
-    A creation leaves the outcomes table unprotected, because a failed creation deletes what it has made. `protect`
-    protects it afterwards.
+    A creation leaves the outcomes table and the keys unprotected, because a failed creation deletes what it has made.
+    `protect` protects them afterwards.
     """
     changed = {"DeletionProtection": "false"} if kind == "CREATE" else {}
     return plan(
@@ -159,7 +159,7 @@ def _uploaded(target: Target, account: Account, parameters: Mapping[str, str | N
 
 
 def protect(target: Target) -> None:
-    """Protect the stack if the stage says so, and the outcomes table unless the stage says otherwise."""
+    """Protect the stack if the stage says so, and the outcomes table and the keys unless the stage says otherwise."""
     _protect_stack(target)
     if target.stage.parameters.get("DeletionProtection") == "false":
         return

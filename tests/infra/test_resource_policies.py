@@ -1,4 +1,4 @@
-"""Evaluate the templates' resource policies as AWS does: who may send, publish, write records, and assume roles.
+"""Evaluate the templates' resource policies as AWS does: who may send, publish, write records, end keys, assume roles.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html
 """
@@ -152,6 +152,7 @@ CALLERS: Final = {
         "events.amazonaws.com", arn_of("MemberAccountInitialization").replace(ACCOUNT, ANOTHER)
     ),
     "the rule on the keys": service("events.amazonaws.com", arn_of("KeysAtRisk")),
+    "the rule on the evidence": service("events.amazonaws.com", arn_of("EvidenceAtRisk")),
     "an alarm": service("cloudwatch.amazonaws.com", f"arn:aws:cloudwatch:us-east-1:{ACCOUNT}:alarm:x"),
     "another account's alarm": service("cloudwatch.amazonaws.com", f"arn:aws:cloudwatch:us-east-1:{ANOTHER}:alarm:x"),
     "a topic": service("sns.amazonaws.com", f"arn:aws:sns:us-east-1:{ACCOUNT}:topic"),
@@ -213,7 +214,10 @@ def test_iam_decides_about_all_other_actions(queue: str, action: str) -> None:
 
 @pytest.mark.parametrize(
     ("topic", "publishers"),
-    [("Pages", {"an alarm", "the rule on the keys"}), ("ForwarderPages", {"an alarm"})],
+    [
+        ("Pages", {"an alarm", "the rule on the keys", "the rule on the evidence"}),
+        ("ForwarderPages", {"an alarm"}),
+    ],
 )
 def test_only_alarms_of_this_account_publish_to_a_topic_and_only_over_tls(topic: str, publishers: set[str]) -> None:
     """Besides whom IAM allows."""
@@ -242,23 +246,98 @@ def test_only_its_roles_can_write_each_kind_of_record_and_each_key_once(key: str
     assert allowed_callers("Evidence", "s3:GetObject", OVER_TLS, key) == WITH_FULL_ACCESS
 
 
+def test_whoever_deploys_writes_configurations_each_once_and_nobody_deletes_them() -> None:
+    key, once = "/configuration/2026/11/25/x.json", OVER_TLS | {"s3:if-none-match": "*"}
+
+    assert allowed_callers("Evidence", "s3:PutObject", once, key) == WITH_FULL_ACCESS
+    for action, context in (("s3:PutObject", OVER_TLS), ("s3:DeleteObject", once), ("s3:DeleteObjectVersion", once)):
+        assert not allowed_callers("Evidence", action, context, key)
+
+
 def test_the_sending_roles_exist_in_every_installation() -> None:
     for role in ("AttachPoliciesRole", "OperatorActs", "OperatorReads", "OperatorsRead", "OperatorsSee"):
         assert "Condition" not in RESOURCES[role]
 
 
+def deployed(**parameters: str) -> Deployed:
+    """Return a stack with these parameters, and otherwise the defaults."""
+    template = load((ROOT / "infra" / "template.yaml").read_text())
+    return Deployed(
+        name="joinguard",
+        stack_id=f"arn:aws:cloudformation:us-east-1:{ACCOUNT}:stack/joinguard/1",
+        status="CREATE_COMPLETE",
+        reason="",
+        parameters={name: str(each.get("Default", "")) for name, each in template["Parameters"].items()} | parameters,
+        template=template,
+        ids={"SealRole": "SealRole"},
+    )
+
+
+KEYS: Final = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::KMS::Key"]
+ENDING: Final = ("kms:DisableKey", "kms:ScheduleKeyDeletion", "kms:DeleteImportedKeyMaterial")
+BREAK_GLASS: Final = f"arn:aws:iam::{ACCOUNT}:role/team/a/BreakGlass"
+#: Who may do with a key what its policy leaves to IAM: principals of its account, with full access there.
+OF_THE_ACCOUNT: Final = {
+    name: context["aws:PrincipalArn"]
+    for name, (_, context, by_iam) in CALLERS.items()
+    if by_iam and context["aws:PrincipalArn"].split(":")[4] == ACCOUNT
+} | {"break glass": BREAK_GLASS, "a role with a longer name than break glass": f"{BREAK_GLASS}2"}
+
+
+def allowed_on_key(key: str, action: str, **parameters: str) -> set[str]:
+    """Return which principals of the account may call an action on a key, of those whom IAM allows everything."""
+    statements = deployed(**parameters).properties(key)["KeyPolicy"]["Statement"]
+    found = set()
+    for name, arn in OF_THE_ACCOUNT.items():
+        effects = {
+            each["Effect"]
+            for each in statements
+            # An account as principal means that its IAM policies decide.
+            if each["Principal"] in ("*", {"AWS": f"arn:aws:iam::{ACCOUNT}:root"})
+            and any(fnmatchcase(action, wanted) for wanted in listed(each["Action"]))
+            and are_met(each.get("Condition", {}), {"aws:PrincipalArn": arn})
+        }
+        if effects == {"Allow"}:
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("action", ENDING)
+@pytest.mark.parametrize("key", KEYS)
+def test_nobody_can_end_a_key_neither_an_administrator_nor_the_root_user(key: str, action: str) -> None:
+    assert allowed_on_key(key, action) == set()
+
+
+@pytest.mark.parametrize("action", ENDING)
+@pytest.mark.parametrize("key", KEYS)
+def test_only_the_break_glass_role_can_end_a_key_if_the_stage_names_one(key: str, action: str) -> None:
+    assert allowed_on_key(key, action, BreakGlassRoleArn=BREAK_GLASS) == {"break glass"}
+
+
+@pytest.mark.parametrize("action", ENDING)
+@pytest.mark.parametrize("key", KEYS)
+def test_iam_decides_who_ends_the_keys_of_a_temporary_stage(key: str, action: str) -> None:
+    """`make destroy --delete-keys` schedules their deletion, and a failed creation deletes them."""
+    for role in ("", BREAK_GLASS):
+        assert allowed_on_key(key, action, DeletionProtection="false", BreakGlassRoleArn=role) == set(OF_THE_ACCOUNT)
+
+
+@pytest.mark.parametrize("action", ["kms:PutKeyPolicy", "kms:CancelKeyDeletion", "kms:EnableKey", "kms:DescribeKey"])
+@pytest.mark.parametrize("key", KEYS)
+def test_what_ends_no_key_stays_possible_so_that_its_policy_can_be_changed(key: str, action: str) -> None:
+    assert allowed_on_key(key, action) == set(OF_THE_ACCOUNT)
+
+
+def test_only_the_sealer_signs_checkpoints_whatever_iam_allows_others() -> None:
+    assert allowed_on_key("SealKey", "kms:Sign", RolePath="/team/a/") == {"the sealer"}
+    assert allowed_on_key("SealKey", "kms:CreateGrant", RolePath="/team/a/") == {"the sealer"}
+    assert allowed_on_key("SealKey", "kms:GetPublicKey") == set(OF_THE_ACCOUNT)
+
+
 def principal_of(role: str, **parameters: str) -> str:
     """Return who may assume a role with these parameters, by default with none."""
     [statement] = RESOURCES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    stack = Deployed(
-        name="joinguard",
-        stack_id="arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1",
-        status="CREATE_COMPLETE",
-        reason="",
-        parameters={"OperatorPrincipalArn": "", "ReaderPrincipalArn": "", "ResolverPrincipalArn": ""} | parameters,
-        template=load((ROOT / "infra" / "template.yaml").read_text()),
-    )
-    return str(stack.resolve(statement["Principal"]["AWS"]))
+    return str(deployed(**parameters).resolve(statement["Principal"]["AWS"]))
 
 
 @pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])

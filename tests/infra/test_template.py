@@ -838,26 +838,49 @@ def test_the_resolver_reads_the_keys_of_rows_writes_audit_records_and_touches_no
     assert used == {"cloudformation", "dynamodb", "kms", "organizations", "s3"}
 
 
+PAGING_RULES = {
+    name: each for name, each in of_type("AWS::Events::Rule").items() if each["Targets"][0]["Arn"] == {"Ref": "Pages"}
+}
+
+
 def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
     """A message to a topic whose key is disabled is lost."""
     assert "KmsMasterKeyId" not in RESOURCES["Pages"]["Properties"]
-    rule = RESOURCES["KeysAtRisk"]["Properties"]
-    keys = of_type("AWS::KMS::Key")
+    watched = PAGING_RULES["KeysAtRisk"]["EventPattern"]["detail"]["resources"]["ARN"]
 
-    named, former = (f"arn:aws:kms:us-east-1:111111111111:key/{each * 36}" for each in "ab")
-    parameters = {"PseudonymKeyArn": named, "FormerPseudonymKeyArns": f"{former},{former[:-1]}c"}
-    watched = rule["EventPattern"]["detail"]["requestParameters"]["keyId"]
-    expected = {f"{each}-1" for each in keys} | {resolved({"Fn::GetAtt": [each, "Arn"]}, TEMPLATE, {}) for each in keys}
-    assert expected <= set(resolved(watched, TEMPLATE, {}))
-    expected |= {named, former, f"{former[:-1]}c", "a" * 36, "b" * 36, f"{'b' * 35}c"}
-    assert expected <= set(resolved(watched, TEMPLATE, parameters))
-    assert rule["Targets"][0]["Arn"] == {"Ref": "Pages"}
-    # The topic is not encrypted with our key, so its messages name nobody.
-    paths = rule["Targets"][0]["InputTransformer"]["InputPathsMap"]
-    assert set(paths.values()) == {"$.detail.eventName", "$.detail.eventID", "$.time"}
+    expected = {resolved({"Fn::GetAtt": [each, "Arn"]}, TEMPLATE, {}) for each in of_type("AWS::KMS::Key")}
+    assert set(resolved(watched, TEMPLATE, {})) == {*expected, ""}
+    named, *former = (f"arn:aws:kms:us-east-1:111111111111:key/{each * 36}" for each in "abc")
+    parameters = {"PseudonymKeyArn": named, "FormerPseudonymKeyArns": ",".join(former)}
+    assert set(resolved(watched, TEMPLATE, parameters)) == {*expected, named, *former}
+
+
+def test_each_rule_that_pages_may_publish_names_nobody_and_links_to_the_runbook() -> None:
+    """The topic is not encrypted with our key, so its messages name nobody."""
+    assert set(PAGING_RULES) == {"EvidenceAtRisk", "KeysAtRisk"}
     publishers = RESOURCES["PagesPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     [allowed] = [each for each in publishers if each["Principal"] == {"Service": "events.amazonaws.com"}]
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["KeysAtRisk", "Arn"]}}}
+    arns = [{"Fn::GetAtt": [name, "Arn"]} for name in sorted(PAGING_RULES)]
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": arns}}
+    for rule in PAGING_RULES.values():
+        [target] = rule["Targets"]
+        message = target["InputTransformer"]
+        assert set(message["InputPathsMap"].values()) == {"$.detail.eventName", "$.detail.eventID", "$.time"}
+        assert re.search(r"\${RunbookUrl}#[a-z-]+\"$", message["InputTemplate"]["Fn::Sub"])
+        # A call that failed changed nothing.
+        assert rule["EventPattern"]["detail"]["errorCode"] == [{"exists": False}]
+
+
+def test_the_break_glass_role_is_one_role_and_by_default_there_is_none() -> None:
+    """The policies of the keys compare it by ArnNotEquals, which takes * and ? as wildcards."""
+    declared = TEMPLATE["Parameters"]["BreakGlassRoleArn"]
+    arn = "arn:aws:iam::111111111111:role/"
+
+    assert declared["Default"] == ""
+    for valid in ("", f"{arn}break-glass", f"{arn}team/a/Break.Glass@1"):
+        assert re.fullmatch(declared["AllowedPattern"], valid)
+    for wrong in ("*", f"{arn}*", f"{arn}a?", f"{arn}${{aws:username}}", arn, "arn:aws:iam::111111111111:root"):
+        assert not re.fullmatch(declared["AllowedPattern"], wrong)
 
 
 #: What happens without data, if it does not mean that all is well. Nothing else shows that rehearsals stopped, and what

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from infra.deploy.health import delivery, page, records, rehearsal, sealed, stacks, sweep, worker
+from infra.deploy.health import bucket, delivery, page, records, rehearsal, sealed, stacks, sweep, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.health.guardrails import guardrails
@@ -302,12 +302,13 @@ def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
     dynamodb, s3, kms = (target.client(each) for each in ("dynamodb", "s3", "kms"))
     for name in stack.of_type("AWS::DynamoDB::Table"):
         yield _planned(f"table {name}", records.table, dynamodb, stack, name)
-    yield _planned("bucket Evidence", records.bucket, s3, stack, "Evidence")
-    yield _planned("policy of bucket Evidence", records.bucket_policy, s3, stack, "EvidencePolicy")
+    yield _planned("bucket Evidence", bucket.bucket, s3, stack, "Evidence")
+    yield _planned("policy of bucket Evidence", bucket.bucket_policy, s3, stack, "EvidencePolicy")
     for name in stack.of_type("AWS::KMS::Key"):
         # Pseudonyms are not derived from the stack's own key any more if the stage names another one.
         if name != "PseudonymKey" or not stack.parameters.get("PseudonymKeyArn"):
             yield _planned(f"key {name}", records.key, kms, stack, name)
+        yield _planned(f"policy of key {name}", records.key_policy, kms, stack, name)
     yield "pseudonym keys", (), lambda: records.pseudonym_keys(kms, stack)
 
 
@@ -320,6 +321,9 @@ def _page(target: Target, stack: Deployed) -> Iterator[Planned]:
             yield _planned(f"rule {name}", delivery.rule, target.client("events"), stack, name, f"rule {name}")
             yield _planned(
                 f"target of {name}", delivery.target, target.client("events"), stack, name, f"target of {name}"
+            )
+            yield _planned(
+                f"trail of {name}", delivery.trail_of_pages, target.client, stack, name, stack.parameters[MANAGEMENT]
             )
     yield "alarms", (), lambda: page.alarms(target.client("cloudwatch"), stack)
 
