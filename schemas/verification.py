@@ -65,6 +65,13 @@ class Verification(_Recorded):
     tiles: _Count
     #: The objects that are as they were sealed.
     valid: _Count
+    #: The objects that are too new to be sealed.
+    pending: _Count = 0
     #: The other objects and records, by kind; kinds without findings are 0.
     found: dict[FindingKind, _Count] = {}
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def found_any(self) -> bool:
+        """Whether anything is wrong."""
+        return any(self.found.values())

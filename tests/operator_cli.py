@@ -24,7 +24,7 @@ from handlers.core.redrive.ports import Account, MoveTask
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.__main__ import cli
 from handlers.operate.completion import Seen
-from handlers.operate.context import Caller, Context, OrganizationContext
+from handlers.operate.context import Caller, Context, InstalledLog, OrganizationContext
 from handlers.operate.errors import NotInstalledError
 from handlers.operate.sweeping import InstalledSweep
 from schemas.audit import AuditRecord
@@ -246,6 +246,7 @@ class OperatorCli:
     pauses: FakePauses | None = field(default_factory=FakePauses)
     pseudonyms: FakePseudonyms = field(default_factory=lambda: FakePseudonyms(Steps()))
     sweep: InstalledSweep | None = None
+    log: InstalledLog | None = None
 
     @property
     def requirements(self) -> Requirements:
@@ -272,6 +273,7 @@ class OperatorCli:
             sweep=self.sweep,
             has_repairs=self.has_repairs,
             pauses=self.pauses,
+            log=self.log,
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:

@@ -36,6 +36,7 @@ from handlers.operate.commands.outcomes import outcomes
 from handlers.operate.commands.pause import pause
 from handlers.operate.commands.pauses import pauses
 from handlers.operate.commands.plan import plan
+from handlers.operate.commands.proof import proof
 from handlers.operate.commands.pseudonym import pseudonym
 from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.rehearse import rehearse
@@ -45,6 +46,7 @@ from handlers.operate.commands.resume import resume
 from handlers.operate.commands.show import show
 from handlers.operate.commands.snapshot import snapshot
 from handlers.operate.commands.sweep import sweep
+from handlers.operate.commands.verify import verify
 from handlers.operate.context import Context, OrganizationContext
 from handlers.operate.errors import INTERRUPTED, OperateError
 from handlers.operate.hints import as_typed
@@ -146,6 +148,8 @@ for command in (
     plan,
     snapshot,
     explain,
+    verify,
+    proof,
 ):
     cli.add_command(command)
 

@@ -66,7 +66,7 @@ class Seen:
     def of(cls, stack: str) -> Self:
         """Return those of a stack, given by its name or ARN."""
         name = sha256(stack.encode(errors="surrogatepass")).hexdigest()[:16]
-        return cls(_cache_directory() / "joinguard" / f"{name}.json")
+        return cls(cache_directory() / "joinguard" / f"{name}.json")
 
     def ids(self, *kinds: Kind) -> list[str]:
         """Return the ids of these kinds, the latest of each kind first."""
@@ -90,16 +90,20 @@ class Seen:
         return {kind: list(filter(_is_id, ids)) for kind, ids in lists if isinstance(ids, list)}
 
     def _write(self, ids: dict[str, list[str]]) -> None:
-        folder = self.path.parent
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Another command may read the file now. Temporary files have mode 0600.
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="ascii") as file:
-            try:
-                json.dump(ids, file)
-                file.flush()
-                Path(file.name).replace(self.path)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        replace_file(self.path, json.dumps(ids))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, in place of the one that is there; another command may read it now."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Temporary files have mode 0600.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        try:
+            file.write(text)
+            file.flush()
+            Path(file.name).replace(path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
 
 
 def _is_id(value: object) -> TypeGuard[str]:
@@ -109,7 +113,7 @@ def _is_id(value: object) -> TypeGuard[str]:
     return value.startswith(BACKUPS) or not holds_account_id(value)
 
 
-def _cache_directory() -> Path:
+def cache_directory() -> Path:
     """Return the user's cache directory (https://specifications.freedesktop.org/basedir-spec/latest/)."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if given.is_absolute():

@@ -13,6 +13,7 @@ from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.checks import EvidenceChecker
 from handlers.core.evidence.history import History
 from handlers.core.evidence.ports import Archive, PrincipalPseudonyms
+from handlers.core.evidence.verifying import SealedBucket
 from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.guardrails.ports import OrganizationReader, PolicyValidator
@@ -82,6 +83,17 @@ class Connection(Protocol):
         """Return the time in UTC."""
 
 
+@dataclass(frozen=True)
+class InstalledLog:
+    """The sealed log of an installation."""
+
+    #: Its name.
+    name: str
+    bucket: SealedBucket
+    #: Returns the public key that signs it.
+    public_key: Callable[[], bytes]
+
+
 @dataclass
 class Context:
     """An installation, as an operator works with it."""
@@ -111,6 +123,8 @@ class Context:
     pauses: OperatorsPauses | None = None
     #: The ARNs of the roles that people assume.
     roles: Sequence[str] = ()
+    #: None in stacks of earlier versions.
+    log: InstalledLog | None = None
     rng: Random = field(default_factory=SystemRandom)
 
     @property

@@ -18,11 +18,13 @@ from handlers.aws.errors import error_code
 from handlers.aws.eventbridge import EventBridgeBus
 from handlers.aws.iam_permissions import IamPermissions
 from handlers.aws.kms_pseudonyms import KmsPseudonyms
+from handlers.aws.kms_signer import KmsSigner
 from handlers.aws.lambda_sweep import LambdaSweep
 from handlers.aws.organizations_in_bulk import ORGANIZATIONS_REGIONS, OrganizationInBulk
 from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.aws.s3_evidence import S3Archive
+from handlers.aws.s3_verify import AT_ONCE, S3SealedBucket
 from handlers.aws.sqs_moves import SqsMoves
 from handlers.aws.sqs_operator import SqsDeadLetterQueues
 from handlers.clock import SystemClock
@@ -32,7 +34,7 @@ from handlers.core.guardrails.reading import read_or_unreadable
 from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.preflight import Preflight
 from handlers.operate.completion import Seen
-from handlers.operate.context import Caller, Context, OrganizationContext
+from handlers.operate.context import Caller, Context, InstalledLog, OrganizationContext
 from handlers.operate.errors import NAME_YOUR_SESSION, NotInstalledError, OperateError
 from handlers.operate.sweeping import InstalledSweep
 from schemas.sweep import SweepMode
@@ -172,6 +174,11 @@ class _Clients:
         once = Config(read_timeout=_LONGEST_CALL, tcp_keepalive=True, retries={"total_max_attempts": 1})
         return self._session.client(service, config=self._config.merge(once))  # type: ignore[call-overload]
 
+    def parallel(self, service: str, calls: int) -> Any:
+        """Return a client that makes several calls at the same time."""
+        pool = Config(max_pool_connections=calls)
+        return self._session.client(service, config=self._config.merge(pool))  # type: ignore[call-overload]
+
     def organizations(self) -> Any:
         """Return a client that stays below the rate of Organizations, which the worker needs too."""
         adaptive = Config(retries={"mode": "adaptive", "total_max_attempts": 5})
@@ -235,6 +242,13 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         has_repairs="RepairsQueueUrl" in outputs,
         pauses=DynamoPauses(dynamodb, reconciliation) if reconciliation else None,
         roles=[outputs[each] for each in _ROLES if each in outputs],
+        log=InstalledLog(
+            outputs["LogName"],
+            S3SealedBucket(client.parallel("s3", AT_ONCE), outputs["EvidenceBucket"]),
+            KmsSigner(client("kms"), outputs["SealKeyId"]).public_key,
+        )
+        if "SealKeyId" in outputs
+        else None,
     )
 
 

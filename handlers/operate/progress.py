@@ -82,6 +82,20 @@ def reading() -> Iterator[Callable[[str, int], None]]:
 
 
 @contextmanager
+def verifying() -> Iterator[Callable[[str, int], None]]:
+    """Show what is being verified; yields a function that takes the name of a part, and how much of it is verified."""
+    lines = _Lines()
+    with stderr.status("verifying") as status:
+
+        def show(part: str, number: int) -> None:
+            line = f"verifying {part}: {number:,} so far"
+            lines.print(line)
+            status.update(plain(line))
+
+        yield show
+
+
+@contextmanager
 def sweeping() -> Iterator[Callable[[SweepState | None], None]]:
     """Show how far a sweep is; yields a function that takes its state."""
     lines = _Lines()

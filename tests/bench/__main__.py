@@ -30,6 +30,7 @@ from infra.local.watch import Watch
 from tests.bench import plan as plans
 from tests.bench import seal as seals
 from tests.bench import sweep as sweeps
+from tests.bench import verify
 from tests.bench.burst import Burst, Experiment, Mapping
 from tests.bench.first import Design, First, Result, steady_and_bursts
 from tests.bench.operator_tool import measure
@@ -259,6 +260,14 @@ def sweep() -> dict[str, Any]:
     return rows
 
 
+def verification() -> dict[str, Any]:
+    """Verify 10,000 and 100,000 sealed objects in a bucket on loopback, compared with a loop that lists and gets."""
+    with console.status("10,000 and 100,000 sealed objects"), tempfile.TemporaryDirectory() as folder:
+        rows = verify.measure(10_000, 100_000, folder)
+    table("joinguard verify, a bucket on loopback", rows)
+    return rows
+
+
 def seal() -> dict[str, Any]:
     """Seal 10,000 objects in the embedded AWS, over a bare loop of HEAD requests for the same objects."""
     rows = seals.measure(10_000)
@@ -276,13 +285,14 @@ PARTS: Final = {
     "plan": plan,
     "sweep": sweep,
     "seal": seal,
+    "verify": verification,
 }
 
 
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Run only this part. May be repeated.")
 def main(only: tuple[str, ...]) -> None:
-    """Measure bursts, cold start, warm records, the operator's tool and plans (fifteen minutes); write build/bench."""
+    """Measure bursts, cold start, warm records, the operator's tool, plans, verifications; write build/bench."""
     isolate_from_user()
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {

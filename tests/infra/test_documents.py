@@ -305,8 +305,19 @@ def test_each_command_in_the_documents_is_valid(
 ) -> None:
     # The commands read these files.
     monkeypatch.chdir(tmp_path)
-    for file in ("event.json", "accounts.tsv", "people"):
+    for file in (
+        "event.json",
+        "accounts.tsv",
+        "log.key",
+        "object.tlog-proof",
+        "object.json",
+        "kept",
+        "KEPT",
+        "FILE",
+        "people",
+    ):
         (tmp_path / file).touch()
+    (tmp_path / "bucket").mkdir()
     program, name, *rest = shlex.split(line)
     [given] = [each.removeprefix("ARGS=") for each in rest if each.startswith("ARGS=")] or [shlex.join(rest)]
     words = [word for word in shlex.split(given.replace("ACCOUNT", "222222222222")) if word != "…"]

@@ -16,7 +16,7 @@ from handlers.core.redaction import holds_account_id
 from schemas.evidence import Evidence
 from schemas.ids import Sha256
 from schemas.keys import NO_ACCOUNT, event_in, event_prefix, evidence_key, key_beside, own_key
-from schemas.outcome import Outcome, OutcomeStatus
+from schemas.outcome import FAILING, Outcome, OutcomeStatus
 from schemas.pseudonym import Pseudonym
 
 #: The size limit of an evidence object; a larger object is not evidence.
@@ -162,6 +162,28 @@ class _Comparison:
         inside = next(key.removeprefix(each) for each in self.prefixes if key.startswith(each))
         folder = inside.rpartition("/")[0]
         return named or folder not in {"", evidence.account.value if evidence.account else NO_ACCOUNT}
+
+
+def contradicted(outcome: Outcome, evidence: Evidence) -> str | None:
+    """Return what the row of an outcome says and the evidence that it names does not; None if they agree.
+
+    A later attempt, an operator who drops or restores the message, and a departure change the row, not the evidence.
+    """
+    says, said = outcome.status, evidence.status
+    was_reopened = says is OutcomeStatus.FAILED and said is OutcomeStatus.RETRYING
+    if says is OutcomeStatus.CLOSED:
+        agrees = bool(outcome.closed or outcome.departed) or said is says
+    elif outcome.lease_until or outcome.attempts > evidence.attempt:
+        agrees = says in FAILING or said is says
+    else:
+        agrees = said is says or was_reopened
+    if not agrees:
+        return f"the row says {says.value}, and its evidence {said.value}"
+    rows = {each.policy_id: each.result for each in outcome.policies}
+    recorded = {each.policy_id: each.result for each in evidence.policies}
+    if evidence.attempt == outcome.attempts and not outcome.lease_until and rows != recorded:
+        return "the row has other results of policies than its evidence"
+    return None
 
 
 def _read(body: bytes) -> Evidence | None:

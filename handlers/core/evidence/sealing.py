@@ -17,18 +17,16 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from handlers.core.errors import Cause, JoinguardError, PermanentError, RetryableError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey
-from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, leaf_bytes, read_batch, read_bundle
+from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, kind_of, leaf_bytes, read_batch, read_bundle
 from handlers.core.evidence.merkle import FULL, Tree, bundle_path
 from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.ports import Clock
-from handlers.core.redaction import holds_account_id
 from schemas.keys import (
     BATCHES,
     LOG,
     SEALED_PREFIXES,
     batch_key,
     checkpoint_key,
-    event_in,
     log_number,
 )
 from schemas.outcome import Fault
@@ -40,7 +38,6 @@ from schemas.sealed import (
     SealedDeletion,
     SealedObject,
     SealState,
-    sealed_kind,
 )
 
 #: The number of objects that are sealed together.
@@ -303,7 +300,7 @@ class _Run:
 
     def _unsealed(self, listed: Sequence[ListedVersion], begun_at: datetime) -> Sequence[Leaf]:
         """Return what the bucket lists and the log lacks."""
-        kinds = {each.version: _kind(each.version.key) for each in listed}
+        kinds = {each.version: kind_of(each.version.key) for each in listed}
         self.done.foreign += sum(kind is None for kind in kinds.values())
         objects = self._new([each.version for each in listed if each.deleted_at is None])
         markers = {each.version: each.deleted_at for each in listed if each.deleted_at and kinds[each.version]}
@@ -317,7 +314,7 @@ class _Run:
 
     def _new(self, versions: Iterable[ObjectVersion]) -> Sequence[SealedObject]:
         """Return what S3 says about the versions that the log does not have."""
-        kinds = {each: kind for each in versions if (kind := _kind(each.key))}
+        kinds = {each: kind for each in versions if (kind := kind_of(each.key))}
         known = self.dependencies.index.known(list(kinds)) if kinds else set()
         new = [(version, kind) for version, kind in kinds.items() if version not in known]
         return self.dependencies.objects.describe(new) if new else []
@@ -411,12 +408,6 @@ class _Run:
         except JoinguardError as error:
             self.done.copy_fault = error.fault
         self.done.behind = self.last.number + 1 - self.state.copied
-
-
-def _kind(key: str) -> ObjectKind | None:
-    """Return the kind of an object to seal; None if its key holds an account id, which no part of Joinguard writes."""
-    # The other parts of a key are days, digests and numbers.
-    return None if holds_account_id(event_in(key) or "") else sealed_kind(key)
 
 
 def _end(header: SealedBatch) -> int:

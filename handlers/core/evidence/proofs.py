@@ -1,0 +1,122 @@
+"""Proofs that one object is in the sealed log, which anybody with the log's public key verifies without AWS.
+
+The format is https://c2sp.org/tlog-proof; its extra data is the leaf, which says what was sealed of the object.
+"""
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, NamedTuple, Self
+
+from handlers.core.errors import PermanentError, fault
+from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, Verify
+from handlers.core.evidence.leaves import read_leaf
+from handlers.core.evidence.merkle import HASH_BYTES, Hash, Log, Tile, leaf_hash, root_by_inclusion
+from handlers.core.evidence.ports import EvidenceReader
+from handlers.core.evidence.verify_log import ReadLog, signed_by
+from handlers.core.evidence.verify_objects import leaf_of
+from schemas.keys import LOG
+from schemas.sealed import SealedBatch, SealedDeletion, SealedObject
+
+_HEADER: Final = "c2sp.org/tlog-proof@v1"
+_BASE64: Final = r"[A-Za-z0-9+/]+={0,2}"
+_PROOF: Final = re.compile(
+    rf"{re.escape(_HEADER)}\nextra (?P<extra>{_BASE64})\nindex (?P<index>0|[1-9][0-9]{{0,18}})\n"
+    rf"(?P<hashes>(?:{_BASE64}\n)*)\n(?P<note>.*)",
+    re.DOTALL,
+)
+
+
+class ProvedLeaf(NamedTuple):
+    """A leaf that a proof is about, and the signed checkpoint of the log that has it."""
+
+    leaf: SealedObject | SealedDeletion
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A proof that a leaf is in the log."""
+
+    leaf: bytes
+    index: int
+    hashes: Sequence[Hash]
+    #: The signed checkpoint.
+    note: bytes
+
+    def encode(self) -> str:
+        """Return the proof as text."""
+        lines = [_HEADER, f"extra {_encoded(self.leaf)}", f"index {self.index}", *map(_encoded, self.hashes)]
+        return "\n".join(lines) + f"\n\n{self.note.decode()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the proof in a text. Raises ValueError, with the reason."""
+        found = _PROOF.fullmatch(text)
+        if not found:
+            raise ValueError("this is no proof with a leaf, an index, hashes and a checkpoint (c2sp.org/tlog-proof)")
+        hashes = [_decoded(each) for each in found["hashes"].splitlines()]
+        if any(len(each) != HASH_BYTES for each in hashes):
+            raise ValueError(f"a hash of this proof has not {HASH_BYTES} bytes")
+        return cls(_decoded(found["extra"]), int(found["index"]), hashes, found["note"].encode())
+
+    def check(self, keys: Sequence[VerifierKey], verify: Verify) -> ProvedLeaf:
+        """Return the leaf, if a key of the log signed that it is in the log. Raises ValueError, with the reason."""
+        checkpoint = signed_by(self.note, keys, verify)
+        leaf = read_leaf(self.leaf)
+        if isinstance(leaf, SealedBatch):
+            raise ValueError("this proof is about the first leaf of a batch, not about an object")  # noqa: TRY004 - a value
+        root = root_by_inclusion(self.index, checkpoint.size, leaf_hash(self.leaf), self.hashes)
+        if root != checkpoint.root:
+            raise ValueError("this proof does not lead to the root that was signed: the leaf or the proof was changed")
+        return ProvedLeaf(leaf, checkpoint)
+
+
+def prove(log: ReadLog, reader: EvidenceReader, key: str, version_id: str | None = None) -> Proof:
+    """Return the proof that the log has a version of an object, by default the one that was sealed first.
+
+    Raises PermanentError if it has none, or if the tiles do not lead to the signed root.
+    """
+    named = [(number, record, leaf_of(record)) for number, record in log.leaves.of(key)]
+    objects = [each for each in named if isinstance(each[2], SealedObject)]
+    wanted = [each for each in objects if version_id in {None, each[2].version_id}]
+    if not wanted:
+        versions = ", ".join(leaf.version_id for _, _, leaf in objects)
+        which = f"it has {versions}" if versions else "an object is sealed within the hour after it was written"
+        raise PermanentError(fault("NOT_SEALED", f"the sealed log has no such version of {key}: {which}"))
+    number, record, _ = wanted[0]
+    if number >= log.checkpoint.size:
+        raise PermanentError(fault("NOT_SEALED", f"{key} is in a batch that is not signed yet; try again in an hour"))
+
+    def read(tile: Tile) -> bytes:
+        return reader.read(LOG + tile.path)
+
+    proof = Proof(record, number, Log(log.checkpoint.size, read).inclusion(number), log.note)
+    if root_by_inclusion(number, log.checkpoint.size, leaf_hash(record), proof.hashes) != log.checkpoint.root:
+        why = "the tiles of the log do not lead to the signed root; run `joinguard verify`"
+        raise PermanentError(fault("LOG_CHANGED", why))
+    return proof
+
+
+def differs(leaf: SealedObject | SealedDeletion, body: bytes) -> str | None:
+    """Return what an object's bytes have that was not sealed; None if they are those that were."""
+    if isinstance(leaf, SealedDeletion):
+        return "the leaf is about a delete marker, which has no bytes"
+    digest = sha256(body).hexdigest()
+    if (digest, len(body)) == (leaf.sha256, leaf.size):
+        return None
+    return f"its SHA-256 is {digest} ({len(body)} bytes), and {leaf.sha256} ({leaf.size} bytes) was sealed"
+
+
+def _encoded(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except Base64Error:
+        raise ValueError("a line of this proof is not base64") from None

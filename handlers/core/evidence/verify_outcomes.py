@@ -1,0 +1,127 @@
+"""Compare the outcomes with the evidence in the log, both ways."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import groupby
+from typing import Final, Protocol
+
+from handlers.core.evidence.checks import CheckedEvidence, EvidenceChecker, Verdict, contradicted
+from handlers.core.evidence.ports import EvidenceReader
+from handlers.core.evidence.references import event_reference
+from handlers.core.evidence.verify_objects import Period, leaf_of, shown
+from handlers.core.evidence.verifying import Findings, Show, Sorted
+from handlers.core.ports import Pseudonyms, UnreadableRow
+from schemas.outcome import Outcome, OutcomeStatus
+from schemas.sealed import ObjectKind
+from schemas.verification import FindingKind
+
+#: More than an attempt takes.
+_BEFORE_EVIDENCE: Final = timedelta(hours=1)
+_MEANINGS: Final = {
+    Verdict.MISSING: "the outcome's row names evidence that the bucket does not have",
+    Verdict.DIFFERS: "it is not the evidence that the outcome's row names or a worker announced",
+    Verdict.ANOTHER_ACCOUNT: "it is about another account than its key and the outcome's row say",
+    Verdict.ANOTHER_EVENT: "it is about another event than its key and the outcome's row say",
+    Verdict.UNREADABLE: "it is not evidence, or S3 does not return it",
+}
+
+
+class OutcomeRows(Protocol):
+    """The outcomes table."""
+
+    def scan(self, status: OutcomeStatus | None) -> Iterable[Outcome | UnreadableRow]:
+        """Yield all outcomes with a status, or with any; this reads the whole table."""
+
+
+@dataclass(frozen=True)
+class LoggedEvidence:
+    """The evidence that the log names: what was verified already is not read from the bucket again."""
+
+    bucket: EvidenceReader
+    leaves: Sorted
+    #: The bytes of evidence that is as it was sealed, by key.
+    verified: Sorted
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        """Return an object's bytes, at most one more than the limit."""
+        for _, body in self.verified.of(key):
+            return body if limit is None else body[: limit + 1]
+        return self.bucket.read(key, limit=limit)
+
+    def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        """Return the keys under a prefix, in order, at most as many as the limit."""
+        return self.leaves.under(prefix, limit=limit)
+
+
+@dataclass
+class OutcomeVerifier:
+    """Compare outcomes with evidence."""
+
+    rows: OutcomeRows
+    pseudonyms: Pseudonyms
+    evidence: LoggedEvidence
+    findings: Findings
+    show: Show
+    period: Period = field(default_factory=Period)
+    #: The keys of the evidence of all rows.
+    seen: Sorted = field(kw_only=True)
+
+    def run(self) -> None:
+        """Compare all rows, and all evidence."""
+        checker = EvidenceChecker(self.evidence, self.pseudonyms)
+        for number, row in enumerate(self.rows.scan(None), 1):
+            if number % 500 == 0:
+                self.show("outcomes", number)
+            if isinstance(row, UnreadableRow):
+                meaning = "no worker wrote this row: its values do not fit the contract"
+                self.findings.add(FindingKind.DISAGREES, self._name(row.event_id), meaning)
+            elif row.rehearsal is None and self._concerns(row):
+                self._compare(row, checker.of(row))
+        self._without_rows()
+
+    def _compare(self, row: Outcome, checked: Iterable[CheckedEvidence]) -> None:
+        event = self._name(row.event_id)
+        for each in checked:
+            if each.key and each.verdict is not Verdict.ANOTHER_ACCOUNT:
+                self.seen.add(each.key, 0, b"")
+            if each.verdict is Verdict.MISSING and not each.key:
+                meaning = f"the row says {row.status.value}, and no evidence of the event says so"
+                self.findings.add(FindingKind.DISAGREES, event, meaning)
+            elif each.wrong and each.verdict is Verdict.MISSING:
+                self.findings.add(FindingKind.MISSING, shown(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
+            elif each.wrong:
+                self.findings.add(FindingKind.DISAGREES, shown(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
+            elif each.named and each.evidence and (says := contradicted(row, each.evidence)):
+                self.findings.add(FindingKind.DISAGREES, event, f"{says} ({shown(each.key)})")
+
+    def _concerns(self, row: Outcome) -> bool:
+        """Return whether a row can have evidence of the period: it is written before and after its evidence."""
+        return self.period.since is None or row.updated_at >= self.period.since - _BEFORE_EVIDENCE
+
+    def _without_rows(self) -> None:
+        """Find evidence of events that have no row."""
+        seen = (key for key, _, _ in self.seen)
+        at = next(seen, None)
+        for key, _ in groupby(self._evidence()):
+            while at is not None and at.encode() < key.encode():
+                at = next(seen, None)
+            if at != key:
+                meaning = "the outcomes table has no row of its event and account: somebody deleted it"
+                self.findings.add(FindingKind.MISSING, key, meaning, _RESTORE_ROW)
+
+    def _evidence(self) -> Iterator[str]:
+        """Yield the keys of the evidence that the log names."""
+        for key, _, record in self.evidence.leaves:
+            leaf = leaf_of(record)
+            if leaf.kind is ObjectKind.EVIDENCE and self.period.has(leaf.modified_at):
+                yield key
+
+    def _name(self, event_id: str) -> str:
+        return event_reference(event_id, self.pseudonyms.digest)
+
+
+_RESTORE_ROW: Final = (
+    "find out in CloudTrail who deleted it; the table can be restored to an earlier moment; see "
+    "handlers/operate/RUNBOOK.md#a-verification-found-something"
+)

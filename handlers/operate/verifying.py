@@ -1,0 +1,244 @@
+"""What `verify` does: read keys and checkpoints, verify, and print the result."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from handlers.core.errors import Cause, JoinguardError
+from handlers.core.evidence.checkpoint import VerifierKey
+from handlers.core.evidence.verify import Verifier, VerifyDependencies, VerifyRequest
+from handlers.core.evidence.verify_objects import KeptProgress, Period
+from handlers.core.reconcile.others import LastClaims, unexplained
+from handlers.operate.completion import cache_directory, replace_file
+from handlers.operate.covering import read_coverage
+from handlers.operate.errors import OperateError
+from handlers.operate.progress import verifying
+from handlers.operate.sealed_folder import SealedFolder
+from handlers.operate.signatures import is_signed
+from handlers.operate.sorted_records import SortedRecords
+from handlers.operate.verify_output import print_verification
+from schemas.outcome import Outcome
+from schemas.verification import FindingKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from handlers.core.evidence.verify_outcomes import OutcomeRows
+    from handlers.core.evidence.verifying import Findings, SealedBucket
+    from handlers.core.ports import UnreadableRow
+    from handlers.operate.context import Connection, Context
+    from schemas.outcome import OutcomeStatus
+
+#: Larger files are no keys, checkpoints or proofs.
+_MAX_BYTES: Final = 1_048_576
+_OFFLINE: Final = "a folder has no versions, delete markers, times and locks"
+_NO_INSTALLATION: Final = "without AWS"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `verify`."""
+
+    since: datetime | None
+    last_day: datetime | None
+    is_quick: bool
+    folder: Path | None
+    key_file: Path | None
+    against: Sequence[Path]
+    #: The file with the progress; None for one in the cache directory.
+    resume: Path | None
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is verified, and with which keys."""
+
+    bucket: SealedBucket
+    keys: Sequence[VerifierKey]
+    #: None for a folder.
+    context: Context | None = None
+
+
+def verify(request: Request, connection: Connection) -> int:
+    """Verify, and print the result; return the exit status."""
+    source = open_source(connection, request.folder, request.key_file)
+    end = request.last_day + timedelta(days=1) if request.last_day else None
+    wanted = VerifyRequest(
+        source.keys,
+        Period(request.since, end),
+        request.is_quick,
+        dict(_checkpoints(request.against)),
+        _left_out(source, is_quick=request.is_quick),
+    )
+    rows = _WatchedRows(source.context.outcomes) if source.context else None
+    with verifying() as show:
+        dependencies = VerifyDependencies(
+            bucket=source.bucket,
+            verify=is_signed,
+            new_records=SortedRecords,
+            progress=FileProgress(request.resume or _default_file(source, request)),
+            clock=_Now(connection.now),
+            show=show,
+            rows=rows,
+            pseudonyms=source.context.pseudonyms if source.context else None,
+        )
+        verifier = Verifier(dependencies, wanted)
+        attached = _Attached(source.context, connection, rows, is_quick=request.is_quick)
+        found = verifier.run(attached.compare)
+    print_verification(found, as_json=request.as_json)
+    return 1 if found.found_any else 0
+
+
+def open_source(connection: Connection, folder: Path | None, key_file: Path | None) -> Source:
+    """Return the bucket and the keys. Raises OperateError if there are none."""
+    keys = read_keys(key_file) if key_file else []
+    if folder:
+        if not (folder / "log").is_dir():
+            raise OperateError(f"{folder} has no folder log: it is no download of the evidence bucket (aws s3 sync)")
+        return Source(SealedFolder(folder), keys)
+    context = connection()
+    if context.log is None:
+        raise OperateError("this installation is of an earlier version, which has no sealed log. Run `make deploy`")
+    return Source(context.log.bucket, keys or [VerifierKey(context.log.name, context.log.public_key())], context)
+
+
+def read_keys(path: Path) -> list[VerifierKey]:
+    """Return the verifier keys in a file, one in a line; raise OperateError for any other file."""
+    lines = read_text(path).splitlines()
+    try:
+        keys = [VerifierKey.parse(each) for each in map(str.strip, lines) if each and not each.startswith("#")]
+    except ValueError as error:
+        raise OperateError(f"{path}: {error}. `joinguard verify --json` prints the key of the stack") from None
+    if not keys or len({each.name for each in keys}) > 1:
+        raise OperateError(f"{path}: it must have one or more keys of one log, each in a line, such as NAME+ID+KEY")
+    return keys
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file; raise OperateError if it is too large, or no text."""
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    try:
+        if len(content) <= _MAX_BYTES:
+            return content.decode()
+    except UnicodeDecodeError:
+        pass
+    raise OperateError(f"{path} is no text of at most {_MAX_BYTES:,} bytes")
+
+
+def _checkpoints(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
+    for path in paths:
+        files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        if not files:
+            raise OperateError(f"{path} has no files. Name the checkpoint that was kept elsewhere, or its folder")
+        yield from ((str(each), read_text(each).encode()) for each in files)
+
+
+def _left_out(source: Source, *, is_quick: bool) -> dict[str, str]:
+    left_out: dict[str, str] = {}
+    if not source.bucket.has_versions:
+        left_out |= dict.fromkeys(("versions", "retention"), _OFFLINE)
+        left_out |= dict.fromkeys(("outcomes", "attached"), _NO_INSTALLATION)
+    if is_quick:
+        left_out |= dict.fromkeys(("bytes", "retention"), "a quick verification reads no objects")
+    return left_out
+
+
+def _default_file(source: Source, request: Request) -> Path:
+    name = sha256("\n".join([*map(str, source.keys), str(request.since), str(request.last_day)]).encode()).hexdigest()
+    kind = "folder" if request.folder else "bucket"
+    return cache_directory() / "joinguard" / f"verify-{kind}-{name[:16]}.json"
+
+
+@dataclass(frozen=True)
+class FileProgress:
+    """The progress of a verification in a file. A file that cannot be used is no error."""
+
+    path: Path
+
+    def load(self) -> KeptProgress | None:
+        """Return what is kept; None if there is nothing, or nothing that can be used."""
+        try:
+            return KeptProgress.model_validate_json(self.path.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def save(self, progress: KeptProgress) -> None:
+        """Keep it in place of what was kept before."""
+        with suppress(OSError):
+            replace_file(self.path, progress.model_dump_json(exclude_none=True))
+
+    def clear(self) -> None:
+        """Delete it."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Now:
+    """The time of a connection."""
+
+    now: Callable[[], datetime]
+
+    def sleep(self, seconds: float) -> None:
+        """Wait: no verification does."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _WatchedRows:
+    """The outcomes table; what Joinguard did last with policies is remembered while it is read."""
+
+    outcomes: OutcomeRows
+    claims: LastClaims = field(default_factory=LastClaims)
+
+    def scan(self, status: OutcomeStatus | None) -> Iterator[Outcome | UnreadableRow]:
+        """Yield all outcomes with a status, or with any; this reads the whole table."""
+        for row in self.outcomes.scan(status):
+            if isinstance(row, Outcome):
+                self.claims.add(row)
+            yield row
+
+
+@dataclass(frozen=True)
+class _Attached:
+    """The comparison with what accounts carry now."""
+
+    context: Context | None
+    connection: Connection
+    rows: _WatchedRows | None
+    is_quick: bool
+
+    def compare(self, findings: Findings) -> Mapping[str, str]:
+        """Find policies that were attached or detached by nobody of ours; return what was left out, and why."""
+        if self.context is None or self.rows is None:
+            return {}
+        if self.is_quick:
+            return {"attached": "a quick verification reads no outcomes"}
+        try:
+            covered = read_coverage(self.context, self.connection.organization())
+        except JoinguardError as error:
+            if error.cause in {Cause.CREDENTIALS_EXPIRED, Cause.CREDENTIALS_INVALID}:
+                raise
+            return {"attached": str(error)}
+        pseudonyms = self.context.pseudonyms
+        for each in unexplained(covered.coverage, covered.snapshot, covered.outcomes, self.rows.claims):
+            findings.add(FindingKind.DISAGREES, pseudonyms.of(each.account_id).value, each.meaning, _CHANGED_BY_OTHERS)
+        if unread := covered.coverage.unread:
+            return {"attached": ", ".join(f"{each.part} could not be read ({each.code})" for each in unread[:5])}
+        return {}
+
+
+_CHANGED_BY_OTHERS: Final = (
+    "find out in CloudTrail who changed it (AttachPolicy, DetachPolicy); `coverage` shows what the account lacks; see "
+    "handlers/operate/RUNBOOK.md#a-verification-found-something"
+)
