@@ -66,7 +66,7 @@ explain: .venv/.made ## Show why an account must carry its policies (ARGS="ACCOU
 lock plan snapshot explain:
 	@$(RUN) -m infra.deploy.operate "$$STAGE" $@ $(ARGS)
 
-.PHONY: dlq show redrive drop restore edit outcome outcomes coverage sweep enforce close pause resume pauses rehearse actions backups export verify proof
+.PHONY: dlq show redrive drop restore edit outcome outcomes coverage sweep enforce close pause resume pauses rehearse actions backups export pseudonym resolve verify proof
 dlq: .venv/.made ## List the dead letters with their reasons
 show: .venv/.made ## Show one dead letter in full (ARGS=ID)
 redrive: .venv/.made ## Plan to redrive dead letters; ARGS='… --confirm --reason "…"' does it (also drop, restore, edit, enforce, close)
@@ -86,9 +86,11 @@ pauses: .venv/.made ## List which accounts are paused, by whom and until when
 actions: .venv/.made ## List what operators did, and why
 backups: .venv/.made ## List the keys of backups for restore
 export: .venv/.made ## Write the records of a period for other tools (ARGS="--from DAY --to DAY FILE")
+pseudonym: .venv/.made ## Show the pseudonyms of accounts and people, on record (ARGS='ACCOUNT --reason "…"')
+resolve: .venv/.made ## Show whom pseudonyms stand for, on record (ARGS='PSEUDONYM --reason "…"')
 verify: .venv/.made ## Verify the sealed log, the evidence and the outcomes (ARGS=--quick)
 proof: .venv/.made ## Write a proof that an object is in the sealed log (ARGS=KEY)
-dlq show redrive drop restore edit outcome outcomes coverage sweep enforce close pause resume pauses rehearse actions backups export verify proof:
+dlq show redrive drop restore edit outcome outcomes coverage sweep enforce close pause resume pauses rehearse actions backups export pseudonym resolve verify proof:
 	@$(RUN) -m infra.start infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
 
 ##@ Development

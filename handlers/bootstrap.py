@@ -134,7 +134,7 @@ def sweeper() -> "Sweeper":
             repairs=SqsRepairs(clients("sqs"), settings.repairs_queue_url),
             pauses=_Pauses(settings.reconciliation_table, clients),
             archive=S3Archive(clients("s3"), settings.evidence_bucket),
-            pseudonyms=KmsPseudonyms(clients("kms"), settings.pseudonym_key_id, settings.organization_id),
+            pseudonyms=_pseudonyms(settings, clients),
             clock=clock,
         ),
         reads_tags_in_bulk=settings.account_id == settings.management_account_id,
@@ -229,10 +229,15 @@ def _dependencies(settings: WorkerSettings, clients: _Clients) -> dict[str, Any]
         "organizations": OrganizationsApi(clients("organizations")),
         "ledger": DynamoLedger(dynamodb, settings.outcomes_table),
         "archive": S3Archive(clients("s3"), settings.evidence_bucket),
-        "pseudonyms": KmsPseudonyms(clients("kms"), settings.pseudonym_key_id, settings.organization_id),
+        "pseudonyms": _pseudonyms(settings, clients),
         "pace": _pace(settings, clients),
         "clock": SystemClock(),
     }
+
+
+def _pseudonyms(settings: CommonSettings, clients: _Clients) -> KmsPseudonyms:
+    key_id, former = settings.pseudonym_key_id, settings.former_pseudonym_keys
+    return KmsPseudonyms(clients("kms"), key_id, settings.organization_id, former)
 
 
 def _pace(settings: WorkerSettings, clients: _Clients) -> DynamoPace:

@@ -66,6 +66,8 @@ class CommonSettings(EnvironmentSettings):
     outcomes_table: NonEmpty
     evidence_bucket: NonEmpty
     pseudonym_key_id: NonEmpty
+    #: The keys that pseudonyms were derived from before.
+    former_pseudonym_keys: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     organization_id: OrganizationId
     management_account_id: AccountId
     #: The accounts that policies are attached to: `all`, `none`, or account ids with commas between them.

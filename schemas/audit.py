@@ -8,7 +8,21 @@ from schemas.ids import ActionId, EventId, Sha256
 from schemas.pseudonym import Pseudonym
 from schemas.values import Moment, Text
 
-Action = Literal["redrive", "drop", "restore", "edit", "enforce", "move", "cancel", "close", "pause", "resume", "sweep"]
+Action = Literal[
+    "redrive",
+    "drop",
+    "restore",
+    "edit",
+    "enforce",
+    "move",
+    "cancel",
+    "close",
+    "pause",
+    "resume",
+    "sweep",
+    "pseudonym",
+    "resolve",
+]
 Ended = Literal["completed", "stopped", "interrupted"]
 
 
@@ -20,7 +34,8 @@ class MessageDigest(BaseModel):
     #: Absent before SQS has assigned one.
     message_id: Text | None = None
     #: Links the message to its outcome and evidence; a keyed digest if the event's own id holds an account id. Absent
-    #: if the body is unreadable.
+    #: if the body is unreadable. In the record of `pause` and `resume`, the pause's id; in that of `pseudonym` and
+    #: `resolve`, a pseudonym that was asked about.
     event_id: EventId | None = None
     #: HMAC-SHA-256 of the body with the secret of the pseudonyms. A plain digest would reveal the account, because
     #: everything else in a body can be known.

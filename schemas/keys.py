@@ -39,6 +39,7 @@ SEALED_PREFIXES: Final = ("acts/", "configuration/", "evidence/", "sweeps/")
 _SHORT: Final = 16
 _BACKUP: Final = re.compile(r"backups/([0-9]{4})/([0-9]{2})/([0-9]{2})/")
 _NUMBERED: Final = re.compile(r"log/(?:batches|checkpoints)/([0-9]{3})/([0-9]{3})/([0-9]{3})")
+_OF_EVENT: Final = re.compile(r"evidence/(?:rehearsal/)?[0-9]{4}/[0-9]{2}/[0-9]{2}/([0-9A-Za-z][0-9A-Za-z_-]{0,127})/")
 _BESIDE: Final = re.compile(rf"(.+)-[0-9a-f]{{{_SHORT}}}\.json")
 
 
@@ -55,6 +56,12 @@ def evidence_key(evidence: Evidence) -> str:
 def event_prefix(event_time: datetime, event_id: EventId) -> str:
     """Return the prefix of the keys of all evidence of an event."""
     return f"evidence/{_day(event_time)}/{event_id}/"
+
+
+def event_in(key: str) -> EventId | None:
+    """Return the event in the key of evidence, also of that of a rehearsal; None for any other key."""
+    found = _OF_EVENT.match(key)
+    return found[1] if found else None
 
 
 def rehearsal_key(evidence: RehearsalEvidence, sha256: str) -> str:
@@ -141,11 +148,6 @@ def log_number(key: str) -> int | None:
     """Return the number in the key of a batch or a checkpoint; None for any other key."""
     found = _NUMBERED.fullmatch(key)
     return int("".join(found.groups())) if found else None
-
-
-def event_of(key: str) -> EventId:
-    """Return the id of the event in the key of evidence."""
-    return key.removeprefix("evidence/").removeprefix("rehearsal/").split("/")[3]
 
 
 def _numbered(number: int) -> str:

@@ -165,6 +165,10 @@ class FakeQueues:
         ]
         return found if status else found + self._unreadable_rows()
 
+    def account_ids(self) -> list[str]:
+        self.on_step("before listing accounts")
+        return sorted({each.account_id for each in self.scan(None)})
+
     def close(self, keys: Collection[Key], closed: Closed) -> list[Key]:
         self.on_step("before closing")
         now = self.clock.now()

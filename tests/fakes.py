@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -437,19 +437,31 @@ class FakeLimit:
 @dataclass
 class FakePseudonyms:
     steps: Steps
+    key_version: str = "key-1"
+    #: The former keys, and those of them that do not exist any more.
+    former: tuple[str, ...] = ()
+    lost_keys: tuple[str, ...] = ()
+
+    def under_each_key(self) -> Iterator[Self]:
+        yield self
+        for each in self.former:
+            if each not in self.lost_keys:
+                yield dataclasses.replace(self, key_version=each, former=(), lost_keys=())
 
     def of(self, account_id: str) -> Pseudonym:
-        digest = sha256(account_id.encode()).hexdigest()[:32]
-        return self.steps.take("pseudonym", lambda: Pseudonym(value=f"acct-{digest}", key_version="key-1"))
+        return self.steps.take("pseudonym", lambda: self._pseudonym("acct", account_id))
 
     def principal(self, arn: str) -> Pseudonym:
-        return Pseudonym(value=f"prin-{sha256(arn.encode()).hexdigest()[:32]}", key_version="key-1")
+        return self._pseudonym("prin", arn)
 
     def name(self, name: str) -> Pseudonym:
-        return Pseudonym(value=f"name-{sha256(name.encode()).hexdigest()[:32]}", key_version="key-1")
+        return self._pseudonym("name", name.casefold())
 
     def digest(self, kind: str, text: str) -> str:
-        return sha256(f"a secret {kind} {text}".encode()).hexdigest()
+        return sha256(f"the secret of {self.key_version} {kind} {text}".encode()).hexdigest()
+
+    def _pseudonym(self, kind: str, text: str) -> Pseudonym:
+        return Pseudonym(value=f"{kind}-{self.digest(kind, text)[:32]}", key_version=self.key_version)
 
 
 class NoPace:

@@ -30,7 +30,6 @@ from handlers.operate.sweeping import InstalledSweep
 from schemas.audit import AuditRecord
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, PolicyType
 from schemas.plan import ApprovedPlan
-from schemas.pseudonym import Pseudonym
 from tests.fake_organization import FakeAccounts, FakeOrganizationReader
 from tests.fake_queues import FakeQueues
 from tests.fakes import MANAGEMENT, ORGANIZATION, POLICIES, FakeClock, FakePseudonyms, Steps
@@ -157,14 +156,6 @@ class FakeBucket:
         return [AuditRecord.model_validate_json(body) for key, body in self.objects.items() if key.startswith("acts/")]
 
 
-class FakePrincipalPseudonyms(FakePseudonyms):
-    def principal(self, arn: str) -> Pseudonym:
-        return Pseudonym(value=f"prin-{sha256(arn.encode()).hexdigest()[:32]}", key_version="k")
-
-    def name(self, name: str) -> Pseudonym:
-        return Pseudonym(value=f"name-{sha256(name.casefold().encode()).hexdigest()[:32]}", key_version="k")
-
-
 @dataclass
 class FakeValidator:
     """IAM Access Analyzer, which the embedded AWS lacks."""
@@ -253,7 +244,7 @@ class OperatorCli:
     validator: FakeValidator = field(default_factory=FakeValidator)
     #: None for a stack of an earlier version.
     pauses: FakePauses | None = field(default_factory=FakePauses)
-    pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
+    pseudonyms: FakePseudonyms = field(default_factory=lambda: FakePseudonyms(Steps()))
     sweep: InstalledSweep | None = None
     log: InstalledLog | None = None
 

@@ -26,6 +26,7 @@ class Relay:
         self._lock = Lock()
         self._calls: Counter[str] = Counter()
         self._failures: dict[str, list[tuple[int, str]]] = {}
+        self._message = "injected"
         self._fault: tuple[int, str] | None = None
         self._changes: dict[str, Callable[[Any], None]] = {}
 
@@ -33,6 +34,10 @@ class Relay:
         """Fail the next calls of an operation with these HTTP statuses and error codes."""
         with self._lock:
             self._failures.setdefault(operation, []).extend(faults)
+
+    def say(self, message: str) -> None:
+        """Set the message of each failed call, until `reset`."""
+        self._message = message
 
     def change_answers(self, operation: str, change: Callable[[Any], None]) -> None:
         """Change the answers of an operation, each a JSON object that `change` may change."""
@@ -45,6 +50,7 @@ class Relay:
             self._failures.clear()
             self._changes.clear()
             self._calls.clear()
+            self._message = "injected"
 
     def fail_all(self, fault: tuple[int, str]) -> None:
         """Fail every call with this HTTP status and error code."""
@@ -64,7 +70,7 @@ class Relay:
             fault = failures.pop(0) if failures else self._fault
             change = self._changes.get(operation)
         if fault:
-            return fault[0], json.dumps({"__type": fault[1], "Message": "injected"}).encode()
+            return fault[0], json.dumps({"__type": fault[1], "Message": self._message}).encode()
         kept = {key: value for key, value in headers.items() if key not in {"Connection", "Content-Length"}}
         status, answer, _ = passed_on(self.target, "POST", "/", body, kept)
         if not change or status != HTTPStatus.OK:

@@ -144,6 +144,7 @@ class SweepWorld:
         self.outcomes = FakeOutcomes(self.steps)
         self.pauses = FakePauses(self.steps)
         self.archive = FakeArchive(self.steps)
+        self.pseudonyms = FakePseudonyms(self.steps)
         self.guardrails = Guardrails(guardrails) if guardrails else Guardrails.for_everyone(POLICIES)
         self.mode, self.scope, self.removes = SweepMode(mode), Scope.parse(attach_to), removes
         for each in self.guardrails.policy_ids:
@@ -206,7 +207,7 @@ class SweepWorld:
                 repairs=self.repairs,
                 pauses=self.pauses,
                 archive=self.archive,
-                pseudonyms=FakePseudonyms(self.steps),
+                pseudonyms=self.pseudonyms,
                 clock=self.clock,
             ),
         )

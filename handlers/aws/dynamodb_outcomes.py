@@ -86,6 +86,18 @@ class DynamoOutcomes:
             }
         yield from self._rows("scan", **only)
 
+    def account_ids(self) -> Iterator[str]:
+        """Yield the account id of each row, once, whatever it is; this reads the keys of the whole table."""
+        pages = self._client.get_paginator("scan").paginate(
+            TableName=self._table, Select="SPECIFIC_ATTRIBUTES", ProjectionExpression="account_id"
+        )
+        seen: set[str] = set()
+        with service_errors("DynamoDB"):
+            for page in pages:
+                found = {str(plain(each)["account_id"]) for each in page["Items"]} - seen
+                seen |= found
+                yield from sorted(found)
+
     def of_events(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Outcome | UnreadableRow]:
         """Return the outcomes of up to 100 events, by account id and event id; events without one are left out.
 

@@ -29,6 +29,7 @@ class Cause(Enum):
     ACCESS_DENIED = auto()
     ACCOUNT_NOT_FOUND = auto()
     CHANGED_MEANWHILE = auto()
+    CLAIMS_NOT_COMPARED = auto()
     CLAIMS_UNREADABLE = auto()
     CREDENTIALS_EXPIRED = auto()
     CREDENTIALS_INVALID = auto()

@@ -1,8 +1,9 @@
 """What every package of `core` needs from outside, as protocols; `handlers.aws` and the tests' fakes implement them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 
 from schemas.ids import AccountId, Sha256
 from schemas.pseudonym import Pseudonym
@@ -19,7 +20,21 @@ class Clock(Protocol):
 
 
 class Pseudonyms(Protocol):
-    """Replace account ids, and texts that may hold one, by keyed digests; always in the same way."""
+    """Replace account ids, and texts that may hold one, by keyed digests; always in the same way under one key."""
+
+    @property
+    def key_version(self) -> str:
+        """The id of the key, as in the pseudonyms."""
+
+    @property
+    def lost_keys(self) -> tuple[str, ...]:
+        """The ids of the former keys that do not exist any more: nothing can be compared with what they made."""
+
+    def under_each_key(self) -> Iterator[Self]:
+        """Yield these pseudonyms, and then the same under each former key that still exists.
+
+        New records are made with these; what was made earlier is compared with all of them.
+        """
 
     def of(self, account_id: AccountId) -> Pseudonym:
         """Return the pseudonym of an account."""

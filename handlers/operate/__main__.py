@@ -37,8 +37,10 @@ from handlers.operate.commands.pause import pause
 from handlers.operate.commands.pauses import pauses
 from handlers.operate.commands.plan import plan
 from handlers.operate.commands.proof import proof
+from handlers.operate.commands.pseudonym import pseudonym
 from handlers.operate.commands.redrive import redrive
 from handlers.operate.commands.rehearse import rehearse
+from handlers.operate.commands.resolve import resolve
 from handlers.operate.commands.restore import restore
 from handlers.operate.commands.resume import resume
 from handlers.operate.commands.show import show
@@ -140,6 +142,8 @@ for command in (
     actions,
     backups,
     export,
+    pseudonym,
+    resolve,
     lock,
     plan,
     snapshot,

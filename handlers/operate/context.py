@@ -121,6 +121,8 @@ class Context:
     has_repairs: bool = True
     #: None in stacks of earlier versions.
     pauses: OperatorsPauses | None = None
+    #: The ARNs of the roles that people assume.
+    roles: Sequence[str] = ()
     #: None in stacks of earlier versions.
     log: InstalledLog | None = None
     rng: Random = field(default_factory=SystemRandom)
@@ -170,7 +172,8 @@ class Context:
                 f"the name of your session, {self.caller.name}, is generated, and the audit record would name nobody. "
                 f"{NAME_YOUR_SESSION}"
             )
-        return AuditedAction.begin(self.archive, self.clock, self._actor, action, reason, messages)
+        actor = self._actor_under(self.pseudonyms)
+        return AuditedAction.begin(self.archive, self.clock, actor, action, reason, messages)
 
     def close(self, audited: AuditedAction, keys: Collection[OutcomeKey]) -> Collection[OutcomeKey]:
         """Close the outcomes of events whose messages an action drops; return those that were closed."""
@@ -197,15 +200,17 @@ class Context:
         return audited.backup_key
 
     @cached_property
-    def reader(self) -> Actor | None:
-        """The caller, to be compared with records; None if KMS does not answer, so that records can be read then."""
-        try:
-            return self._actor
-        except JoinguardError:
-            return None
+    def known_as(self) -> Sequence[Actor]:
+        """The caller under each key, to be compared with records.
 
-    @cached_property
-    def _actor(self) -> Actor:
+        Empty if KMS does not answer, so that records can be read then.
+        """
+        try:
+            return [self._actor_under(each) for each in self.pseudonyms.under_each_key()]
+        except JoinguardError:
+            return []
+
+    def _actor_under(self, pseudonyms: PrincipalPseudonyms) -> Actor:
         # For a session, IAM's id is the part before the colon; for the root user, it is the account id.
         unique_id = redact(self.caller.user_id.partition(":")[0])
-        return Actor(self.pseudonyms.principal(self.caller.arn), self.pseudonyms.name(self.caller.name), unique_id)
+        return Actor(pseudonyms.principal(self.caller.arn), pseudonyms.name(self.caller.name), unique_id)

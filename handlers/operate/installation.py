@@ -150,6 +150,8 @@ _ADVICE_TO_ASSUME: Final[Mapping[str, str]] = {
 _DEFAULT_ADVICE: Final = "Run the command again; if it fails again, look up this error"
 
 
+#: The outputs of the stack with the roles that people assume.
+_ROLES: Final = ("OperatorReads", "OperatorActs", "Resolver")
 #: Seconds: Lambda ends an invocation after at most 15 minutes.
 _LONGEST_CALL: Final = 930
 
@@ -219,7 +221,9 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
             clock,
             lambda: _approved_plan(client, parameters, clock),
         ),
-        pseudonyms=KmsPseudonyms(client("kms"), outputs["PseudonymKeyId"], requirements.organization_id),
+        pseudonyms=KmsPseudonyms(
+            client("kms"), outputs["PseudonymKeyId"], requirements.organization_id, former_keys(parameters)
+        ),
         requirements=requirements,
         clock=clock,
         caller=caller,
@@ -237,6 +241,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         else None,
         has_repairs="RepairsQueueUrl" in outputs,
         pauses=DynamoPauses(dynamodb, reconciliation) if reconciliation else None,
+        roles=[outputs[each] for each in _ROLES if each in outputs],
         log=InstalledLog(
             outputs["LogName"],
             S3SealedBucket(client.parallel("s3", AT_ONCE), outputs["EvidenceBucket"]),
@@ -245,6 +250,11 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         if "SealKeyId" in outputs
         else None,
     )
+
+
+def former_keys(parameters: Mapping[str, str]) -> list[str]:
+    """Return the ARNs of the keys that pseudonyms were derived from before, by the parameters of a stack or stage."""
+    return [each for each in parameters.get("FormerPseudonymKeyArns", "").split(",") if each]
 
 
 def _approved_plan(client: _Clients, parameters: Mapping[str, str], clock: SystemClock) -> ApprovedPlan | None:

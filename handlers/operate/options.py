@@ -109,6 +109,23 @@ class AccountIdType(click.ParamType[str]):
         return str(value)
 
 
+class PseudonymType(click.ParamType[str]):
+    """A pseudonym of an account, a principal or a name."""
+
+    name = "pseudonym"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Parse the value."""
+        if not re.fullmatch("(acct|prin|name)-[0-9a-f]{32}", str(value)):
+            self.fail(
+                f"{value!r} is not a pseudonym. Use one of a record, such as acct-, prin- or name- and 32 hexadecimal "
+                "digits",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
 class ScopeType(click.ParamType[Scope]):
     """The accounts that policies are attached to, as in AttachTo."""
 
@@ -222,20 +239,44 @@ limited = click.option("--limit", type=click.IntRange(1), help="At most this num
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 
+def _recorded(reason: str | None) -> str:
+    """Return a reason as audit records hold it; raise UsageError if it is too long."""
+    given = reason or ""
+    if len(given) > _MAX_REASON:
+        raise click.UsageError(f"the reason has {len(given)} characters. Use at most {_MAX_REASON}")
+    return redact_words(given).strip()
+
+
+_reason = click.option(
+    "--reason", help="Why. Stored in the audit record, without account ids, e-mail addresses and ARNs."
+)
+
+
 def confirmed(command: Callable[..., None]) -> Callable[..., None]:
     """Add --confirm and --reason, and pass them as one Approval; --confirm without a reason is wrong use."""
 
     @click.option("--confirm", is_flag=True, help="Carry out the action.")
-    @click.option("--reason", help="Why. Stored in the audit record, without account ids, e-mail addresses and ARNs.")
+    @_reason
     @as_json
     @wraps(command)
     def wrapped(*args: Any, confirm: bool, reason: str | None, as_json: bool, **options: Any) -> None:
-        given = reason or ""
-        if len(given) > _MAX_REASON:
-            raise click.UsageError(f"the reason has {len(given)} characters. Use at most {_MAX_REASON}")
-        recorded = redact_words(given).strip()
+        recorded = _recorded(reason)
         if confirm and not recorded:
             raise click.UsageError('--confirm needs a reason for the record. Add --reason "…"')
         command(*args, approval=Approval(recorded if confirm else None, as_json), **options)
+
+    return wrapped
+
+
+def recorded_reason(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --reason to a command that changes nothing and is on record all the same; without it is wrong use."""
+
+    @_reason
+    @wraps(command)
+    def wrapped(*args: Any, reason: str | None, **options: Any) -> Any:
+        recorded = _recorded(reason)
+        if not recorded:
+            raise click.UsageError('each use is on record and needs a reason. Add --reason "…"')
+        return command(*args, reason=recorded, **options)
 
     return wrapped

@@ -31,6 +31,7 @@ WARNINGS: Final[Mapping[PauseVerdict, str]] = {
     PauseVerdict.MISSING: "no audit record: an operator's action did not make it",
     PauseVerdict.DIFFERS: "not as its audit record says",
     PauseVerdict.ENDED: "ended on record, and in force again",
+    PauseVerdict.NOT_COMPARED: "made with a key that does not exist any more, so its terms cannot be compared",
 }
 
 

@@ -12,7 +12,7 @@ Recorded = AuditRecord | Closed | Pause | Ended
 
 def is_you(context: Context, recorded: Recorded) -> bool:
     """Return whether a record names the caller; False if KMS does not say the caller's pseudonyms."""
-    return bool(context.reader and context.reader.did(recorded))
+    return any(each.did(recorded) for each in context.known_as)
 
 
 def who(context: Context, recorded: Recorded) -> str:

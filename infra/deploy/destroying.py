@@ -20,6 +20,7 @@ from infra.deploy.adopt import is_kept
 from infra.deploy.code import bucket_name
 from infra.deploy.keys import WAITING_DAYS, schedule_deletion
 from infra.deploy.preflight import EVENT_REGIONS
+from infra.deploy.pseudonym_keys import key_in_force
 from infra.deploy.queues import messages_in
 from infra.deploy.stack import DeployError, Stack, delete, find
 from infra.deploy.template import load
@@ -372,7 +373,9 @@ def _actor(target: Target, installed: Installed) -> dict[str, Any]:
     The pseudonyms are None if the stack has no key, or KMS does not derive them. The stack can be deleted nevertheless.
     """
     identity: Any = target.client("sts").get_caller_identity()
-    key, organization = installed.ids.get("PseudonymKey"), installed.stack.parameters.get("OrganizationId")
+    parameters = installed.stack.parameters
+    key = key_in_force(parameters, installed.ids.get("PseudonymKey", ""))
+    organization = parameters.get("OrganizationId")
     if key and organization:
         with suppress(JoinguardError):
             actor = actor_of(identity, KmsPseudonyms(target.client("kms"), key, organization))

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.facts import Fact
 from handlers.operate.guardrails_files import lock_path
-from infra.deploy import approving, created_policies, stage_parameters
+from infra.deploy import approving, created_policies, pseudonym_keys, stage_parameters
 from infra.deploy.adopt import clashes
 from infra.deploy.approving import Approval
 from infra.deploy.build import ROOT, Architecture, Package, build
@@ -51,8 +51,12 @@ def check(target: Target, template: Path = TEMPLATE) -> Account:
     try:
         found += clashes(target, account, loaded)
         found += created_policies.problems(target.stage, loaded)
+        found += pseudonym_keys.problems(target, account)
     except ClientError as error:
-        found.append(f"cannot find out whether our names are taken: {error}; use credentials with this permission")
+        found.append(
+            f"cannot find out whether our names are taken and our keys exist: {error}; use credentials with this "
+            "permission"
+        )
     if found:
         raise DeployError(listed("the installation would not work yet:", found))
     return account
@@ -129,8 +133,8 @@ def plan_main(  # noqa: PLR0913, PLR0917 - the parts of a change set
 ) -> Plan | None:
     """Create the main stack's change set; return None if nothing would change.
 
-    A creation leaves the outcomes table unprotected, because a failed creation deletes what it has made. `protect`
-    protects it afterwards.
+    A creation leaves the outcomes table and the keys unprotected, because a failed creation deletes what it has made.
+    `protect` protects them afterwards.
     """
     changed = {"DeletionProtection": "false"} if kind == "CREATE" else {}
     return plan(
@@ -155,7 +159,7 @@ def _uploaded(target: Target, account: Account, parameters: Mapping[str, str | N
 
 
 def protect(target: Target) -> None:
-    """Protect the stack if the stage says so, and the outcomes table unless the stage says otherwise."""
+    """Protect the stack if the stage says so, and the outcomes table and the keys unless the stage says otherwise."""
     _protect_stack(target)
     if target.stage.parameters.get("DeletionProtection") == "false":
         return

@@ -142,6 +142,7 @@ def _parameters(aws: StandIn, package: Path, organization: Mapping[str, str]) ->
         "CodeKey": code.key,
         "CodeVersion": code.version,
         "OperatorPrincipalArn": f"arn:aws:iam::{organization['MasterAccountId']}:root",
+        "ResolverPrincipalArn": f"arn:aws:iam::{organization['MasterAccountId']}:root",
     }
 
 

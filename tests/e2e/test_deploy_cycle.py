@@ -78,6 +78,13 @@ def resources(console: Console, stack: str) -> dict[str, str]:
     return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
 
 
+def protected(console: Console, ids: dict[str, str]) -> set[str]:
+    """Return the keys whose policies deny to end them."""
+    kms = console.aws.client("kms")
+    policies = {name: kms.get_key_policy(KeyId=ids[name])["Policy"] for name in ("DataKey", "PseudonymKey")}
+    return {name for name, policy in policies.items() if "NobodyEndsTheKey" in policy}
+
+
 def configurations(console: Console, bucket: str) -> list[Configuration]:
     """Return the records of configurations; fail if one holds an account id, an e-mail address or an ARN."""
     s3 = console.aws.client("s3")
@@ -107,6 +114,7 @@ def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
     before = resources(console, "joinguard-cycle")
     table = console.aws.client("dynamodb").describe_table(TableName=before["Outcomes"])["Table"]
     assert table["DeletionProtectionEnabled"], "protected after the creation"
+    assert protected(console, before) == {"DataKey", "PseudonymKey"}
     [configured] = configurations(console, before["Evidence"])
     parameters = find(console.aws.client("cloudformation"), "joinguard-cycle").parameters  # type: ignore[union-attr]
     assert configured.policies[0].policy_id == console.policy_id
@@ -134,6 +142,7 @@ def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
         "Undelivered",
     }
     assert {name for name in after if after[name] == before.get(name) and name in kept} == kept
+    assert protected(console, after) == {"DataKey", "PseudonymKey"}
     assert outputs(console.aws.client("cloudformation"), "joinguard-cycle")["EvidenceBucket"] == before["Evidence"]
 
     template, recorded = changed(console, without="AWS::S3::BucketPolicy"), configurations(console, before["Evidence"])
@@ -160,6 +169,7 @@ def test_the_keys_of_a_temporary_stage_are_deleted_and_nothing_that_they_encrypt
     assert deploy(console, stage).returncode == 0
     complete(console.aws, "joinguard-cheap")
     before, kms = resources(console, "joinguard-cheap"), console.aws.client("kms")
+    assert protected(console, before) == set()
     # The stand-in's CloudFormation ignores encryption, and its tables have no key at all.
     by_key = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": before["DataKey"]}
     console.aws.client("s3").put_bucket_encryption(

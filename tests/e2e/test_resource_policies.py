@@ -121,6 +121,38 @@ def test_an_administrator_can_write_no_record(pipeline: Pipeline, administrator:
     assert refused.value.response["Error"]["Code"] == "AccessDenied"
 
 
+#: How somebody ends a key.
+ENDS: Final[dict[str, Callable[[Any, str], object]]] = {
+    "disable": lambda kms, key: kms.disable_key(KeyId=key),
+    "delete": lambda kms, key: kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=30),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("name", ["DataKey", "PseudonymKey"])
+def test_an_administrator_can_end_no_key_and_must_change_its_policy_first(
+    pipeline: Pipeline, administrator: dict[str, str], name: str, end: Callable[[Any, str], object]
+) -> None:
+    """The stand-in excepts the root user, whom AWS denies it too, and compares roles by the ARNs of their sessions."""
+    kms, key = pipeline.aws.client("kms", **administrator), pipeline.resource(name)
+
+    with pytest.raises(ClientError) as refused:
+        end(kms, key)
+
+    assert "AccessDenied" in refused.value.response["Error"]["Code"]
+    policy = kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"]
+    document = json.loads(policy)
+    document["Statement"] = [each for each in document["Statement"] if each["Sid"] != "NobodyEndsTheKey"]
+    kms.put_key_policy(KeyId=key, Policy=json.dumps(document))
+    try:
+        end(kms, key)
+    finally:
+        kms.put_key_policy(KeyId=key, Policy=policy)
+        if kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "PendingDeletion":
+            kms.cancel_key_deletion(KeyId=key)
+        kms.enable_key(KeyId=key)
+
+
 @pytest.mark.usefixtures("no_worker")
 @pytest.mark.parametrize("command", [["redrive", "--all"], ["enforce", "ACCOUNT"]], ids=["redrive", "enforce"])
 def test_the_tool_names_the_role_that_an_administrator_must_assume(

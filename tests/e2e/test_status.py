@@ -6,6 +6,7 @@ three properties, which `installed` sets by API. The function's code is empty, b
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -85,7 +86,7 @@ class Installed:
             # Several, as CloudFormation passes a list on.
             "PolicyArns": f"{self.policy_arn},{self.policy_arn}x",
             "CodeBucket": f"code-{code_region or stage.region}",
-            "CodeKey": "empty.zip",
+            "CodeKey": CODE_KEY,
             "NameSuffix": stage.suffix,
         }
         cloudformation = self.session().client("cloudformation", region_name=stage.region)
@@ -111,6 +112,18 @@ def claim_tls(**event: Any) -> None:
     event["request"].headers.add_header("X-Forwarded-Proto", "https")
 
 
+def zipped(source: str) -> bytes:
+    """Return a zip with one module, whose bytes depend on its source alone."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("module.py"), source)
+    return content.getvalue()
+
+
+#: As `make deploy` names a zip.
+CODE_KEY: Final = f"joinguard/{hashlib.sha256(zipped('')).hexdigest()}.zip"
+
+
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installed]:
     with running() as aws, pytest.MonkeyPatch.context() as patch:
@@ -119,14 +132,11 @@ def installed() -> Iterator[Installed]:
         policy_id = create_policy(aws, "deny-x", DENY)
         policy = aws.client("organizations").describe_policy(PolicyId=policy_id)["Policy"]["PolicySummary"]
         found = Installed(aws, policy_id, policy["Arn"], organization)
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as archive:
-            archive.writestr("empty.py", "")
         for region in (STAGE.region, FAR.region):
             s3 = found.session().client("s3", region_name=region)
             where = {} if region == STAGE.region else {"CreateBucketConfiguration": {"LocationConstraint": region}}
             s3.create_bucket(Bucket=f"code-{region}", **where)  # type: ignore[arg-type]
-            s3.put_object(Bucket=f"code-{region}", Key="empty.zip", Body=content.getvalue())
+            s3.put_object(Bucket=f"code-{region}", Key=CODE_KEY, Body=zipped(""))
         found.deploy(STAGE)
         resources = found.client("cloudformation").describe_stack_resources(StackName=STAGE.stack)["StackResources"]
         found.ids |= {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
@@ -200,6 +210,9 @@ def complete(at: Installed) -> None:
     for name in ("AttachPolicies", "Sweeper", "Sealer"):
         at.client("lambda").update_function_configuration(FunctionName=at.ids[name], KMSKeyArn=key["Arn"])
     lock(at)
+    encrypt(at)
+    archive(at)
+    log_reads(at)
     subscribe(at)
     for name in OPERATORS_POLICIES:
         put_operators_policy(at, name, adapt_role_policy(operators_policy(at, name), at.aws.access_key_id))
@@ -231,6 +244,51 @@ def lock(at: Installed, days: int = 2557) -> None:
     at.client("s3").put_object_lock_configuration(
         Bucket=at.ids["Evidence"],
         ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}},
+    )
+
+
+def encrypt(at: Installed, key: str = "DataKey") -> None:
+    arn = at.client("kms").describe_key(KeyId=at.ids[key])["KeyMetadata"]["Arn"]
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": arn}}
+    at.client("s3").put_bucket_encryption(
+        Bucket=at.ids["Evidence"], ServerSideEncryptionConfiguration={"Rules": [rule | {"BucketKeyEnabled": True}]}
+    )
+
+
+def archive(at: Installed, *more: Any, days: int = 2557) -> None:
+    """Set the lifecycle rules of the template with the default parameters, and more of them."""
+
+    def expiring(name: str, prefix: str, days: int) -> Any:
+        noncurrent = {"NoncurrentVersionExpiration": {"NoncurrentDays": 1}}
+        return {"ID": name, "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}, **noncurrent}
+
+    rules = [
+        {"ID": "archive", "Filter": {"Prefix": ""}, "Transitions": [{"StorageClass": "GLACIER", "Days": 400}]},
+        expiring("rehearsals", "evidence/rehearsal/", days),
+        expiring("backups", "backups/", 90),
+        {
+            "ID": "unfinished-uploads",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+        },
+        *more,
+    ]
+    at.client("s3").put_bucket_lifecycle_configuration(
+        Bucket=at.ids["Evidence"],
+        LifecycleConfiguration={"Rules": [each | {"Status": "Enabled"} for each in rules]},
+    )
+
+
+def log_reads(at: Installed, prefix: str = "evidence/") -> None:
+    enabled = {"TargetBucket": at.ids["AccessLogs"], "TargetPrefix": prefix}
+    at.client("s3").put_bucket_logging(Bucket=at.ids["Evidence"], BucketLoggingStatus={"LoggingEnabled": enabled})
+
+
+def replicate(at: Installed) -> None:
+    rule = {"Status": "Enabled", "Prefix": "", "Destination": {"Bucket": f"arn:aws:s3:::{at.ids['AccessLogs']}"}}
+    at.client("s3").put_bucket_replication(
+        Bucket=at.ids["Evidence"],
+        ReplicationConfiguration={"Role": "arn:aws:iam::111111111111:role/x", "Rules": [rule]},
     )
 
 
@@ -276,9 +334,15 @@ def test_an_untouched_installation_is_well_in_every_check(installed: Installed) 
         "policy of bucket Evidence",
         "key PseudonymKey",
         "key DataKey",
+        "policy of key PseudonymKey",
+        "policy of key DataKey",
         "topic",
         "rule KeysAtRisk",
         "target of KeysAtRisk",
+        "rule EvidenceAtRisk",
+        "target of EvidenceAtRisk",
+        "trail of KeysAtRisk",
+        "trail of EvidenceAtRisk",
         "subscribers",
         "alarms",
         "pauses",
@@ -380,6 +444,10 @@ def configure(at: Installed, **changes: Any) -> None:
     at.client("lambda").update_function_configuration(FunctionName=at.ids["AttachPolicies"], **changes)
 
 
+def replace_code(at: Installed, source: str) -> None:
+    at.client("lambda").update_function_code(FunctionName=at.ids["AttachPolicies"], ZipFile=zipped(source))
+
+
 def environment(at: Installed, **changes: str | None) -> None:
     name, client = at.ids["AttachPolicies"], at.client("lambda")
     kept = keep(at, "environment", lambda: client.get_function_configuration(FunctionName=name))
@@ -433,6 +501,15 @@ def enable_key(at: Installed, name: str) -> None:
     at.client("kms").enable_key(KeyId=at.ids[name])
 
 
+def key_policy(at: Installed, sid: str | None) -> None:
+    """Put the key's policy again, without one of its statements."""
+    kms, key = at.client("kms"), at.ids["DataKey"]
+    kept = keep(at, "key policy", lambda: kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
+    document = json.loads(kept)
+    document["Statement"] = [each for each in document["Statement"] if each["Sid"] != sid]
+    kms.put_key_policy(KeyId=key, Policy=json.dumps(document))
+
+
 def create_trail(at: Installed) -> None:
     at.client("cloudtrail").create_trail(Name="all", S3BucketName="trail", IsMultiRegionTrail=True)
     at.client("cloudtrail").start_logging(Name="all")
@@ -453,6 +530,7 @@ def send_and_receive(at: Installed) -> None:
 
 TRAIL: Final = "RUNBOOK.md#no-trail"
 KEY: Final = "RUNBOOK.md#key-at-risk"
+EVIDENCE: Final = "RUNBOOK.md#evidence-at-risk"
 NO_REHEARSALS: Final = "RUNBOOK.md#no-rehearsals"
 SWEEP_TOO_OLD: Final = "RUNBOOK.md#sweep-too-old"
 NOT_SEALED: Final = "RUNBOOK.md#not-sealed"
@@ -522,8 +600,18 @@ FAULTS: Final[dict[str, Fault]] = {
         "function",
         "Runtime is python3.12",
     ),
+    "the function's code is replaced": Fault(
+        lambda at: replace_code(at, "print('somebody else')"),
+        lambda at: replace_code(at, ""),
+        "function",
+        "its code is not that of the zip that was deployed",
+    ),
     "the bucket's retention is changed": Fault(
-        lambda at: lock(at, days=1), lock, "bucket Evidence", "mode GOVERNANCE, 1 days, not GOVERNANCE, 2557 days"
+        lambda at: lock(at, days=1),
+        lock,
+        "bucket Evidence",
+        "mode GOVERNANCE, 1 days, not GOVERNANCE, 2557 days",
+        EVIDENCE,
     ),
     "the bucket no longer locks new objects": Fault(
         lambda at: at.client("s3").put_object_lock_configuration(
@@ -532,15 +620,62 @@ FAULTS: Final[dict[str, Fault]] = {
         lock,
         "bucket Evidence",
         "it does not lock new objects",
+        EVIDENCE,
+    ),
+    "the bucket is encrypted with another key": Fault(
+        lambda at: encrypt(at, "PseudonymKey"), encrypt, "bucket Evidence", "with another key", EVIDENCE
+    ),
+    "the bucket is not encrypted with a key of ours": Fault(
+        lambda at: at.client("s3").delete_bucket_encryption(Bucket=at.ids["Evidence"]),
+        encrypt,
+        "bucket Evidence",
+        "with another key",
+        EVIDENCE,
+    ),
+    "the bucket deletes what it must keep": Fault(
+        lambda at: archive(at, {"ID": "cleanup", "Filter": {"Prefix": "acts/"}, "Expiration": {"Days": 1}}),
+        archive,
+        "bucket Evidence",
+        "it has another lifecycle rule cleanup",
+        EVIDENCE,
+    ),
+    "a lifecycle rule of the bucket is changed": Fault(
+        lambda at: archive(at, days=1),
+        archive,
+        "bucket Evidence",
+        "its lifecycle rule rehearsals was changed",
+        EVIDENCE,
+    ),
+    "the bucket has no lifecycle rules": Fault(
+        lambda at: at.client("s3").delete_bucket_lifecycle(Bucket=at.ids["Evidence"]),
+        archive,
+        "bucket Evidence",
+        "it lacks the lifecycle rule backups",
+        EVIDENCE,
+    ),
+    "the bucket logs its reads elsewhere": Fault(
+        lambda at: log_reads(at, "x/"), log_reads, "bucket Evidence", "it does not log who reads it", EVIDENCE
+    ),
+    "the bucket is replicated": Fault(
+        replicate,
+        lambda at: at.client("s3").delete_bucket_replication(Bucket=at.ids["Evidence"]),
+        "bucket Evidence",
+        "it is replicated to another bucket",
+        EVIDENCE,
     ),
     "the bucket's policy lets anybody write": Fault(
         lambda at: bucket_policy(at, "OnlyTheWorkersWriteEvidence"),
         lambda at: bucket_policy(at, None),
         "policy of bucket Evidence",
         "lacks the statement OnlyTheWorkersWriteEvidence",
+        EVIDENCE,
     ),
     "the bucket's policy is removed": Fault(
-        delete_bucket_policy, lambda at: bucket_policy(at, None), "policy of bucket Evidence", "there is no policy"
+        delete_bucket_policy,
+        lambda at: bucket_policy(at, None),
+        "policy of bucket Evidence",
+        "there is no policy",
+        EVIDENCE,
     ),
     "a key is about to be deleted": Fault(
         lambda at: at.client("kms").schedule_key_deletion(KeyId=at.ids["PseudonymKey"], PendingWindowInDays=7),
@@ -554,6 +689,20 @@ FAULTS: Final[dict[str, Fault]] = {
         lambda at: at.client("kms").enable_key(KeyId=at.ids["PseudonymKey"]),
         "key PseudonymKey",
         "Disabled",
+        KEY,
+    ),
+    "a key does not rotate": Fault(
+        lambda at: at.client("kms").disable_key_rotation(KeyId=at.ids["DataKey"]),
+        lambda at: at.client("kms").enable_key_rotation(KeyId=at.ids["DataKey"]),
+        "key DataKey",
+        "its rotation is off",
+        KEY,
+    ),
+    "a key's policy lets it be deleted": Fault(
+        lambda at: key_policy(at, "NobodyEndsTheKey"),
+        lambda at: key_policy(at, None),
+        "policy of key DataKey",
+        "the policy lacks the statement NobodyEndsTheKey",
         KEY,
     ),
     "the worker's role lost a statement": Fault(
@@ -594,6 +743,13 @@ FAULTS: Final[dict[str, Fault]] = {
         "trail all does not log write management events",
         TRAIL,
     ),
+    "the trail leaves out the events of the keys": Fault(
+        lambda at: selectors(at, ExcludeManagementEventSources=["kms.amazonaws.com"]),
+        selectors,
+        "trail of KeysAtRisk",
+        "trail all does not log write management events of KMS",
+        TRAIL,
+    ),
     "the trail logs only read events": Fault(
         lambda at: selectors(at, ReadWriteType="ReadOnly"),
         selectors,
@@ -605,6 +761,12 @@ FAULTS: Final[dict[str, Fault]] = {
         lambda at: at.client("events").disable_rule(Name=at.ids["KeysAtRisk"].rpartition("/")[2]),
         lambda at: at.client("events").enable_rule(Name=at.ids["KeysAtRisk"].rpartition("/")[2]),
         "rule KeysAtRisk",
+        "DISABLED",
+    ),
+    "the rule that watches the evidence is disabled": Fault(
+        lambda at: at.client("events").disable_rule(Name=at.ids["EvidenceAtRisk"].rpartition("/")[2]),
+        lambda at: at.client("events").enable_rule(Name=at.ids["EvidenceAtRisk"].rpartition("/")[2]),
+        "rule EvidenceAtRisk",
         "DISABLED",
     ),
     "the schedule of the rehearsals is changed": Fault(
@@ -745,32 +907,96 @@ def test_a_changed_alarm_is_reported(installed: Installed) -> None:
     assert set(alarm_ids(installed)) == found.keys() - {"alarms"}
 
 
-KMS_CALL: Final = {
-    "source": "aws.kms",
-    "detail-type": "AWS API Call via CloudTrail",
-    "detail": {"eventSource": "kms.amazonaws.com", "eventName": "DisableKey"},
-}
+def pages(installed: Installed, rule: str, name: str, invoked_by: str | None = None, **more: Any) -> bool:
+    """Return whether EventBridge matches a call with one of the rules that page. Only AWS can send such events."""
+    events = installed.client("events")
+    pattern = events.describe_rule(Name=installed.ids[rule].rpartition("/")[2])["EventPattern"]
+    source = "kms" if rule == "KeysAtRisk" else "s3"
+    identity = {"type": "AssumedRole", "arn": "arn:aws:sts::111111111111:assumed-role/Administrator/jane"}
+    event = {
+        "id": "1",
+        "account": "111111111111",
+        "time": "2026-11-25T00:00:00Z",
+        "region": "us-east-1",
+        "source": f"aws.{source}",
+        "detail-type": "AWS API Call via CloudTrail",
+        "resources": [],
+        "detail": {
+            "eventSource": f"{source}.amazonaws.com",
+            "eventName": name,
+            "userIdentity": identity | ({"invokedBy": invoked_by} if invoked_by else {}),
+            **more,
+        },
+    }
+    return bool(events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"])
+
+
+CLOUDFORMATION: Final = "cloudformation.amazonaws.com"
 
 
 @pytest.mark.parametrize("key", ["DataKey", "PseudonymKey"])
-def test_disabling_or_deleting_one_of_our_keys_matches_the_rule_that_pages(installed: Installed, key: str) -> None:
-    """Only AWS can send events of aws.kms, so EventBridge's own matching is asked. Callers name a key in two ways."""
-    events, rule = installed.client("events"), installed.ids["KeysAtRisk"].rpartition("/")[2]
-    pattern = events.describe_rule(Name=rule)["EventPattern"]
-    arn = installed.client("kms").describe_key(KeyId=installed.ids[key])["KeyMetadata"]["Arn"]
+@pytest.mark.parametrize("call", ["DisableKey", "ScheduleKeyDeletion"])
+def test_ending_one_of_our_keys_pages_whoever_does_it(installed: Installed, key: str, call: str) -> None:
+    on = of_key(installed, key)
 
-    def pages(name: str, key_id: str, **more: str) -> bool:
-        detail = KMS_CALL["detail"] | {"eventName": name, "requestParameters": {"keyId": key_id}} | more  # type: ignore[operator]
-        envelope = {"id": "1", "account": "111111111111", "time": "2026-11-25T00:00:00Z", "region": "us-east-1"}
-        event = json.dumps(KMS_CALL | envelope | {"resources": [], "detail": detail})
-        return bool(events.test_event_pattern(EventPattern=pattern, Event=event)["Result"])
+    assert pages(installed, "KeysAtRisk", call, **on)
+    assert pages(installed, "KeysAtRisk", call, CLOUDFORMATION, **on)
+    assert not pages(installed, "KeysAtRisk", call, **on, errorCode="AccessDenied")
+    assert not pages(installed, "KeysAtRisk", call, **of_key(installed, "another"))
 
-    for key_id in (installed.ids[key], arn):
-        assert pages("DisableKey", key_id)
-        assert pages("ScheduleKeyDeletion", key_id)
-        assert not pages("EnableKey", key_id)
-        assert not pages("DisableKey", key_id, errorCode="AccessDenied")
-    assert not pages("DisableKey", "another-key")
+
+@pytest.mark.parametrize("key", ["DataKey", "PseudonymKey"])
+def test_changing_who_may_use_one_of_our_keys_pages_unless_a_deployment_or_a_service_does_it(
+    installed: Installed, key: str
+) -> None:
+    on = of_key(installed, key)
+
+    assert pages(installed, "KeysAtRisk", "PutKeyPolicy", **on)
+    assert not pages(installed, "KeysAtRisk", "PutKeyPolicy", CLOUDFORMATION, **on)
+    assert pages(installed, "KeysAtRisk", "PutKeyPolicy", "states.amazonaws.com", **on)
+    for call in ("CreateGrant", "RetireGrant", "RevokeGrant"):
+        assert pages(installed, "KeysAtRisk", call, **on)
+        assert not pages(installed, "KeysAtRisk", call, "dynamodb.amazonaws.com", **on)
+    for harmless in ("CancelKeyDeletion", "EnableKey", "UpdateKeyDescription"):
+        assert not pages(installed, "KeysAtRisk", harmless, **on)
+
+
+def of_key(installed: Installed, key: str) -> dict[str, Any]:
+    """Return how CloudTrail names the key of a call, also of one whose parameters do not name it."""
+    arn = f"arn:aws:kms:us-east-1:{installed.organization['MasterAccountId']}:key/{installed.ids.get(key, key)}"
+    return {"requestParameters": None, "resources": [{"ARN": arn, "type": "AWS::KMS::Key"}]}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "DeleteBucketEncryption",
+        "DeleteBucketLifecycle",
+        "DeleteBucketPolicy",
+        "DeleteBucketPublicAccessBlock",
+        "PutBucketEncryption",
+        "PutBucketLifecycle",
+        "PutBucketLogging",
+        "PutBucketObjectLockConfiguration",
+        "PutBucketPolicy",
+        "PutBucketReplication",
+        "PutBucketVersioning",
+    ],
+)
+def test_changing_what_protects_the_evidence_pages_unless_a_deployment_does_it(installed: Installed, call: str) -> None:
+    ours, others = (of_bucket(name) for name in (installed.ids["Evidence"], "another"))
+
+    assert pages(installed, "EvidenceAtRisk", call, **ours)
+    assert pages(installed, "EvidenceAtRisk", call, "states.amazonaws.com", **ours)
+    assert not pages(installed, "EvidenceAtRisk", call, CLOUDFORMATION, **ours)
+    assert not pages(installed, "EvidenceAtRisk", call, **ours, errorCode="AccessDenied")
+    assert not pages(installed, "EvidenceAtRisk", call, **others)
+    assert not pages(installed, "EvidenceAtRisk", "PutBucketTagging", **ours)
+
+
+def of_bucket(name: str) -> dict[str, Any]:
+    """Return how CloudTrail names the bucket of a call."""
+    return {"requestParameters": {"bucketName": name}}
 
 
 def operator(installed: Installed, session: str = "night-shift") -> dict[str, str]:

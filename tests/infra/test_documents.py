@@ -305,7 +305,17 @@ def test_each_command_in_the_documents_is_valid(
 ) -> None:
     # The commands read these files.
     monkeypatch.chdir(tmp_path)
-    for file in ("event.json", "accounts.tsv", "log.key", "object.tlog-proof", "object.json", "kept", "KEPT", "FILE"):
+    for file in (
+        "event.json",
+        "accounts.tsv",
+        "log.key",
+        "object.tlog-proof",
+        "object.json",
+        "kept",
+        "KEPT",
+        "FILE",
+        "people",
+    ):
         (tmp_path / file).touch()
     (tmp_path / "bucket").mkdir()
     program, name, *rest = shlex.split(line)
@@ -384,8 +394,9 @@ def test_each_benchmark_is_documented_and_no_other() -> None:
 
 @by_document
 def test_each_name_in_a_sentence_occurs_in_our_code_or_in_aws(path: Path) -> None:
-    model = get_session().get_service_model("organizations")
-    aws = {*model.operation_names, *model.shape_names}
+    services = ("cloudcontrol", "cloudformation", "cloudtrail", "events", "kms", "lambda", "logs", "organizations")
+    models = [get_session().get_service_model(each) for each in services]
+    aws = {name for model in models for name in (*model.operation_names, *model.shape_names)}
     names = {
         word
         for span in spans(path)
@@ -489,6 +500,34 @@ def test_each_verdict_about_evidence_is_documented() -> None:
 
 def test_each_attribute_of_a_dead_letter_is_documented() -> None:
     assert {*ORDER, CARRIED} <= set(spans(WORKER))
+
+
+# ---------------------------------------------------------------- tests that the documents cite
+
+THREATS = only("THREATS.md")
+#: What the document says of each thing that somebody could write to.
+SAID = ("Could", "Stopped by", "Found by", "Shown by", "Auditor")
+
+
+@by_document
+def test_each_test_that_a_document_cites_exists(path: Path) -> None:
+    there = {
+        name
+        for each in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", read(each), re.MULTILINE)
+    }
+
+    assert {span for span in spans(path) if re.fullmatch(r"test_\w+", span)} <= there
+
+
+def test_each_threat_says_what_stops_it_what_finds_it_and_which_tests_show_that() -> None:
+    threats = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", read(THREATS), re.MULTILINE | re.DOTALL)
+
+    assert len(threats) >= 15
+    for name, text in threats:
+        assert tuple(re.findall(r"^- \*\*(.+?):\*\*", text, re.MULTILINE)) == SAID, name
+        shown = text.partition("**Shown by:**")[2].partition("- **Auditor:**")[0]
+        assert re.search(r"`test_\w+`|TODO\(seal\)", shown), f"no test shows what is said of: {name}"
 
 
 # ---------------------------------------------------------------- figures

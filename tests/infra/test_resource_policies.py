@@ -1,4 +1,4 @@
-"""Evaluate the templates' resource policies as AWS does: who may send, publish, write records, and assume roles.
+"""Evaluate the templates' resource policies as AWS does: who may send, publish, write records, end keys, assume roles.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html
 """
@@ -41,20 +41,20 @@ def arn_of(logical_id: str) -> str:
     }[RESOURCES[logical_id]["Type"]]
 
 
-def resolved(value: Any, *, removes: bool = True) -> Any:
-    """Return a part of a template as CloudFormation resolves it in a stage that removes policies, or does not."""
+def resolved(value: Any, *, without: str = "") -> Any:
+    """Return a part of a template as CloudFormation resolves it if all conditions are true, or all but one."""
     if isinstance(value, list):
-        values = [resolved(each, removes=removes) for each in value]
+        values = [resolved(each, without=without) for each in value]
         return [each for each in values if each is not None]
     if not isinstance(value, dict):
         return value
     if "Fn::If" in value:
         condition, then, otherwise = value["Fn::If"]
-        assert condition == "Removes"
+        assert condition in {"NamesResolvers", "Removes"}
         assert otherwise == {"Ref": "AWS::NoValue"}
-        return resolved(then, removes=removes) if removes else None
+        return resolved(then, without=without) if condition != without else None
     found = of_function(value)
-    return found or {name: resolved(each, removes=removes) for name, each in value.items()}
+    return found or {name: resolved(each, without=without) for name, each in value.items()}
 
 
 def of_function(value: dict[str, Any]) -> str | None:
@@ -96,10 +96,10 @@ def matches_principal(principal: str | Mapping[str, str], caller: str) -> bool:
     return principal == "*" or (isinstance(principal, dict) and caller in principal.values())
 
 
-def statements_of(logical_id: str, *, removes: bool = True) -> list[dict[str, Any]]:
+def statements_of(logical_id: str, *, without: str = "") -> list[dict[str, Any]]:
     """Return the statements of a queue's, topic's or bucket's policy."""
     [statements] = [
-        resolved(each["Properties"]["PolicyDocument"]["Statement"], removes=removes)
+        resolved(each["Properties"]["PolicyDocument"]["Statement"], without=without)
         for each in RESOURCES.values()
         if each["Type"] in {"AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"}
         and {"Ref": logical_id}
@@ -110,14 +110,14 @@ def statements_of(logical_id: str, *, removes: bool = True) -> list[dict[str, An
 
 
 def allowed_callers(
-    logical_id: str, action: str, context: Mapping[str, str], key: str = "", *, removes: bool = True
+    logical_id: str, action: str, context: Mapping[str, str], key: str = "", *, without: str = ""
 ) -> set[str]:
     """Return the callers whose request is allowed, with this context added to each caller's own.
 
     Within one account, AWS denies a request if any statement denies it, and otherwise allows it if the resource's
     policy or IAM allows it.
     """
-    statements, resource = statements_of(logical_id, removes=removes), arn_of(logical_id) + key
+    statements, resource = statements_of(logical_id, without=without), arn_of(logical_id) + key
     found = set()
     for name, (caller, own, by_iam) in CALLERS.items():
         effects = {
@@ -152,11 +152,13 @@ CALLERS: Final = {
         "events.amazonaws.com", arn_of("MemberAccountInitialization").replace(ACCOUNT, ANOTHER)
     ),
     "the rule on the keys": service("events.amazonaws.com", arn_of("KeysAtRisk")),
+    "the rule on the evidence": service("events.amazonaws.com", arn_of("EvidenceAtRisk")),
     "an alarm": service("cloudwatch.amazonaws.com", f"arn:aws:cloudwatch:us-east-1:{ACCOUNT}:alarm:x"),
     "another account's alarm": service("cloudwatch.amazonaws.com", f"arn:aws:cloudwatch:us-east-1:{ANOTHER}:alarm:x"),
     "a topic": service("sns.amazonaws.com", f"arn:aws:sns:us-east-1:{ACCOUNT}:topic"),
     "OperatorActs": principal(arn_of("OperatorActs")),
     "OperatorReads": principal(arn_of("OperatorReads")),
+    "Resolver": principal(arn_of("Resolver")),
     "the worker": principal(arn_of("AttachPoliciesRole")),
     "the removing worker": principal(arn_of("DetachPoliciesRole")),
     "the sweep": principal(arn_of("SweepRole")),
@@ -194,7 +196,7 @@ def test_only_the_named_callers_can_send_even_with_full_access_in_iam(queue: str
 
 @pytest.mark.parametrize("queue", ["Joins", "Undelivered", "DeadLetters"])
 def test_without_removals_no_policy_names_the_removing_worker(queue: str) -> None:
-    senders = allowed_callers(queue, "sqs:SendMessage", OVER_TLS, removes=False)
+    senders = allowed_callers(queue, "sqs:SendMessage", OVER_TLS, without="Removes")
 
     assert senders == SENDERS[queue] - {"the removing worker"}
 
@@ -212,7 +214,10 @@ def test_iam_decides_about_all_other_actions(queue: str, action: str) -> None:
 
 @pytest.mark.parametrize(
     ("topic", "publishers"),
-    [("Pages", {"an alarm", "the rule on the keys"}), ("ForwarderPages", {"an alarm"})],
+    [
+        ("Pages", {"an alarm", "the rule on the keys", "the rule on the evidence"}),
+        ("ForwarderPages", {"an alarm"}),
+    ],
 )
 def test_only_alarms_of_this_account_publish_to_a_topic_and_only_over_tls(topic: str, publishers: set[str]) -> None:
     """Besides whom IAM allows."""
@@ -225,7 +230,7 @@ def test_only_alarms_of_this_account_publish_to_a_topic_and_only_over_tls(topic:
     [
         ("/evidence/2026/11/25/x/0001.json", {"the worker", "the removing worker"}),
         ("/sweeps/2026/11/25/x.json", {"the sweep"}),
-        ("/acts/2026/11/25/x.json", {"OperatorActs"}),
+        ("/acts/2026/11/25/x.json", {"OperatorActs", "Resolver"}),
         ("/backups/2026/11/25/x.json", {"OperatorActs"}),
     ],
 )
@@ -233,11 +238,20 @@ def test_only_its_roles_can_write_each_kind_of_record_and_each_key_once(key: str
     once = OVER_TLS | {"s3:if-none-match": "*"}
 
     assert allowed_callers("Evidence", "s3:PutObject", once, key) == writers
-    without = allowed_callers("Evidence", "s3:PutObject", once, key, removes=False)
-    assert without == writers - {"the removing worker"}
+    for condition, role in (("Removes", "the removing worker"), ("NamesResolvers", "Resolver")):
+        without = allowed_callers("Evidence", "s3:PutObject", once, key, without=condition)
+        assert without == writers - {role}
     assert not allowed_callers("Evidence", "s3:PutObject", OVER_TLS, key)
     assert not allowed_callers("Evidence", "s3:DeleteObject", OVER_TLS, key)
     assert allowed_callers("Evidence", "s3:GetObject", OVER_TLS, key) == WITH_FULL_ACCESS
+
+
+def test_whoever_deploys_writes_configurations_each_once_and_nobody_deletes_them() -> None:
+    key, once = "/configuration/2026/11/25/x.json", OVER_TLS | {"s3:if-none-match": "*"}
+
+    assert allowed_callers("Evidence", "s3:PutObject", once, key) == WITH_FULL_ACCESS
+    for action, context in (("s3:PutObject", OVER_TLS), ("s3:DeleteObject", once), ("s3:DeleteObjectVersion", once)):
+        assert not allowed_callers("Evidence", action, context, key)
 
 
 def test_the_sending_roles_exist_in_every_installation() -> None:
@@ -245,18 +259,85 @@ def test_the_sending_roles_exist_in_every_installation() -> None:
         assert "Condition" not in RESOURCES[role]
 
 
+def deployed(**parameters: str) -> Deployed:
+    """Return a stack with these parameters, and otherwise the defaults."""
+    template = load((ROOT / "infra" / "template.yaml").read_text())
+    return Deployed(
+        name="joinguard",
+        stack_id=f"arn:aws:cloudformation:us-east-1:{ACCOUNT}:stack/joinguard/1",
+        status="CREATE_COMPLETE",
+        reason="",
+        parameters={name: str(each.get("Default", "")) for name, each in template["Parameters"].items()} | parameters,
+        template=template,
+        ids={"SealRole": "SealRole"},
+    )
+
+
+KEYS: Final = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::KMS::Key"]
+ENDING: Final = ("kms:DisableKey", "kms:ScheduleKeyDeletion", "kms:DeleteImportedKeyMaterial")
+BREAK_GLASS: Final = f"arn:aws:iam::{ACCOUNT}:role/team/a/BreakGlass"
+#: Who may do with a key what its policy leaves to IAM: principals of its account, with full access there.
+OF_THE_ACCOUNT: Final = {
+    name: context["aws:PrincipalArn"]
+    for name, (_, context, by_iam) in CALLERS.items()
+    if by_iam and context["aws:PrincipalArn"].split(":")[4] == ACCOUNT
+} | {"break glass": BREAK_GLASS, "a role with a longer name than break glass": f"{BREAK_GLASS}2"}
+
+
+def allowed_on_key(key: str, action: str, **parameters: str) -> set[str]:
+    """Return which principals of the account may call an action on a key, of those whom IAM allows everything."""
+    statements = deployed(**parameters).properties(key)["KeyPolicy"]["Statement"]
+    found = set()
+    for name, arn in OF_THE_ACCOUNT.items():
+        effects = {
+            each["Effect"]
+            for each in statements
+            # An account as principal means that its IAM policies decide.
+            if each["Principal"] in ("*", {"AWS": f"arn:aws:iam::{ACCOUNT}:root"})
+            and any(fnmatchcase(action, wanted) for wanted in listed(each["Action"]))
+            and are_met(each.get("Condition", {}), {"aws:PrincipalArn": arn})
+        }
+        if effects == {"Allow"}:
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("action", ENDING)
+@pytest.mark.parametrize("key", KEYS)
+def test_nobody_can_end_a_key_neither_an_administrator_nor_the_root_user(key: str, action: str) -> None:
+    assert allowed_on_key(key, action) == set()
+
+
+@pytest.mark.parametrize("action", ENDING)
+@pytest.mark.parametrize("key", KEYS)
+def test_only_the_break_glass_role_can_end_a_key_if_the_stage_names_one(key: str, action: str) -> None:
+    assert allowed_on_key(key, action, BreakGlassRoleArn=BREAK_GLASS) == {"break glass"}
+
+
+@pytest.mark.parametrize("action", ENDING)
+@pytest.mark.parametrize("key", KEYS)
+def test_iam_decides_who_ends_the_keys_of_a_temporary_stage(key: str, action: str) -> None:
+    """`make destroy --delete-keys` schedules their deletion, and a failed creation deletes them."""
+    for role in ("", BREAK_GLASS):
+        assert allowed_on_key(key, action, DeletionProtection="false", BreakGlassRoleArn=role) == set(OF_THE_ACCOUNT)
+
+
+@pytest.mark.parametrize("action", ["kms:PutKeyPolicy", "kms:CancelKeyDeletion", "kms:EnableKey", "kms:DescribeKey"])
+@pytest.mark.parametrize("key", KEYS)
+def test_what_ends_no_key_stays_possible_so_that_its_policy_can_be_changed(key: str, action: str) -> None:
+    assert allowed_on_key(key, action) == set(OF_THE_ACCOUNT)
+
+
+def test_only_the_sealer_signs_checkpoints_whatever_iam_allows_others() -> None:
+    assert allowed_on_key("SealKey", "kms:Sign", RolePath="/team/a/") == {"the sealer"}
+    assert allowed_on_key("SealKey", "kms:CreateGrant", RolePath="/team/a/") == {"the sealer"}
+    assert allowed_on_key("SealKey", "kms:GetPublicKey") == set(OF_THE_ACCOUNT)
+
+
 def principal_of(role: str, **parameters: str) -> str:
     """Return who may assume a role with these parameters, by default with none."""
     [statement] = RESOURCES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    stack = Deployed(
-        name="joinguard",
-        stack_id="arn:aws:cloudformation:us-east-1:111111111111:stack/joinguard/1",
-        status="CREATE_COMPLETE",
-        reason="",
-        parameters={"OperatorPrincipalArn": "", "ReaderPrincipalArn": ""} | parameters,
-        template=load((ROOT / "infra" / "template.yaml").read_text()),
-    )
-    return str(stack.resolve(statement["Principal"]["AWS"]))
+    return str(deployed(**parameters).resolve(statement["Principal"]["AWS"]))
 
 
 @pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
@@ -269,6 +350,11 @@ def test_one_principal_may_read_and_another_one_may_act() -> None:
     assert principal_of("OperatorActs", OperatorPrincipalArn="acts", ReaderPrincipalArn="reads") == "acts"
     assert principal_of("OperatorReads", OperatorPrincipalArn="acts") == "acts"
     assert principal_of("OperatorActs", ReaderPrincipalArn="reads") == "arn:aws:iam::111111111111:root"
+
+
+def test_nobody_resolves_pseudonyms_by_default_and_then_only_the_named_principal() -> None:
+    assert RESOURCES["Resolver"]["Condition"] == "NamesResolvers"
+    assert principal_of("Resolver", ResolverPrincipalArn="resolves", OperatorPrincipalArn="acts") == "resolves"
 
 
 #: Names of sessions that the CLI and the SDKs generated.
@@ -308,13 +394,17 @@ def may_assume(role: str, *actions: str, **context: str) -> bool:
     return all(map(is_allowed, actions))
 
 
-@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
-def test_whoever_assumes_an_operator_role_has_chosen_the_name_of_the_session(role: str) -> None:
+#: The roles that people assume.
+OF_PEOPLE: Final = ("OperatorReads", "OperatorActs", "Resolver")
+
+
+@pytest.mark.parametrize("role", OF_PEOPLE)
+def test_whoever_assumes_a_role_has_chosen_the_name_of_the_session(role: str) -> None:
     assert [name for name in GENERATED if may_assume(role, "sts:AssumeRole", RoleSessionName=name)] == []
     assert all(may_assume(role, "sts:AssumeRole", RoleSessionName=name) for name in CHOSEN)
 
 
-@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
+@pytest.mark.parametrize("role", OF_PEOPLE)
 def test_a_source_identity_is_allowed_and_replaces_no_name(role: str) -> None:
     both = ("sts:AssumeRole", "sts:SetSourceIdentity")
 
@@ -322,14 +412,14 @@ def test_a_source_identity_is_allowed_and_replaces_no_name(role: str) -> None:
     assert not may_assume(role, *both, RoleSessionName=GENERATED[0], SourceIdentity="jane@example.com")
 
 
-@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
+@pytest.mark.parametrize("role", OF_PEOPLE)
 def test_the_roles_refuse_the_names_that_the_tool_refuses(role: str) -> None:
     [statement] = RESOURCES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
 
     assert statement["Condition"] == {"StringNotLike": {"sts:RoleSessionName": list(GENERATED_NAMES)}}
 
 
-@pytest.mark.parametrize("role", ["OperatorReads", "OperatorActs"])
+@pytest.mark.parametrize("role", OF_PEOPLE)
 def test_a_session_lasts_no_longer_than_one_that_comes_from_another_role(role: str) -> None:
     """Role chaining limits a session to one hour."""
     assert RESOURCES[role]["Properties"]["MaxSessionDuration"] == 3600

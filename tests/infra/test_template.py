@@ -807,22 +807,80 @@ def test_a_failed_join_pages_although_the_queues_metrics_may_be_late() -> None:
     assert (alarm["Period"] * alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]) == (15 * 60, 1)
 
 
+def test_whoever_compares_pseudonyms_may_use_the_key_in_force_and_the_former_ones_and_no_other() -> None:
+    named, *former = (f"arn:aws:kms:us-east-1:111111111111:key/{each * 36}" for each in "abc")
+    changed = {"PseudonymKeyArn": named, "FormerPseudonymKeyArns": ",".join(former)}
+    own = "arn:aws:kms:us-east-1:111111111111:key/PseudonymKey-1"
+    derive = {role: each["Resource"] for role, each in statements() if each["Action"] == "kms:GenerateMac"}
+
+    people = {"OperatorReads", "OperatorActs", "Resolver"}
+    assert set(derive) == people | {"AttachPoliciesRole", "DetachPoliciesRole", "SweepRole"}
+    for resource in derive.values():
+        assert resolved(resource, TEMPLATE, {}) == [own]
+        assert resolved(resource, TEMPLATE, changed) == [named, *former]
+    # The sealer compares no pseudonyms.
+    for name in set(of_type("AWS::Lambda::Function")) - {"Sealer"}:
+        variables = stack_of(TEMPLATE, changed).properties(name)["Environment"]["Variables"]
+        assert variables["PSEUDONYM_KEY_ID"] == "a" * 36
+        assert variables["FORMER_PSEUDONYM_KEYS"] == ",".join(former)
+
+
+def test_the_resolver_reads_the_keys_of_rows_writes_audit_records_and_touches_no_message() -> None:
+    role = {each["Sid"]: each for name, each in statements() if name == "Resolver"}
+
+    assert role["ListAccountsOfOutcomes"]["Action"] == "dynamodb:Scan"
+    assert role["ListAccountsOfOutcomes"]["Condition"] == {
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": ["account_id", "event_id"]},
+        "StringEquals": {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
+    }
+    assert role["RecordEachUse"]["Resource"] == {"Fn::Sub": "${Evidence.Arn}/acts/*"}
+    used = {action.split(":")[0] for each in role.values() for action in _listed(each["Action"])}
+    assert used == {"cloudformation", "dynamodb", "kms", "organizations", "s3"}
+
+
+PAGING_RULES = {
+    name: each for name, each in of_type("AWS::Events::Rule").items() if each["Targets"][0]["Arn"] == {"Ref": "Pages"}
+}
+
+
 def test_the_page_does_not_depend_on_the_keys_that_it_watches() -> None:
     """A message to a topic whose key is disabled is lost."""
     assert "KmsMasterKeyId" not in RESOURCES["Pages"]["Properties"]
-    rule = RESOURCES["KeysAtRisk"]["Properties"]
-    keys = of_type("AWS::KMS::Key")
+    watched = PAGING_RULES["KeysAtRisk"]["EventPattern"]["detail"]["resources"]["ARN"]
 
-    watched = rule["EventPattern"]["detail"]["requestParameters"]["keyId"]
-    assert {each["Ref"] for each in watched if "Ref" in each} == set(keys)
-    assert {each["Fn::GetAtt"][0] for each in watched if "Fn::GetAtt" in each} == set(keys)
-    assert rule["Targets"][0]["Arn"] == {"Ref": "Pages"}
-    # The topic is not encrypted with our key, so its messages name nobody.
-    paths = rule["Targets"][0]["InputTransformer"]["InputPathsMap"]
-    assert set(paths.values()) == {"$.detail.eventName", "$.detail.eventID", "$.time"}
+    expected = {resolved({"Fn::GetAtt": [each, "Arn"]}, TEMPLATE, {}) for each in of_type("AWS::KMS::Key")}
+    assert set(resolved(watched, TEMPLATE, {})) == {*expected, ""}
+    named, *former = (f"arn:aws:kms:us-east-1:111111111111:key/{each * 36}" for each in "abc")
+    parameters = {"PseudonymKeyArn": named, "FormerPseudonymKeyArns": ",".join(former)}
+    assert set(resolved(watched, TEMPLATE, parameters)) == {*expected, named, *former}
+
+
+def test_each_rule_that_pages_may_publish_names_nobody_and_links_to_the_runbook() -> None:
+    """The topic is not encrypted with our key, so its messages name nobody."""
+    assert set(PAGING_RULES) == {"EvidenceAtRisk", "KeysAtRisk"}
     publishers = RESOURCES["PagesPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     [allowed] = [each for each in publishers if each["Principal"] == {"Service": "events.amazonaws.com"}]
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["KeysAtRisk", "Arn"]}}}
+    arns = [{"Fn::GetAtt": [name, "Arn"]} for name in sorted(PAGING_RULES)]
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": arns}}
+    for rule in PAGING_RULES.values():
+        [target] = rule["Targets"]
+        message = target["InputTransformer"]
+        assert set(message["InputPathsMap"].values()) == {"$.detail.eventName", "$.detail.eventID", "$.time"}
+        assert re.search(r"\${RunbookUrl}#[a-z-]+\"$", message["InputTemplate"]["Fn::Sub"])
+        # A call that failed changed nothing.
+        assert rule["EventPattern"]["detail"]["errorCode"] == [{"exists": False}]
+
+
+def test_the_break_glass_role_is_one_role_and_by_default_there_is_none() -> None:
+    """The policies of the keys compare it by ArnNotEquals, which takes * and ? as wildcards."""
+    declared = TEMPLATE["Parameters"]["BreakGlassRoleArn"]
+    arn = "arn:aws:iam::111111111111:role/"
+
+    assert declared["Default"] == ""
+    for valid in ("", f"{arn}break-glass", f"{arn}team/a/Break.Glass@1"):
+        assert re.fullmatch(declared["AllowedPattern"], valid)
+    for wrong in ("*", f"{arn}*", f"{arn}a?", f"{arn}${{aws:username}}", arn, "arn:aws:iam::111111111111:root"):
+        assert not re.fullmatch(declared["AllowedPattern"], wrong)
 
 
 #: What happens without data, if it does not mean that all is well. Nothing else shows that rehearsals stopped, and what
@@ -1148,6 +1206,11 @@ def sizes_of_policies(parameters: dict[str, str], *, name: str, partition: str, 
     return {key: sum(len(re.sub(r"\s", "", json.dumps(each))) for each in found) for key, found in documents.items()}
 
 
+#: The parameters that name keys, at their longest.
+KEY = f"arn:aws-us-gov:kms:us-gov-west-1:111111111111:key/{'0' * 36}"
+LONGEST_KEYS = {"PseudonymKeyArn": KEY, "FormerPseudonymKeyArns": f"{KEY},{KEY}", "ResolverPrincipalArn": "a" * 2048}
+
+
 def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are() -> None:
     """IAM does not count white space (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html).
 
@@ -1164,11 +1227,12 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
         "RemovePolicies": "true",
         "RolePath": f"/{'p' * 62}/",
         "PolicyArns": "a" * 4096,
+        **LONGEST_KEYS,
     }
 
     sizes = sizes_of_policies(longest, name=stage.stack, partition="aws-us-gov", region=stage.region)
 
-    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs"}
+    of_roles = {"AttachPoliciesRole", "DetachPoliciesRole", "OperatorActs", "Resolver"}
     of_roles |= {"RehearsalRole", "SweepRole", "SweepScheduleRole", "SealRole", "SealScheduleRole"}
     assert sizes.keys() == of_roles | {"OperatorsRead", "OperatorsSee", "OperatorsVerify"}
     for name in ("OperatorsRead", "OperatorsSee", "OperatorsVerify"):
@@ -1183,8 +1247,9 @@ def test_the_policies_fit_in_what_iam_accepts_whatever_the_stage_and_region_are(
         ("AttachPolicies", {}),
         ("AttachPolicies", {"GuardrailsKey": f"joinguard/guardrails/{'0' * 64}.json", "RemovePolicies": "true"}),
         ("DetachPolicies", {"GuardrailsKey": f"joinguard/guardrails/{'0' * 64}.json", "RemovePolicies": "true"}),
+        ("Sweeper", {}),
     ],
-    ids=["without guardrails", "with guardrails", "that removes"],
+    ids=["without guardrails", "with guardrails", "that removes", "that sweeps"],
 )
 def test_the_longest_environment_of_a_function_is_what_lambda_accepts(function: str, more: dict[str, str]) -> None:
     """4 KB of JSON, as Lambda's error message shows what it measures. The embedded AWS accepts any size."""
@@ -1201,6 +1266,7 @@ def test_the_longest_environment_of_a_function_is_what_lambda_accepts(function: 
         "CodeBucket": "b" * 63,
         "ManagementAccountId": "1" * 12,
         "OrganizationId": f"o-{'a' * 32}",
+        **LONGEST_KEYS,
         **more,
     }
     stack = Deployed(

@@ -134,3 +134,58 @@ def test_every_failure_of_kms_is_transient(hook: Hook) -> None:
 
     assert sent == ["GenerateMac"]
     assert not any(secret in str(raised.value) for secret in SECRETS)
+
+
+def another(kms: Any) -> str:
+    return str(kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["KeyId"])
+
+
+def test_what_a_former_key_made_is_made_again_under_it_and_only_if_it_is_asked(key: str) -> None:
+    kms = client("kms")
+    former = another(kms)
+    calls = counting(kms)
+    pseudonyms = KmsPseudonyms(kms, key, ORGANIZATION, [f"arn:aws:kms:us-east-1:123456789012:key/{former}"])
+
+    current, before = (each.of("222222222222") for each in pseudonyms.under_each_key())
+
+    assert current == pseudonyms.of("222222222222")
+    assert before == KmsPseudonyms(kms, former, ORGANIZATION).of("222222222222")
+    assert (current.key_version, before.key_version) == (key, former)
+    calls.clear()
+    again = KmsPseudonyms(kms, key, ORGANIZATION, [former])
+    assert next(again.under_each_key()).digest("claim", "x")
+    assert calls == ["GenerateMac"], "the former key is not used for what the current one made"
+
+
+#: KMS's codes for a key that is deleted, will be deleted, or is disabled.
+LOST = ("NotFoundException", "KMSInvalidStateException", "DisabledException")
+
+
+@pytest.mark.parametrize("code", LOST)
+def test_a_former_key_that_is_gone_is_left_out_and_asked_for_once(code: str) -> None:
+    kms = client("kms")
+    with Stubber(kms) as stub:
+        # In the order of the calls: of the former key, and then of the current one.
+        stub.add_client_error("generate_mac", code, expected_params=None)
+        stub.add_response("generate_mac", {"Mac": b"mac", "KeyId": KEY_ID})
+        pseudonyms = KmsPseudonyms(kms, KEY_ID, ORGANIZATION, ["arn:aws:kms:us-east-1:111111111111:key/gone"])
+
+        assert pseudonyms.lost_keys == ("gone",)
+        assert [each.key_version for each in pseudonyms.under_each_key()] == [KEY_ID]
+        assert pseudonyms.lost_keys == ("gone",)
+        stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException", "KMSInternalException"])
+def test_a_former_key_of_which_nothing_is_known_is_not_taken_for_gone(code: str) -> None:
+    """A claim that it sealed would be taken for one that somebody changed."""
+    kms = client("kms")
+    with Stubber(kms) as stub:
+        pseudonyms = KmsPseudonyms(kms, KEY_ID, ORGANIZATION, ["former"])
+        stub.add_client_error("generate_mac", code)
+
+        with pytest.raises(RetryableError, match=rf"^KMS\.{code}"):
+            list(pseudonyms.under_each_key())
+
+        stub.add_response("generate_mac", {"Mac": b"mac", "KeyId": "former"})
+        assert pseudonyms.lost_keys == (), "the next message asks again"

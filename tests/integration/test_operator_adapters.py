@@ -264,6 +264,24 @@ def test_a_scan_returns_the_outcomes_of_all_pages_with_a_status_or_any(
         assert reader.count(status) == 160
 
 
+def test_the_accounts_of_all_rows_are_found_once_and_only_their_keys_are_read(table: Any) -> None:
+    for number in range(320):
+        # More than the one megabyte of a page.
+        item = {"account_id": f"22222222222{number % 3}", "event_id": f"event-{number}", "source": "x" * 4000}
+        table.put_item(Item=item | {"attempts": "not a row of ours"})
+    dynamodb = client("dynamodb")
+    requests: list[str] = []
+    dynamodb.meta.events.register("before-call.dynamodb", lambda params, **_: requests.append(str(params["body"])))
+
+    found = list(DynamoOutcomes(dynamodb, table.name).account_ids())
+
+    assert sorted(found) == ["222222222220", "222222222221", "222222222222"]
+    # The role's policy allows nothing else.
+    assert len(requests) > 1
+    assert all('"Select": "SPECIFIC_ATTRIBUTES"' in each for each in requests)
+    assert all('"ProjectionExpression": "account_id"' in each for each in requests)
+
+
 def test_unprocessed_keys_are_requested_again(aws: None) -> None:  # noqa: ARG001 - used for its effect
     """Use Stubber. Without a second request, an unprocessed key would look like an event that was never begun."""
     dynamodb = client("dynamodb")

@@ -14,8 +14,8 @@ from schemas.audit import AuditRecord
 from schemas.outcome import Outcome, OutcomeStatus
 from schemas.pseudonym import Pseudonym
 from tests.fake_queues import dead_letter
-from tests.fakes import ACCOUNT, Steps
-from tests.operator_cli import CONFIRM, FakePrincipalPseudonyms, OperatorCli, operator_cli
+from tests.fakes import ACCOUNT, FakePseudonyms, Steps
+from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
 
 
 def session(name: str, role: str = "OperatorActs") -> Caller:
@@ -169,7 +169,7 @@ def test_older_records_are_the_callers_if_the_arn_is() -> None:
     assert not any(each["you"] for each in json.loads(tool.run("actions", "--json").stdout))
 
 
-class BrokenPseudonyms(FakePrincipalPseudonyms):
+class BrokenPseudonyms(FakePseudonyms):
     calls = 0
 
     def principal(self, arn: str) -> Pseudonym:  # noqa: ARG002 - the port's signature

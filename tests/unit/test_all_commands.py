@@ -36,7 +36,7 @@ def test_every_command_has_valid_examples_in_its_help(
 ) -> None:
     # The commands read this file.
     monkeypatch.chdir(tmp_path)
-    for name_of_file in ("event.json", "accounts.tsv", "log.key", "object.tlog-proof"):
+    for name_of_file in ("event.json", "accounts.tsv", "log.key", "object.tlog-proof", "people.txt"):
         (tmp_path / name_of_file).touch()
     command = cli.commands[name]
     examples = (

@@ -20,7 +20,7 @@ from infra.deploy.preflight import Account, warnings
 from infra.deploy.stack import MEANINGS
 from infra.deploy.stages import Stage, Target
 from infra.deploy.template import load
-from infra.deploy.trail import read_trails
+from infra.deploy.trail import SERVICES, read_trails
 from schemas.sweep import FaultOfOrganization, SweepMode, SweepReport, SweepState
 from tests.prepared import stub
 
@@ -585,6 +585,37 @@ def test_a_trail_works_if_its_selectors_include_joins(selectors: dict[str, Any],
 
     assert bool(trails.working) == works
     assert bool(trails.problems) != works
+
+
+@pytest.mark.parametrize(
+    "selectors",
+    [
+        {"EventSelectors": [{"ExcludeManagementEventSources": ["kms.amazonaws.com"]}]},
+        advanced({"Field": "eventSource", "NotEquals": ["kms.amazonaws.com"]}),
+    ],
+)
+def test_a_trail_that_leaves_out_kms_still_logs_joins(selectors: dict[str, Any]) -> None:
+    trail = {"Name": "all", "TrailARN": "arn", "HomeRegion": "us-east-1"}
+    client = Answers(
+        describe_trails={"trailList": [trail]}, get_trail_status={"IsLogging": True}, get_event_selectors=selectors
+    )
+
+    found = {name: read_trails(lambda _: client, "us-east-1", source).found for source, name in SERVICES.items()}
+
+    assert found == {
+        "Organizations": "all logs management events",
+        "KMS": "trail all does not log write management events of KMS",
+        "S3": "all logs management events",
+    }
+
+
+def test_in_a_member_account_the_trail_of_the_pages_is_not_known_and_no_reason_to_act() -> None:
+    stack = Deployed("joinguard", "arn:aws:cloudformation:us-east-1:222222222222:stack/joinguard/1", "", "", {})
+
+    [check] = delivery.trail_of_pages(lambda _: Answers(), stack, "KeysAtRisk", "111111111111")
+
+    assert (check.state, check.exit_status) == ("unknown", 0)
+    assert "in account 111111111111" in check.next_step
 
 
 def test_a_trail_of_another_region_counts_only_if_it_covers_all_regions() -> None:

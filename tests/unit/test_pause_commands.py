@@ -15,8 +15,8 @@ from handlers.core.guardrails.pauses import MOST, KnownPauses
 from handlers.operate.context import Caller
 from schemas.pause import LONGEST, ORGANIZATION
 from tests.fake_organization import ROOT_OU
-from tests.fakes import MANAGEMENT, NOON
-from tests.operator_cli import CONFIRM, FakePrincipalPseudonyms, OperatorCli, operator_cli
+from tests.fakes import MANAGEMENT, NOON, FakePseudonyms
+from tests.operator_cli import CONFIRM, OperatorCli, operator_cli
 from tests.pauses import FakePauses, pause
 
 if TYPE_CHECKING:
@@ -410,6 +410,6 @@ def test_who_paused_is_you_or_a_pseudonym() -> None:
     assert "by you" in said(tool.run("pauses"))
 
     tool.caller = Caller("arn:aws:iam::111111111111:user/other", "AIDAOTHER:session")
-    tool.pseudonyms = FakePrincipalPseudonyms(tool.pseudonyms.steps)
+    tool.pseudonyms = FakePseudonyms(tool.pseudonyms.steps)
     assert "by you" not in said(tool.run("pauses"))
     assert not listed(tool)[0]["in_force"][0]["you"]

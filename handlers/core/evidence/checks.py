@@ -1,6 +1,6 @@
 """Compare the evidence of an event with its outcome, object by object. A key alone is not trusted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -12,9 +12,10 @@ from handlers.core.errors import Cause, RetryableError
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.references import event_reference
 from handlers.core.ports import Pseudonyms
+from handlers.core.redaction import holds_account_id
 from schemas.evidence import Evidence
 from schemas.ids import Sha256
-from schemas.keys import NO_ACCOUNT, event_prefix, evidence_key, key_beside, own_key
+from schemas.keys import NO_ACCOUNT, event_in, event_prefix, evidence_key, key_beside, own_key
 from schemas.outcome import FAILING, Outcome, OutcomeStatus
 from schemas.pseudonym import Pseudonym
 
@@ -39,7 +40,8 @@ class Verdict(StrEnum):
     ANOTHER_EVENT = "another_event"
     #: It is not evidence, is too large, or S3 does not return it.
     UNREADABLE = "unreadable"
-    #: It is about this event and account, and the row does not hold its SHA-256.
+    #: It is about this event and account, as far as the keys exist that made its pseudonyms, and the row does not hold
+    #: its SHA-256.
     NOT_COMPARED = "not_compared"
 
 
@@ -72,13 +74,8 @@ class EvidenceChecker:
 
     def of(self, outcome: Outcome) -> list[CheckedEvidence]:
         """Return all evidence of an event, and the evidence that is missing, ordered by attempt."""
-        reference = event_reference(outcome.event_id, self.pseudonyms.digest)
-        # Keys of older versions hold the event's id itself.
-        prefixes = tuple(
-            dict.fromkeys(event_prefix(outcome.event_time, each) for each in (reference, outcome.event_id))
-        )
-        account = None if outcome.account_id == NO_ACCOUNT else self.pseudonyms.of(outcome.account_id)
-        comparison = _Comparison(outcome, reference, prefixes, account)
+        comparison = self._comparison(outcome)
+        prefixes = comparison.prefixes
         listed = [key for each in prefixes for key in self.archive.under(each, limit=MAX_OBJECTS + 1)]
         named = outcome.evidence_key or ""
         own = {named} if named.startswith(prefixes) else set()
@@ -88,6 +85,19 @@ class EvidenceChecker:
         if len(listed) > MAX_OBJECTS:
             found.append(CheckedEvidence(prefixes[0], Verdict.UNREADABLE, wrong=True))
         return _disputed(found)
+
+    def _comparison(self, outcome: Outcome) -> "_Comparison":
+        keys = list(self.pseudonyms.under_each_key())
+        # Keys of older versions hold the event's id itself.
+        events = [*(event_reference(outcome.event_id, each.digest) for each in keys), outcome.event_id]
+        if holds_account_id(outcome.event_id) and self.pseudonyms.lost_keys:
+            # What a lost key made of the id is known only from the row.
+            events.append(event_in(outcome.evidence_key or "") or outcome.event_id)
+        accounts = None
+        if outcome.account_id != NO_ACCOUNT:
+            accounts = {each.key_version: each.of(outcome.account_id) for each in keys}
+        prefixes = dict.fromkeys(event_prefix(outcome.event_time, each) for each in events)
+        return _Comparison(outcome, tuple(events), tuple(prefixes), accounts)
 
     def _check(self, comparison: "_Comparison", key: str) -> CheckedEvidence:
         try:
@@ -103,9 +113,11 @@ class EvidenceChecker:
 @dataclass(frozen=True)
 class _Comparison:
     outcome: Outcome
-    reference: str
+    #: The names that evidence may have for the event, and the prefixes of its keys.
+    events: tuple[str, ...]
     prefixes: tuple[str, ...]
-    account: Pseudonym | None
+    #: The pseudonym of the account by the id of the key; None if the event names no account.
+    accounts: Mapping[str, Pseudonym] | None
 
     def check(self, key: str, body: bytes) -> CheckedEvidence:
         """Compare an object with the outcome."""
@@ -128,14 +140,20 @@ class _Comparison:
         return key in {own, key_beside(own, digest)} and evidence.attempt <= self.outcome.attempts
 
     def _verdict(self, evidence: Evidence, digest: Sha256, *, named: bool) -> Verdict:
-        if evidence.event_id not in {self.reference, self.outcome.event_id}:
+        if evidence.event_id not in self.events:
             return Verdict.ANOTHER_EVENT
-        if not _is_same(evidence.account, self.account):
+        if not self._is_about_the_account(evidence.account):
             return Verdict.ANOTHER_ACCOUNT
         if named and self.outcome.evidence_sha256:
             return Verdict.VALID if digest == self.outcome.evidence_sha256 else Verdict.DIFFERS
         announced = any(digest in each for each in self.outcome.announced.values())
         return Verdict.VALID if announced else Verdict.NOT_COMPARED
+
+    def _is_about_the_account(self, found: Pseudonym | None) -> bool:
+        """Return whether a pseudonym can be the account's; one of a key that is gone cannot be compared."""
+        if found is None or self.accounts is None:
+            return found is None and self.accounts is None
+        return found == self.accounts.get(found.key_version, found)
 
     def _is_wrong(self, verdict: Verdict, evidence: Evidence, key: str, *, named: bool) -> bool:
         if verdict is not Verdict.ANOTHER_ACCOUNT:
@@ -173,13 +191,6 @@ def _read(body: bytes) -> Evidence | None:
         return Evidence.model_validate_json(body) if len(body) <= MAX_BYTES else None
     except ValidationError:
         return None
-
-
-def _is_same(theirs: Pseudonym | None, ours: Pseudonym | None) -> bool:
-    """Return whether two pseudonyms can belong to one account; pseudonyms under different keys cannot be compared."""
-    if theirs is None or ours is None:
-        return theirs is ours
-    return theirs.value == ours.value or theirs.key_version != ours.key_version
 
 
 def _disputed(found: Iterable[CheckedEvidence]) -> list[CheckedEvidence]:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from handlers.core.errors import PermanentError, fault
 from handlers.core.redaction import holds_account_id
-from schemas.keys import event_of
+from schemas.keys import event_in
 from schemas.sealed import Leaf, ObjectKind, sealed_kind
 
 _LENGTH_BYTES: Final = 2
@@ -17,11 +17,8 @@ _LEAF: Final[TypeAdapter[Any]] = TypeAdapter(Leaf)
 
 def kind_of(key: str) -> ObjectKind | None:
     """Return the kind of an object to seal; None if its key holds an account id, which no part of Joinguard writes."""
-    kind = sealed_kind(key)
-    if kind not in {ObjectKind.EVIDENCE, ObjectKind.REHEARSAL}:
-        return kind
-    # The other parts of the key are days, digests and numbers.
-    return None if holds_account_id(event_of(key)) else kind
+    # The other parts of a key are days, digests and numbers.
+    return None if holds_account_id(event_in(key) or "") else sealed_kind(key)
 
 
 def leaf_bytes(leaf: Leaf) -> bytes:

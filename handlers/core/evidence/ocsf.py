@@ -121,6 +121,15 @@ _ACTIONS: Final[Mapping[Action, _Activity]] = {
     "pause": _Activity.SUSPEND,
     "resume": _Activity.RESUME,
     "sweep": _Activity.OTHER,
+    "pseudonym": _Activity.READ,
+    "resolve": _Activity.READ,
+}
+#: What actions are about, if not messages.
+_SUBJECTS: Final[Mapping[Action, str]] = {
+    "pause": "Pause",
+    "resume": "Pause",
+    "pseudonym": "Pseudonym",
+    "resolve": "Pseudonym",
 }
 _FAULTS: Final = {"POLICY_UNREAD": _WARNING, "UNREAD": _WARNING}
 
@@ -279,7 +288,7 @@ def _of_rehearsal(stored: _Object, evidence: RehearsalEvidence) -> Iterator[Ocsf
 def _of_action(stored: _Object, record: AuditRecord) -> Iterator[OcsfEvent]:
     source = _Source(stored, record.recorded_at, record.schema_version, record.act_id)
     activity = _ACTIONS[record.action]
-    subject = "Pause" if record.action in {"pause", "resume"} else "Message"
+    subject = _SUBJECTS.get(record.action, "Message")
     common = {
         "actor": {"user": _user(record.actor, record.actor_name, record.actor_id)},
         "comment": record.reason,

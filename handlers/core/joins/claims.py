@@ -1,7 +1,7 @@
 """Claims: which policies of an account Joinguard attached or removed, as the rows of its events say.
 
 Only what Joinguard attached is ever removed, and whoever can write to the table could claim that. So each claim has a
-seal, which takes the key of the pseudonyms. A seal does not show that a claim was deleted.
+seal, which takes the key of the pseudonyms, or a former one. A seal does not show that a claim was deleted.
 
 An attachment is dated at the beginning of the attempt that made it, or of the event's first attempt if it is not known
 which one did, and a removal when it is recorded. So what others attached in between counts as theirs. But nobody
@@ -26,6 +26,11 @@ UNREADABLE: Final = fault(
     "CLAIMS_UNREADABLE",
     "a row of the account's events does not say what Joinguard attached, as a worker writes it; nothing was removed",
 )
+#: The same after a key was deleted: what it sealed cannot be told from what was changed.
+NOT_COMPARED: Final = fault(
+    "CLAIMS_NOT_COMPARED",
+    "what Joinguard attached to the account was recorded with a key that does not exist any more; nothing was removed",
+)
 _KIND: Final = "claim"
 
 
@@ -46,12 +51,14 @@ def attached_by_us(
 
     `rows` are those of all events of the account. `since` is when it joined the organization: earlier claims say
     nothing, because an account loses its policies when it leaves. Raises PermanentError if a seal does not fit: a claim
-    that was changed may have been that of a removal.
+    that was changed may have been that of a removal. Its cause is CLAIMS_NOT_COMPARED if a former key is gone.
     """
     last: dict[PolicyId, Claim] = {}
     for row in rows:
         for policy_id, claim in row.claims.items():
             if not is_sealed(account_id, policy_id, claim, pseudonyms):
+                if pseudonyms.lost_keys:
+                    raise PermanentError(NOT_COMPARED, cause=Cause.CLAIMS_NOT_COMPARED)
                 raise PermanentError(UNREADABLE, cause=Cause.CLAIMS_UNREADABLE)
             known = last.get(policy_id)
             if claim.at >= since and (known is None or _order(claim) > _order(known)):
@@ -60,8 +67,10 @@ def attached_by_us(
 
 
 def is_sealed(account_id: AccountId, policy_id: PolicyId, claim: Claim, pseudonyms: Pseudonyms) -> bool:
-    """Return whether the claim about a policy of an account is one that Joinguard made."""
-    return claim.seal == _seal(account_id, policy_id, claim.result, claim.at, pseudonyms)
+    """Return whether the claim about a policy of an account is one that Joinguard made, with the key of that time."""
+    return any(
+        claim.seal == _seal(account_id, policy_id, claim.result, claim.at, each) for each in pseudonyms.under_each_key()
+    )
 
 
 def _order(claim: Claim) -> tuple[datetime, bool]:

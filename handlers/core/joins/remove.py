@@ -114,7 +114,9 @@ class RemoveRun(AttemptRun):
         try:
             kept = self._kept(join, removable, attached)
         except PermanentError as error:
-            return dict.fromkeys(removable, error)
+            # Whoever deleted a key knows that these policies stay.
+            result = error.fault if error.cause is Cause.CLAIMS_NOT_COMPARED else error
+            return dict.fromkeys(removable, result)
         return {
             **kept,
             **self._above_the_limit(join, [each for each in reversed(removable) if each not in kept], decision),

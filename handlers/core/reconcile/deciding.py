@@ -337,8 +337,9 @@ class Deciding:
         if (sent := self._waiting.get(account_id)) is None:
             return False
         sweep_id, at = sent
-        requested = event_id(self._sources.pseudonyms, sweep_id, account_id)
-        if any(each.event_id == requested for each in rows):
+        # The key may have changed since that sweep, or while it sent its requests.
+        known = {each.event_id for each in rows}
+        if any(event_id(each, sweep_id, account_id) in known for each in self._sources.pseudonyms.under_each_key()):
             return False
         self._still_waiting.setdefault(sweep_id, (at, []))[1].append(account_id)
         return True

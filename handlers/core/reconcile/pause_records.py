@@ -30,6 +30,8 @@ class PauseVerdict(StrEnum):
     DIFFERS = "differs"
     #: It was ended, on record.
     ENDED = "ended"
+    #: The action is on record, and the key that its terms were digested with does not exist any more.
+    NOT_COMPARED = "not_compared"
 
 
 def digest(terms: PauseTerms, pseudonyms: Pseudonyms) -> Sha256:
@@ -56,19 +58,24 @@ def compare(pauses: Collection[Pause], history: History, pseudonyms: Pseudonyms)
     if not pauses:
         return {}
     actions = history.all_since(min(each.begun_at for each in pauses).date())
-    return {each.id: _compare(each, actions, digest(each, pseudonyms)) for each in pauses}
+    keys = list(pseudonyms.under_each_key())
+    return {each.id: _compare(each, actions, {key.key_version: digest(each, key) for key in keys}) for each in pauses}
 
 
-def _compare(pause: Pause, actions: Collection[PastAction], expected: Sha256) -> PauseVerdict:
+def _compare(pause: Pause, actions: Collection[PastAction], expected: Mapping[str, Sha256]) -> PauseVerdict:
+    """Compare a pause with the record of its beginning, given its digest under each key."""
     recorded = next((each.intended for each in actions if each.intended.act_id == pause.act_id), None)
     begun = None if recorded is None else _digest_of(pause, recorded.letters)
     if recorded is None or begun is None or recorded.action != "pause":
         return PauseVerdict.MISSING
     if any(each.done and _result_of(pause, each.done.letters) == ENDED for each in actions):
         return PauseVerdict.ENDED
-    said = (recorded.reason, recorded.actor, recorded.actor_name, recorded.actor_id, begun)
-    says = (pause.reason, pause.actor, pause.actor_name, pause.actor_id, expected)
-    return PauseVerdict.VALID if said == says else PauseVerdict.DIFFERS
+    said = (recorded.reason, recorded.actor, recorded.actor_name, recorded.actor_id)
+    says = (pause.reason, pause.actor, pause.actor_name, pause.actor_id)
+    made_with = recorded.actor.key_version
+    if said != says or (made_with in expected and begun != expected[made_with]):
+        return PauseVerdict.DIFFERS
+    return PauseVerdict.VALID if made_with in expected else PauseVerdict.NOT_COMPARED
 
 
 def _digest_of(pause: Pause, letters: Collection[MessageDigest]) -> Sha256 | None:

@@ -115,6 +115,9 @@ class Outcomes(EventOutcomes, Protocol):
     def scan(self, status: OutcomeStatus | None) -> Iterable[Outcome | UnreadableRow]:
         """Return all outcomes with a status, or with any; this reads the whole table."""
 
+    def account_ids(self) -> Iterable[str]:
+        """Return the account id of each row, once, whatever it is; this reads the keys of the whole table."""
+
     def count(self, status: OutcomeStatus) -> int:
         """Return the number of outcomes that are RETRYING or FAILED."""
 

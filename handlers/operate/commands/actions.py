@@ -13,8 +13,8 @@ from handlers.operate.output import Command, plain, print_json, stderr
 from handlers.operate.tables import Cell, count, lines, print_table
 from handlers.operate.who import who, who_fields
 
-#: The actions whose records name pauses instead of messages.
-_OF_PAUSES: Final = frozenset({"pause", "resume"})
+#: What the records of actions name that are not about messages.
+_NAMED: Final = {"pause": "pause", "resume": "pause", "pseudonym": "pseudonym", "resolve": "pseudonym"}
 
 
 @click.command(
@@ -57,10 +57,16 @@ def _by(context: Context, found: Sequence[PastAction], name: str) -> list[PastAc
     """Return the actions of the person with this name, and say how many records hold no name to compare."""
     if not name:
         raise click.UsageError("--by needs a name. Use that of a session or user, such as jane@example.com")
-    wanted = context.pseudonyms.name(name)
-    if unnamed := sum(each.intended.actor_name is None for each in found):
+    wanted = [each.name(name) for each in context.pseudonyms.under_each_key()]
+    names = [each.intended.actor_name for each in found]
+    if unnamed := names.count(None):
         stderr.print(f"{unnamed:,} left out: their records are of an older version and hold no name", style="yellow")
-    return [each for each in found if each.intended.actor_name == wanted]
+    known = {each.key_version for each in wanted}
+    if lost := sum(each is not None and each.key_version not in known for each in names):
+        stderr.print(
+            f"{lost:,} left out: their names were made with a key that does not exist any more", style="yellow"
+        )
+    return [each for each, actor_name in zip(found, names, strict=True) if actor_name in wanted]
 
 
 def _row(context: Context, each: PastAction) -> Sequence[Cell]:
@@ -73,7 +79,7 @@ def _row(context: Context, each: PastAction) -> Sequence[Cell]:
     )
     return [
         lines(f"{intended.recorded_at:%Y-%m-%d %H:%M}Z", plain(intended.action, "bold")),
-        lines(count(intended.messages, "pause" if intended.action in _OF_PAUSES else "message"), end, *results),
+        lines(count(intended.messages, _NAMED.get(intended.action, "message")), end, *results),
         lines(intended.reason, who(context, intended), plain(f"action {intended.act_id}", "dim")),
     ]
 

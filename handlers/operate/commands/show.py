@@ -82,7 +82,7 @@ def _details(context: Context, dead_letter: DeadLetter) -> _Details:
     key = dead_letter.outcome_key
     row = context.outcomes.of_events([key]).get(key) if key else None
     problems = context.preflight.would_fail(dead_letter)
-    names = dead_letter.names(context.pseudonyms.digest)
+    names = {name for each in context.pseudonyms.under_each_key() for name in dead_letter.names(each.digest)}
     return _Details(
         dead_letter,
         row,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from infra.deploy.health import delivery, page, records, rehearsal, sealed, stacks, sweep, worker
+from infra.deploy.health import bucket, delivery, page, records, rehearsal, sealed, stacks, sweep, worker
 from infra.deploy.health.check import Check, attempt
 from infra.deploy.health.deployed import read_contents, read_stack
 from infra.deploy.health.guardrails import guardrails
@@ -41,6 +41,7 @@ ROLES = {
     "DetachPoliciesRole": "removing worker's role",
     "OperatorReads": "role OperatorReads",
     "OperatorActs": "role OperatorActs",
+    "Resolver": "role Resolver",
     "RehearsalRole": "rehearsals' role",
     "SweepRole": "sweep's role",
     "SweepScheduleRole": "role of the sweep's schedule",
@@ -60,7 +61,15 @@ REHEARSAL = "Rehearsal"
 NOT_ALWAYS = frozenset(
     {
         *("Removals", "DetachPolicies", "DetachPoliciesMapping", "DetachPoliciesRole", "Repairs", "RepairsMapping"),
-        *("RehearsalRole", "SweepRole", "SweepScheduleRole", "SealRole", "SealScheduleRole", "Announcements"),
+        *(
+            "RehearsalRole",
+            "Resolver",
+            "SweepRole",
+            "SweepScheduleRole",
+            "SealRole",
+            "SealScheduleRole",
+            "Announcements",
+        ),
     }
 )
 #: The queues with the names of their checks, and the next step if a queue is not empty.
@@ -293,10 +302,14 @@ def _records(target: Target, stack: Deployed) -> Iterator[Planned]:
     dynamodb, s3, kms = (target.client(each) for each in ("dynamodb", "s3", "kms"))
     for name in stack.of_type("AWS::DynamoDB::Table"):
         yield _planned(f"table {name}", records.table, dynamodb, stack, name)
-    yield _planned("bucket Evidence", records.bucket, s3, stack, "Evidence")
-    yield _planned("policy of bucket Evidence", records.bucket_policy, s3, stack, "EvidencePolicy")
+    yield _planned("bucket Evidence", bucket.bucket, s3, stack, "Evidence")
+    yield _planned("policy of bucket Evidence", bucket.bucket_policy, s3, stack, "EvidencePolicy")
     for name in stack.of_type("AWS::KMS::Key"):
-        yield _planned(f"key {name}", records.key, kms, stack, name)
+        # Pseudonyms are not derived from the stack's own key any more if the stage names another one.
+        if name != "PseudonymKey" or not stack.parameters.get("PseudonymKeyArn"):
+            yield _planned(f"key {name}", records.key, kms, stack, name)
+        yield _planned(f"policy of key {name}", records.key_policy, kms, stack, name)
+    yield "pseudonym keys", (), lambda: records.pseudonym_keys(kms, stack)
 
 
 def _page(target: Target, stack: Deployed) -> Iterator[Planned]:
@@ -308,6 +321,9 @@ def _page(target: Target, stack: Deployed) -> Iterator[Planned]:
             yield _planned(f"rule {name}", delivery.rule, target.client("events"), stack, name, f"rule {name}")
             yield _planned(
                 f"target of {name}", delivery.target, target.client("events"), stack, name, f"target of {name}"
+            )
+            yield _planned(
+                f"trail of {name}", delivery.trail_of_pages, target.client, stack, name, stack.parameters[MANAGEMENT]
             )
     yield "alarms", (), lambda: page.alarms(target.client("cloudwatch"), stack)
 

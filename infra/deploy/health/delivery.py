@@ -38,6 +38,20 @@ def trail(client: Callable[..., Any], *, account: str, management_account: str, 
         yield Check("trail", trails.found, "ok" if trails.working else "wrong", step)
 
 
+def trail_of_pages(client: Callable[..., Any], stack: Deployed, name: str, management_account: str) -> Iterator[Check]:
+    """Check that a trail logs the events that a rule that pages matches, in the stack's account and Region."""
+    what = f"trail of {name}"
+    if stack.account != management_account:
+        found = f"cannot be read from account {stack.account} if it is the organization's"
+        step = f"in account {management_account}, see that no trail leaves out the events of KMS and S3"
+        yield Check(what, found, "unknown", step, needs_operator=False)
+        return
+    [source] = stack.properties(name)["EventPattern"]["detail"]["eventSource"]
+    trails = read_trails(lambda home: client("cloudtrail", region=home), stack.region, source)
+    step = "handlers/operate/RUNBOOK.md#no-trail"
+    yield Check(what, trails.found, "ok" if trails.working else "wrong", step)
+
+
 def rule(events: Any, stack: Deployed, name: str, what: str = "rule") -> Iterator[Check]:
     """Check a rule's state and pattern."""
     declared = stack.properties(name)

@@ -12,9 +12,11 @@ from handlers.clock import SystemClock
 from handlers.core.evidence.history import History
 from handlers.core.reconcile.pause_records import PauseVerdict, compare
 from handlers.operate.hints import as_typed
+from handlers.operate.installation import former_keys
 from handlers.operate.pausing import WARNINGS, moment, scope_of
 from handlers.operate.tables import first
 from infra.deploy.health.check import Check
+from infra.deploy.pseudonym_keys import key_in_force
 from schemas.pause import ORGANIZATION
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def pauses(dynamodb: Any, s3: Any, kms: Any, stack: Deployed, stage: str) -> Ite
     if "Reconciliation" not in stack.declared():
         return
     now = datetime.now(UTC)
-    pseudonyms = KmsPseudonyms(kms, stack.id("PseudonymKey"), stack.parameters["OrganizationId"])
+    key = key_in_force(stack.parameters, stack.id("PseudonymKey"))
+    pseudonyms = KmsPseudonyms(kms, key, stack.parameters["OrganizationId"], former_keys(stack.parameters))
     history = History(S3Archive(s3, stack.id("Evidence")), SystemClock())
     known = DynamoPauses(dynamodb, stack.id("Reconciliation")).read()
     in_force = known.in_force(now)

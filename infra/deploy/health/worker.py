@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from infra.deploy.health.check import Check, compared
@@ -15,14 +17,16 @@ if TYPE_CHECKING:
 
 #: The template's properties under the names that GetFunctionConfiguration uses.
 _FUNCTION: Final = ("Runtime", "Architectures", "Handler", "Role", "MemorySize", "Timeout", "LoggingConfig")
+#: `make deploy` names a zip by its SHA-256.
+_ZIP: Final = re.compile(r"joinguard/([0-9a-f]{64})\.zip")
 _MAPPING: Final = ("EventSourceArn", "BatchSize", "FunctionResponseTypes", "ScalingConfig")
 
 
 def function(lambda_client: Any, stack: Deployed, name: str, what: str = "function") -> Iterator[Check]:
-    """Check a function's state and last update, and compare its configuration and environment."""
+    """Check a function's state and last update, and compare its code, configuration and environment."""
     declared = stack.properties(name)
     actual = lambda_client.get_function_configuration(FunctionName=stack.short_id(name))
-    differences = [*property_differences(declared, actual, _FUNCTION)]
+    differences = [*_code(declared["Code"]["S3Key"], actual), *property_differences(declared, actual, _FUNCTION)]
     if declared.get("KmsKeyArn", "") != actual.get("KMSKeyArn", ""):
         differences.append("the key of its environment was changed")
     differences += _environment(declared["Environment"]["Variables"], actual.get("Environment", {}))
@@ -32,6 +36,12 @@ def function(lambda_client: Any, stack: Deployed, name: str, what: str = "functi
     if update == "Failed":
         differences.append(f"its last update failed: {actual.get('LastUpdateStatusReason', 'no reason given')}")
     yield compared(what, f"{state}, last update {update}{_observes(stack)}", differences)
+
+
+def _code(key: str, actual: Any) -> Iterator[str]:
+    named = _ZIP.fullmatch(key)
+    if named and base64.b64decode(actual["CodeSha256"]).hex() != named[1]:
+        yield "its code is not that of the zip that was deployed"
 
 
 def _observes(stack: Deployed) -> str:
