@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from handlers.core.evidence.checkpoint import VerifierKey
     from handlers.core.evidence.verify_objects import KeptProgress
     from handlers.core.evidence.verifying import Wanted
+    from handlers.core.ports import UnreadableRow
     from schemas.sealed import Leaf
     from schemas.verification import Verification
     from tests.sealing import FakeBucket, Stored
@@ -124,10 +125,11 @@ class FakeProgress:
 @dataclass
 class FakeRows:
     rows: list[Outcome] = field(default_factory=list)
+    unreadable: list[UnreadableRow] = field(default_factory=list)
 
-    def scan(self, status: OutcomeStatus | None) -> Iterator[Outcome]:
+    def scan(self, status: OutcomeStatus | None) -> Iterator[Outcome | UnreadableRow]:
         assert status is None
-        yield from self.rows
+        yield from (*self.rows, *self.unreadable)
 
 
 class VerifyWorld(SealWorld):

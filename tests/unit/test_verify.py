@@ -17,11 +17,12 @@ from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey
 from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, read_batch, read_bundle
 from handlers.core.evidence.merkle import bundle_path
 from handlers.core.evidence.verify_objects import Period
+from handlers.core.ports import UnreadableRow
 from schemas.keys import LOG, batch_key, checkpoint_key, key_beside
 from schemas.outcome import OutcomeStatus
 from schemas.sealed import SealedBatch, SealedDeletion, SealedObject
 from schemas.verification import FindingKind
-from tests.fakes import NOON
+from tests.fakes import ACCOUNT, NOON
 from tests.sealing import ORIGIN, Stored
 from tests.verifying import VerifyWorld
 
@@ -295,6 +296,11 @@ def a_deleted_outcome(w: VerifyWorld) -> list[tuple[str, str]]:
     return [("missing", row.evidence_key or "")]
 
 
+def a_row_that_no_worker_wrote(w: VerifyWorld) -> list[tuple[str, str]]:
+    w.rows.unreadable.append(UnreadableRow(ACCOUNT, "event-new"))
+    return [("disagrees", "event-new")]
+
+
 CHANGES: list[Callable[[VerifyWorld], list[tuple[str, str]]]] = [
     a_changed_byte,
     another_size,
@@ -333,6 +339,7 @@ CHANGES: list[Callable[[VerifyWorld], list[tuple[str, str]]]] = [
     an_outcome_with_other_policies,
     an_outcome_with_another_digest,
     a_deleted_outcome,
+    a_row_that_no_worker_wrote,
 ]
 
 
@@ -367,6 +374,7 @@ NEEDS_BYTES = {
     an_outcome_with_other_policies,
     an_outcome_with_another_digest,
     a_deleted_outcome,
+    a_row_that_no_worker_wrote,
     a_swapped_leaf_order,
 }
 
