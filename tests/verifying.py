@@ -129,7 +129,8 @@ class FakeRows:
 
     def scan(self, status: OutcomeStatus | None) -> Iterator[Outcome | UnreadableRow]:
         assert status is None
-        yield from (*self.rows, *self.unreadable)
+        yield from self.rows
+        yield from self.unreadable
 
 
 class VerifyWorld(SealWorld):

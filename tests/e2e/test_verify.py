@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from schemas.keys import checkpoint_key
-from tests.e2e.test_operate import operate
+from tests.e2e.test_operate import operate, session_of
 from tests.seals import Seals
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def joined(seals: Seals) -> tuple[str, str]:
 
 
 def verify(seals: Seals, *options: str) -> dict[str, Any]:
-    done = operate(seals.pipeline, "verify", "--json", *options)
+    done = operate(seals.pipeline, "verify", "--json", *options, **session_of(seals.pipeline, "OperatorReads"))
     found: dict[str, Any] = json.loads(done.stdout or "null")
     assert found, done.stderr
     assert done.returncode == bool(found["findings"])
@@ -61,6 +61,7 @@ def test_what_the_workers_wrote_and_the_function_sealed_is_valid(seals: Seals) -
     assert found["checkpoints"] == len(seals.notes())
     assert found["keys"] == [str(seals.key)]
     assert account_id not in json.dumps(found)
+    assert found["left_out"] == {}, "the role may read everything"
 
 
 @contextmanager
@@ -97,7 +98,8 @@ def test_a_proof_is_verified_without_aws(seals: Seals, tmp_path: Path) -> None:
     _, key = joined(seals)
     proof, keys, body = (tmp_path / name for name in ("object.tlog-proof", "key.txt", "object.json"))
 
-    made = operate(seals.pipeline, "proof", key, "--out", str(proof))
+    reads = session_of(seals.pipeline, "OperatorReads")
+    made = operate(seals.pipeline, "proof", key, "--out", str(proof), **reads)
 
     assert made.returncode == 0, made.stderr
     keys.write_text(f"{seals.key}\n")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -403,6 +404,19 @@ def test_another_tool_accepts_a_proof(world: VerifyWorld, proof: Path) -> None:
     theirs = InclusionProof(int(index.removeprefix("index ")), checkpoint.size, [b64decode(each) for each in hashes])
     theirs.check(leaf_hash(b64decode(extra.removeprefix("extra "))), checkpoint.root_hash)
     assert name == "c2sp.org/tlog-proof@v1"
+
+
+@pytest.mark.parametrize("part", ["leaf", "index", "hash"])
+def test_a_proof_of_another_leaf_place_or_tree_is_refused(world: VerifyWorld, proof: Path, part: str) -> None:
+    made = Proof.parse(proof.read_text())
+    changes: dict[str, dict[str, Any]] = {
+        "leaf": {"leaf": made.leaf.replace(b"GOVERNANCE", b"COMPLIANCE")},
+        "index": {"index": made.index - 1},
+        "hash": {"hashes": [bytes(32), *made.hashes[1:]]},
+    }
+
+    with pytest.raises(ValueError, match="does not lead to the root"):
+        replace(made, **changes[part]).check([world.sealer.verifier_key], verified)
 
 
 def test_a_proof_goes_to_stdout_and_can_be_made_from_a_download(
