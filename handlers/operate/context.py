@@ -16,6 +16,7 @@ from handlers.core.evidence.ports import Archive, PrincipalPseudonyms
 from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.guardrails.ports import OrganizationReader, PolicyValidator
+from handlers.core.guardrails.reading import Artifacts
 from handlers.core.ports import Clock
 from handlers.core.reconcile.ports import OperatorsPauses
 from handlers.core.redaction import redact
@@ -109,6 +110,8 @@ class Context:
     has_repairs: bool = True
     #: None in stacks of earlier versions.
     pauses: OperatorsPauses | None = None
+    #: What deployments wrote, guardrails of earlier times too. None in stacks of earlier versions.
+    artifacts: Artifacts | None = None
     rng: Random = field(default_factory=SystemRandom)
 
     @property

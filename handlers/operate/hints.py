@@ -11,7 +11,7 @@ _STAGE: Final = "JOINGUARD_STAGE_OF_MAKE"
 _DEFAULT_STAGE: Final = "prod"
 #: The tool's commands, and the Make targets whose names differ.
 _NAMES: Final = (
-    "actions|backups|close|coverage|drop|edit|enforce|explain|list|lock|"
+    "actions|backups|close|coverage|drop|edit|enforce|evidence|explain|list|lock|"
     "outcome|outcomes|pause|pauses|plan|redrive|rehearse|restore|resume|show|snapshot|sweep"
 )
 _TARGETS: Final = {"list": "dlq"}

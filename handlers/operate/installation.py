@@ -230,6 +230,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         else None,
         has_repairs="RepairsQueueUrl" in outputs,
         pauses=DynamoPauses(dynamodb, reconciliation) if reconciliation else None,
+        artifacts=S3Artifacts(client("s3"), parameters["CodeBucket"]) if "CodeBucket" in parameters else None,
     )
 
 

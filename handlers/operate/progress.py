@@ -82,6 +82,21 @@ def reading() -> Iterator[Callable[[str, int], None]]:
 
 
 @contextmanager
+def reading_records() -> Iterator[Callable[[str, int], None]]:
+    """Show which records are being read; yields a function that takes the name of a source, and how much is read."""
+    lines = _Lines()
+    lines.print("reading the records")
+    with stderr.status("reading the records") as status:
+
+        def show(source: str, number: int) -> None:
+            line = f"reading {source} records: {number:,} so far"
+            lines.print(line)
+            status.update(plain(line))
+
+        yield show
+
+
+@contextmanager
 def sweeping() -> Iterator[Callable[[SweepState | None], None]]:
     """Show how far a sweep is; yields a function that takes its state."""
     lines = _Lines()

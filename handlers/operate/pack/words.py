@@ -1,0 +1,130 @@
+"""How an evidence pack words values: times, durations, counts, states."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Final
+
+from schemas.pack import ChangeKind, FailureEnd, MemberState
+
+if TYPE_CHECKING:
+    from schemas.pack import Latency, Pack, Period
+
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+_DAY: Final = 86_400
+_EXACT: Final = 10
+
+#: The names of members' states.
+STATES: Final = {
+    MemberState.COVERED: "covered",
+    MemberState.GAP: "gap",
+    MemberState.OBSERVED: "only observed",
+    MemberState.UNCLEAR: "unclear",
+    MemberState.LEFT: "left",
+}
+ENDS: Final = {
+    FailureEnd.ENFORCED: "succeeded later",
+    FailureEnd.ENFORCED_BY_ANOTHER_EVENT: "another event succeeded",
+    FailureEnd.OBSERVED: "only observed later",
+    FailureEnd.IGNORED: "nothing to do later",
+    FailureEnd.CLOSED: "closed by an operator",
+    FailureEnd.ACCOUNT_LEFT: "the account left",
+    FailureEnd.RETRYING: "being retried",
+    FailureEnd.OPEN: "open",
+}
+CHANGES: Final = {
+    ChangeKind.REMOVED: "removed by Joinguard",
+    ChangeKind.KEPT: "not needed, and kept",
+    ChangeKind.RESTORED: "detached, and back",
+    ChangeKind.DETACHED: "detached",
+    ChangeKind.POLICY_CHANGED: "policy changed",
+}
+DEPARTURES: Final = {
+    "left": "left by itself",
+    "removed": "removed",
+    "closed": "closed",
+    "cleaned": "removed after closure",
+    "departed": "departed",
+    "missing": "found missing",
+}
+
+
+def moment(at: datetime | None) -> str:
+    """Return a moment to the second, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else ""
+
+
+def day(of: date) -> str:
+    """Return a day as people read it."""
+    return f"{of.day} {of:%B %Y}"
+
+
+def period(of: Period) -> str:
+    """Return a period as people read it: `1 July to 30 September 2026`."""
+    if of.first == of.last:
+        return day(of.first)
+    first = f"{of.first.day} {of.first:%B}" if of.first.year == of.last.year else day(of.first)
+    return f"{first} to {day(of.last)}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in its two largest units."""
+    if seconds is None:
+        return ""
+    if seconds < _EXACT:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, name, smaller, small in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s")):
+        if whole >= unit:
+            rest = whole % unit // smaller
+            return f"{whole // unit:,} {name}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun; the plural takes an s."""
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
+
+
+def ranges(latency: Latency) -> list[tuple[str, int]]:
+    """Return the names of the ranges of the time to guardrail, and how many joins each has."""
+    begin, found = "0 s", []
+    for each in latency.ranges:
+        if each.up_to is None:
+            found.append((f"over {begin}", each.joins))
+        else:
+            until = duration(each.up_to).replace(".0 s", " s")
+            found.append((f"up to {until}", each.joins))
+            begin = until
+    return found
+
+
+def verdict(pack: Pack) -> tuple[str, bool]:
+    """Return the answer to the auditor's question in one sentence, and whether it is yes."""
+    summary = pack.summary
+    if not summary.joined:
+        return f"No account joined from {period(pack.period)}.", True
+    if not summary.not_guarded and not summary.observed:
+        what = (
+            "The account that joined got all its policies"
+            if summary.joined == 1
+            else (f"All {summary.joined:,} accounts that joined got all their policies")
+        )
+        return f"{what}.", True
+    lacking = summary.not_guarded + summary.observed
+    return (
+        f"{summary.guarded:,} of {count(summary.joined, 'account')} that joined got all their policies; of "
+        f"{lacking:,}, no record shows that."
+    ), False
+
+
+def integrity(pack: Pack) -> tuple[str, bool]:
+    """Return whether anybody altered the record, in one sentence, and whether it is certain that nobody did."""
+    verified = pack.verification
+    if verified is None:
+        return "Whether anybody altered the record was not verified.", False
+    wrong = sum(verified.found.values())
+    if wrong:
+        return f"The verification of the record has {count(wrong, 'finding')}.", False
+    return f"The record was verified: {verified.valid:,} objects are as they were sealed, and none is missing.", True
