@@ -27,6 +27,7 @@ from handlers.operate.commands.coverage import coverage
 from handlers.operate.commands.drop import drop
 from handlers.operate.commands.edit import edit
 from handlers.operate.commands.enforce import enforce
+from handlers.operate.commands.evidence import evidence
 from handlers.operate.commands.explain import explain
 from handlers.operate.commands.list import list_messages
 from handlers.operate.commands.lock import lock
@@ -136,6 +137,7 @@ for command in (
     pauses,
     actions,
     backups,
+    evidence,
     lock,
     plan,
     snapshot,

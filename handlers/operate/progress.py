@@ -97,6 +97,19 @@ def reading_records() -> Iterator[Callable[[str, int], None]]:
 
 
 @contextmanager
+def writing() -> Iterator[Callable[[str], None]]:
+    """Show which file is being made; yields a function that takes its name."""
+    lines = _Lines()
+    with stderr.status("writing") as status:
+
+        def show(name: str) -> None:
+            lines.print(f"writing {name}")
+            status.update(plain(f"writing {name}"))
+
+        yield show
+
+
+@contextmanager
 def sweeping() -> Iterator[Callable[[SweepState | None], None]]:
     """Show how far a sweep is; yields a function that takes its state."""
     lines = _Lines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -128,3 +129,61 @@ def integrity(pack: Pack) -> tuple[str, bool]:
     if wrong:
         return f"The verification of the record has {count(wrong, 'finding')}.", False
     return f"The record was verified: {verified.valid:,} objects are as they were sealed, and none is missing.", True
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One of the figures that answer the question at a glance."""
+
+    name: str
+    value: str
+    note: str
+    tone: str = ""
+
+
+def figures(pack: Pack) -> tuple[Figure, ...]:
+    """Return the figures of the first screen."""
+    summary, times = pack.summary, pack.latency
+    last = pack.sweeps[-1] if pack.sweeps else None
+    verified = pack.verification
+    findings = sum(verified.found.values()) if verified else 0
+    lacking = summary.not_guarded + summary.observed
+    return (
+        Figure("Members", f"{summary.members_at_end:,}", f"at the end; {summary.left:,} left in the period"),
+        Figure("Joined", f"{summary.joined:,}", "in the period"),
+        Figure(
+            "Got all policies",
+            f"{summary.guarded:,} of {summary.joined:,}",
+            f"{lacking:,} without a record of it" if lacking else "of the accounts that joined",
+            "bad" if lacking else "good",
+        ),
+        Figure(
+            "Time to guardrail",
+            duration(times.p95) or "none",
+            f"p95; p50 {duration(times.p50)}, longest {duration(times.longest)}" if times.measured else "not measured",
+        ),
+        Figure(
+            "Gaps",
+            f"{last.with_gaps:,}" if last else "none",
+            f"in the last sweep; {last.covered:,} of {last.members:,} covered" if last else "no sweep is on record",
+            ("bad" if last.with_gaps else "good") if last else "look",
+        ),
+        Figure(
+            "Failures open",
+            f"{summary.open_failures:,}",
+            f"of {count(summary.failures, 'failure')}",
+            "bad" if summary.open_failures else "",
+        ),
+        Figure(
+            "Verification",
+            "not verified" if verified is None else count(findings, "finding") if findings else "verified",
+            "of the sealed log" if verified is None else f"{verified.valid:,} objects as they were sealed",
+            "look" if verified is None else "bad" if findings else "good",
+        ),
+        Figure(
+            "Evidence",
+            f"{len(pack.objects):,}",
+            f"objects read; {count(summary.disagreements, 'outcome')} without it",
+            "bad" if summary.disagreements else "",
+        ),
+    )

@@ -1,0 +1,195 @@
+"""The charts of a report, drawn once with ReportLab: as SVG for the page, and as they are for the PDF.
+
+In the SVG, colors are classes, so that the page's style sheet chooses them for light, dark and print.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from xml.etree import ElementTree as ET
+
+from reportlab.graphics import renderSVG
+from reportlab.graphics.charts.barcharts import VerticalBarChart
+from reportlab.graphics.shapes import Drawing, Rect
+from reportlab.lib.colors import HexColor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.pack import CoverageDay
+
+#: The colors on paper, which are those of the page in light.
+COLORS: Final = {"accent": "#0b5a6f", "bad": "#a61b1b", "muted": "#565b63", "rule": "#d9d9d2", "look": "#c9c4b4"}
+WIDTH: Final = 720
+_LEFT, _RIGHT, _BOTTOM, _TOP = 44, 8, 30, 14
+_FONT: Final = "Helvetica"
+_SIZE: Final = 10
+_MOST_LABELS: Final = 14
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing, and what it says in words."""
+
+    id: str
+    title: str
+    description: str
+    drawing: Drawing
+
+
+def latency_chart(ranges: Sequence[tuple[str, int]]) -> Chart:
+    """Return the distribution of the time from join to guardrail."""
+    drawing = Drawing(WIDTH, 220)
+    bars = _bars(drawing, 220, [[joins for _, joins in ranges]])
+    bars.categoryAxis.categoryNames = [name for name, _ in ranges]
+    bars.bars[0].fillColor = HexColor(COLORS["accent"])
+    bars.barLabelFormat = "%d"
+    bars.barLabels.fontName, bars.barLabels.fontSize = _FONT, _SIZE
+    bars.barLabels.fillColor, bars.barLabels.nudge = HexColor(COLORS["muted"]), 8
+    bars.valueAxis.valueMax = _rounded(max(joins for _, joins in ranges) * 1.12)
+    most, joins = max(ranges, key=lambda each: each[1])
+    return Chart(
+        "latency",
+        "Joins by the time from join to guardrail",
+        f"A bar for each range of time. Most joins, {joins:,}, took {most}.",
+        drawing,
+    )
+
+
+def coverage_chart(days: Sequence[CoverageDay]) -> Chart:
+    """Return the most accounts with gaps on each day, and the days without a sweep."""
+    height = 200
+    drawing = Drawing(WIDTH, height)
+    most = max((each.most_gaps or 0 for each in days), default=0)
+    bars = _bars(drawing, height, [[each.most_gaps or 0 for each in days]])
+    bars.bars[0].fillColor = HexColor(COLORS["bad"])
+    bars.valueAxis.valueMax = _rounded(max(most, 4))
+    bars.groupSpacing = 2 if len(days) < 200 else 0  # noqa: PLR2004 - days that have room between them
+    step = max(1, -(-len(days) // _MOST_LABELS))
+    bars.categoryAxis.categoryNames = [
+        f"{each.day.day} {each.day:%b}" if number % step == 0 else "" for number, each in enumerate(days)
+    ]
+    each_width = bars.width / max(1, len(days))
+    for number, each in enumerate(days):
+        if not each.sweeps:
+            left = bars.x + number * each_width
+            silent_day = Rect(left, bars.y, each_width, bars.height)
+            silent_day.fillColor, silent_day.strokeColor = HexColor(COLORS["look"]), None
+            drawing.insert(0, silent_day)
+    silent = sum(not each.sweeps for each in days)
+    worst = next((each for each in days if most and each.most_gaps == most), None)
+    said = f"The most were {most:,}, on {worst.day}." if worst else "No sweep found any."
+    without = f" On {silent:,} days, drawn as grey columns, no sweep ran." if silent else ""
+    return Chart(
+        "gaps-by-day",
+        "Accounts with gaps, the most in one sweep of each day",
+        f"A column for each day. {said}{without}",
+        drawing,
+    )
+
+
+def _bars(drawing: Drawing, height: int, data: list[list[int]]) -> VerticalBarChart:
+    """Return a bar chart in a drawing, with quiet axes."""
+    bars = VerticalBarChart()
+    bars.x, bars.y = _LEFT, _BOTTOM
+    bars.width, bars.height = WIDTH - _LEFT - _RIGHT, height - _BOTTOM - _TOP
+    bars.data = data
+    bars.strokeColor = bars.fillColor = None
+    bars.bars[0].strokeColor = None
+    bars.groupSpacing = 10
+    across: Any = bars.categoryAxis
+    across.strokeColor, across.visibleTicks = HexColor(COLORS["muted"]), 0
+    up: Any = bars.valueAxis
+    up.valueMin, up.maximumTicks, up.visibleAxis, up.visibleTicks = 0, 5, 0, 0
+    up.visibleGrid, up.gridStrokeColor, up.gridStrokeWidth = 1, HexColor(COLORS["rule"]), 0.75
+    up.gridStart, up.gridEnd = bars.x, bars.x + bars.width
+    up.labelTextFormat = lambda value: f"{value:,.0f}"
+    for labels in (across.labels, up.labels):
+        labels.fontName, labels.fontSize = _FONT, _SIZE
+        labels.fillColor = HexColor(COLORS["muted"])
+    across.labels.dy = -4
+    drawing.add(bars)
+    return bars
+
+
+def _rounded(value: float) -> int:
+    """Return the next number that divides well into steps."""
+    size: int = 10 ** max(0, len(str(int(value))) - 1)
+    return next(
+        (round(size * part) for part in (1, 2, 4, 5, 8, 10) if size * part >= value and size * part % 1 == 0), 10 * size
+    )
+
+
+# ---------------------------------------------------------------- SVG
+
+_SVG: Final = "{http://www.w3.org/2000/svg}"
+_KEPT: Final = {"stroke-width", "stroke-dasharray", "stroke-linecap", "font-size"}
+_PERCENT: Final = re.compile(r"rgb\((\d+)%,(\d+)%,(\d+)%\)")
+
+
+def svg(chart: Chart) -> str:
+    """Return a chart as an SVG element for a page with a strict policy: no inline styles, and colors as classes."""
+    root = ET.fromstring(renderSVG.drawToString(chart.drawing))  # noqa: S314 - our own drawing
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag in {f"{_SVG}title", f"{_SVG}desc", f"{_SVG}clipPath"}:
+                parent.remove(child)
+    for each in root.iter():
+        each.tag = each.tag.removeprefix(_SVG)
+        _restyle(each)
+    names = f"{chart.id}-title {chart.id}-desc"
+    drawn = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-labelledby": names, "class": "chart"}
+    root.attrib.clear()
+    root.attrib.update(drawn)
+    for name, text in (("desc", chart.description), ("title", chart.title)):
+        element = ET.Element(name, {"id": f"{chart.id}-{name}"})
+        element.text = text
+        root.insert(0, element)
+    _prune(root)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _restyle(element: ET.Element) -> None:
+    style = element.attrib.pop("style", "")
+    element.attrib.pop("id", None)
+    if not element.attrib.get("transform", "x").strip():
+        del element.attrib["transform"]
+    classes = []
+    for part in filter(None, map(str.strip, style.split(";"))):
+        name, _, value = (text.strip() for text in part.partition(":"))
+        if name in {"fill", "stroke"}:
+            color = _color(value)
+            classes += [f"{name}-{color}"] if color else []
+            if not color:
+                element.attrib[name] = "none"
+        elif name in _KEPT:
+            element.attrib[name] = value.removesuffix("px")
+    if classes:
+        element.attrib["class"] = " ".join(classes)
+
+
+def _color(value: str) -> str | None:
+    """Return the name of a color; None for no color."""
+    found = _PERCENT.match(value)
+    if not found:
+        return None
+    wanted = tuple(int(each) for each in found.groups())
+    return min(COLORS, key=lambda name: _distance(wanted, COLORS[name]))
+
+
+def _distance(percents: tuple[int, ...], color: str) -> float:
+    parts = (int(color[place : place + 2], 16) / 2.55 for place in (1, 3, 5))
+    return sum((one - other) ** 2 for one, other in zip(percents, parts, strict=True))
+
+
+def _prune(element: ET.Element) -> None:
+    """Remove groups that hold nothing, and white space."""
+    element.tail = None
+    if element.tag not in {"text", "title", "desc"}:
+        element.text = None
+    for child in list(element):
+        _prune(child)
+        if child.tag == "g" and not len(child):
+            element.remove(child)
