@@ -32,7 +32,7 @@ GUARDRAILS = "6a" * 32
 ATTACHED = AttachmentResult.ATTACHED
 
 
-def at(day: int, hour: float = 12) -> datetime:
+def at(day: float, hour: float = 12) -> datetime:
     """Return a moment: a day of the period, which begins with day 1, and an hour."""
     return JULY + timedelta(days=day - 1, hours=hour)
 

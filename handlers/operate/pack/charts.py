@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 
 from reportlab.graphics import renderSVG
 from reportlab.graphics.charts.barcharts import VerticalBarChart
-from reportlab.graphics.shapes import Drawing, Rect
+from reportlab.graphics.charts.lineplots import LinePlot
+from reportlab.graphics.shapes import Drawing, Rect, String
 from reportlab.lib.colors import HexColor
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 #: The colors on paper, which are those of the page in light.
 COLORS: Final = {"accent": "#0b5a6f", "bad": "#a61b1b", "muted": "#565b63", "rule": "#d9d9d2", "look": "#c9c4b4"}
 WIDTH: Final = 720
-_LEFT, _RIGHT, _BOTTOM, _TOP = 44, 8, 30, 14
+_LEFT, _RIGHT, _BOTTOM, _TOP = 44, 22, 30, 14
 _FONT: Final = "Helvetica"
 _SIZE: Final = 10
 _MOST_LABELS: Final = 14
+#: The heights of both parts of the chart about coverage.
+_GAPS, _SHARE = 170, 80
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,12 @@ def latency_chart(ranges: Sequence[tuple[str, int]]) -> Chart:
 
 
 def coverage_chart(days: Sequence[CoverageDay]) -> Chart:
-    """Return the most accounts with gaps on each day, and the days without a sweep."""
-    height = 200
-    drawing = Drawing(WIDTH, height)
+    """Return the share of members covered and the most accounts with gaps on each day, and the days without a sweep."""
+    drawing = Drawing(WIDTH, _GAPS + _SHARE + 2 * _TOP + 16)
+    least = _share_line(drawing, days, _GAPS + 16, _SHARE)
     most = max((each.most_gaps or 0 for each in days), default=0)
-    bars = _bars(drawing, height, [[each.most_gaps or 0 for each in days]])
+    bars = _bars(drawing, _GAPS - 6, [[each.most_gaps or 0 for each in days]])
+    drawing.add(_label(bars.y + bars.height + 8, "Accounts with gaps, the most in one sweep of the day"))
     bars.bars[0].fillColor = HexColor(COLORS["bad"])
     bars.valueAxis.valueMax = _rounded(max(most, 4))
     bars.groupSpacing = 2 if len(days) < 200 else 0  # noqa: PLR2004 - days that have room between them
@@ -75,19 +79,57 @@ def coverage_chart(days: Sequence[CoverageDay]) -> Chart:
     for number, each in enumerate(days):
         if not each.sweeps:
             left = bars.x + number * each_width
-            silent_day = Rect(left, bars.y, each_width, bars.height)
+            silent_day = Rect(left, bars.y, each_width, _GAPS + 16 + _SHARE - bars.y)
             silent_day.fillColor, silent_day.strokeColor = HexColor(COLORS["look"]), None
             drawing.insert(0, silent_day)
     silent = sum(not each.sweeps for each in days)
     worst = next((each for each in days if most and each.most_gaps == most), None)
-    said = f"The most were {most:,}, on {worst.day}." if worst else "No sweep found any."
+    said = f"The most accounts with gaps were {most:,}, on {worst.day}." if worst else "No sweep found a gap."
     without = f" On {silent:,} days, drawn as grey columns, no sweep ran." if silent else ""
     return Chart(
-        "gaps-by-day",
-        "Accounts with gaps, the most in one sweep of each day",
-        f"A column for each day. {said}{without}",
+        "coverage-by-day",
+        "Coverage and gaps by day",
+        f"At the end of each day, at least {least:.4g}% of the members were covered. {said}{without}",
         drawing,
     )
+
+
+def _share_line(drawing: Drawing, days: Sequence[CoverageDay], bottom: int, height: int) -> float:
+    """Draw the share of members covered, by the last sweep of each day; return the smallest share, in percent."""
+    points = [
+        (number, 100 * each.covered / each.members)
+        for number, each in enumerate(days)
+        if each.covered is not None and each.members
+    ]
+    least = min((share for _, share in points), default=100.0)
+    plot = LinePlot()
+    plot.x, plot.y, plot.width, plot.height = _LEFT, bottom, WIDTH - _LEFT - _RIGHT, height
+    plot.data = [points or [(0, 100)]]
+    plot.lines[0].strokeColor, plot.lines[0].strokeWidth = HexColor(COLORS["accent"]), 1.75
+    across, up = plot.xValueAxis, plot.yValueAxis
+    across.valueMin, across.valueMax, across.visible = -0.5, len(days) - 0.5, 0
+    floor = min(99.0, float(int(least)))
+    up.valueMin, up.valueMax, up.valueSteps = floor, 100, [floor, (floor + 100) / 2, 100]
+    up.labelTextFormat = lambda value: f"{value:g}%"
+    _quiet(up, plot.x, plot.x + plot.width)
+    drawing.add(plot)
+    drawing.add(_label(bottom + height + 8, "Members covered, at the last sweep of the day"))
+    return least
+
+
+def _label(y: float, text: str) -> String:
+    label = String(_LEFT, y, text)
+    label.fontName, label.fontSize, label.fillColor = _FONT, _SIZE, HexColor(COLORS["muted"])
+    return label
+
+
+def _quiet(up: Any, begin: float, until: float) -> None:
+    """Give a vertical axis grid lines instead of a line and ticks."""
+    up.visibleAxis = up.visibleTicks = 0
+    up.visibleGrid, up.gridStrokeColor, up.gridStrokeWidth = 1, HexColor(COLORS["rule"]), 0.75
+    up.gridStart, up.gridEnd = begin, until
+    up.labels.fontName, up.labels.fontSize = _FONT, _SIZE
+    up.labels.fillColor = HexColor(COLORS["muted"])
 
 
 def _bars(drawing: Drawing, height: int, data: list[list[int]]) -> VerticalBarChart:
@@ -102,13 +144,11 @@ def _bars(drawing: Drawing, height: int, data: list[list[int]]) -> VerticalBarCh
     across: Any = bars.categoryAxis
     across.strokeColor, across.visibleTicks = HexColor(COLORS["muted"]), 0
     up: Any = bars.valueAxis
-    up.valueMin, up.maximumTicks, up.visibleAxis, up.visibleTicks = 0, 5, 0, 0
-    up.visibleGrid, up.gridStrokeColor, up.gridStrokeWidth = 1, HexColor(COLORS["rule"]), 0.75
-    up.gridStart, up.gridEnd = bars.x, bars.x + bars.width
+    up.valueMin, up.maximumTicks = 0, 5
+    _quiet(up, bars.x, bars.x + bars.width)
     up.labelTextFormat = lambda value: f"{value:,.0f}"
-    for labels in (across.labels, up.labels):
-        labels.fontName, labels.fontSize = _FONT, _SIZE
-        labels.fillColor = HexColor(COLORS["muted"])
+    across.labels.fontName, across.labels.fontSize = _FONT, _SIZE
+    across.labels.fillColor = HexColor(COLORS["muted"])
     across.labels.dy = -4
     drawing.add(bars)
     return bars

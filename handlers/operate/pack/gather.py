@@ -122,7 +122,7 @@ def gather(request: Request, connection: Connection) -> tuple[Pack, BucketLog]:
         organization_id=context.requirements.organization_id,
         made_by=version("joinguard"),
         reveals=request.reveals,
-        verify_command=as_typed(f"`verify {days}`").strip("`"),
+        verify_command=as_typed(f"`joinguard verify {days}`").strip("`"),
     )
     with reading_records() as show:
         sources = Sources(

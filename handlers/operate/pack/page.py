@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from handlers.operate.output import clean
 from handlers.operate.pack import words
@@ -17,7 +18,7 @@ from handlers.operate.pack.charts import svg
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from handlers.operate.pack.sections import Section
+    from handlers.operate.pack.report import Section
     from schemas.pack import Pack
 
 _HERE: Final = files("handlers.operate.pack")
@@ -33,6 +34,7 @@ def page(pack: Pack, sections: Sequence[Section]) -> bytes:
         # The last thing that happens to each text of others before it is escaped.
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
+    environment.filters["breakable"] = _breakable
     style = (_HERE / "page.css").read_text("utf-8")
     digest = b64encode(sha256(style.encode()).digest()).decode()
     text = environment.from_string((_HERE / "page.html").read_text("utf-8")).render(
@@ -46,3 +48,8 @@ def page(pack: Pack, sections: Sequence[Section]) -> bytes:
         integrity=words.integrity(pack),
     )
     return text.encode()
+
+
+def _breakable(path: str) -> Markup:
+    """Return a path that a browser may break after its separators."""
+    return Markup(re.sub("(::|[_/])", r"\1<wbr>", str(escape(clean(path)))))  # noqa: S704 - it is escaped

@@ -10,6 +10,7 @@ import io
 from typing import TYPE_CHECKING, Any, Final
 from xml.sax.saxutils import escape
 
+from reportlab.graphics import renderPDF
 from reportlab.lib.colors import HexColor
 from reportlab.lib.enums import TA_RIGHT
 from reportlab.lib.pagesizes import A4, landscape
@@ -38,9 +39,10 @@ from handlers.operate.pack.charts import COLORS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from reportlab.graphics.shapes import Drawing
     from reportlab.pdfgen.canvas import Canvas
 
-    from handlers.operate.pack.sections import Column, Section, Table
+    from handlers.operate.pack.report import Column, Section, Table
     from schemas.pack import Pack
 
 _PAGE: Final = landscape(A4)
@@ -53,6 +55,10 @@ _PADDING: Final = 4
 _ROWS: Final = 38
 #: Rows above which cells are cut to one line, so that nothing has to be measured.
 _MANY: Final = 1_500
+#: Rows above which a table that the page folds is left out.
+_FOLDED: Final = 15
+#: The size of charts on paper.
+_SCALE: Final = 0.78
 _TONES: Final = {"good": HexColor("#1a6340"), "look": HexColor("#7a5200"), "bad": HexColor("#a61b1b")}
 _INK: Final = HexColor("#1b1d21")
 _MUTED: Final = HexColor(COLORS["muted"])
@@ -74,16 +80,31 @@ _POINT: Final = ParagraphStyle("point", parent=_BODY, leftIndent=10, bulletInden
 _CELL: Final = ParagraphStyle(
     "cell", fontName="Helvetica", fontSize=_SMALL, leading=_LEADING - 0.5, textColor=_INK, splitLongWords=True
 )
-_ID: Final = ParagraphStyle("id", parent=_CELL, fontName="Courier", fontSize=_SMALL - 0.5)
+_ID: Final = ParagraphStyle("id", parent=_CELL, fontName="Courier", fontSize=_SMALL - 0.7)
 _NUMBER: Final = ParagraphStyle("number", parent=_CELL, alignment=TA_RIGHT)
 _HEAD: Final = ParagraphStyle("head", parent=_CELL, fontName="Helvetica-Bold")
 _HEAD_NUMBER: Final = ParagraphStyle("head-number", parent=_HEAD, alignment=TA_RIGHT)
-_STYLES: Final = {"text": _CELL, "id": _ID, "number": _NUMBER}
+_STYLES: Final = {"text": _CELL, "id": _ID, "path": _ID, "number": _NUMBER}
 
 
 def paper(pack: Pack, sections: Sequence[Section]) -> bytes:
     """Return the report as a PDF."""
     return _Paper(pack).made(sections)
+
+
+class _Drawn(Flowable):
+    """A drawing, made smaller."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        super().__init__()
+        self._drawing = drawing
+
+    def wrap(self, aW: float, aH: float) -> tuple[float, float]:  # noqa: ARG002, N803 - the names that ReportLab uses
+        return self._drawing.width * _SCALE, self._drawing.height * _SCALE
+
+    def draw(self) -> None:
+        self.canv.scale(_SCALE, _SCALE)
+        renderPDF.draw(self._drawing, self.canv, 0, 0)
 
 
 class _Paper:
@@ -173,13 +194,17 @@ class _Paper:
         for point in section.points:
             yield Paragraph(self._markup(point), _POINT, bulletText="•")
         if section.chart:
-            drawing = section.chart.drawing
+            drawing = _Drawn(section.chart.drawing)
             caption = self._paragraph(f"{section.chart.title}. {section.chart.description}", _CAPTION)
             yield KeepTogether([Spacer(1, 4), drawing, caption])
         for table in section.tables:
             yield from self._table(table)
 
     def _table(self, table: Table) -> Iterator[Flowable]:
+        if table.is_folded and len(table.rows) > _FOLDED:
+            where = f"{table.caption}: {len(table.rows):,} rows, in the page and in the spreadsheet."
+            yield self._paragraph(where, _CAPTION)
+            return
         if not table.rows:
             yield KeepTogether([self._paragraph(table.caption, _CAPTION), self._paragraph(table.empty, _CELL)])
             return
@@ -187,7 +212,8 @@ class _Paper:
         yield CondPageBreak(25 * mm)
         yield self._paragraph(table.caption + (cut if table.left_out else ""), _CAPTION)
         total = sum(each.weight for each in table.columns)
-        widths = [_WIDTH * each.weight / total for each in table.columns]
+        width = _WIDTH / 2 if table.is_narrow else _WIDTH
+        widths = [width * each.weight / total for each in table.columns]
         if len(table.rows) <= _MANY:
             yield self._grid(table, widths)
         else:
@@ -200,7 +226,7 @@ class _Paper:
         rows = [
             [self._cell(cell, column) for cell, column in zip(row, table.columns, strict=True)] for row in table.rows
         ]
-        return Grid([head, *rows], colWidths=widths, repeatRows=1, style=_RULES)
+        return Grid([head, *rows], colWidths=widths, repeatRows=1, style=_RULES, hAlign="LEFT")
 
     def _many(self, table: Table, widths: Sequence[float]) -> Iterator[Flowable]:
         """Yield a long table a page at a time, with one line for each row."""
@@ -225,7 +251,7 @@ class _Paper:
                 for place, column in enumerate(table.columns)
                 if column.kind == "number"
             ]
-            yield Grid(cells, colWidths=widths, rowHeights=[None, *[height] * len(rows)], style=style)
+            yield Grid(cells, colWidths=widths, rowHeights=[None, *[height] * len(rows)], style=style, hAlign="LEFT")
             if begin + _ROWS < len(table.rows):
                 yield PageBreak()
 
