@@ -48,7 +48,7 @@ def latency_chart(ranges: Sequence[tuple[str, int]]) -> Chart:
     bars = _bars(drawing, 220, [[joins for _, joins in ranges]])
     bars.categoryAxis.categoryNames = [name for name, _ in ranges]
     bars.bars[0].fillColor = HexColor(COLORS["accent"])
-    bars.barLabelFormat = "%d"
+    bars.barLabelFormat = lambda joins: f"{joins:,}"
     bars.barLabels.fontName, bars.barLabels.fontSize = _FONT, _SIZE
     bars.barLabels.fillColor, bars.barLabels.nudge = HexColor(COLORS["muted"]), 8
     bars.valueAxis.valueMax = _rounded(max(joins for _, joins in ranges) * 1.12)

@@ -7,6 +7,7 @@ shown as question marks, and the PDF says so: the page, the spreadsheet, CSV and
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from xml.sax.saxutils import escape
 
@@ -51,8 +52,8 @@ _WIDTH: Final = _PAGE[0] - 2 * _MARGIN
 _SMALL: Final = 7
 _LEADING: Final = 9
 _PADDING: Final = 4
-#: Rows of one grid: the time to lay out a grid grows faster than its rows.
-_ROWS: Final = 38
+#: The height of a row of a long table.
+_LINE: Final = 11.5
 #: Rows above which cells are cut to one line, so that nothing has to be measured.
 _MANY: Final = 1_500
 #: Rows above which a table that the page folds is left out.
@@ -107,6 +108,79 @@ class _Drawn(Flowable):
         renderPDF.draw(self._drawing, self.canv, 0, 0)
 
 
+class _Lines(Flowable):
+    """Rows of one line each. ReportLab's own tables take several times as long for thousands of rows."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[float]) -> None:
+        super().__init__()
+        self._columns, self._rows, self._widths = columns, rows, widths
+
+    def wrap(self, aW: float, aH: float) -> tuple[float, float]:  # noqa: ARG002, N803 - the names that ReportLab uses
+        return sum(self._widths), _LINE * (len(self._rows) + 1)
+
+    def split(self, aW: float, aH: float) -> list[Flowable]:  # noqa: ARG002, N803 - the names that ReportLab uses
+        fitting = int(aH / _LINE) - 1
+        if fitting < 1:
+            return []
+        parts = (self._rows[:fitting], self._rows[fitting:])
+        return [_Lines(self._columns, rows, self._widths) for rows in parts if rows]
+
+    def draw(self) -> None:
+        canvas, top = self.canv, _LINE * len(self._rows)
+        left = 0.0
+        for place, (column, width) in enumerate(zip(self._columns, self._widths, strict=True)):
+            room = width - 2 * _PADDING
+            self._write(left, room, top, column, [column.title], _HEAD)
+            self._write(left, room, top - _LINE, column, [each[place] for each in self._rows], _STYLES[column.kind])
+            left += width
+        canvas.setStrokeColor(_MUTED)
+        canvas.setLineWidth(0.9)
+        canvas.line(0, top - 2.5, left, top - 2.5)
+        canvas.setStrokeColor(_RULE)
+        canvas.setLineWidth(0.4)
+        canvas.lines([(0, top - n * _LINE - 2.5, left, top - n * _LINE - 2.5) for n in range(1, len(self._rows) + 1)])
+
+    def _write(  # noqa: PLR0913, PLR0917 - what a column is
+        self, left: float, room: float, top: float, column: Column, texts: Sequence[str], style: ParagraphStyle
+    ) -> None:
+        """Write texts one below the other, in as few operations as a PDF allows."""
+        lines = self.canv.beginText(left, top)
+        lines.setFont(style.fontName, style.fontSize, _LINE)
+        lines.setFillColor(_INK)
+        color = _INK
+        for number, text in enumerate(texts):
+            shown, width = _fitting(text, style.fontName, style.fontSize, room)
+            if column.kind == "number":
+                lines.setTextOrigin(left + room - width, top - number * _LINE)
+            if (wanted := _TONES.get(column.tones.get(text, ""), _INK)) is not color:
+                color = wanted
+                lines.setFillColor(color)
+            lines.textLine(shown)
+        self.canv.drawText(lines)
+
+
+@lru_cache(4096)
+def _fitting(text: str, font: str, size: float, room: float) -> tuple[str, float]:
+    """Return a text that fits on a line, and its width."""
+    width = stringWidth(text, font, size)
+    if width <= room:
+        return text, width
+    while text and stringWidth(f"{text}…", font, size) > room:
+        text = text[:-1]
+    return f"{text}…", stringWidth(f"{text}…", font, size)
+
+
+class _Document(BaseDocTemplate):
+    """A document whose headings are in its outline."""
+
+    def afterFlowable(self, flowable: Flowable) -> None:  # noqa: N802 - the name that ReportLab uses
+        """Add a heading to the outline."""
+        if isinstance(flowable, Paragraph) and flowable.style is _HEADING:
+            text = flowable.getPlainText()
+            self.canv.bookmarkPage(text)
+            self.canv.addOutlineEntry(text, text)
+
+
 class _Paper:
     """One PDF."""
 
@@ -118,7 +192,7 @@ class _Paper:
         pack, output = self._pack, io.BytesIO()
         title = f"Evidence pack, {words.period(pack.period)}, organization {pack.organization_id}"
         # `invariant`: the same data makes the same bytes.
-        document = BaseDocTemplate(output, pagesize=_PAGE, title=title, author="Joinguard", lang="en", invariant=1)
+        document = _Document(output, pagesize=_PAGE, title=title, author="Joinguard", lang="en", invariant=1)
         frame = Frame(_MARGIN, 15 * mm, _WIDTH, _PAGE[1] - 15 * mm - _MARGIN, 0, 0, 0, 0)
         document.addPageTemplates(PageTemplate("page", [frame], onPageEnd=self._foot))
         story = [*self._first(), *(each for section in sections for each in self._section(section))]
@@ -164,6 +238,10 @@ class _Paper:
         yield self._paragraph(verdict, _toned("good" if is_good else "bad"))
         integrity, is_certain = words.integrity(pack)
         yield self._paragraph(integrity, _toned("good" if is_certain else "bad" if pack.verification else "look"))
+        own = sum(not each.is_general for each in pack.unproven)
+        if own:
+            limits = f"{words.count(own, 'point')} limit what this pack proves: see What is not proven."
+            yield self._paragraph(limits, _toned("look"))
         yield Spacer(1, 8)
         yield self._figures()
 
@@ -217,7 +295,7 @@ class _Paper:
         if len(table.rows) <= _MANY:
             yield self._grid(table, widths)
         else:
-            yield from self._many(table, widths)
+            yield _Lines(table.columns, [tuple(map(self._encodable, row)) for row in table.rows], widths)
         yield Spacer(1, 8)
 
     def _grid(self, table: Table, widths: Sequence[float]) -> Flowable:
@@ -227,43 +305,6 @@ class _Paper:
             [self._cell(cell, column) for cell, column in zip(row, table.columns, strict=True)] for row in table.rows
         ]
         return Grid([head, *rows], colWidths=widths, repeatRows=1, style=_RULES, hAlign="LEFT")
-
-    def _many(self, table: Table, widths: Sequence[float]) -> Iterator[Flowable]:
-        """Yield a long table a page at a time, with one line for each row."""
-        head = [self._head(each) for each in table.columns]
-        height = _LEADING + 2.5
-        for begin in range(0, len(table.rows), _ROWS):
-            rows = table.rows[begin : begin + _ROWS]
-            style: list[Any] = list(_RULES)
-            cells: list[list[Any]] = [head]
-            for number, row in enumerate(rows, 1):
-                cells.append([])
-                for place, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
-                    cells[-1].append(self._line(cell, column, widths[place]))
-                    if tone := column.tones.get(cell):
-                        style.append(("TEXTCOLOR", (place, number), (place, number), _TONES[tone]))
-            style += [
-                ("FONT", (place, 1), (place, -1), _STYLES[column.kind].fontName, _STYLES[column.kind].fontSize)
-                for place, column in enumerate(table.columns)
-            ]
-            style += [
-                ("ALIGN", (place, 1), (place, -1), "RIGHT")
-                for place, column in enumerate(table.columns)
-                if column.kind == "number"
-            ]
-            yield Grid(cells, colWidths=widths, rowHeights=[None, *[height] * len(rows)], style=style, hAlign="LEFT")
-            if begin + _ROWS < len(table.rows):
-                yield PageBreak()
-
-    def _line(self, text: str, column: Column, width: float) -> str:
-        """Return a text that fits on one line."""
-        style, shown = _STYLES[column.kind], self._encodable(text)
-        room = width - 2 * _PADDING
-        if stringWidth(shown, style.fontName, style.fontSize) <= room:
-            return shown
-        while shown and stringWidth(f"{shown}…", style.fontName, style.fontSize) > room:
-            shown = shown[:-1]
-        return f"{shown}…"
 
     def _head(self, column: Column) -> Flowable:
         return self._paragraph(column.title, _HEAD_NUMBER if column.kind == "number" else _HEAD)
