@@ -18,6 +18,7 @@ from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.ports import Finding
+from handlers.core.guardrails.reading import Artifacts
 from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Account, MoveTask
@@ -255,6 +256,7 @@ class OperatorCli:
     pauses: FakePauses | None = field(default_factory=FakePauses)
     pseudonyms: FakePrincipalPseudonyms = field(default_factory=lambda: FakePrincipalPseudonyms(Steps()))
     sweep: InstalledSweep | None = None
+    artifacts: Artifacts | None = None
 
     @property
     def requirements(self) -> Requirements:
@@ -281,6 +283,7 @@ class OperatorCli:
             sweep=self.sweep,
             has_repairs=self.has_repairs,
             pauses=self.pauses,
+            artifacts=self.artifacts,
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:

@@ -166,6 +166,8 @@ def _rounded(value: float) -> int:
 
 _SVG: Final = "{http://www.w3.org/2000/svg}"
 _KEPT: Final = {"stroke-width", "stroke-dasharray", "stroke-linecap", "font-size"}
+#: A number with more places than anybody can see.
+_LONG: Final = re.compile(r"-?[0-9]+\.[0-9]{3,}(?:e-?[0-9]+)?")
 _PERCENT: Final = re.compile(r"rgb\((\d+)%,(\d+)%,(\d+)%\)")
 
 
@@ -196,6 +198,8 @@ def _restyle(element: ET.Element) -> None:
     element.attrib.pop("id", None)
     if not element.attrib.get("transform", "x").strip():
         del element.attrib["transform"]
+    for name, value in element.attrib.items():
+        element.attrib[name] = _LONG.sub(lambda found: f"{float(found[0]):.2f}", value)
     classes = []
     for part in filter(None, map(str.strip, style.split(";"))):
         name, _, value = (text.strip() for text in part.partition(":"))

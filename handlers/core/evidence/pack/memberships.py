@@ -100,8 +100,8 @@ class Memberships:
             self._add(account, _Fact(at, "seen") if is_first else _Fact(at, "joined", SWEEP))
         for account, at in sweeps.departed:
             self._add(account, _Fact(at, "left", cause="missing"))
-        for account in sweeps.open_gaps:
-            self._add(account, _Fact(sweeps.results[-1].decided_at, "seen"))
+        for account, at in sweeps.with_gaps.items():
+            self._add(account, _Fact(at, "seen"))
 
     def within(self, period: Period, now: Mapping[str, KnownMember]) -> list[Membership]:
         """Return the memberships in a period, by account and in order; `now` is Organizations' list."""

@@ -31,6 +31,8 @@ class SweepRecords:
     #: nothing about when they joined.
     appeared: list[tuple[str, datetime, bool]] = field(default_factory=list)
     departed: list[tuple[str, datetime]] = field(default_factory=list)
+    #: The accounts that a sweep found without a policy, and when one first did.
+    with_gaps: dict[str, datetime] = field(default_factory=dict)
     #: Whether a sweep found more gaps than its evidence names.
     is_cut: bool = False
     #: Whether the last sweep names every gap that it found.
@@ -100,6 +102,7 @@ class SweepRecords:
         self.departed += [(each.value, at) for each in evidence.departed]
         found = {(each.account.value, each.policy_id): each.cause for each in evidence.gaps}
         for name, cause in found.items():
+            self.with_gaps.setdefault(name[0], at)
             begun = self._open.setdefault(name, _Open(at, at, cause))
             begun.last_seen, begun.cause = at, cause
         self.names_all = sum(report.gaps.values()) <= len(found)

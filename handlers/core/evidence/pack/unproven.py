@@ -37,6 +37,8 @@ _GENERAL: Final = {
     ),
     "PARTS_OF_CONTROLS": "A mapping to controls says what Joinguard does. It replaces no assessment of a control.",
 }
+#: How many characters of a hash tell it from the others.
+_SHORT: Final = 12
 _NOT_VERIFIED: Final = (
     "Nobody verified the sealed log for this pack. So it does not show that no object was altered or deleted before it "
     "was read."
@@ -113,8 +115,8 @@ def _of_sources(known: Known) -> Iterator[tuple[str, str]]:
         yield (
             "GUARDRAILS_UNREAD",
             (
-                f"{len(known.unread_guardrails):,} guardrails documents of the period could not be read, so their "
-                "exceptions are known only by the attempts that name them."
+                "The guardrails with these hashes were in force and could not be read, so their exceptions are known "
+                f"only by the attempts that name them: {', '.join(each[:_SHORT] for each in known.unread_guardrails)}."
             ),
         )
     if known.ownerless:
