@@ -412,7 +412,7 @@ class PackFile(_Recorded):
 class Manifest(_Recorded):
     """Every file of the pack except the manifest itself, in the order of their paths."""
 
-    schema_version: Literal["joinguard/pack-manifest/1"] = "joinguard/pack-manifest/1"
+    schema_version: Literal["joinguard/manifest/1"] = "joinguard/manifest/1"
     organization_id: OrganizationId
     period: Period
     made_at: Moment

@@ -27,6 +27,7 @@ from infra.local.installation import build_local, install
 from infra.local.organizations import ATTACH, Organizations, Rules, policies_of, serving
 from infra.local.standin import running
 from infra.local.watch import Watch
+from tests.bench import pack as packs
 from tests.bench import plan as plans
 from tests.bench import sweep as sweeps
 from tests.bench.burst import Burst, Experiment, Mapping
@@ -258,6 +259,13 @@ def sweep() -> dict[str, Any]:
     return rows
 
 
+def pack() -> dict[str, Any]:
+    """Make evidence packs of a quarter, compared with reading and parsing the same records."""
+    rows = packs.measure(1_000, 10_000)
+    table("joinguard evidence, a quarter in which half of the accounts joined (records in memory)", rows)
+    return rows
+
+
 PARTS: Final = {
     "burst": bursts,
     "first": first,
@@ -267,6 +275,7 @@ PARTS: Final = {
     "operator": operator,
     "plan": plan,
     "sweep": sweep,
+    "pack": pack,
 }
 
 

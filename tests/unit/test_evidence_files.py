@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import itertools
 import json
@@ -15,7 +14,7 @@ from datetime import datetime
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from openpyxl import load_workbook
@@ -420,9 +419,3 @@ def test_no_other_command_imports_what_renders_packs() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - our own code
 
     assert done.stdout == "[]\n"
-
-
-def test_the_style_sheet_and_the_template_are_part_of_the_package() -> None:
-    package: Any = importlib.import_module("handlers.operate.pack")
-
-    assert {"page.html", "page.css"} <= {each.name for each in Path(package.__path__[0]).iterdir()}
