@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from bisect import bisect_left
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +25,11 @@ from schemas.sealed import ObjectKind
 from schemas.sweep import SweepEvidence
 from tests.bench.process import peak_megabytes
 from tests.histories import History, period, quarter
+from tests.operator_cli import FakeBucket
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import BaseModel
 
 _SWEEPS_A_DAY: Final = 48
@@ -36,6 +40,18 @@ _MODELS: Final[dict[ObjectKind, type[BaseModel]]] = {
     ObjectKind.CONFIGURATION: Configuration,
     ObjectKind.SWEEP: SweepEvidence,
 }
+
+
+class _IndexedBucket(FakeBucket):
+    """A bucket that finds keys as fast as S3 does, whose index is sorted."""
+
+    _sorted: Sequence[str] = ()
+
+    def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        if len(self._sorted) != len(self.objects):
+            self._sorted = sorted(self.objects)
+        begin, end = (bisect_left(self._sorted, each) for each in (prefix, prefix + "\uffff"))
+        return [*self._sorted[begin:end][:limit]]
 
 
 def _read_and_parse(history: History) -> float:
@@ -51,6 +67,7 @@ def _read_and_parse(history: History) -> float:
 def measure_one(accounts: int) -> dict[str, float]:
     """Make one pack once."""
     history = quarter(members=accounts // 2, joins=accounts // 2, sweeps_a_day=_SWEEPS_A_DAY)
+    history.tool.bucket = _IndexedBucket(objects=history.objects)
     baseline = _read_and_parse(history)
     before = peak_megabytes()
     with tempfile.TemporaryDirectory() as scratch:

@@ -59,6 +59,7 @@ class BucketObjects:
     """The evidence bucket, of which several objects are read at a time."""
 
     context: Context
+    pool: ThreadPoolExecutor
 
     def under(self, prefix: str) -> Sequence[str]:
         """Return the keys under a prefix, in order; raise JoinguardError if they cannot be listed."""
@@ -66,10 +67,9 @@ class BucketObjects:
 
     def read_all(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes | JoinguardError]]:
         """Yield objects in the order of their keys, each with its bytes or why it cannot be read."""
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            for begin in range(0, len(keys), _PORTION):
-                portion = keys[begin : begin + _PORTION]
-                yield from zip(portion, pool.map(self._read, portion), strict=True)
+        for begin in range(0, len(keys), _PORTION):
+            portion = keys[begin : begin + _PORTION]
+            yield from zip(portion, self.pool.map(self._read, portion), strict=True)
 
     def _read(self, key: str) -> bytes | JoinguardError:
         try:
@@ -124,9 +124,9 @@ def gather(request: Request, connection: Connection) -> tuple[Pack, BucketLog]:
         reveals=request.reveals,
         verify_command=as_typed(f"`joinguard verify {days}`").strip("`"),
     )
-    with reading_records() as show:
+    with reading_records() as show, ThreadPoolExecutor(_PARALLEL) as pool:
         sources = Sources(
-            objects=BucketObjects(context),
+            objects=BucketObjects(context, pool),
             rows=context.outcomes.scan(None),
             pseudonyms=context.pseudonyms,
             read_exceptions=partial(_exceptions, context, request.document, min(order.now, end(order.period))),
