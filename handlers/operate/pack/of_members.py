@@ -152,13 +152,13 @@ def members(pack: Pack) -> Section:
         "Members of the period: those first that joined in it",
         (
             Column("Account", 3.4, "id"),
+            Column("State", 1.1, tones=STATES),
             Column("Joined (UTC)", 1.8),
             Column("Reported by", 2.2),
             Column("Guarded after", 1.2, "number"),
             Column("Required", 0.9),
-            Column("Carried", 1.8, "id"),
+            Column("Carried", 1.8),
             Column("Left (UTC)", 1.8),
-            Column("State", 1.1, tones=STATES),
         ),
         [_member(each, named) for each in pack.members],
         empty="No account was a member.",
@@ -192,13 +192,13 @@ def _policy_sets(members: Iterable[Member]) -> dict[tuple[PolicyId, ...], int]:
 def _member(each: Member, named: Mapping[tuple[PolicyId, ...], str]) -> Sequence[str]:
     return (
         each.account,
+        words.STATES[each.state],
         words.moment(each.joined_at),
         each.joined_by or "",
         words.duration(each.seconds) or ("yes" if each.guarded_at else "no" if each.is_new else ""),
         named[each.required] if each.required is not None else "not known",
         _carried(each),
         words.moment(each.left_at),
-        words.STATES[each.state],
     )
 
 

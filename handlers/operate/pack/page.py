@@ -44,8 +44,6 @@ def page(pack: Pack, sections: Sequence[Section]) -> bytes:
         style=Markup(style),  # noqa: S704 - our own file
         style_hash=digest,
         words=words,
-        verdict=words.verdict(pack),
-        integrity=words.integrity(pack),
     )
     return text.encode()
 

@@ -59,7 +59,7 @@ _MANY: Final = 1_500
 #: Rows above which a table that the page folds is left out.
 _FOLDED: Final = 15
 #: The size of charts on paper.
-_SCALE: Final = 0.78
+_SCALE: Final = 0.7
 _TONES: Final = {"good": HexColor("#1a6340"), "look": HexColor("#7a5200"), "bad": HexColor("#a61b1b")}
 _INK: Final = HexColor("#1b1d21")
 _MUTED: Final = HexColor(COLORS["muted"])
@@ -73,7 +73,7 @@ _ABOUT: Final = ParagraphStyle("about", parent=_BODY, textColor=_MUTED, spaceAft
 _HEADING: Final = ParagraphStyle(
     "heading", parent=_BODY, fontName="Helvetica-Bold", fontSize=14, leading=18, spaceBefore=16, spaceAfter=6
 )
-_ANSWER: Final = ParagraphStyle("answer", parent=_BODY, fontSize=12, leading=16.5, spaceAfter=4)
+_ANSWER: Final = ParagraphStyle("answer", parent=_BODY, fontSize=12, leading=15.5, spaceAfter=3)
 _CAPTION: Final = ParagraphStyle(
     "caption", parent=_BODY, fontSize=8.5, leading=11, textColor=_MUTED, spaceBefore=6, spaceAfter=3
 )
@@ -234,10 +234,9 @@ class _Paper:
         )
         if pack.reveals:
             yield self._paragraph("This pack names accounts by their IDs. Handle it as confidential.", _toned("bad"))
-        verdict, is_good = words.verdict(pack)
-        yield self._paragraph(verdict, _toned("good" if is_good else "bad"))
-        integrity, is_certain = words.integrity(pack)
-        yield self._paragraph(integrity, _toned("good" if is_certain else "bad" if pack.verification else "look"))
+        for each in words.answers(pack):
+            command = f" Run: {each.command}" if each.command else ""
+            yield self._paragraph(each.text + command, _toned(each.tone))
         own = sum(not each.is_general for each in pack.unproven)
         if own:
             limits = f"{words.count(own, 'point')} limit what this pack proves: see What is not proven."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.pack import ChangeKind, FailureEnd, MemberState
 
@@ -129,6 +129,50 @@ def integrity(pack: Pack) -> tuple[str, bool]:
     if wrong:
         return f"The verification of the record has {count(wrong, 'finding')}.", False
     return f"The record was verified: {verified.valid:,} objects are as they were sealed, and none is missing.", True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A sentence that answers a part of the auditor's question, and what it means."""
+
+    text: str
+    tone: Literal["good", "look", "bad"]
+    #: A command that answers it better.
+    command: str | None = None
+
+
+def answers(pack: Pack) -> tuple[Answer, ...]:
+    """Return the answers to the auditor's question, without what limits the proof."""
+    said, is_yes = verdict(pack)
+    intact, is_certain = integrity(pack)
+    found = [Answer(said, "good" if is_yes else "bad")]
+    if pack.sweeps:
+        found.append(_lapses(pack))
+    if pack.verification:
+        found.append(Answer(intact, "good" if is_certain else "bad"))
+    else:
+        found.append(Answer(intact, "look", pack.verify_command))
+    if lost := pack.summary.disagreements:
+        found.append(Answer(f"The evidence of {count(lost, 'outcome')} of the period is missing or differs.", "bad"))
+    return tuple(found)
+
+
+def _lapses(pack: Pack) -> Answer:
+    """Return whether accounts lacked policies at some time, according to the sweeps."""
+    last = pack.sweeps[-1]
+    if not pack.gaps:
+        if any(each.with_gaps for each in pack.sweeps):
+            return Answer(
+                f"Sweeps found accounts without a policy, and name none. The last one found {last.with_gaps:,}.", "bad"
+            )
+        return Answer("No sweep of the period found an account without a policy.", "good")
+    lacking = len({each.account for each in pack.gaps})
+    longest = max(((each.closed_at or each.last_seen) - each.first_seen).total_seconds() for each in pack.gaps)
+    return Answer(
+        f"Sweeps found {count(lacking, 'account')} without a policy at some time, for {duration(longest)} at most. "
+        f"The last sweep found {f'{last.with_gaps:,}' if last.with_gaps else 'none'}.",
+        "bad" if last.with_gaps else "look",
+    )
 
 
 @dataclass(frozen=True)
