@@ -25,6 +25,7 @@ from infra.deploy.build import ROOT
 from schemas.pack import Manifest, Pack
 from schemas.verification import Verification
 from tests.histories import History, accounts, at, period, quarter
+from tests.operator_cli import FakeBucket
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -111,17 +112,22 @@ def test_a_file_with_the_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pack_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path) -> None:
-    history = quarter()
+    history, unfinished = quarter(), list[str]()
 
-    def interrupted(key: str, *, limit: int | None = None) -> bytes:
-        if key.startswith("log/"):
-            raise KeyboardInterrupt
-        return type(history.tool.bucket).read(history.tool.bucket, key, limit=limit)
+    class Bucket(FakeBucket):
+        def read(self, key: str, *, limit: int | None = None) -> bytes:
+            unfinished[:] = [each.name for each in tmp_path.rglob("report.*")]
+            if key.startswith("log/") and unfinished:
+                raise KeyboardInterrupt
+            return super().read(key, limit=limit)
 
     history.objects["log/checkpoints/000/000/001"] = b"a checkpoint"
-    history.tool.bucket.read = interrupted  # type: ignore[method-assign]
-    history.tool.run("evidence", str(tmp_path / "q3"), *period())
+    history.tool.bucket = Bucket(objects=history.objects)
 
+    result = history.tool.run("evidence", str(tmp_path / "q3"), *period())
+
+    assert result.exit_code != 0
+    assert unfinished, "files were written when it ended"
     assert list(tmp_path.iterdir()) == []
 
 

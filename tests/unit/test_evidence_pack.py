@@ -101,6 +101,17 @@ def test_an_account_that_left_and_joined_again_has_two_memberships() -> None:
     assert (second.left_at, second.state, second.seconds) == (None, MemberState.COVERED, 7)
 
 
+def test_a_departure_and_a_join_in_the_same_second_are_the_end_and_the_beginning() -> None:
+    history = without_organization(History())
+    history.attempt(ACCOUNT, at(3))
+    history.depart(ACCOUNT, at(10))
+    history.attempt(ACCOUNT, at(10))
+
+    first, second = pack_of(history).members
+
+    assert (first.left_at, second.joined_at, second.left_at) == (at(10), at(10), None)
+
+
 def test_a_departure_that_the_sweep_reports_too_ends_one_membership() -> None:
     history = without_organization(History())
     history.attempt(ACCOUNT, at(3))
@@ -143,9 +154,15 @@ def test_members_of_the_organization_that_no_record_names_are_listed_with_what_t
 
 def test_what_the_organization_says_after_the_period_does_not_decide_the_state_at_its_end() -> None:
     history = History()
+    for each in POLICIES:
+        history.tool.reader.policy(each, each)
+        history.tool.reader.attach(each, ACCOUNT)
     history.tool.reader.member(ACCOUNT)
 
     assert only(pack_of(history)).state is MemberState.UNCLEAR
+
+    history.tool.queues.clock.time = at(10)
+    assert only(pack_of(history)).state is MemberState.COVERED, "the period is not over, so it is the state now"
 
 
 def test_accounts_that_joined_after_the_period_or_are_closed_or_manage_are_no_members() -> None:
@@ -231,6 +248,16 @@ def test_percentiles_are_by_nearest_rank_and_ranges_hold_every_measured_join() -
         (120, 6),
         (300, 8),
     ]
+
+
+def test_of_three_joins_the_second_is_the_median() -> None:
+    history = without_organization(History())
+    for number, seconds in enumerate((3, 60, 7), 1):
+        history.attempt(f"{number:012d}", at(number), seconds=seconds)
+
+    latency = pack_of(history).latency
+
+    assert (latency.p50, latency.p95) == (7, 60)
 
 
 def test_a_join_that_takes_days_is_in_the_range_without_an_end() -> None:
