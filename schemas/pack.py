@@ -378,6 +378,8 @@ class Pack(_Recorded):
     #: The accounts whose ids are not known, in a pack that reveals ids.
     not_revealed: _Count = 0
     summary: Summary
+    #: The names of policies in AWS Organizations when the pack was made, as far as they could be read.
+    policy_names: dict[PolicyId, Text] = {}
     members: tuple[Member, ...]
     latency: Latency
     days: tuple[CoverageDay, ...]

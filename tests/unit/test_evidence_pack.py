@@ -20,6 +20,7 @@ from handlers.operate.__main__ import cli
 from handlers.operate.errors import OperateError
 from handlers.operate.pack.gather import Request, gather
 from handlers.operate.pack.sections import sections
+from handlers.operate.planning import read_guardrails
 from infra.deploy.build import ROOT
 from schemas.compiled_guardrails import CompiledException, CompiledGuardrails, CompiledPolicy, CompiledRule
 from schemas.outcome import AttachmentResult, Fault, Outcome, OutcomeStatus
@@ -456,6 +457,50 @@ def test_exceptions_of_the_period_have_their_accounts_and_end_and_ended_or_later
     assert found.accounts == (history.pseudonym(ACCOUNT).value,)
     assert found.attempts == 1
     assert "EXCEPTIONS_WITHOUT_OWNER" in codes(pack)
+
+
+def test_the_owner_of_an_exception_is_that_of_the_document_that_was_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = Path("infra/guardrails/prod.yaml")
+    document.parent.mkdir(parents=True)
+    document.write_text(
+        f"""\
+version: 1
+policies: [{{ id: {POLICIES[0]} }}]
+rules: [{{ id: everyone, attach: [{POLICIES[0]}], match: all }}]
+exceptions:
+  - id: EXC-1
+    accounts: ["{ACCOUNT}"]
+    policies: [{POLICIES[0]}]
+    owner: payments@example.com
+    approved_by: ciso@example.com
+    reason: the migration of {ACCOUNT}, CHG-4711
+    expires: 2026-12-31
+"""
+    )
+    history = without_organization(History())
+    history.tool.reader.policy(POLICIES[0], "deny-leave")
+    assert history.tool.run("lock").exit_code == 0
+    history.tool.in_force = read_guardrails(document, at(5))
+    history.deploy(at(-5), history.tool.in_force.sha256())
+
+    pack = pack_of(history, document=document)
+
+    [found] = pack.exceptions
+    assert (found.owner, found.approved_by) == ("payments@example.com", "ciso@example.com")
+    assert found.reason == "the migration of [account], CHG-4711"
+    assert found.expires == date(2026, 12, 31)
+    assert "EXCEPTIONS_WITHOUT_OWNER" not in codes(pack)
+
+
+def test_policies_have_the_names_of_the_organization() -> None:
+    pack = pack_of(quarter())
+
+    assert pack.policy_names == {each: each.replace("p-", "deny-") for each in POLICIES}
+    [members] = [each for each in sections(pack) if each.id == "members"]
+    assert "p-aaaaaaaa (deny-aaaaaaaa)" in members.tables[0].rows[0][2]
 
 
 def test_exceptions_of_earlier_guardrails_are_read_from_what_was_deployed() -> None:

@@ -145,7 +145,9 @@ def _organization(context: Context, connection: Connection) -> tuple[Organizatio
         return None, error.fault.code
     except OperateError as error:
         return None, redact(str(error))
-    return OrganizationNow(snapshot.done_at, tuple(_members(coverage, snapshot))), None
+    wanted = {each.id for each in coverage.policies}
+    names = {each.id: each.name for each in snapshot.policies if each.id in wanted}
+    return OrganizationNow(snapshot.done_at, tuple(_members(coverage, snapshot)), names), None
 
 
 def _members(coverage: Coverage, snapshot: Snapshot) -> Iterator[KnownMember]:

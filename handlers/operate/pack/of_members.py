@@ -144,7 +144,10 @@ def members(pack: Pack) -> Section:
         "policy-sets",
         "Sets of required policies",
         (Column("Set", 0.6), Column("Members", 0.8, "number"), Column("Policies", 6, "id")),
-        [(named[each], f"{number:,}", ", ".join(each) or "none") for each, number in sets.items()],
+        [
+            (named[each], f"{number:,}", "\n".join(words.policy(pack, one) for one in each) or "none")
+            for each, number in sets.items()
+        ],
         empty="No record says what any member had to carry.",
     )
     members = table(

@@ -61,8 +61,11 @@ def configuration(pack: Pack) -> Section:
     policies = table(
         "policies",
         "Policies that the worker may attach, with the hash of their content when the guardrails were locked",
-        (Column("Policy", 1, "id"), Column("SHA-256 of its content", 3, "id")),
-        [(policy_id, sha256 or "not recorded (short form)") for policy_id, sha256 in known],
+        (Column("Policy", 1, "id"), Column("Name", 1.4), Column("SHA-256 of its content", 3.4, "id")),
+        [
+            (policy_id, pack.policy_names.get(policy_id, ""), sha256 or "not recorded (short form)")
+            for policy_id, sha256 in known
+        ],
     )
     lead = [
         "Each record of the period names the SHA-256 of the guardrails by which it was decided.",

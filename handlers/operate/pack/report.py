@@ -52,8 +52,8 @@ class Table:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it has so few columns that it needs half of the width."""
-        return len(self.columns) <= _FEW
+        """Whether it has so few columns, and short values, that it needs half of the width."""
+        return len(self.columns) <= _FEW and all(each.kind != "id" for each in self.columns)
 
     @property
     def left_out(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from schemas.pack import ChangeKind, FailureEnd, MemberState
 
 if TYPE_CHECKING:
+    from schemas.ids import PolicyId
     from schemas.pack import Latency, Pack, Period
 
 _MINUTE: Final = 60
@@ -86,6 +87,12 @@ def duration(seconds: float | None) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun; the plural takes an s."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
+
+
+def policy(pack: Pack, policy_id: PolicyId) -> str:
+    """Return a policy with its name, if that is known."""
+    name = pack.policy_names.get(policy_id)
+    return f"{policy_id} ({name})" if name else policy_id
 
 
 def ranges(latency: Latency) -> list[tuple[str, int]]:

@@ -160,6 +160,7 @@ def make_pack(order: Order, sources: Sources, progress: Progress) -> Pack:
         reveals=order.reveals,
         not_revealed=shown.unknown,
         summary=_summary(members, failed, by_day, rehearsals, missing),
+        policy_names={each: redact_words(name) for each, name in _policy_names(sources)},
         members=members,
         latency=times,
         days=by_day,
@@ -179,6 +180,10 @@ def make_pack(order: Order, sources: Sources, progress: Progress) -> Pack:
         sources=read,
         objects=tuple(sorted(reader.read, key=lambda each: each.key)),
     )
+
+
+def _policy_names(sources: Sources) -> list[tuple[str, str]]:
+    return sorted(sources.organization.policy_names.items()) if sources.organization else []
 
 
 def _of_organization(sources: Sources) -> Iterator[SourceRead]:

@@ -1,7 +1,7 @@
 """What an evidence pack is made of, as protocols and values; commands and the tests' fakes bring them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol, TypeAlias
 
@@ -52,6 +52,7 @@ class OrganizationNow:
 
     read_at: datetime
     members: Sequence[KnownMember]
+    policy_names: Mapping[PolicyId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
