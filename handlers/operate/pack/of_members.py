@@ -201,8 +201,13 @@ def _member(each: Member, named: Mapping[tuple[PolicyId, ...], str]) -> Sequence
         words.duration(each.seconds) or ("yes" if each.guarded_at else "no" if each.is_new else ""),
         named[each.required] if each.required is not None else "not known",
         _carried(each),
-        words.moment(each.left_at),
+        _left(each),
     )
+
+
+def _left(each: Member) -> str:
+    how = f" ({words.DEPARTURES[each.left_by]})" if each.left_by else ""
+    return f"{words.moment(each.left_at)}{how}" if each.left_at else ""
 
 
 def _carried(each: Member) -> str:

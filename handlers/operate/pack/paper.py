@@ -55,7 +55,7 @@ _PADDING: Final = 4
 #: The height of a row of a long table.
 _LINE: Final = 11.5
 #: Rows above which cells are cut to one line, so that nothing has to be measured.
-_MANY: Final = 1_500
+_MANY: Final = 250
 #: Rows above which a table that the page folds is left out.
 _FOLDED: Final = 15
 #: The size of charts on paper.
@@ -287,14 +287,17 @@ class _Paper:
             return
         cut = f" The first {len(table.rows):,} of {table.total:,}; the spreadsheet and the CSV have all of them."
         yield CondPageBreak(25 * mm)
-        yield self._paragraph(table.caption + (cut if table.left_out else ""), _CAPTION)
+        is_long = len(table.rows) > _MANY
+        short = " Texts that do not fit on a line are cut; the page has them." if is_long else ""
+        yield self._paragraph(table.caption + (cut if table.left_out else "") + short, _CAPTION)
         total = sum(each.weight for each in table.columns)
         width = _WIDTH / 2 if table.is_narrow else _WIDTH
         widths = [width * each.weight / total for each in table.columns]
-        if len(table.rows) <= _MANY:
+        if not is_long:
             yield self._grid(table, widths)
         else:
-            yield _Lines(table.columns, [tuple(map(self._encodable, row)) for row in table.rows], widths)
+            rows = [[self._encodable(cell.replace("\n", " ")) for cell in row] for row in table.rows]
+            yield _Lines(table.columns, rows, widths)
         yield Spacer(1, 8)
 
     def _grid(self, table: Table, widths: Sequence[float]) -> Flowable:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from schemas.pack import ChangeKind, FailureEnd, MemberState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from schemas.events import DepartureCause
     from schemas.ids import PolicyId
     from schemas.pack import Latency, Pack, Period
 
@@ -42,7 +45,7 @@ CHANGES: Final = {
     ChangeKind.DETACHED: "detached",
     ChangeKind.POLICY_CHANGED: "policy changed",
 }
-DEPARTURES: Final = {
+DEPARTURES: Final[Mapping[DepartureCause, str]] = {
     "left": "left by itself",
     "removed": "removed",
     "closed": "closed",
