@@ -5,8 +5,8 @@ STAGE ?= prod
 # Recipes get these values from the environment, not in the text of a command, so that no value can inject a
 # command or be split into words. $(value) keeps make from expanding a $(shell ...) in them. Only ARGS is split and
 # expanded by the shell.
-$(foreach each,PYTHON STAGE FAULTS,$(eval override $(each) := $$(value $(each))))
-export PYTHON STAGE FAULTS
+$(foreach each,PYTHON STAGE FAULTS FROM TO FOLDER,$(eval override $(each) := $$(value $(each))))
+export PYTHON STAGE FAULTS FROM TO FOLDER
 override RUN := .venv/bin/python
 override LOCAL := .venv/.made .venv-aws/.made
 # These settings of the user's shell would hide the project's packages or turn other packages' warnings into errors.
@@ -92,6 +92,10 @@ verify: .venv/.made ## Verify the sealed log, the evidence and the outcomes (ARG
 proof: .venv/.made ## Write a proof that an object is in the sealed log (ARGS=KEY)
 dlq show redrive drop restore edit outcome outcomes coverage sweep enforce close pause resume pauses rehearse actions backups export pseudonym resolve verify proof:
 	@$(RUN) -m infra.start infra.deploy.operate "$$STAGE" $(@:dlq=list) $(ARGS)
+
+.PHONY: evidence
+evidence: .venv/.made ## Write the evidence pack of a period for an auditor (FROM=2026-07-01 TO=2026-09-30, FOLDER=…, ARGS=--reveal)
+	@$(RUN) -m infra.start infra.deploy.operate "$$STAGE" evidence "$${FOLDER:-build/evidence/$$FROM-to-$$TO}" --from "$$FROM" --to "$$TO" $(ARGS)
 
 ##@ Development
 

@@ -12,6 +12,7 @@ from schemas.events import DepartureRequest, JoinRequest, OrganizationsEvent, Re
 from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.guardrails import Document, Lock
 from schemas.outcome import Outcome
+from schemas.pack import Manifest, Pack
 from schemas.pause import Pause
 from schemas.plan import ApprovedPlan
 from schemas.sealed import SealedBatch, SealedDeletion, SealedObject
@@ -43,6 +44,8 @@ CONTRACTS: Final[dict[str, type[BaseModel]]] = {
     "leaf-deletion": SealedDeletion,
     "leaf-batch": SealedBatch,
     "verification": Verification,
+    "pack": Pack,
+    "pack-manifest": Manifest,
 }
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

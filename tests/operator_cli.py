@@ -18,6 +18,7 @@ from handlers.core.guardrails.evaluate import Guardrails, Requirements
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.ports import Finding
+from handlers.core.guardrails.reading import Artifacts
 from handlers.core.guardrails.scope import Scope
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import Account, MoveTask
@@ -247,6 +248,7 @@ class OperatorCli:
     pseudonyms: FakePseudonyms = field(default_factory=lambda: FakePseudonyms(Steps()))
     sweep: InstalledSweep | None = None
     log: InstalledLog | None = None
+    artifacts: Artifacts | None = None
 
     @property
     def requirements(self) -> Requirements:
@@ -274,6 +276,7 @@ class OperatorCli:
             has_repairs=self.has_repairs,
             pauses=self.pauses,
             log=self.log,
+            artifacts=self.artifacts,
         )
 
     def run(self, *arguments: str, **environment: str) -> Result:

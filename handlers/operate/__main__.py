@@ -27,6 +27,7 @@ from handlers.operate.commands.coverage import coverage
 from handlers.operate.commands.drop import drop
 from handlers.operate.commands.edit import edit
 from handlers.operate.commands.enforce import enforce
+from handlers.operate.commands.evidence import evidence
 from handlers.operate.commands.explain import explain
 from handlers.operate.commands.export import export
 from handlers.operate.commands.list import list_messages
@@ -144,6 +145,7 @@ for command in (
     export,
     pseudonym,
     resolve,
+    evidence,
     lock,
     plan,
     snapshot,

@@ -17,6 +17,7 @@ from handlers.core.evidence.verifying import SealedBucket
 from handlers.core.guardrails.evaluate import Requirements
 from handlers.core.guardrails.pauses import KnownPauses
 from handlers.core.guardrails.ports import OrganizationReader, PolicyValidator
+from handlers.core.guardrails.reading import Artifacts
 from handlers.core.ports import Clock
 from handlers.core.reconcile.ports import OperatorsPauses
 from handlers.core.redaction import redact
@@ -125,6 +126,8 @@ class Context:
     roles: Sequence[str] = ()
     #: None in stacks of earlier versions.
     log: InstalledLog | None = None
+    #: What deployments wrote, guardrails of earlier times too. None in stacks of earlier versions.
+    artifacts: Artifacts | None = None
     rng: Random = field(default_factory=SystemRandom)
 
     @property

@@ -122,10 +122,27 @@ def read_coverage(
     reads_places: bool = False,
     check: Callable[[Organization], None] = lambda _organization: None,
 ) -> Covered:
-    """Compare the organization as it is with the guardrails in force.
+    """Compare the organization as it is with the guardrails in force, and find the causes of gaps.
 
     `check` is called with the names of policies before the accounts are read; what it raises ends the reading.
     """
+    found, snapshot = compare(context, organization, since=since, reads_places=reads_places, check=check)
+    outcomes = _outcomes(context, found.gaps)
+    explained = found.explained(outcomes)
+    if found.gaps:
+        explained = explained.with_pauses(context.known_pauses(), snapshot, snapshot.begun_at)
+    return Covered(explained, snapshot, outcomes)
+
+
+def compare(
+    context: Context,
+    organization: OrganizationContext,
+    *,
+    since: datetime | None = None,
+    reads_places: bool = False,
+    check: Callable[[Organization], None] = lambda _organization: None,
+) -> tuple[Coverage, Snapshot]:
+    """Compare the organization as it is with the guardrails in force, without the causes of gaps."""
     requirements, now = context.requirements, context.clock.now()
     guardrails = requirements.guardrails
     # Guardrails that could not be read look empty, and raise the reason when they are asked.
@@ -157,11 +174,7 @@ def read_coverage(
         if reads_places and found.gaps:
             snapshot = with_attached(snapshot, organization.reader, found.gaps, show)
             found = compared(snapshot)
-    outcomes = _outcomes(context, found.gaps)
-    explained = found.explained(outcomes)
-    if found.gaps:
-        explained = explained.with_pauses(context.known_pauses(), snapshot, now)
-    return Covered(explained, snapshot, outcomes)
+    return found, snapshot
 
 
 def _outcomes(context: Context, accounts: Collection[AccountId]) -> dict[AccountId, Rows]:

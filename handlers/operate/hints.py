@@ -11,8 +11,8 @@ _STAGE: Final = "JOINGUARD_STAGE_OF_MAKE"
 _DEFAULT_STAGE: Final = "prod"
 #: The tool's commands, and the Make targets whose names differ.
 _NAMES: Final = (
-    "actions|backups|close|coverage|drop|edit|enforce|explain|list|lock|"
-    "outcome|outcomes|pause|pauses|plan|proof|pseudonym|redrive|rehearse|resolve|restore|resume|show|snapshot|sweep|verify"
+    "actions|backups|close|coverage|drop|edit|enforce|evidence|explain|export|list|lock|outcome|outcomes|pause|pauses|"
+    "plan|proof|pseudonym|redrive|rehearse|resolve|restore|resume|show|snapshot|sweep|verify"
 )
 _TARGETS: Final = {"list": "dlq"}
 _COMMAND: Final = re.compile(rf"`(?:joinguard )?({_NAMES})(?: ([^`]*))?`")

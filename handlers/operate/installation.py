@@ -249,6 +249,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         )
         if "SealKeyId" in outputs
         else None,
+        artifacts=S3Artifacts(client("s3"), parameters["CodeBucket"]) if "CodeBucket" in parameters else None,
     )
 
 

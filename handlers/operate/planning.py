@@ -33,7 +33,7 @@ from handlers.operate.output import stderr
 from handlers.operate.plan_output import Format, Labels, Report, print_report
 from handlers.operate.progress import reading
 from schemas.compiled_guardrails import SCP, CompiledGuardrails
-from schemas.guardrails import Lock
+from schemas.guardrails import Lock, PolicyException
 from schemas.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -221,16 +221,21 @@ def read_guardrails(path: pathlib.Path, at: datetime) -> CompiledGuardrails:
 
 
 def exception_owners(path: pathlib.Path, in_force: Sha256, at: datetime) -> Mapping[str, str]:
-    """Return who owns the exceptions, by their ids, if a document is what is in force; otherwise nothing.
+    """Return who owns the exceptions, by their ids, if a document is what is in force; otherwise nothing."""
+    return {name: each.owner for name, each in written_exceptions(path, in_force, at).items()}
+
+
+def written_exceptions(path: pathlib.Path, compiled_as: Sha256, at: datetime) -> Mapping[str, PolicyException]:
+    """Return the exceptions as people wrote them, by their ids, if a document compiles to a hash; otherwise nothing.
 
     The compiled guardrails hold no person's address.
     """
     try:
         lock = read_lock(lock_path(path))
-        document = load(path, at).document if lock and lock.compiled == in_force else None
+        document = load(path, at).document if lock and lock.compiled == compiled_as else None
     except OperateError:
         return {}
-    return {each.id: each.owner for each in document.exceptions} if document else {}
+    return {each.id: each for each in document.exceptions} if document else {}
 
 
 def _in_force(request: Request, at: datetime, connection: Connection) -> InForce:

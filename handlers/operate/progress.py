@@ -82,15 +82,29 @@ def reading() -> Iterator[Callable[[str, int], None]]:
 
 
 @contextmanager
-def verifying() -> Iterator[Callable[[str, int], None]]:
-    """Show what is being verified; yields a function that takes the name of a part, and how much of it is verified."""
+def counting(doing: str) -> Iterator[Callable[[str, int], None]]:
+    """Show what is being done; yields a function that takes the name of a part, and how much of it is done."""
     lines = _Lines()
-    with stderr.status("verifying") as status:
+    lines.print(doing)
+    with stderr.status(doing) as status:
 
         def show(part: str, number: int) -> None:
-            line = f"verifying {part}: {number:,} so far"
+            line = f"{doing} {part}: {number:,} so far"
             lines.print(line)
             status.update(plain(line))
+
+        yield show
+
+
+@contextmanager
+def writing() -> Iterator[Callable[[str], None]]:
+    """Show which file is being made; yields a function that takes its name."""
+    lines = _Lines()
+    with stderr.status("writing") as status:
+
+        def show(name: str) -> None:
+            lines.print(f"writing {name}")
+            status.update(plain(f"writing {name}"))
 
         yield show
 

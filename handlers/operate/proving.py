@@ -11,7 +11,7 @@ from handlers.core.evidence.verify_log import LogReader
 from handlers.core.evidence.verifying import Findings
 from handlers.operate.errors import OperateError
 from handlers.operate.output import hint, print_json, stderr, stdout
-from handlers.operate.progress import verifying
+from handlers.operate.progress import counting
 from handlers.operate.signatures import is_signed
 from handlers.operate.sorted_records import SortedRecords
 from handlers.operate.verifying import read_keys, read_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def make(source: Source, key: str, version_id: str | None, now: datetime) -> Proof:
     """Return the proof of an object."""
-    with verifying() as show:
+    with counting("verifying") as show:
         reader = LogReader(source.bucket, source.keys, is_signed, Findings(), now, show)
         return prove(reader.read(SortedRecords(), SortedRecords()), source.bucket, key, version_id)
 

@@ -18,7 +18,7 @@ from handlers.core.reconcile.others import LastClaims, unexplained
 from handlers.operate.completion import cache_directory, replace_file
 from handlers.operate.covering import read_coverage
 from handlers.operate.errors import OperateError
-from handlers.operate.progress import verifying
+from handlers.operate.progress import counting
 from handlers.operate.sealed_folder import SealedFolder
 from handlers.operate.signatures import is_signed
 from handlers.operate.sorted_records import SortedRecords
@@ -80,7 +80,7 @@ def verify(request: Request, connection: Connection) -> int:
         _left_out(source, is_quick=request.is_quick),
     )
     rows = _WatchedRows(source.context.outcomes) if source.context else None
-    with verifying() as show:
+    with counting("verifying") as show:
         dependencies = VerifyDependencies(
             bucket=source.bucket,
             verify=is_signed,

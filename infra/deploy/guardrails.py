@@ -17,7 +17,7 @@ from handlers.core.errors import Cause, JoinguardError, PermanentError
 from handlers.core.guardrails.compile import compiled
 from handlers.core.guardrails.evaluate import Guardrails
 from handlers.core.guardrails.names import read_names
-from handlers.core.guardrails.reading import read_guardrails
+from handlers.core.guardrails.reading import GUARDRAILS_KEY, read_guardrails
 from handlers.core.guardrails.scope import Scope
 from handlers.operate.context import OrganizationContext
 from handlers.operate.errors import OperateError
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 #: The length of a parameter's value that CloudFormation allows.
 _MAX_PARAMETER: Final = 4096
-_KEY: Final = "joinguard/guardrails/{}.json"
 #: The template's default of AttachmentsPerSecond.
 _RATE: Final = "2"
 
@@ -181,12 +180,12 @@ def _reader(target: Target, event_region: str) -> OrganizationInBulk:
 def upload_guardrails(target: Target, bucket: str, guardrails: CompiledGuardrails, *, owner: str) -> str:
     """Upload compiled guardrails and return their key, which has their SHA-256."""
     content = guardrails.canonical()
-    return upload(target.client("s3"), bucket, content, _KEY, owner=owner).key
+    return upload(target.client("s3"), bucket, content, GUARDRAILS_KEY, owner=owner).key
 
 
 def guardrails_key(guardrails: CompiledGuardrails) -> str:
     """Return the key under which compiled guardrails are uploaded."""
-    return _KEY.format(guardrails.sha256())
+    return GUARDRAILS_KEY.format(guardrails.sha256())
 
 
 def policy_arns(account: Account, stage: Stage, guardrails: CompiledGuardrails | None) -> list[str]:

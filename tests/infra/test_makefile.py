@@ -84,7 +84,7 @@ def make(root: Path, *arguments: str, **environment: str) -> list[str]:
     record = root / "record"
     record.unlink(missing_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    for name in ("PYTHON", "STAGE", "FAULTS", "ARGS"):
+    for name in ("PYTHON", "STAGE", "FAULTS", "FROM", "TO", "FOLDER", "ARGS"):
         inherited.pop(name, None)
     subprocess.run(  # noqa: S603 - our own command
         ["make", *arguments],  # noqa: S607 - make from PATH
@@ -98,7 +98,10 @@ def make(root: Path, *arguments: str, **environment: str) -> list[str]:
 
 @pytest.mark.parametrize("from_environment", [False, True], ids=["as an argument of make", "in the environment"])
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize(("target", "name"), [("status", "STAGE"), ("redrive", "STAGE"), ("local", "FAULTS")])
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [("status", "STAGE"), ("redrive", "STAGE"), ("local", "FAULTS"), ("evidence", "FROM"), ("evidence", "FOLDER")],
+)
 def test_a_value_reaches_the_command_unchanged_and_runs_nothing(
     checkout: Path, target: str, name: str, value: str, *, from_environment: bool
 ) -> None:
@@ -107,9 +110,24 @@ def test_a_value_reaches_the_command_unchanged_and_runs_nothing(
 
     called = make(checkout, target, **{name: value}) if from_environment else make(checkout, target, f"{name}={value}")
 
+    evidence = {"FROM": ("build/evidence/{}-to-", "{}"), "FOLDER": ("{}", "")}.get(name, ("", ""))
+    folder, first = (each.replace("{}", value) for each in evidence)
     assert (
         called
         == {
+            "evidence": [
+                "-m",
+                "infra.start",
+                "infra.deploy.operate",
+                "prod",
+                "evidence",
+                folder or "build/evidence/-to-",
+                "--from",
+                first,
+                "--to",
+                "",
+                "FAULTS=",
+            ],
             "status": ["-m", "infra.start", "infra.deploy", "status", "--stage", value, "FAULTS="],
             "redrive": ["-m", "infra.start", "infra.deploy.operate", value, "redrive", "FAULTS="],
             "local": ["-m", "infra.local", f"FAULTS={value}"],

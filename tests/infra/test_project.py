@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from infra.deploy.build import ROOT, RUNTIME
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 JOINGUARD = Path(sysconfig.get_path("scripts")) / "joinguard"
 #: The package that installs a module of another name.
-INSTALLED_BY = {"botocore": "boto3", "pydantic_core": "pydantic", "yaml": "pyyaml"}
+INSTALLED_BY = {"botocore": "boto3", "markupsafe": "jinja2", "pydantic_core": "pydantic", "yaml": "pyyaml"}
+#: Modules that only `joinguard evidence` imports.
+RENDERING = ROOT / "handlers" / "operate" / "pack"
 #: Modules that only the function imports; its packages are in a group of their own.
 FUNCTION = {
     "handlers/attach_policies.py",
@@ -105,14 +108,26 @@ def test_the_console_script_exits_with_2_after_a_usage_error(tmp_path: Path) -> 
     assert "liszt" in done.stderr
 
 
+def packages_of(paths: Iterable[Path]) -> set[str]:
+    """Return the packages that modules import. Only type checkers import the stubs."""
+    needed = set().union(*map(imported, paths))
+    return {INSTALLED_BY.get(name, name) for name in needed if not name.startswith("mypy_boto3")}
+
+
 def test_the_tools_packages_are_the_projects_dependencies() -> None:
     """`uv tool install .` then installs exactly the packages that the tool imports."""
     paths = [path for folder in ("handlers", "schemas") for path in (ROOT / folder).rglob("*.py")]
-    needed = set().union(*(imported(path) for path in paths if path.relative_to(ROOT).as_posix() not in FUNCTION))
-    # Only type checkers import these.
-    packages = {INSTALLED_BY.get(name, name) for name in needed if not name.startswith("mypy_boto3")}
+    tool = [path for path in paths if path.relative_to(ROOT).as_posix() not in FUNCTION]
 
-    assert packages == names(PYPROJECT["project"]["dependencies"])
+    assert packages_of(path for path in tool if RENDERING not in path.parents) == names(
+        PYPROJECT["project"]["dependencies"]
+    )
+
+
+def test_what_renders_evidence_packs_needs_an_extra_of_its_own() -> None:
+    needed = packages_of(RENDERING.glob("*.py")) - names(PYPROJECT["project"]["dependencies"])
+
+    assert needed == names(PYPROJECT["project"]["optional-dependencies"]["evidence"])
 
 
 def test_the_functions_packages_are_in_its_group() -> None:
@@ -130,7 +145,7 @@ def test_the_wheel_contains_only_the_tool_and_the_contracts(tmp_path: Path) -> N
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"handlers", "schemas"}
     assert "handlers/operate/__main__.py" in names
-    assert "schemas/json/act.json" in names
+    assert {"schemas/json/act.json", "handlers/operate/pack/page.html", "handlers/operate/pack/page.css"} <= {*names}
 
 
 WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text()

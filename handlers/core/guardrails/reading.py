@@ -14,6 +14,9 @@ from handlers.core.guardrails.facts import Fact, Facts, Unknown
 from schemas.compiled_guardrails import CompiledGuardrails
 from schemas.ids import AccountId
 
+#: The key of compiled guardrails among what deployments wrote, by their SHA-256.
+GUARDRAILS_KEY: Final = "joinguard/guardrails/{}.json"
+
 
 class Artifacts(Protocol):
     """What a deployment wrote."""

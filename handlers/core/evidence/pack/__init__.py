@@ -1,0 +1,1 @@
+"""What the records of a period say: the data of an evidence pack."""

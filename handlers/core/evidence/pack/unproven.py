@@ -1,0 +1,195 @@
+"""What a pack does not prove: what no pack can, and what could not be read or is not there for this one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from handlers.core.evidence.pack.memberships import ORGANIZATION, SWEEP
+from handlers.core.evidence.pack.reading import end
+from handlers.core.evidence.pack.sweeps import SweepRecords
+from schemas.ids import Sha256
+from schemas.pack import (
+    CoverageDay,
+    Deployment,
+    Latency,
+    Member,
+    MemberState,
+    OperatorAction,
+    Period,
+    SourceRead,
+    Unproven,
+)
+from schemas.verification import Verification
+
+_GENERAL: Final = {
+    "BETWEEN_SWEEPS": (
+        "What happened between two sweeps without an event is not in the records: a policy that was detached and "
+        "attached again, or an account that joined and left."
+    ),
+    "UPPER_BOUNDS": (
+        "The time from join to guardrail ends when the evidence was written, which is after the attachment. Each time "
+        "is an upper bound."
+    ),
+    "CONTENT": (
+        "That an account carries a policy does not show what the policy denies. The hash of its content is in the "
+        "configuration, and its content is in AWS Organizations."
+    ),
+    "PARTS_OF_CONTROLS": "A mapping to controls says what Joinguard does. It replaces no assessment of a control.",
+}
+#: How many characters of a hash tell it from the others.
+_SHORT: Final = 12
+_NOT_VERIFIED: Final = (
+    "Nobody verified the sealed log for this pack. So it does not show that no object was altered or deleted before it "
+    "was read."
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a period, to find out what is not."""
+
+    period: Period
+    made_at: datetime
+    members: Sequence[Member]
+    latency: Latency
+    sweeps: SweepRecords
+    days: Sequence[CoverageDay]
+    actions: Sequence[OperatorAction]
+    deployments: Sequence[Deployment]
+    sources: Sequence[SourceRead]
+    unread_guardrails: Sequence[Sha256]
+    key_versions: frozenset[str]
+    verification: Verification | None
+    has_checkpoint: bool
+    #: Why Organizations' list is not part of the pack.
+    organization_problem: str | None
+    ownerless: int
+    not_revealed: int
+
+
+def unproven(known: Known) -> tuple[Unproven, ...]:
+    """Return what the pack does not prove: first what is so in this one, then what is so in each."""
+    found = [*_of_the_log(known), *_of_sources(known), *_of_the_period(known), *_of_members(known)]
+    own = [Unproven(code=code, text=text) for code, text in found]
+    return (*own, *(Unproven(code=code, text=text, is_general=True) for code, text in _GENERAL.items()))
+
+
+def _of_the_log(known: Known) -> Iterator[tuple[str, str]]:
+    verified = known.verification
+    if verified is None:
+        yield "NOT_VERIFIED", _NOT_VERIFIED
+    elif (verified.since and verified.since > _first(known)) or (verified.until and verified.until < end(known.period)):
+        yield "VERIFIED_IN_PART", "The verification does not include the whole period."
+    if verified and verified.is_quick:
+        yield "VERIFIED_QUICKLY", "The verification left out the bytes of the objects."
+    if verified and verified.left_out:
+        yield "VERIFIED_IN_PART", f"The verification left out: {', '.join(sorted(verified.left_out))}."
+    if not known.has_checkpoint:
+        yield "NO_CHECKPOINT", "The pack holds no signed checkpoint of the sealed log, and so no proofs either."
+
+
+def _first(known: Known) -> datetime:
+    return datetime.combine(known.period.first, datetime.min.time(), known.made_at.tzinfo)
+
+
+def _of_sources(known: Known) -> Iterator[tuple[str, str]]:
+    for each in known.sources:
+        if each.unread:
+            yield (
+                "SOURCE_UNREAD",
+                (
+                    f"Of the source {each.source}, {each.unread:,} could not be read or used ({each.problem}); "
+                    f"{each.read:,} were."
+                ),
+            )
+    if known.organization_problem:
+        yield (
+            "ORGANIZATION_UNREAD",
+            (
+                f"AWS Organizations' own list of accounts is not part of the pack ({known.organization_problem}). "
+                "Members of which no record of the period tells are not listed."
+            ),
+        )
+    if known.unread_guardrails:
+        yield (
+            "GUARDRAILS_UNREAD",
+            (
+                "The guardrails with these hashes were in force and could not be read, so their exceptions are known "
+                f"only by the attempts that name them: {', '.join(each[:_SHORT] for each in known.unread_guardrails)}."
+            ),
+        )
+    if known.ownerless:
+        yield (
+            "EXCEPTIONS_WITHOUT_OWNER",
+            (
+                f"{known.ownerless:,} exceptions are shown without owner or reason: the document in which they are "
+                "written was not where the pack was made, or is another version."
+            ),
+        )
+    if len(known.key_versions) > 1:
+        yield (
+            "SEVERAL_KEYS",
+            "The records of the period use pseudonyms of several keys, so one account can appear as two.",
+        )
+    if known.not_revealed:
+        yield (
+            "NOT_REVEALED",
+            (
+                f"Of {known.not_revealed:,} accounts, only the pseudonym is known: neither Organizations nor an "
+                "outcome names them."
+            ),
+        )
+
+
+def _of_the_period(known: Known) -> Iterator[tuple[str, str]]:
+    if known.made_at < end(known.period):
+        yield "PERIOD_OPEN", f"The period was not over when the pack was made, on {known.made_at:%d %B %Y}."
+    without = sum(not each.sweeps for each in known.days)
+    if without:
+        yield "DAYS_WITHOUT_SWEEP", f"On {without:,} of {len(known.days):,} days, no sweep compared the accounts."
+    if known.sweeps.is_cut:
+        yield (
+            "GAPS_CUT",
+            (
+                "Some sweeps found more gaps than their evidence names. Of such a sweep, the numbers are complete and "
+                "the list of gaps is not."
+            ),
+        )
+    if not known.deployments or known.deployments[0].record.recorded_at > _first(known):
+        yield (
+            "CONFIGURATION_UNKNOWN",
+            "No record says which configuration was in force at the beginning of the period.",
+        )
+    cut = sum(each.in_period and each.ended is None for each in known.actions)
+    if cut:
+        yield "ACTIONS_CUT_OFF", f"{cut:,} actions of operators have no record of their end."
+
+
+def _of_members(known: Known) -> Iterator[tuple[str, str]]:
+    last = known.sweeps.last
+    at_end = _counted(known.members)
+    if last and last.members != at_end:
+        yield (
+            "MEMBERS_DIFFER",
+            (
+                f"The last sweep of the period, on {last.decided_at:%d %B %Y at %H:%M} UTC, counted {last.members:,} "
+                f"members, and the pack lists {at_end:,} at the end of the period."
+            ),
+        )
+    unclear = sum(each.state is MemberState.UNCLEAR for each in known.members)
+    if unclear:
+        yield "MEMBERS_UNCLEAR", f"Of {unclear:,} members, no record says whether they carried their policies."
+    swept = sum(each.is_new and each.joined_by in {ORGANIZATION, SWEEP} for each in known.members)
+    if swept:
+        yield (
+            "JOINS_WITHOUT_EVENT",
+            (
+                f"{swept:,} accounts joined although no event told of them. They are dated as Organizations says, or "
+                "when a sweep found them; those of the sweep are left out of the distribution."
+            ),
+        )
+
+
+def _counted(members: Iterable[Member]) -> int:
+    return sum(each.state is not MemberState.LEFT for each in members)

@@ -1,0 +1,63 @@
+"""`evidence`."""
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from handlers.operate.context import Connection
+from handlers.operate.options import DayType, as_json, default_document, with_connection
+from handlers.operate.output import Command
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "joinguard evidence q3 --from 2026-07-01 --to 2026-09-30",
+        "joinguard evidence q3-with-ids --from 2026-07-01 --to 2026-09-30 --reveal",
+    ),
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--from", "first", type=DayType(), required=True, metavar="DAY", help="The first day (YYYY-MM-DD, UTC).")
+@click.option("--to", "last", type=DayType(), required=True, metavar="DAY", help="The last day, which is included.")
+@click.option("--reveal", is_flag=True, help="Name accounts by their ids; needs credentials that list the accounts.")
+@click.option(
+    "--verification",
+    type=click.Path(path_type=Path),
+    help="The result of a verification of the sealed log, as JSON, to take along.",
+)
+@as_json
+@with_connection
+def evidence(  # noqa: PLR0913 - the options of the command
+    connection: Connection,
+    *,
+    folder: Path,
+    first: datetime,
+    last: datetime,
+    reveal: bool,
+    verification: Path | None,
+    as_json: bool,
+) -> int:
+    """Write a folder for an auditor: a report, and the data of a period, from the records.
+
+    The report (HTML, PDF) and the data (XLSX, CSV, JSON) show which accounts joined and left, when they got their
+    policies, what failed, who did what, and what is not proven. It changes nothing. Exit status 1 if a part of the
+    records could not be read: the pack says which.
+    """
+    if last < first:
+        raise click.UsageError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}. Exchange them")
+    if first > connection.now():
+        raise click.UsageError(f"--from {first:%Y-%m-%d} is in the future. Use a day that has begun (UTC)")
+    # The models of the records take a while to import, and few commands need them.
+    from handlers.operate import packing  # noqa: PLC0415 - see above
+    from handlers.operate.pack.gather import Request  # noqa: PLC0415 - see above
+    from schemas.pack import Period  # noqa: PLC0415 - see above
+
+    request = Request(
+        folder=folder,
+        period=Period(first=first.date(), last=last.date()),
+        reveals=reveal,
+        verification=packing.read_verification(verification) if verification else None,
+        document=default_document(),
+    )
+    return packing.evidence(request, connection, as_json=as_json)

@@ -1,0 +1,96 @@
+"""What `evidence` does: gather the records of a period, and write them as one folder."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from handlers.operate.errors import OperateError
+from handlers.operate.output import clean, print_json, stderr, stdout
+from handlers.operate.pack.folder import manifest_bytes, refuse_taken, write_folder
+from handlers.operate.pack.gather import Request, gather
+from handlers.operate.progress import writing
+from schemas.verification import Verification
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from handlers.operate.context import Connection
+    from schemas.pack import Manifest, Pack
+
+#: The packages that render a pack, which no other command needs.
+_PACKAGES: Final = ("jinja2", "reportlab", "xlsxwriter")
+
+
+@dataclass(frozen=True)
+class _Made:
+    pack: Pack
+    manifest: Manifest
+
+    @property
+    def unread(self) -> int:
+        return sum(each.unread for each in self.pack.sources)
+
+
+def evidence(request: Request, connection: Connection, *, as_json: bool) -> int:
+    """Write the evidence pack of a period; return 1 if something could not be read."""
+    _require_packages()
+    refuse_taken(request.folder)
+    pack, log = gather(request, connection)
+    from handlers.operate.pack.files import files  # noqa: PLC0415 - it imports packages that may not be installed
+
+    with writing() as show:
+        made = _Made(pack, write_folder(request.folder, pack, files(pack, log, show)))
+    _print(request, made, as_json=as_json)
+    return 1 if made.unread else 0
+
+
+def read_verification(path: pathlib.Path) -> Verification:
+    """Read what `joinguard verify --json` printed; raise OperateError if the file is not that."""
+    shown = clean(str(path))
+    try:
+        return Verification.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise OperateError(f"cannot read the verification {shown}: {error.strerror}") from error
+    except ValidationError as error:
+        raise OperateError(f"{shown} is not a verification. Make one: joinguard verify --json > {shown}") from error
+
+
+def _require_packages() -> None:
+    """Raise OperateError if packages that render a pack are not installed, before anything is read."""
+    for name in _PACKAGES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise OperateError(
+                f"the package {name}, which evidence packs are rendered with, is not installed. Install it: "
+                "uv tool install 'joinguard[evidence]' (or pip install 'joinguard[evidence]')"
+            ) from error
+
+
+def _print(request: Request, made: _Made, *, as_json: bool) -> None:
+    pack, manifest = made.pack, made.manifest
+    digest = sha256(manifest_bytes(manifest)).hexdigest()
+    own = [each for each in pack.unproven if not each.is_general]
+    if as_json:
+        print_json(
+            {
+                "folder": str(request.folder),
+                "manifest_sha256": digest,
+                "files": len(manifest.files),
+                "reveals": pack.reveals,
+                "summary": pack.summary.model_dump(mode="json"),
+                "unproven": [each.model_dump(mode="json") for each in own],
+            }
+        )
+        return
+    for each in own:
+        stderr.print(f"not proven: {each.text}", style="yellow")
+    stdout.print(f"{clean(str(request.folder))}: {len(manifest.files) + 1} files; begin with report.html")
+    stdout.print(f"SHA-256 of manifest.json, to keep elsewhere: {digest}", soft_wrap=True)
+    if pack.reveals:
+        stderr.print("the pack names accounts by their IDs", style="yellow")
