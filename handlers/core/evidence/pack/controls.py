@@ -203,7 +203,7 @@ CONTROLS: Final = (
         claim=("Operators read with one role and act with another, whose sessions name a person and last an hour."),
         tests=(
             "tests/infra/test_resource_policies.py::test_one_principal_may_read_and_another_one_may_act",
-            "tests/infra/test_resource_policies.py::test_whoever_assumes_an_operator_role_has_chosen_the_name_of_the_session",
+            "tests/infra/test_resource_policies.py::test_whoever_assumes_a_role_has_chosen_the_name_of_the_session",
         ),
         commands=("actions",),
         sections=("actions",),
