@@ -263,7 +263,7 @@ def archive(at: Installed, *more: Any, days: int = 2557) -> None:
         return {"ID": name, "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}, **noncurrent}
 
     rules = [
-        {"ID": "archive", "Filter": {"Prefix": ""}, "Transitions": [{"StorageClass": "GLACIER", "Days": 400}]},
+        {"ID": "archive", "Filter": {"Prefix": "evidence/"}, "Transitions": [{"StorageClass": "GLACIER", "Days": 400}]},
         expiring("rehearsals", "evidence/rehearsal/", days),
         expiring("backups", "backups/", 90),
         {
@@ -1042,7 +1042,6 @@ FOR_STATUS: Final = {
     "CheckRoles",
     "CheckTheSealer",
     "CheckTheScheduleOfTheSealer",
-    "CheckTheRuleOfAnnouncements",
     "CheckTheSealKey",
     "CheckTheIndex",
     "CheckRolesOfTheSealer",

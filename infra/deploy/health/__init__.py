@@ -286,6 +286,7 @@ def _sweep(target: Target, stack: Deployed) -> Iterator[Planned]:
 def _sealed_log(target: Target, stack: Deployed) -> Iterator[Planned]:
     if SEALER not in stack.declared():
         return
+    yield from _rule(target, stack, ANNOUNCES)
     yield _planned("sealer's function", worker.function, target.client("lambda"), stack, SEALER, "sealer's function")
     what = "sealer's permissions boundary"
     yield _planned(what, worker.boundary, target.client("iam"), stack, "SealRole", what)
@@ -317,15 +318,18 @@ def _page(target: Target, stack: Deployed) -> Iterator[Planned]:
         yield _planned("topic", page.topic, target.client("sns"), stack, name)
     for name in stack.of_type("AWS::Events::Rule"):
         # The other rules page.
-        if name != JOINS:
-            yield _planned(f"rule {name}", delivery.rule, target.client("events"), stack, name, f"rule {name}")
-            yield _planned(
-                f"target of {name}", delivery.target, target.client("events"), stack, name, f"target of {name}"
-            )
+        if name not in {JOINS, ANNOUNCES}:
+            yield from _rule(target, stack, name)
             yield _planned(
                 f"trail of {name}", delivery.trail_of_pages, target.client, stack, name, stack.parameters[MANAGEMENT]
             )
     yield "alarms", (), lambda: page.alarms(target.client("cloudwatch"), stack)
+
+
+def _rule(target: Target, stack: Deployed, name: str) -> Iterator[Planned]:
+    events = target.client("events")
+    yield _planned(f"rule {name}", delivery.rule, events, stack, name, f"rule {name}")
+    yield _planned(f"target of {name}", delivery.target, events, stack, name, f"target of {name}")
 
 
 def _queue(sqs: Any, stack: Deployed, name: str, what: str, needs_operator: str) -> Iterator[Check]:
