@@ -312,6 +312,7 @@ def test_each_command_in_the_documents_is_valid(
         "log.key",
         "object.tlog-proof",
         "object.json",
+        "verification.json",
         "kept",
         "KEPT",
         "FILE",
