@@ -27,6 +27,7 @@ from infra.local.installation import build_local, install
 from infra.local.organizations import ATTACH, Organizations, Rules, policies_of, serving
 from infra.local.standin import running
 from infra.local.watch import Watch
+from tests.bench import costs as dollars
 from tests.bench import pack as packs
 from tests.bench import plan as plans
 from tests.bench import seal as seals
@@ -283,6 +284,14 @@ def pack() -> dict[str, Any]:
     return rows
 
 
+def costs() -> dict[str, Any]:
+    """Multiply list prices by the calls of seven years; nothing is measured."""
+    tables = dollars.measure()
+    for title, rows in tables.items():
+        table(f"Dollars in {dollars.YEARS} years, {title}", rows)
+    return tables
+
+
 PARTS: Final = {
     "burst": bursts,
     "first": first,
@@ -295,6 +304,7 @@ PARTS: Final = {
     "seal": seal,
     "verify": verification,
     "pack": pack,
+    "costs": costs,
 }
 
 

@@ -23,7 +23,7 @@ from handlers.core.errors import RetryableError, fault
 from handlers.core.redrive.redrive import Redrive
 from handlers.core.timing import backoff, retry
 from handlers.operate.__main__ import cli as operator
-from handlers.settings import RemoverSettings, Settings, SweepSettings
+from handlers.settings import RemoverSettings, SealSettings, Settings, SweepSettings
 from infra.deploy.__main__ import cli as deployer
 from infra.deploy.build import ROOT
 from infra.deploy.installing import TEMPLATE
@@ -35,6 +35,7 @@ from schemas.contracts import CONTRACTS
 from schemas.dead_letter import CARRIED, ORDER
 from schemas.outcome import AttachmentResult, OutcomeStatus
 from schemas.sweep import SweepReport
+from tests.bench import costs
 from tests.bench.__main__ import PARTS
 from tests.bench.__main__ import main as bench
 from tests.bench.burst import Experiment
@@ -311,6 +312,7 @@ def test_each_command_in_the_documents_is_valid(
         "log.key",
         "object.tlog-proof",
         "object.json",
+        "verification.json",
         "kept",
         "KEPT",
         "FILE",
@@ -414,7 +416,9 @@ def test_each_setting_of_the_functions_is_documented_and_no_other() -> None:
     variables = {name for each in functions for name in each["Properties"]["Environment"]["Variables"]}
 
     assert documented == {
-        name.upper() for name in (*Settings.model_fields, *RemoverSettings.model_fields, *SweepSettings.model_fields)
+        name.upper()
+        for settings in (Settings, RemoverSettings, SweepSettings, SealSettings)
+        for name in settings.model_fields
     }
     assert documented <= variables
 
@@ -527,7 +531,7 @@ def test_each_threat_says_what_stops_it_what_finds_it_and_which_tests_show_that(
     for name, text in threats:
         assert tuple(re.findall(r"^- \*\*(.+?):\*\*", text, re.MULTILINE)) == SAID, name
         shown = text.partition("**Shown by:**")[2].partition("- **Auditor:**")[0]
-        assert re.search(r"`test_\w+`|TODO\(seal\)", shown), f"no test shows what is said of: {name}"
+        assert re.search(r"`test_\w+`", shown), f"no test shows what is said of: {name}"
 
 
 # ---------------------------------------------------------------- figures
@@ -699,3 +703,17 @@ def test_the_figures_of_the_strategies_are_those_of_the_model(strategy: str, pac
 
     assert (over, receives) == (round(burst.over_limit, 3), burst.receives)
     assert (throttled, conflicts) == (round(burst.throttled * 100, 1), round(burst.conflicts * 100, 1))
+
+
+# So does a calculation.
+
+
+def test_the_costs_of_seven_years_are_those_of_the_calculation() -> None:
+    rows = {row[0].strip("*"): [cell.strip("*") for cell in row[1:]] for row in table(INFRA, "in seven years")}
+    by_part, by_service, once = costs.measure().values()
+    [everything] = once.values()
+    said = dict(re.findall(r"(\w+) \$([\d,]*\d)", prose(INFRA).partition("**By service,**")[2].partition(". ##")[0]))
+
+    assert rows == {part: [f"${each:,.0f}" for each in columns.values()] for part, columns in by_part.items()}
+    assert said == {service: f"{list(columns.values())[-1]:,.0f}" for service, columns in by_service.items()}
+    assert "after seven years costs ${:,.0f} and ${:,.0f}".format(*everything.values()) in prose(INFRA)
