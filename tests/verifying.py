@@ -50,8 +50,12 @@ class FakeSealedBucket:
     has_versions: bool = True
     #: The key of an object that is deleted when it is about to be read.
     deletes: str | None = None
+    #: The keys of objects that must be restored before they can be read.
+    archived: set[str] = field(default_factory=set)
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
+        if key in self.archived:
+            raise RetryableError(fault("S3.InvalidObjectState", "archived"), cause=Cause.ARCHIVED)
         found = self.bucket.current(key)
         if found is None or found.body is None:
             raise RetryableError(fault("S3.NoSuchKey", "no such key"), cause=Cause.NOT_FOUND)
@@ -79,6 +83,9 @@ class FakeSealedBucket:
             else:
                 digest, size = sha256(found.body).hexdigest(), len(found.body)
                 lock = (found.lock, found.retain_until) if self.knows_locks else (None, None)
+                if each.key in self.archived:
+                    yield Fetched(each, None, 0, None, self.knows_locks, *lock, is_archived=True)
+                    continue
                 yield Fetched(each, digest, size, found.body, self.knows_locks, *lock)
 
     def _version(self, wanted: Wanted) -> Stored | None:

@@ -99,6 +99,7 @@ _CAUSES_BY_PART: Final[Mapping[str, Cause]] = {
     "InvalidClientTokenId": Cause.CREDENTIALS_INVALID,
     "UnrecognizedClient": Cause.CREDENTIALS_INVALID,
     "NoCredentials": Cause.CREDENTIALS_MISSING,
+    "InvalidObjectState": Cause.ARCHIVED,
     "NoSuchKey": Cause.NOT_FOUND,
     "OverLimit": Cause.TOO_MANY_IN_FLIGHT,
     "UnsupportedOperation": Cause.UNSUPPORTED,

@@ -31,6 +31,8 @@ _CHUNK: Final = 1024 * 1024
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404", "405", "MethodNotAllowed"})
 #: S3's codes for an object without a lock.
 _NOT_LOCKED: Final = frozenset({"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"})
+#: S3's code for an object that must be restored before it is read.
+_ARCHIVED: Final = "InvalidObjectState"
 _DENIED: Final = frozenset({"AccessDenied", "403"})
 
 
@@ -75,6 +77,7 @@ class S3SealedBucket(S3Archive):
         name: Any = {"Bucket": self._bucket, "Key": wanted.key}
         if wanted.version_id:
             name["VersionId"] = wanted.version_id
+        digest: str | None
         with service_errors("S3"):
             try:
                 answer: Any = self._client.get_object(**name)
@@ -82,11 +85,13 @@ class S3SealedBucket(S3Archive):
             except ClientError as error:
                 if error_code(error) in _GONE:
                     return Fetched(wanted, None)
-                raise
+                if error_code(error) != _ARCHIVED:
+                    raise
+                answer, (digest, size, body) = self._client.head_object(**name), (None, 0, None)
             lock, until = answer.get("ObjectLockMode"), answer.get("ObjectLockRetainUntilDate")
             # S3 leaves the lock out if there is none, and if the caller may not read it.
             knows_lock = until is not None or self._has_no_lock(name)
-        return Fetched(wanted, digest, size, body, knows_lock, lock, until)
+        return Fetched(wanted, digest, size, body, knows_lock, lock, until, is_archived=digest is None)
 
     def _has_no_lock(self, name: Any) -> bool:
         """Return whether an object is known to have no lock."""

@@ -28,6 +28,7 @@ class Cause(Enum):
 
     ACCESS_DENIED = auto()
     ACCOUNT_NOT_FOUND = auto()
+    ARCHIVED = auto()
     CHANGED_MEANWHILE = auto()
     CLAIMS_NOT_COMPARED = auto()
     CLAIMS_UNREADABLE = auto()

@@ -33,6 +33,7 @@ _VERDICTS: Final = {
     Verdict.ANOTHER_ACCOUNT: "about another account",
     Verdict.ANOTHER_EVENT: "ABOUT ANOTHER EVENT",
     Verdict.UNREADABLE: "UNREADABLE: not evidence, or larger than evidence can be",
+    Verdict.ARCHIVED: "archived: restore it in S3 to compare it",
     Verdict.NOT_COMPARED: "not compared: the outcome holds the SHA-256 of its last evidence only",
 }
 #: The number of messages that a group shows.

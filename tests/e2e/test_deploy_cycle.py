@@ -15,7 +15,7 @@ import os
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -78,10 +78,14 @@ def resources(console: Console, stack: str) -> dict[str, str]:
     return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
 
 
+#: The keys of the stack, which outlive it.
+KEYS: Final = ("DataKey", "PseudonymKey", "SealKey")
+
+
 def protected(console: Console, ids: dict[str, str]) -> set[str]:
     """Return the keys whose policies deny to end them."""
     kms = console.aws.client("kms")
-    policies = {name: kms.get_key_policy(KeyId=ids[name])["Policy"] for name in ("DataKey", "PseudonymKey")}
+    policies = {name: kms.get_key_policy(KeyId=ids[name])["Policy"] for name in KEYS}
     return {name for name, policy in policies.items() if "NobodyEndsTheKey" in policy}
 
 
@@ -114,7 +118,7 @@ def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
     before = resources(console, "joinguard-cycle")
     table = console.aws.client("dynamodb").describe_table(TableName=before["Outcomes"])["Table"]
     assert table["DeletionProtectionEnabled"], "protected after the creation"
-    assert protected(console, before) == {"DataKey", "PseudonymKey"}
+    assert protected(console, before) == {*KEYS}
     [configured] = configurations(console, before["Evidence"])
     parameters = find(console.aws.client("cloudformation"), "joinguard-cycle").parameters  # type: ignore[union-attr]
     assert configured.policies[0].policy_id == console.policy_id
@@ -134,15 +138,14 @@ def test_deploy_destroy_deploy_adopts_what_was_kept(console: Console) -> None:
     kept = {
         "AccessLogs",
         "AttachPoliciesLogs",
-        "DataKey",
+        *KEYS,
         "DeadLetters",
         "Evidence",
         "Outcomes",
-        "PseudonymKey",
         "Undelivered",
     }
     assert {name for name in after if after[name] == before.get(name) and name in kept} == kept
-    assert protected(console, after) == {"DataKey", "PseudonymKey"}
+    assert protected(console, after) == {*KEYS}
     assert outputs(console.aws.client("cloudformation"), "joinguard-cycle")["EvidenceBucket"] == before["Evidence"]
 
     template, recorded = changed(console, without="AWS::S3::BucketPolicy"), configurations(console, before["Evidence"])
@@ -178,11 +181,11 @@ def test_the_keys_of_a_temporary_stage_are_deleted_and_nothing_that_they_encrypt
     )
 
     def states() -> set[str]:
-        return {kms.describe_key(KeyId=before[name])["KeyMetadata"]["KeyState"] for name in ("DataKey", "PseudonymKey")}
+        return {kms.describe_key(KeyId=before[name])["KeyMetadata"]["KeyState"] for name in KEYS}
 
     shown = console.run("destroy", "--stage", stage, "--delete-keys")
     later = re.findall(r"^│ deleted after 30 days (\w+)", shown.stdout, re.MULTILINE)
-    assert sorted(later) == ["DataKey", "PseudonymKey"]
+    assert sorted(later) == [*KEYS]
     assert "Nothing was changed" in shown.stderr
     assert "--delete-keys deletes the keys after 30 days" in console.run("destroy", "--stage", stage).stderr
     refused = destroy(console, console.stage("cheap", DeletionProtection="true"), "--delete-keys")
@@ -193,14 +196,14 @@ def test_the_keys_of_a_temporary_stage_are_deleted_and_nothing_that_they_encrypt
     gone = destroy(console, stage, "--delete-keys")
     assert gone.returncode == 0, gone.stderr
     assert states() == {"PendingDeletion"}
-    assert all(before[name] in gone.stderr for name in ("DataKey", "PseudonymKey"))
+    assert all(before[name] in gone.stderr for name in KEYS)
     assert "aws kms cancel-key-deletion" in gone.stderr
 
     again = deploy(console, stage, changed(console, without="AWS::S3::BucketPolicy"))
     assert again.returncode == 0, again.stderr
     assert "of an earlier stack cannot be adopted" in again.stderr
     after = resources(console, "joinguard-cheap")
-    made_anew = {"DataKey", "Evidence", "PseudonymKey"}
+    made_anew = {*KEYS, "Evidence"}
     assert {name for name in made_anew if after[name] == before[name]} == set()
     assert {name for name in ("AccessLogs", "DeadLetters", "Undelivered") if after[name] != before[name]} == set()
 

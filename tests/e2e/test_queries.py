@@ -39,12 +39,14 @@ def tables(pipeline: Pipeline) -> dict[str, dict[str, str]]:
 
 
 def download(pipeline: Pipeline, folder: Path) -> None:
+    """Download the records; other tests put objects that are none into the bucket."""
     s3, bucket = pipeline.client("s3"), pipeline.at.evidence_bucket
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for each in page.get("Contents", []):
-            path = folder / each["Key"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read())
+            path, body = folder / each["Key"], s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
+            if body.startswith(b"{"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(body)
 
 
 @pytest.fixture

@@ -241,6 +241,19 @@ def test_a_version_that_is_gone_or_a_delete_marker_is_missing(bucket: str) -> No
     assert [each.sha256 for each in S3SealedBucket(s3, bucket).fetch(wanted)] == [None, None]
 
 
+def test_an_object_in_the_archive_has_its_lock_and_no_bytes() -> None:
+    """Use Stubber: moto returns objects of every storage class."""
+    s3, until = client("s3"), datetime(2033, 11, 26, tzinfo=UTC)
+    with Stubber(s3) as stub:
+        stub.add_client_error("get_object", "InvalidObjectState", "restore it first", 403)
+        lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": until}
+        stub.add_response("head_object", lock, {"Bucket": "b", "Key": "evidence/a", "VersionId": "v"})
+
+        [found] = S3SealedBucket(s3, "b").fetch([Wanted("evidence/a", "v", 0)])
+
+    assert (found.is_archived, found.sha256, found.lock, found.retain_until) == (True, None, "GOVERNANCE", until)
+
+
 def test_a_large_object_is_hashed_and_not_kept(bucket: str) -> None:
     s3, body = client("s3"), bytes(MAX_KEPT + 1)
     s3.put_object(Bucket=bucket, Key="acts/a", Body=body)

@@ -452,6 +452,19 @@ def test_every_checkpoint_is_copied_once_and_in_order() -> None:
     assert w.steps.count("copy") == 4
 
 
+@pytest.mark.parametrize("copied", [1, 2, 3, 999])
+def test_a_checkpoint_that_was_just_signed_is_copied_whatever_the_table_says(copied: int) -> None:
+    """Whoever can write to the table must not keep a copy from being made."""
+    w = SealWorld()
+    w.seal()
+    w.index.kept = w.index.kept.model_copy(update={"copied": copied})
+
+    done = w.seal()
+
+    assert done.behind == 0
+    assert w.copies.notes[1] == w.notes()[1]
+
+
 # Killed at any call
 
 

@@ -736,6 +736,22 @@ def test_a_key_that_holds_an_account_id_is_not_repeated() -> None:
     assert ACCOUNT_IN_KEY not in found.model_dump_json()
 
 
+def test_objects_in_the_archive_are_left_out_and_their_locks_are_compared() -> None:
+    w = VerifyWorld()
+    keys = [w.enforce(number) for number in range(3)]
+    w.seal()
+    w.sealed_bucket.archived = set(keys[:2])
+    whole = w.verification()
+
+    assert not whole.findings
+    assert whole.left_out == {"bytes of archived objects": "2 must be restored in S3 before they can be read"}
+    assert whole.valid == 1
+    [stored] = w.bucket.versions[keys[0]]
+    stored.retain_until = w.clock.now() + timedelta(days=1)
+    [finding] = w.verification().findings
+    assert (finding.kind, finding.what) == (FindingKind.WEAKENED, keys[0])
+
+
 def test_retention_that_may_not_be_read_is_left_out() -> None:
     w = VerifyWorld.with_batches(1)
     w.sealed_bucket.knows_locks = False

@@ -40,6 +40,8 @@ class Verdict(StrEnum):
     ANOTHER_EVENT = "another_event"
     #: It is not evidence, is too large, or S3 does not return it.
     UNREADABLE = "unreadable"
+    #: It must be restored in S3 before it can be read.
+    ARCHIVED = "archived"
     #: It is about this event and account, as far as the keys exist that made its pseudonyms, and the row does not hold
     #: its SHA-256.
     NOT_COMPARED = "not_compared"
@@ -61,6 +63,8 @@ class CheckedEvidence:
     evidence: Evidence | None = None
 
 
+#: The verdicts on objects that S3 does not return.
+_UNREAD: Final = {Cause.NOT_FOUND: Verdict.MISSING, Cause.ARCHIVED: Verdict.ARCHIVED}
 #: The statuses whose outcomes may have no evidence.
 _WITHOUT_EVIDENCE: Final = frozenset({OutcomeStatus.RETRYING, OutcomeStatus.CLOSED})
 
@@ -106,8 +110,9 @@ class EvidenceChecker:
             if error.soon:
                 raise
             # S3 also refuses to return an object that is encrypted with another key.
-            verdict = Verdict.MISSING if error.cause is Cause.NOT_FOUND else Verdict.UNREADABLE
-            return CheckedEvidence(key, verdict, wrong=True, named=key == comparison.outcome.evidence_key)
+            verdict = _UNREAD.get(error.cause, Verdict.UNREADABLE)
+            is_wrong = verdict is not Verdict.ARCHIVED
+            return CheckedEvidence(key, verdict, is_wrong, named=key == comparison.outcome.evidence_key)
 
 
 @dataclass(frozen=True)

@@ -398,7 +398,8 @@ class _Run:
         if not (self.last and self.dependencies.copies):
             return
         try:
-            for number in range(self.state.copied, self.last.number + 1):
+            # Whatever the table says, the checkpoints of this invocation were not copied before.
+            for number in range(min(self.state.copied, self.last.number + 1 - self.done.batches), self.last.number + 1):
                 note = self.dependencies.log.read(checkpoint_key(number))
                 for copies in self.dependencies.copies:
                     copies.copy(self.sealer.origin, number, note)

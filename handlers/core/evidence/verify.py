@@ -99,6 +99,8 @@ class Verifier:
         self._left_out |= more(self.findings)
         if not objects.compared.knows_locks:
             self._left_out.setdefault("retention", "S3 returned no retention: s3:GetObjectRetention is missing")
+        if archived := objects.compared.archived:
+            self._left_out["bytes of archived objects"] = f"{archived:,} must be restored in S3 before they can be read"
         if self.findings.number > MAX_DESCRIBED:
             self._left_out["findings"] = (
                 f"{self.findings.number:,} were found; the first {MAX_DESCRIBED:,} are described"

@@ -58,7 +58,7 @@ class Fetched:
     """An object as it was read."""
 
     wanted: Wanted
-    #: Absent if the bucket does not have it.
+    #: Absent if the bucket does not have it, and if it is archived.
     sha256: Sha256 | None
     size: int = 0
     #: Its bytes, unless they are too many to be kept in memory.
@@ -67,6 +67,8 @@ class Fetched:
     knows_lock: bool = False
     lock: str | None = None
     retain_until: datetime | None = None
+    #: Whether it must be restored before it can be read.
+    is_archived: bool = False
 
 
 class SealedBucket(EvidenceReader, Protocol):
