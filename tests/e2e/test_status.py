@@ -1045,7 +1045,6 @@ FOR_STATUS: Final = {
     "CheckTheSealKey",
     "CheckTheIndex",
     "CheckRolesOfTheSealer",
-    "CheckWhatTheSealerMayDo",
     "CountAnnouncements",
 }
 
