@@ -318,12 +318,37 @@ class Control(_Recorded):
     sections: tuple[Text, ...]
 
 
+class ProofState(StrEnum):
+    """What the sealed log says about an object that the pack was made of."""
+
+    #: It was sealed as it was read, and its proof is in the pack.
+    PROVED = "PROVED"
+    #: It was sealed, and is not what was read. The proof in the pack is that of what was sealed.
+    DIFFERS = "DIFFERS"
+    #: The checkpoint is not about it; an object is sealed within the hour after it was written.
+    NOT_SEALED = "NOT_SEALED"
+    #: It was sealed, and its proof could not be made.
+    NOT_PROVED = "NOT_PROVED"
+
+
+class SealedAt(_Recorded):
+    """The signed checkpoint of the sealed log to which the proofs of a pack lead; a verification's is the same."""
+
+    origin: Text
+    size: _Count
+    root: Sha256
+    #: The verifier keys of the log, one of which signed it.
+    keys: tuple[Text, ...]
+
+
 class ObjectRead(_Recorded):
     """An object of the evidence bucket that the pack was made of."""
 
     key: Text
     sha256: Sha256
     size: _Count
+    #: Absent if the sealed log could not be read.
+    proof: ProofState | None = None
 
 
 class SourceRead(_Recorded):
@@ -394,8 +419,12 @@ class Pack(_Recorded):
     disagreements: tuple[Disagreement, ...]
     #: Absent if nobody verified the sealed log for this pack.
     verification: Verification | None = None
+    #: Why the log could not be verified, or has no checkpoint that the verification is about.
+    not_verified: Text | None = None
     #: The command that verifies it.
     verify_command: Text
+    #: Absent if the sealed log could not be read.
+    sealed_at: SealedAt | None = None
     unproven: tuple[Unproven, ...]
     controls: tuple[Control, ...]
     sources: tuple[SourceRead, ...]

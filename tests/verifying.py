@@ -233,7 +233,7 @@ class VerifyWorld(SealWorld):
             is_quick=is_quick,
             elsewhere=elsewhere or {},
         )
-        return Verifier(dependencies, request).run()
+        return Verifier(dependencies, request).run().verification
 
     def found(self, **options: bool) -> list[tuple[str, str]]:
         """Return what a verification finds: the kind and the object of each finding."""

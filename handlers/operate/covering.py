@@ -126,7 +126,11 @@ def read_coverage(
 
     `check` is called with the names of policies before the accounts are read; what it raises ends the reading.
     """
-    found, snapshot = compare(context, organization, since=since, reads_places=reads_places, check=check)
+    return explain(context, *compare(context, organization, since=since, reads_places=reads_places, check=check))
+
+
+def explain(context: Context, found: Coverage, snapshot: Snapshot) -> Covered:
+    """Find the causes of the gaps of a coverage."""
     outcomes = _outcomes(context, found.gaps)
     explained = found.explained(outcomes)
     if found.gaps:

@@ -13,7 +13,9 @@ from handlers.operate.errors import OperateError
 from handlers.operate.output import clean, print_json, stderr, stdout
 from handlers.operate.pack.folder import manifest_bytes, refuse_taken, write_folder
 from handlers.operate.pack.gather import Request, gather
+from handlers.operate.pack.words import integrity
 from handlers.operate.progress import writing
+from schemas.pack import ProofState
 from schemas.verification import Verification
 
 if TYPE_CHECKING:
@@ -32,21 +34,29 @@ class _Made:
     manifest: Manifest
 
     @property
-    def unread(self) -> int:
-        return sum(each.unread for each in self.pack.sources)
+    def is_whole(self) -> bool:
+        """Whether everything could be read and verified, and is as it was sealed."""
+        pack = self.pack
+        verified = pack.verification
+        return not (
+            pack.not_verified
+            or (verified and verified.found_any)
+            or any(each.unread for each in pack.sources)
+            or any(each.proof is ProofState.DIFFERS for each in pack.objects)
+        )
 
 
 def evidence(request: Request, connection: Connection, *, as_json: bool) -> int:
-    """Write the evidence pack of a period; return 1 if something could not be read."""
+    """Write the evidence pack of a period; return 1 if something could not be read or verified, or was altered."""
     _require_packages()
     refuse_taken(request.folder)
-    pack, log = gather(request, connection)
+    pack, proofs = gather(request, connection)
     from handlers.operate.pack.files import files  # noqa: PLC0415 - it imports packages that may not be installed
 
     with writing() as show:
-        made = _Made(pack, write_folder(request.folder, pack, files(pack, log, show)))
+        made = _Made(pack, write_folder(request.folder, pack, files(pack, proofs, show)))
     _print(request, made, as_json=as_json)
-    return 1 if made.unread else 0
+    return 0 if made.is_whole else 1
 
 
 def read_verification(path: pathlib.Path) -> Verification:
@@ -83,11 +93,14 @@ def _print(request: Request, made: _Made, *, as_json: bool) -> None:
                 "manifest_sha256": digest,
                 "files": len(manifest.files),
                 "reveals": pack.reveals,
+                "findings": sum(pack.verification.found.values()) if pack.verification else None,
                 "summary": pack.summary.model_dump(mode="json"),
                 "unproven": [each.model_dump(mode="json") for each in own],
             }
         )
         return
+    if pack.verification and pack.verification.found_any:
+        stderr.print(integrity(pack)[0], style="red")
     for each in own:
         stderr.print(f"not proven: {each.text}", style="yellow")
     stdout.print(f"{clean(str(request.folder))}: {len(manifest.files) + 1} files; begin with report.html")

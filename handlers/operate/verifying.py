@@ -5,18 +5,19 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pydantic import ValidationError
 
 from handlers.core.errors import Cause, JoinguardError
 from handlers.core.evidence.checkpoint import VerifierKey
-from handlers.core.evidence.verify import Verifier, VerifyDependencies, VerifyRequest
+from handlers.core.evidence.verify import Verified, Verifier, VerifyDependencies, VerifyRequest
 from handlers.core.evidence.verify_objects import KeptProgress, Period
 from handlers.core.reconcile.others import LastClaims, unexplained
 from handlers.operate.completion import cache_directory, replace_file
-from handlers.operate.covering import read_coverage
+from handlers.operate.covering import compare, explain
 from handlers.operate.errors import OperateError
 from handlers.operate.progress import counting
 from handlers.operate.sealed_folder import SealedFolder
@@ -34,13 +35,17 @@ if TYPE_CHECKING:
     from handlers.core.evidence.verify_outcomes import OutcomeRows
     from handlers.core.evidence.verifying import Findings, SealedBucket
     from handlers.core.ports import UnreadableRow
+    from handlers.core.reconcile.coverage import Coverage
     from handlers.operate.context import Connection, Context
     from schemas.outcome import OutcomeStatus
+    from schemas.snapshot import Snapshot
 
 #: Larger files are no keys, checkpoints or proofs.
 _MAX_BYTES: Final = 1_048_576
 _OFFLINE: Final = "a folder has no versions, delete markers, times and locks"
 _NO_INSTALLATION: Final = "without AWS"
+#: Returns the organization, compared with the guardrails in force; raises JoinguardError if it cannot be read.
+Compared: TypeAlias = "Callable[[], tuple[Coverage, Snapshot]]"
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,27 @@ class Source:
 def verify(request: Request, connection: Connection) -> int:
     """Verify, and print the result; return the exit status."""
     source = open_source(connection, request.folder, request.key_file)
+    compared = compared_by(source.context, connection) if source.context else None
+    found = compare_all(request, source, connection.now, compared).verification
+    print_verification(found, as_json=request.as_json)
+    return 1 if found.found_any else 0
+
+
+def compared_by(context: Context, connection: Connection) -> Compared:
+    """Return what compares the organization with the guardrails in force; it is read once."""
+
+    @cache
+    def compared() -> tuple[Coverage, Snapshot]:
+        return compare(context, connection.organization())
+
+    return compared
+
+
+def compare_all(request: Request, source: Source, now: Callable[[], datetime], compared: Compared | None) -> Verified:
+    """Verify, and return the result and the log; `compared`, None offline, is asked for what accounts carry now.
+
+    Raises JoinguardError if there is no log that the keys signed, or if a call fails.
+    """
     end = request.last_day + timedelta(days=1) if request.last_day else None
     wanted = VerifyRequest(
         source.keys,
@@ -86,16 +112,14 @@ def verify(request: Request, connection: Connection) -> int:
             verify=is_signed,
             new_records=SortedRecords,
             progress=FileProgress(request.resume or _default_file(source, request)),
-            clock=_Now(connection.now),
+            clock=_Now(now),
             show=show,
             rows=rows,
             pseudonyms=source.context.pseudonyms if source.context else None,
         )
         verifier = Verifier(dependencies, wanted)
-        attached = _Attached(source.context, connection, rows, is_quick=request.is_quick)
-        found = verifier.run(attached.compare)
-    print_verification(found, as_json=request.as_json)
-    return 1 if found.found_any else 0
+        attached = _Attached(source.context, compared, rows, is_quick=request.is_quick)
+        return verifier.run(attached.compare)
 
 
 def open_source(connection: Connection, folder: Path | None, key_file: Path | None) -> Source:
@@ -105,7 +129,11 @@ def open_source(connection: Connection, folder: Path | None, key_file: Path | No
         if not (folder / "log").is_dir():
             raise OperateError(f"{folder} has no folder log: it is no download of the evidence bucket (aws s3 sync)")
         return Source(SealedFolder(folder), keys)
-    context = connection()
+    return source_of(connection(), keys)
+
+
+def source_of(context: Context, keys: Sequence[VerifierKey] = ()) -> Source:
+    """Return the bucket and the keys of an installation. Raises OperateError if it has no log."""
     if context.log is None:
         raise OperateError("this installation is of an earlier version, which has no sealed log. Run `make deploy`")
     return Source(context.log.bucket, keys or [VerifierKey(context.log.name, context.log.public_key())], context)
@@ -214,18 +242,18 @@ class _Attached:
     """The comparison with what accounts carry now."""
 
     context: Context | None
-    connection: Connection
+    compared: Compared | None
     rows: _WatchedRows | None
     is_quick: bool
 
     def compare(self, findings: Findings) -> Mapping[str, str]:
         """Find policies that were attached or detached by nobody of ours; return what was left out, and why."""
-        if self.context is None or self.rows is None:
+        if self.context is None or self.compared is None or self.rows is None:
             return {}
         if self.is_quick:
             return {"attached": "a quick verification reads no outcomes"}
         try:
-            covered = read_coverage(self.context, self.connection.organization())
+            covered = explain(self.context, *self.compared())
         except JoinguardError as error:
             if error.cause in {Cause.CREDENTIALS_EXPIRED, Cause.CREDENTIALS_INVALID}:
                 raise

@@ -1,4 +1,6 @@
-"""The evidence pack of a quarter in which half of the accounts joined, from records in memory.
+"""The evidence pack of a quarter in which half of the accounts joined, from records and a sealed log in memory.
+
+It verifies the log, and proves every object.
 
 The baseline reads and parses the same records and does nothing with them.
 
@@ -25,6 +27,7 @@ from schemas.sweep import SweepEvidence
 from tests.bench.process import peak_megabytes
 from tests.histories import History, period, quarter
 from tests.operator_cli import FakeBucket
+from tests.sealed_histories import SealedHistory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +69,7 @@ def _read_and_parse(history: History) -> float:
 def measure_one(accounts: int) -> dict[str, float]:
     """Make one pack once."""
     history = quarter(members=accounts // 2, joins=accounts // 2, sweeps_a_day=_SWEEPS_A_DAY)
+    SealedHistory(history)
     history.tool.bucket = _IndexedBucket(objects=history.objects)
     baseline = _read_and_parse(history)
     before = peak_megabytes()
@@ -75,7 +79,7 @@ def measure_one(accounts: int) -> dict[str, float]:
         done = history.tool.run("evidence", str(folder), *period())
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         assert done.exit_code == 0, done.output
-        sizes = {path.name: path.stat().st_size / 1e6 for path in folder.iterdir() if path.is_file()}
+        sizes = {path.name: path.stat().st_size / 1e6 for path in folder.rglob("*") if path.is_file()}
     return {
         "records": len(history.objects),
         "seconds": seconds,
@@ -86,6 +90,7 @@ def measure_one(accounts: int) -> dict[str, float]:
         "page, MB": sizes["report.html"],
         "PDF, MB": sizes["report.pdf"],
         "JSON, MB": sizes["pack.json"],
+        "proofs, MB": sizes["proofs.zip"],
     }
 
 

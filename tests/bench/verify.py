@@ -78,7 +78,7 @@ _VERIFY: Final = f"""{_PEAK}
     keys, progress, quick = [VerifierKey.parse(sys.argv[1])], FileProgress(pathlib.Path(sys.argv[2])), sys.argv[3]
     bucket = S3SealedBucket(s3, "evidence")
     dependencies = VerifyDependencies(bucket, is_signed, SortedRecords, progress, SystemClock(), lambda *_: None)
-    found = Verifier(dependencies, VerifyRequest(keys, is_quick=quick == "quick")).run()
+    found = Verifier(dependencies, VerifyRequest(keys, is_quick=quick == "quick")).run().verification
     assert not found.found_any or {{each.kind for each in found.findings}} == {{"gap"}}, found.findings[:3]
     assert found.valid == int(sys.argv[4]), found.valid
 """

@@ -77,7 +77,7 @@ class SealedInMoto:
             lambda _part, _number: None,
         )
         keys = [VerifierKey(ORIGIN, self.signer.public_key())]
-        return Verifier(dependencies, VerifyRequest(keys, is_quick=is_quick)).run()
+        return Verifier(dependencies, VerifyRequest(keys, is_quick=is_quick)).run().verification
 
     def found(self, *, is_quick: bool = False) -> list[tuple[str, str]]:
         return [(each.kind.value, each.what) for each in self.verification(is_quick=is_quick).findings]

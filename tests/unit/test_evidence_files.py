@@ -21,13 +21,15 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from handlers.operate.errors import OperateError
+from handlers.operate.pack.folder import write_folder
+from handlers.operate.pack.sheets import Sheet, workbook
 from infra.deploy.build import ROOT
 from schemas.pack import Manifest, Pack
-from schemas.verification import Verification
 from tests.histories import History, accounts, at, period, quarter
-from tests.operator_cli import FakeBucket
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from click.testing import Result
 
     from tests.operator_cli import OperatorCli
@@ -35,9 +37,11 @@ if TYPE_CHECKING:
 #: What others could write where they may write anything.
 HOSTILE = '=HYPERLINK("http://x";"y") <script>alert(1)</script> & </table> \u202eevil\x1b[31m {{ 7*7 }}'
 
+SHEETS = {"long": 4, "short": 3}
+
 
 def make(tool: OperatorCli, folder: Path, *options: str) -> Result:
-    result = tool.run("evidence", str(folder), *period(), *options)
+    result = tool.run("evidence", str(folder), *period(), "--no-verification", *options)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
     return result
 
@@ -111,34 +115,20 @@ def test_a_file_with_the_name_is_refused(tmp_path: Path) -> None:
     assert re.search("is not a folder", str(result.exception))
 
 
-def test_a_pack_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path) -> None:
-    history, unfinished = quarter(), list[str]()
+def test_a_pack_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path, made: Path) -> None:
+    pack = Pack.model_validate_json((made / "pack.json").read_bytes())
+    unfinished = list[str]()
 
-    class Bucket(FakeBucket):
-        def read(self, key: str, *, limit: int | None = None) -> bytes:
-            unfinished[:] = [each.name for each in tmp_path.rglob("report.*")]
-            if key.startswith("log/") and unfinished:
-                raise KeyboardInterrupt
-            return super().read(key, limit=limit)
+    def interrupted() -> Iterator[tuple[str, bytes]]:
+        yield "report.html", b"x"
+        unfinished.extend(each.name for each in tmp_path.rglob("report.*"))
+        raise KeyboardInterrupt
 
-    history.objects["log/checkpoints/000/000/001"] = b"a checkpoint"
-    history.tool.bucket = Bucket(objects=history.objects)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "q3", pack, interrupted())
 
-    result = history.tool.run("evidence", str(tmp_path / "q3"), *period())
-
-    assert result.exit_code != 0
-    assert unfinished, "files were written when it ended"
+    assert unfinished, "a file was written when it ended"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_last_checkpoint_goes_along(tmp_path: Path) -> None:
-    history = History()
-    for number in (1, 2, 10):
-        history.objects[f"log/checkpoints/000/000/{number:03d}"] = f"checkpoint {number}".encode()
-
-    make(history.tool, tmp_path / "q3")
-
-    assert (tmp_path / "q3" / "proofs" / "checkpoint").read_text() == "checkpoint 10"
 
 
 @pytest.mark.parametrize(
@@ -165,35 +155,6 @@ def test_a_source_that_was_not_read_completely_is_exit_status_1_and_said(tmp_pat
 
     assert result.exit_code == 1
     assert "not proven: Of the source" in result.output.replace("\n", " ")
-
-
-def test_a_file_that_is_no_verification_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("{}")
-
-    result = History().tool.run("evidence", str(tmp_path / "q3"), *period(), "--verification", str(tmp_path / "x.json"))
-
-    assert re.search("is not a verification. Make one", str(result.exception))
-
-
-def test_a_verification_is_shown_instead_of_the_command(tmp_path: Path) -> None:
-    verification = Verification(
-        origin="joinguard/o-exampleorgid",
-        size=1,
-        root="cd" * 32,
-        keys=(),
-        begun_at=at(95),
-        ended_at=at(95),
-        checkpoints=1,
-        tiles=1,
-        valid=12_345,
-    )
-    (tmp_path / "verification.json").write_text(verification.model_dump_json())
-
-    make(History().tool, tmp_path / "q3", "--verification", str(tmp_path / "verification.json"))
-
-    page = (tmp_path / "q3" / "report.html").read_text()
-    assert "The record was verified: 12,345 objects are as they were sealed" in page
-    assert "joinguard verify" not in page
 
 
 # ---------------------------------------------------------------- pseudonyms
@@ -399,6 +360,21 @@ def test_a_table_that_is_cut_says_so_and_the_data_is_not_cut(tmp_path: Path) -> 
         tmp_path / "q3" / "report.html"
     ).read_text().replace("&#39;", "'")
     assert len(rows(tmp_path / "q3", "failures")) == 1_005
+
+
+def test_a_sheet_that_is_cut_says_so_in_its_last_row() -> None:
+    long, short = (Sheet(name, ("key", "size"), [(f"k{n}", n) for n in range(rows)]) for name, rows in SHEETS.items())
+
+    book = load_workbook(io.BytesIO(workbook([long, short], at(1), "a pack", max_rows=3)))
+
+    assert [[cell.value for cell in row] for row in book["long"].rows] == [
+        ["key", "size"],
+        ["k0", 0],
+        ["k1", 1],
+        ["The first 2 of 4 rows: no more fit in a sheet. csv/long.csv has all of them.", None],
+    ]
+    assert book["short"].max_row == 4
+    assert book["short"]["A4"].value == "k2"
 
 
 # ---------------------------------------------------------------- packages

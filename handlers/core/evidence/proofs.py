@@ -8,10 +8,11 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from typing import Final, NamedTuple, Self
 
-from handlers.core.errors import PermanentError, fault
+from handlers.core.errors import JoinguardError, PermanentError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, Verify
 from handlers.core.evidence.leaves import read_leaf
 from handlers.core.evidence.merkle import HASH_BYTES, Hash, Log, Tile, leaf_hash, root_by_inclusion
@@ -75,30 +76,74 @@ class Proof:
         return ProvedLeaf(leaf, checkpoint)
 
 
+class SealedVersion(NamedTuple):
+    """A version of an object, as the log names it."""
+
+    number: int
+    #: The leaf as it is hashed.
+    record: bytes
+    leaf: SealedObject
+
+
+class Prover:
+    """Make proofs for one checkpoint of a log. Each tile is read once, also if it cannot be read."""
+
+    def __init__(self, log: ReadLog, reader: EvidenceReader) -> None:
+        self._log = log
+
+        @cache
+        def content(tile: Tile) -> bytes | JoinguardError:
+            try:
+                return reader.read(LOG + tile.path)
+            except JoinguardError as error:
+                return error
+
+        def read(tile: Tile) -> bytes:
+            found = content(tile)
+            if isinstance(found, JoinguardError):
+                raise found
+            return found
+
+        self._tree = Log(log.checkpoint.size, read)
+
+    def versions(self, key: str) -> list[SealedVersion]:
+        """Return the versions of an object that the log names, in its order; later checkpoints may sign some."""
+        named = ((number, record, leaf_of(record)) for number, record in self._log.leaves.of(key))
+        return [SealedVersion(number, record, leaf) for number, record, leaf in named if isinstance(leaf, SealedObject)]
+
+    def is_signed(self, version: SealedVersion) -> bool:
+        """Return whether the checkpoint is about a version."""
+        return version.number < self._log.checkpoint.size
+
+    def proof(self, version: SealedVersion) -> Proof:
+        """Return the proof of a version that is signed.
+
+        Raises PermanentError if the tiles do not lead to the signed root, RetryableError if one cannot be read.
+        """
+        number, record, _ = version
+        proof = Proof(record, number, self._tree.inclusion(number), self._log.note)
+        root = root_by_inclusion(number, self._log.checkpoint.size, leaf_hash(record), proof.hashes)
+        if root != self._log.checkpoint.root:
+            why = "the tiles of the log do not lead to the signed root; run `joinguard verify`"
+            raise PermanentError(fault("LOG_CHANGED", why))
+        return proof
+
+
 def prove(log: ReadLog, reader: EvidenceReader, key: str, version_id: str | None = None) -> Proof:
     """Return the proof that the log has a version of an object, by default the one that was sealed first.
 
     Raises PermanentError if it has none, or if the tiles do not lead to the signed root.
     """
-    named = [(number, record, leaf_of(record)) for number, record in log.leaves.of(key)]
-    objects = [each for each in named if isinstance(each[2], SealedObject)]
-    wanted = [each for each in objects if version_id in {None, each[2].version_id}]
+    prover = Prover(log, reader)
+    objects = prover.versions(key)
+    wanted = [each for each in objects if version_id in {None, each.leaf.version_id}]
     if not wanted:
-        versions = ", ".join(leaf.version_id for _, _, leaf in objects)
+        versions = ", ".join(each.leaf.version_id for each in objects)
         which = f"it has {versions}" if versions else "an object is sealed within the hour after it was written"
         raise PermanentError(fault("NOT_SEALED", f"the sealed log has no such version of {key}: {which}"))
-    number, record, _ = wanted[0]
-    if number >= log.checkpoint.size:
+    if not prover.is_signed(wanted[0]):
         raise PermanentError(fault("NOT_SEALED", f"{key} is in a batch that is not signed yet; try again in an hour"))
-
-    def read(tile: Tile) -> bytes:
-        return reader.read(LOG + tile.path)
-
-    proof = Proof(record, number, Log(log.checkpoint.size, read).inclusion(number), log.note)
-    if root_by_inclusion(number, log.checkpoint.size, leaf_hash(record), proof.hashes) != log.checkpoint.root:
-        why = "the tiles of the log do not lead to the signed root; run `joinguard verify`"
-        raise PermanentError(fault("LOG_CHANGED", why))
-    return proof
+    return prover.proof(wanted[0])
 
 
 def differs(leaf: SealedObject | SealedDeletion, body: bytes) -> str | None:

@@ -8,7 +8,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from handlers.core.errors import Cause, RetryableError
 from handlers.core.evidence.checkpoint import VerifierKey, Verify
@@ -56,6 +56,13 @@ class VerifyRequest:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
+class Verified(NamedTuple):
+    """The result of a verification, and the log that it is about."""
+
+    verification: Verification
+    log: ReadLog
+
+
 class Verifier:
     """Verify once."""
 
@@ -67,7 +74,7 @@ class Verifier:
         #: What is wrong; others can add what they find.
         self.findings = Findings()
 
-    def run(self, more: Callable[[Findings], Mapping[str, str]] = lambda _findings: {}) -> Verification:
+    def run(self, more: Callable[[Findings], Mapping[str, str]] = lambda _findings: {}) -> Verified:
         """Verify everything, and whatever `more` compares, which returns what it left out.
 
         Raises PermanentError if there is no log that the keys signed, and RetryableError if a call fails.
@@ -106,7 +113,7 @@ class Verifier:
                 f"{self.findings.number:,} were found; the first {MAX_DESCRIBED:,} are described"
             )
         dependencies.progress.clear()
-        return Verification(
+        verification = Verification(
             origin=log.checkpoint.origin,
             size=log.checkpoint.size,
             root=log.checkpoint.root.hex(),
@@ -124,6 +131,7 @@ class Verifier:
             found={kind: self.findings.counted[kind] for kind in FindingKind},
             findings=tuple(self.findings.described),
         )
+        return Verified(verification, log)
 
     def _read_log(self) -> ReadLog:
         dependencies, request = self._dependencies, self._request

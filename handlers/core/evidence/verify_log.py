@@ -7,7 +7,7 @@ that a finding names the object that was changed, and not everything that is cal
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -131,6 +131,26 @@ class LogReader:
         self._structure(found)
         self._open_batches(range(found.batches, last_batch + 1), found)
         return ReadLog(checkpoint, note, leaves, objects, found.last, found.roots)
+
+    def at(self, log: ReadLog, size: int, root: str) -> ReadLog:
+        """Return a log as an earlier checkpoint signed it, with this number of leaves and this root.
+
+        Raises PermanentError if it has no such checkpoint.
+        """
+        known = ((key, LogObject.decode(record)) for key, number, record in log.objects if number == size)
+        key, body = next(((key, each.body) for key, each in known if each.body), ("", ""))
+        why = f"the log has no checkpoint of {size} leaves with the root {root}: it was cut, or rewritten"
+        changed = PermanentError(fault("LOG_CHANGED", why))
+        if not key:
+            raise changed
+        note = self.bucket.read(key, limit=_MAX_BYTES)
+        try:
+            checkpoint = signed_by(note, self.keys, self.verify)
+        except ValueError:
+            raise changed from None
+        if checkpoint.body() != body.encode() or checkpoint.root.hex() != root:
+            raise changed
+        return replace(log, checkpoint=checkpoint, note=note)
 
     def _numbers(self, prefix: str) -> list[int]:
         """Return the numbers of the objects that are there."""

@@ -14,6 +14,7 @@ from handlers.operate.output import Command
     cls=Command,
     examples=(
         "joinguard evidence q3 --from 2026-07-01 --to 2026-09-30",
+        "joinguard evidence q3 --from 2026-07-01 --to 2026-09-30 --verification verification.json",
         "joinguard evidence q3-with-ids --from 2026-07-01 --to 2026-09-30 --reveal",
     ),
 )
@@ -24,8 +25,10 @@ from handlers.operate.output import Command
 @click.option(
     "--verification",
     type=click.Path(path_type=Path),
-    help="The result of a verification of the sealed log, as JSON, to take along.",
+    help="Take along what `joinguard verify --json` printed, instead of verifying.",
 )
+@click.option("--quick", is_flag=True, help="Verify as `joinguard verify --quick`: no bytes, retention and outcomes.")
+@click.option("--no-verification", "unverified", is_flag=True, help="Do not verify; the pack says so.")
 @as_json
 @with_connection
 def evidence(  # noqa: PLR0913 - the options of the command
@@ -36,28 +39,35 @@ def evidence(  # noqa: PLR0913 - the options of the command
     last: datetime,
     reveal: bool,
     verification: Path | None,
+    quick: bool,
+    unverified: bool,
     as_json: bool,
 ) -> int:
     """Write a folder for an auditor: a report, and the data of a period, from the records.
 
     The report (HTML, PDF) and the data (XLSX, CSV, JSON) show which accounts joined and left, when they got their
-    policies, what failed, who did what, and what is not proven. It changes nothing. Exit status 1 if a part of the
-    records could not be read: the pack says which.
+    policies, what failed, who did what, and what is not proven. It verifies the sealed log as `joinguard verify` does,
+    and takes along the result and a proof for each object. It changes nothing. Exit status 1 if something was found,
+    or could not be read or verified: the pack says what.
     """
     if last < first:
         raise click.UsageError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}. Exchange them")
     if first > connection.now():
         raise click.UsageError(f"--from {first:%Y-%m-%d} is in the future. Use a day that has begun (UTC)")
+    if sum((verification is not None, quick, unverified)) > 1:
+        raise click.UsageError("--verification, --quick and --no-verification exclude each other. Keep one")
     # The models of the records take a while to import, and few commands need them.
     from handlers.operate import packing  # noqa: PLC0415 - see above
     from handlers.operate.pack.gather import Request  # noqa: PLC0415 - see above
+    from handlers.operate.pack.sealed import Verify  # noqa: PLC0415 - see above
     from schemas.pack import Period  # noqa: PLC0415 - see above
 
+    how = Verify.NOT if unverified else Verify.QUICKLY if quick else Verify.FULLY
     request = Request(
         folder=folder,
         period=Period(first=first.date(), last=last.date()),
         reveals=reveal,
-        verification=packing.read_verification(verification) if verification else None,
+        verification=packing.read_verification(verification) if verification else how,
         document=default_document(),
     )
     return packing.evidence(request, connection, as_json=as_json)

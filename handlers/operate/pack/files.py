@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 from handlers.operate.pack import words
 from handlers.operate.pack.page import page
 from handlers.operate.pack.paper import paper
+from handlers.operate.pack.proof_files import proof_files
 from handlers.operate.pack.sections import sections
 from handlers.operate.pack.sheets import csv_files, sheets, workbook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from handlers.core.evidence.pack.ports import SealedLog
+    from handlers.core.evidence.pack.sealed import Proofs
     from schemas.pack import Pack
 
 
-def files(pack: Pack, log: SealedLog, show: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
+def files(pack: Pack, proofs: Proofs | None, show: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of each file but the manifest; `show` is told which one is being made."""
     said = sections(pack)
     show("report.html")
@@ -32,8 +33,6 @@ def files(pack: Pack, log: SealedLog, show: Callable[[str], None]) -> Iterator[t
         yield f"csv/{name}", content
     show("pack.json")
     yield "pack.json", pack.model_dump_json(exclude_none=True).encode() + b"\n"
-    show("proofs")
-    if (checkpoint := log.checkpoint()) is not None:
-        yield "proofs/checkpoint", checkpoint
-    for name, content in log.proofs({each.key: each.sha256 for each in pack.objects}):
-        yield f"proofs/{name}", content
+    if proofs:
+        show("proofs")
+        yield from proof_files(proofs)

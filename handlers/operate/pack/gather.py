@@ -16,20 +16,22 @@ from handlers.core.guardrails.reading import GUARDRAILS_KEY, read_guardrails
 from handlers.core.guardrails.snapshot import ACTIVE
 from handlers.core.reconcile.coverage import Coverage, Status
 from handlers.core.redaction import redact
-from handlers.operate.covering import compare
 from handlers.operate.errors import OperateError
 from handlers.operate.hints import as_typed
+from handlers.operate.pack.sealed import sealed_log
 from handlers.operate.planning import written_exceptions
 from handlers.operate.progress import counting
-from schemas.keys import CHECKPOINTS, log_number
+from handlers.operate.verifying import compared_by
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from handlers.core.evidence.ports import EvidenceReader
+    from handlers.core.evidence.pack.sealed import Proofs
     from handlers.operate.context import Connection, Context
+    from handlers.operate.pack.sealed import Verify
+    from handlers.operate.verifying import Compared
     from schemas.compiled_guardrails import CompiledGuardrails
     from schemas.ids import PolicyId, Sha256
     from schemas.pack import Pack, Period
@@ -48,8 +50,8 @@ class Request:
     folder: pathlib.Path
     period: Period
     reveals: bool
-    #: What `joinguard verify --json` printed; None if nobody verified the log.
-    verification: Verification | None
+    #: How to verify the log, or what `joinguard verify --json` printed.
+    verification: Verify | Verification
     #: The stage's document, which says who owns the exceptions, if it is what was in force.
     document: pathlib.Path
 
@@ -78,43 +80,20 @@ class BucketObjects:
             return error
 
 
-@dataclass(frozen=True)
-class BucketLog:
-    """The sealed log in the evidence bucket, and what a verification of it found."""
-
-    archive: EvidenceReader
-    verified: Verification | None
-
-    def verification(self, period: Period) -> Verification | None:  # noqa: ARG002 - the port's signature
-        """Return the verification that the caller brought."""
-        return self.verified
-
-    def checkpoint(self) -> bytes | None:
-        """Return the last signed checkpoint; None if nothing is sealed, or the caller may not read the log."""
-        try:
-            keys = {number: key for key in self.archive.under(CHECKPOINTS) if (number := log_number(key)) is not None}
-            return self.archive.read(keys[max(keys)]) if keys else None
-        except JoinguardError:
-            return None
-
-    def proofs(self, objects: Mapping[str, Sha256]) -> Iterator[tuple[str, bytes]]:  # noqa: ARG002 - the port's signature
-        """Yield nothing: nothing makes proofs yet."""
-        return iter(())
-
-
-def gather(request: Request, connection: Connection) -> tuple[Pack, BucketLog]:
-    """Read the records of the period, and return the pack's data, and the log that proves it.
+def gather(request: Request, connection: Connection) -> tuple[Pack, Proofs | None]:
+    """Verify the log, read the records of the period, and return the pack's data, and what proves that it was sealed.
 
     Raises OperateError if account ids are wanted and the organization cannot be read.
     """
     context = connection()
-    organization, problem = _organization(context, connection)
+    compared = compared_by(context, connection)
+    log = sealed_log(request.verification, request.period, context, compared)
+    organization, problem = _organization(compared)
     if request.reveals and organization is None:
         raise OperateError(
             f"--reveal names accounts by their ids, which only AWS Organizations confirms, and it cannot be read "
             f"({problem}). Use credentials that can list the organization's accounts, or leave --reveal out"
         )
-    log = BucketLog(context.archive, request.verification)
     days = f"--from {request.period.first} --to {request.period.last}"
     order = Order(
         period=request.period,
@@ -134,13 +113,13 @@ def gather(request: Request, connection: Connection) -> tuple[Pack, BucketLog]:
             organization=organization,
             organization_problem=problem,
         )
-        return make_pack(order, sources, show), log
+        return make_pack(order, sources, show)
 
 
-def _organization(context: Context, connection: Connection) -> tuple[OrganizationNow | None, str | None]:
+def _organization(compared: Compared) -> tuple[OrganizationNow | None, str | None]:
     """Return the accounts of the organization with what they carry, or why they cannot be read."""
     try:
-        coverage, snapshot = compare(context, connection.organization())
+        coverage, snapshot = compared()
     except JoinguardError as error:
         return None, error.fault.code
     except OperateError as error:

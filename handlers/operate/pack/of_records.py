@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.operate.pack import words
 from handlers.operate.pack.report import Column, Section, table
+from schemas.pack import ProofState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from schemas.pack import Pack
 
 _SHORT: Final = 16
-_TITLES: Final = {
-    "joins": "From join to guardrail",
-    "coverage": "Coverage and gaps over time",
-    "exceptions": "Exceptions",
-    "failures": "Failures",
-    "actions": "Operators' actions",
-    "changes": "Removals and drift",
-    "rehearsals": "Rehearsals",
-    "configuration": "Configuration in force",
-    "integrity": "Integrity of the record",
-    "members": "Members",
-}
 
 
 def configuration(pack: Pack) -> Section:
@@ -84,12 +75,12 @@ def integrity(pack: Pack) -> Section:
     sentence, _ = words.integrity(pack)
     lead = [sentence]
     tables = []
-    if verified is None:
+    if verified is None or pack.not_verified:
         lead.append(f"To verify it, run: {pack.verify_command}")
-    else:
+    if verified:
         figures = {
             "Log": verified.origin,
-            "Size of the last checkpoint": f"{verified.size:,} leaves",
+            "Size of the last checkpoint": words.count(verified.size, "record"),
             "Root of the last checkpoint": verified.root,
             "Verified from and to (UTC)": f"{words.moment(verified.since) or 'the beginning'} to "
             f"{words.moment(verified.until) or 'the end'}",
@@ -155,11 +146,28 @@ def integrity(pack: Pack) -> Section:
             [(each.source, f"{each.read:,}", f"{each.unread:,}", each.problem or "") for each in pack.sources],
         )
     )
+    lead.extend(_proofs(pack))
     lead.append(
         "manifest.json holds the SHA-256 and size of every file of the pack; objects.csv holds those of every object "
         "of the evidence bucket that was read, so that any of them can be compared with the bucket."
     )
     return Section("integrity", "Integrity of the record", lead, tables)
+
+
+def _proofs(pack: Pack) -> Iterator[str]:
+    """Yield what the folder with the proofs holds, and how to check it."""
+    if not pack.sealed_at:
+        return
+    proved = words.proofs(pack)[ProofState.PROVED]
+    yield (
+        f"Of {words.count(len(pack.objects), 'object')} that the pack was made of, {proved:,} are as they were sealed. "
+        "For each, proofs/proofs.zip holds a proof that leads to the signed checkpoint of the log with "
+        f"{words.count(pack.sealed_at.size, 'record')}. proofs/README.txt says how to check one without AWS."
+    )
+    yield (
+        "Compare the public key of the log with the one that was noted at the first deployment: "
+        f"{', '.join(pack.sealed_at.keys)}"
+    )
 
 
 def unproven(pack: Pack) -> Section:
@@ -192,7 +200,7 @@ def controls(pack: Pack) -> Section:
                     each.claim,
                     "\n".join(each.tests),
                     "\n".join(f"joinguard {command}" for command in each.commands),
-                    ", ".join(_TITLES[name] for name in each.sections),
+                    ", ".join(words.TITLES[name] for name in each.sections),
                 )
                 for each in pack.controls
                 if each.framework == framework

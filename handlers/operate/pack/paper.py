@@ -236,7 +236,8 @@ class _Paper:
             yield self._paragraph("This pack names accounts by their IDs. Handle it as confidential.", _toned("bad"))
         for each in words.answers(pack):
             command = f" Run: {each.command}" if each.command else ""
-            yield self._paragraph(each.text + command, _toned(each.tone))
+            section = f" See {words.TITLES[each.section]}." if each.section else ""
+            yield self._paragraph(each.text + command + section, _toned(each.tone))
         own = sum(not each.is_general for each in pack.unproven)
         if own:
             limits = f"{words.count(own, 'point')} limit what this pack proves: see What is not proven."

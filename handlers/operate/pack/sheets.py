@@ -87,8 +87,11 @@ def csv_files(found: Sequence[Sheet]) -> Iterator[tuple[str, bytes]]:
         yield f"{sheet.name}.csv", text.encode()
 
 
-def workbook(found: Sequence[Sheet], made_at: datetime, title: str) -> bytes:
-    """Return a workbook with all sheets. Texts are never formulas, links or numbers."""
+def workbook(found: Sequence[Sheet], made_at: datetime, title: str, *, max_rows: int = _MAX_ROWS) -> bytes:
+    """Return a workbook with all sheets. Texts are never formulas, links or numbers.
+
+    A sheet with more rows than the limit, by default Excel's, is cut, and its last row says so.
+    """
     output = io.BytesIO()
     with xlsxwriter.Workbook(output, {"in_memory": True, "default_date_format": "yyyy-mm-dd hh:mm:ss"}) as book:
         # The time of making is that of the pack, so that the same data makes the same bytes.
@@ -98,7 +101,7 @@ def workbook(found: Sequence[Sheet], made_at: datetime, title: str) -> bytes:
         for sheet in found:
             page = book.add_worksheet(sheet.name)
             page.freeze_panes(1, 0)
-            rows = sheet.rows[:_MAX_ROWS]
+            rows = _fitting(sheet, max_rows)
             for column, name in enumerate(sheet.columns):
                 page.write_string(0, column, name.replace("_", " "), head)
             for number, row in enumerate(rows, 1):
@@ -109,6 +112,16 @@ def workbook(found: Sequence[Sheet], made_at: datetime, title: str) -> bytes:
                 longest = max((len(_text(row[column])) for row in rows), default=0)
                 page.set_column(column, column, min(_WIDEST, max(_NARROWEST, len(name) + 3, longest + 1)))
     return output.getvalue()
+
+
+def _fitting(sheet: Sheet, most: int) -> Sequence[Sequence[Value]]:
+    """Return the rows that fit in a sheet; if not all do, the last one says how many are left out."""
+    every = len(sheet.rows)
+    if every <= most:
+        return sheet.rows
+    kept = most - 1
+    says = f"The first {kept:,} of {every:,} rows: no more fit in a sheet. csv/{sheet.name}.csv has all of them."
+    return [*sheet.rows[:kept], (says, *[None] * (len(sheet.columns) - 1))]
 
 
 def _write(page: Worksheet, row: int, column: int, value: Value, quoted: Format) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from schemas.pack import ChangeKind, FailureEnd, MemberState
+from schemas.pack import ChangeKind, FailureEnd, MemberState, ProofState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,19 @@ _HOUR: Final = 3600
 _DAY: Final = 86_400
 _EXACT: Final = 10
 
+#: The titles of the sections that controls and answers name.
+TITLES: Final = {
+    "joins": "From join to guardrail",
+    "coverage": "Coverage and gaps over time",
+    "exceptions": "Exceptions",
+    "failures": "Failures",
+    "actions": "Operators' actions",
+    "changes": "Removals and drift",
+    "rehearsals": "Rehearsals",
+    "configuration": "Configuration in force",
+    "integrity": "Integrity of the record",
+    "members": "Members",
+}
 #: The names of members' states.
 STATES: Final = {
     MemberState.COVERED: "covered",
@@ -133,12 +147,17 @@ def verdict(pack: Pack) -> tuple[str, bool]:
 def integrity(pack: Pack) -> tuple[str, bool]:
     """Return whether anybody altered the record, in one sentence, and whether it is certain that nobody did."""
     verified = pack.verification
+    if pack.not_verified:
+        return f"Whether anybody altered the record could not be verified: {pack.not_verified}.", False
     if verified is None:
         return "Whether anybody altered the record was not verified.", False
-    wrong = sum(verified.found.values())
-    if wrong:
-        return f"The verification of the record has {count(wrong, 'finding')}.", False
-    return f"The record was verified: {verified.valid:,} objects are as they were sealed, and none is missing.", True
+    if verified.found_any:
+        kinds = ", ".join(f"{number:,} {kind.value}" for kind, number in verified.found.items() if number)
+        return f"The verification of the record has {count(sum(verified.found.values()), 'finding')}: {kinds}.", False
+    objects = count(verified.valid, "object")
+    if verified.is_quick:
+        return f"The record was verified quickly: {objects} listed as sealed, none missing, no bytes compared.", True
+    return f"The record was verified: {objects} as sealed, and none missing.", True
 
 
 @dataclass(frozen=True)
@@ -149,6 +168,8 @@ class Answer:
     tone: Literal["good", "look", "bad"]
     #: A command that answers it better.
     command: str | None = None
+    #: The section that says more.
+    section: str | None = None
 
 
 def answers(pack: Pack) -> tuple[Answer, ...]:
@@ -158,13 +179,28 @@ def answers(pack: Pack) -> tuple[Answer, ...]:
     found = [Answer(said, "good" if is_yes else "bad")]
     if pack.sweeps:
         found.append(_lapses(pack))
-    if pack.verification:
-        found.append(Answer(intact, "good" if is_certain else "bad"))
+    if pack.verification and not is_certain:
+        # The rest is worth what the record is worth.
+        found.insert(0, Answer(intact, "bad", section="integrity"))
+    elif pack.verification:
+        found.append(Answer(intact, "look" if pack.verification.is_quick else "good"))
     else:
-        found.append(Answer(intact, "look", pack.verify_command))
+        found.append(Answer(intact, "bad" if pack.not_verified else "look", pack.verify_command))
+    if differ := proofs(pack)[ProofState.DIFFERS]:
+        text = f"{count(differ, 'object')} of which the pack was made {_is_are(differ)} not what was sealed."
+        found.insert(0, Answer(text, "bad", section="integrity"))
     if lost := pack.summary.disagreements:
         found.append(Answer(f"The evidence of {count(lost, 'outcome')} of the period is missing or differs.", "bad"))
     return tuple(found)
+
+
+def proofs(pack: Pack) -> Counter[ProofState]:
+    """Return how many objects of the pack the sealed log proves, and how many it does not."""
+    return Counter(each.proof for each in pack.objects if each.proof)
+
+
+def _is_are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _lapses(pack: Pack) -> Answer:
@@ -231,13 +267,22 @@ def figures(pack: Pack) -> tuple[Figure, ...]:
         Figure(
             "Verification",
             "not verified" if verified is None else count(findings, "finding") if findings else "verified",
-            "of the sealed log" if verified is None else f"{verified.valid:,} objects as they were sealed",
-            "look" if verified is None else "bad" if findings else "good",
+            _verified_what(pack),
+            "bad" if findings or pack.not_verified else "look" if verified is None or verified.is_quick else "good",
         ),
         Figure(
             "Evidence",
             f"{len(pack.objects):,}",
-            f"objects read; {count(summary.disagreements, 'outcome')} without it",
+            f"objects read, {proofs(pack)[ProofState.PROVED]:,} with a proof; "
+            f"{count(summary.disagreements, 'outcome')} without evidence",
             "bad" if summary.disagreements else "",
         ),
     )
+
+
+def _verified_what(pack: Pack) -> str:
+    verified = pack.verification
+    if verified is None:
+        return "of the sealed log"
+    how = "listed as sealed, no bytes compared" if verified.is_quick else "as they were sealed"
+    return f"{count(verified.valid, 'object')} {how}"

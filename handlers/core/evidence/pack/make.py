@@ -18,10 +18,10 @@ from handlers.core.evidence.pack.ports import (
     Progress,
     ReadExceptions,
     Rows,
-    SealedLog,
 )
 from handlers.core.evidence.pack.reading import Reader, days, end
 from handlers.core.evidence.pack.rows import read_rows
+from handlers.core.evidence.pack.sealed import Proofs, SealedLog, prove_objects
 from handlers.core.evidence.pack.sweeps import SweepRecords
 from handlers.core.evidence.pack.unproven import Known, unproven
 from handlers.core.ports import Pseudonyms
@@ -94,8 +94,8 @@ class _Names:
         return len(self._unknown)
 
 
-def make_pack(order: Order, sources: Sources, progress: Progress) -> Pack:
-    """Read the records of a period, and return what they say and what they do not."""
+def make_pack(order: Order, sources: Sources, progress: Progress) -> tuple[Pack, Proofs | None]:
+    """Read the records of a period; return what they say and what they do not, and the proofs that they are sealed."""
     period, pseudonyms = order.period, sources.pseudonyms
     until, today = min(order.now, end(period)), order.now.date()
     reader = Reader(sources.objects, progress)
@@ -132,7 +132,8 @@ def make_pack(order: Order, sources: Sources, progress: Progress) -> Pack:
     missing = tuple(disagreements(rows.rows, reader, period, shown))
     changed = tuple(changes(evidence, shown))
     gaps = tuple(sweeps.gaps(shown))
-    verification = _safe(sources.log.verification(period))
+    verification = _safe(sources.log.verification)
+    proved = prove_objects(sources.log, sorted(reader.read, key=lambda each: each.key), progress)
     read = (*reader.sources(), rows.source, *_of_organization(sources))
     known = Known(
         period=period,
@@ -147,12 +148,13 @@ def make_pack(order: Order, sources: Sources, progress: Progress) -> Pack:
         unread_guardrails=unread,
         key_versions=frozenset(each.account.key_version for _, each in evidence if each.account),
         verification=verification,
-        has_checkpoint=sources.log.checkpoint() is not None,
+        log=sources.log,
+        proved=proved,
         organization_problem=sources.organization_problem,
         ownerless=sum(each.owner is None for each in excepted),
         not_revealed=shown.unknown,
     )
-    return Pack(
+    pack = Pack(
         organization_id=order.organization_id,
         period=period,
         made_at=order.now,
@@ -174,12 +176,15 @@ def make_pack(order: Order, sources: Sources, progress: Progress) -> Pack:
         deployments=tuple(in_force),
         disagreements=missing,
         verification=verification,
+        not_verified=sources.log.not_verified,
         verify_command=order.verify_command,
+        sealed_at=sources.log.sealed_at,
         unproven=unproven(known),
         controls=CONTROLS,
         sources=read,
-        objects=tuple(sorted(reader.read, key=lambda each: each.key)),
+        objects=proved.objects,
     )
+    return pack, proved.proofs
 
 
 def _policy_names(sources: Sources) -> list[tuple[str, str]]:

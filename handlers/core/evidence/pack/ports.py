@@ -9,8 +9,6 @@ from handlers.core.errors import JoinguardError
 from handlers.core.ports import UnreadableRow
 from schemas.ids import AccountId, PolicyId, Sha256
 from schemas.outcome import Outcome
-from schemas.pack import Period
-from schemas.verification import Verification
 
 #: Is told what is being read, and how much of it is read.
 Progress: TypeAlias = Callable[[str, int], None]
@@ -71,16 +69,3 @@ class KnownException:
 
 #: Returns the exceptions of the guardrails with a SHA-256; raises JoinguardError if they cannot be read.
 ReadExceptions: TypeAlias = Callable[[Sha256], Sequence[KnownException]]
-
-
-class SealedLog(Protocol):
-    """The sealed log, as far as a pack takes something of it along."""
-
-    def verification(self, period: Period) -> Verification | None:
-        """Return the result of verifying a period; None if nobody verified it."""
-
-    def checkpoint(self) -> bytes | None:
-        """Return the last signed checkpoint; None if nothing is sealed."""
-
-    def proofs(self, objects: Mapping[str, Sha256]) -> Iterator[tuple[str, bytes]]:
-        """Yield the files that prove objects, by key and SHA-256, to be in the log; their names are relative."""

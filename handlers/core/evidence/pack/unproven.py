@@ -1,5 +1,6 @@
 """What a pack does not prove: what no pack can, and what could not be read or is not there for this one."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Final
 
 from handlers.core.evidence.pack.memberships import ORGANIZATION, SWEEP
 from handlers.core.evidence.pack.reading import end
+from handlers.core.evidence.pack.sealed import ProvedObjects, SealedLog
 from handlers.core.evidence.pack.sweeps import SweepRecords
 from schemas.ids import Sha256
 from schemas.pack import (
@@ -17,6 +19,7 @@ from schemas.pack import (
     MemberState,
     OperatorAction,
     Period,
+    ProofState,
     SourceRead,
     Unproven,
 )
@@ -39,10 +42,7 @@ _GENERAL: Final = {
 }
 #: How many characters of a hash tell it from the others.
 _SHORT: Final = 12
-_NOT_VERIFIED: Final = (
-    "Nobody verified the sealed log for this pack. So it does not show that no object was altered or deleted before it "
-    "was read."
-)
+_SO: Final = "So the pack does not show that no object was altered or deleted before it was read."
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Known:
     unread_guardrails: Sequence[Sha256]
     key_versions: frozenset[str]
     verification: Verification | None
-    has_checkpoint: bool
+    log: SealedLog
+    proved: ProvedObjects
     #: Why Organizations' list is not part of the pack.
     organization_problem: str | None
     ownerless: int
@@ -77,16 +78,51 @@ def unproven(known: Known) -> tuple[Unproven, ...]:
 
 def _of_the_log(known: Known) -> Iterator[tuple[str, str]]:
     verified = known.verification
-    if verified is None:
-        yield "NOT_VERIFIED", _NOT_VERIFIED
+    if known.log.not_verified:
+        yield "NOT_VERIFIED", f"The sealed log could not be verified ({known.log.not_verified}). {_SO}"
+    elif verified is None:
+        yield "NOT_VERIFIED", f"Nobody verified the sealed log for this pack. {_SO}"
     elif (verified.since and verified.since > _first(known)) or (verified.until and verified.until < end(known.period)):
         yield "VERIFIED_IN_PART", "The verification does not include the whole period."
     if verified and verified.is_quick:
         yield "VERIFIED_QUICKLY", "The verification left out the bytes of the objects."
     if verified and verified.left_out:
         yield "VERIFIED_IN_PART", f"The verification left out: {', '.join(sorted(verified.left_out))}."
-    if not known.has_checkpoint:
-        yield "NO_CHECKPOINT", "The pack holds no signed checkpoint of the sealed log, and so no proofs either."
+    yield from _of_proofs(known)
+
+
+def _of_proofs(known: Known) -> Iterator[tuple[str, str]]:
+    if known.log.opened is None:
+        why = f" ({known.log.unread})" if known.log.unread else ""
+        yield "NO_CHECKPOINT", f"The pack holds no signed checkpoint of the sealed log, and so no proofs either{why}."
+        return
+    states = Counter(each.proof for each in known.proved.objects)
+    every = len(known.proved.objects)
+    if differ := states[ProofState.DIFFERS]:
+        yield (
+            "OBJECTS_DIFFER",
+            (
+                f"Of the {every:,} objects that the pack was made of, {differ:,} are not what was sealed; objects.csv "
+                "names them. What the pack says of them is not proven."
+            ),
+        )
+    if unsealed := states[ProofState.NOT_SEALED]:
+        yield (
+            "OBJECTS_NOT_SEALED",
+            (
+                f"Of the {every:,} objects that the pack was made of, {unsealed:,} have no proof, because the "
+                "checkpoint is not about them; objects.csv names them. An object is sealed within the hour after "
+                "it was written."
+            ),
+        )
+    if unproved := states[ProofState.NOT_PROVED]:
+        yield (
+            "PROOFS_MISSING",
+            (
+                f"Of the {every:,} objects that the pack was made of, the proofs of {unproved:,} could not be made "
+                f"({known.proved.problem}); objects.csv names them."
+            ),
+        )
 
 
 def _first(known: Known) -> datetime:

@@ -1,0 +1,78 @@
+"""Verify the sealed log for an evidence pack as `verify` does, or take a result along, and read it for the proofs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from handlers.core.errors import Cause, JoinguardError
+from handlers.core.evidence.pack.sealed import OpenLog, SealedLog
+from handlers.core.redaction import redact
+from handlers.operate.errors import OperateError
+from handlers.operate.proving import read_log
+from handlers.operate.verifying import Request, compare_all, source_of
+from schemas.verification import Verification
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from handlers.core.evidence.verify_log import ReadLog
+    from handlers.operate.context import Context
+    from handlers.operate.verifying import Compared, Source
+    from schemas.pack import Period
+
+_CREDENTIALS = frozenset({Cause.CREDENTIALS_EXPIRED, Cause.CREDENTIALS_INVALID})
+
+
+class Verify(Enum):
+    """How the log is verified for a pack."""
+
+    FULLY = auto()
+    QUICKLY = auto()
+    NOT = auto()
+
+
+def sealed_log(wanted: Verify | Verification, period: Period, context: Context, compared: Compared) -> SealedLog:
+    """Return the log with its verification, or why it was not verified.
+
+    Raises OperateError if a verification is about another log, JoinguardError if the credentials are not valid.
+    """
+    given = wanted if isinstance(wanted, Verification) else None
+    if given and context.log and given.origin != context.log.name:
+        raise OperateError(
+            f"the verification is about the log {given.origin}, and this installation's is {context.log.name}. Make "
+            "one here: joinguard verify --json"
+        )
+    try:
+        source = source_of(context)
+        if given is None and wanted is not Verify.NOT:
+            found = compare_all(_request(period, wanted), source, context.clock.now, compared)
+            return SealedLog(found.verification, opened=_opened(source, found.log))
+        return SealedLog(given, opened=_opened(source, read_log(source, context.clock.now(), given)))
+    except (JoinguardError, OperateError) as error:
+        if isinstance(error, JoinguardError) and error.cause in _CREDENTIALS:
+            raise
+        why = redact(str(error)).removesuffix(".")
+        return SealedLog(given, not_verified=None if wanted is Verify.NOT else why, unread=why)
+
+
+def _request(period: Period, wanted: Verify | Verification) -> Request:
+    return Request(
+        since=_midnight(period.first),
+        last_day=_midnight(period.last),
+        is_quick=wanted is Verify.QUICKLY,
+        folder=None,
+        key_file=None,
+        against=(),
+        resume=None,
+        as_json=False,
+    )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _opened(source: Source, log: ReadLog) -> OpenLog:
+    return OpenLog(log, source.keys, source.bucket)

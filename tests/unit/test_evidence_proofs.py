@@ -1,0 +1,374 @@
+"""What an evidence pack takes along of the sealed log: the verification, the checkpoint that it is about, proofs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import zipfile
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pypdf import PdfReader
+
+from handlers.core.errors import Cause, RetryableError, fault
+from handlers.core.evidence.checkpoint import VerifierKey
+from handlers.operate.context import InstalledLog
+from handlers.operate.errors import OperateError
+from schemas.keys import LOG
+from schemas.pack import Pack, ProofState
+from tests.histories import History, accounts, at, period
+from tests.operator_cli import operator_cli
+from tests.sealed_histories import SealedHistory
+from tests.sealing import ORIGIN
+from tests.verifying import FakeSealedBucket
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def sealed() -> SealedHistory:
+    """Return a history with joins, a failure, an action, sweeps and a configuration, in several tiles of the log."""
+    history = History()
+    history.deploy(at(-20))
+    for number, each in enumerate(accounts(300)):
+        history.tool.reader.member(each)
+        history.attempt(each, at(1 + number % 80))
+    history.act(at(30), events=[history.fail("500000000000", at(20))])
+    history.sweep(at(40), members=300)
+    for policy in history.required:
+        history.tool.reader.policy(policy, policy)
+        history.tool.reader.attach(policy, *accounts(300))
+    return SealedHistory(history)
+
+
+def evidence(sealed: SealedHistory) -> str:
+    return next(key for key in sealed.history.objects if key.startswith("evidence/2026/08"))
+
+
+def make(sealed: SealedHistory, folder: Path, *options: str) -> Result:
+    result = sealed.history.tool.run("evidence", str(folder), *period(), *options)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def pack_in(folder: Path) -> Pack:
+    return Pack.model_validate_json((folder / "pack.json").read_bytes())
+
+
+def first_screen(folder: Path) -> str:
+    """Return the answers of the page."""
+    return (folder / "report.html").read_text().partition('<ul class="answers">')[2].partition("</ul>")[0]
+
+
+def not_proven(folder: Path) -> dict[str, str]:
+    return {each.code: each.text for each in pack_in(folder).unproven}
+
+
+def verification(sealed: SealedHistory, file: Path) -> str:
+    """Write what `verify --json` prints, and return the file's name."""
+    file.write_text(sealed.history.tool.run("verify", *period(), "--json").stdout)
+    return str(file)
+
+
+# ---------------------------------------------------------------- the verification
+
+
+def test_a_pack_verifies_the_period_as_verify_does(sealed: SealedHistory, tmp_path: Path) -> None:
+    printed = json.loads(sealed.history.tool.run("verify", *period(), "--json").stdout)
+
+    result = make(sealed, tmp_path / "q3")
+
+    assert result.exit_code == 0, result.output
+    found = pack_in(tmp_path / "q3").verification
+    assert found
+    assert found.model_dump(mode="json", exclude_none=True) == printed
+    assert f"The record was verified: {found.valid} objects as sealed, and none missing." in first_screen(
+        tmp_path / "q3"
+    )
+    assert {"NOT_VERIFIED", "VERIFIED_IN_PART", "NO_CHECKPOINT", "OBJECTS_NOT_SEALED"}.isdisjoint(
+        not_proven(tmp_path / "q3")
+    )
+
+
+def test_findings_come_first_and_are_exit_status_1(sealed: SealedHistory, tmp_path: Path) -> None:
+    key = evidence(sealed)
+    sealed.change(key, sealed.history.objects[key] + b" ")
+
+    result = make(sealed, tmp_path / "q3")
+
+    assert result.exit_code == 1
+    assert re.search(r"has \d findings?: 1 changed", result.stderr)
+    pack, page = pack_in(tmp_path / "q3"), (tmp_path / "q3" / "report.html").read_text()
+    assert {each.key: each.proof for each in pack.objects if each.proof != ProofState.PROVED} == {
+        key: ProofState.DIFFERS
+    }
+    differ, findings, answer, *_ = re.findall("<li[^>]*>.*</li>", first_screen(tmp_path / "q3"))
+    assert "1 object of which the pack was made is not what was sealed" in differ
+    assert re.search('has . findings?: 1 changed.*<a href="#integrity">', findings)
+    assert "accounts that joined" in answer
+    assert key in page.partition('id="findings"')[2]
+    assert "1 changed" in PdfReader(tmp_path / "q3" / "report.pdf").pages[0].extract_text().replace("\n", " ")
+
+
+def test_a_quick_verification_is_a_choice_and_said(sealed: SealedHistory, tmp_path: Path) -> None:
+    result = make(sealed, tmp_path / "q3", "--quick")
+
+    assert result.exit_code == 0
+    assert "VERIFIED_QUICKLY" in not_proven(tmp_path / "q3")
+    assert "no bytes compared" in first_screen(tmp_path / "q3")
+    assert not [key for key in sealed.sealed_bucket.fetched if not key.startswith(LOG)]
+
+
+def test_without_a_verification_the_pack_says_so_and_has_proofs(sealed: SealedHistory, tmp_path: Path) -> None:
+    result = make(sealed, tmp_path / "q3", "--no-verification")
+
+    assert result.exit_code == 0
+    assert pack_in(tmp_path / "q3").verification is None
+    assert "was not verified" in first_screen(tmp_path / "q3")
+    assert "joinguard verify --from 2026-07-01 --to 2026-09-30" in first_screen(tmp_path / "q3")
+    assert "NOT_VERIFIED" in not_proven(tmp_path / "q3")
+    assert (tmp_path / "q3" / "proofs" / "checkpoint").read_bytes() == sealed.last_note
+
+
+@pytest.mark.parametrize("options", [("--quick", "--no-verification"), ("--quick", "--verification", "x")])
+def test_one_way_to_verify_is_chosen(sealed: SealedHistory, tmp_path: Path, options: tuple[str, ...]) -> None:
+    result = make(sealed, tmp_path / "q3", *options)
+
+    assert (result.exit_code, "exclude each other. Keep one" in result.output) == (2, True)
+
+
+def without_checkpoints(sealed: SealedHistory) -> str:
+    for key in [each for each in sealed.bucket.versions if each.startswith("log/checkpoints/")]:
+        sealed.bucket.delete(key)
+    return "NO_CHECKPOINT"
+
+
+def rewritten(sealed: SealedHistory) -> str:
+    for key in ("log/tile/entries/000", "log/batches/000/000/000"):
+        sealed.bucket.versions[key][0].body = b"?"
+    return "LOG_CHANGED"
+
+
+def denied(sealed: SealedHistory) -> str:
+    sealed.history.tool.log = InstalledLog(
+        ORIGIN, sealed.sealed_bucket, raises("KMS.AccessDenied", Cause.ACCESS_DENIED)
+    )
+    return "KMS.AccessDenied"
+
+
+def earlier_version(sealed: SealedHistory) -> str:
+    sealed.history.tool.log = None
+    return "has no sealed log"
+
+
+def raises(code: str, cause: Cause) -> Any:
+    def public_key() -> bytes:
+        raise RetryableError(fault(code, "no"), cause=cause)
+
+    return public_key
+
+
+@pytest.mark.parametrize("broken", [without_checkpoints, rewritten, denied, earlier_version])
+def test_why_the_log_could_not_be_verified_is_said(sealed: SealedHistory, tmp_path: Path, broken: Any) -> None:
+    reason = broken(sealed)
+
+    result = make(sealed, tmp_path / "q3")
+
+    assert result.exit_code == 1
+    assert reason in not_proven(tmp_path / "q3")["NOT_VERIFIED"]
+    assert reason in result.stderr.replace("\n", " ")
+    [said] = [each for each in first_screen(tmp_path / "q3").splitlines() if "could not be verified: " in each]
+    assert reason in said
+    assert not (tmp_path / "q3" / "proofs").exists()
+
+
+def test_credentials_that_are_not_valid_end_the_command(sealed: SealedHistory, tmp_path: Path) -> None:
+    expired = raises("KMS.ExpiredToken", Cause.CREDENTIALS_EXPIRED)
+    sealed.history.tool.log = InstalledLog(ORIGIN, sealed.sealed_bucket, expired)
+
+    result = sealed.history.tool.run("evidence", str(tmp_path / "q3"), *period())
+
+    assert isinstance(result.exception, RetryableError)
+    assert not (tmp_path / "q3").exists()
+
+
+def test_the_organization_is_read_once(sealed: SealedHistory, tmp_path: Path) -> None:
+    calls = sealed.history.tool.reader.calls
+
+    make(sealed, tmp_path / "once", "--no-verification")
+    once = calls.copy()
+    make(sealed, tmp_path / "verified")
+
+    assert once
+    assert calls == Counter({name: 2 * number for name, number in once.items()})
+
+
+# ---------------------------------------------------------------- a result that exists
+
+
+def test_the_checkpoint_and_the_proofs_are_those_of_the_verification(sealed: SealedHistory, tmp_path: Path) -> None:
+    file, verified_note = verification(sealed, tmp_path / "verification.json"), sealed.last_note
+    later = sealed.history.attempt("600000000000", at(91, 23))
+    key = next(key for key in sealed.history.objects if later in key)
+    sealed.clock.advance(1_800)
+    sealed.bucket.put(key, sealed.history.objects[key])
+    sealed.seal()
+
+    result = make(sealed, tmp_path / "q3", "--verification", file)
+
+    assert result.exit_code == 0, result.output
+    assert sealed.last_note != verified_note
+    assert (tmp_path / "q3" / "proofs" / "checkpoint").read_bytes() == verified_note
+    pack = pack_in(tmp_path / "q3")
+    assert pack.sealed_at
+    assert pack.verification
+    assert (pack.sealed_at.size, pack.sealed_at.root) == (pack.verification.size, pack.verification.root)
+    assert {each.key for each in pack.objects if each.proof != ProofState.PROVED} == {key}
+    assert "1 have no proof" in not_proven(tmp_path / "q3")["OBJECTS_NOT_SEALED"]
+    with zipfile.ZipFile(tmp_path / "q3" / "proofs" / "proofs.zip") as archive:
+        assert {archive.read(each).partition(b"\n\n")[2] for each in archive.namelist()} == {verified_note}
+
+
+@pytest.mark.parametrize("changes", [{"root": "cd" * 32}, {"size": 7}])
+def test_a_result_that_is_not_about_this_log_as_it_was_is_not_believed(
+    sealed: SealedHistory, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    file = tmp_path / "verification.json"
+    verification(sealed, file)
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    result = make(sealed, tmp_path / "q3", "--verification", str(file))
+
+    assert result.exit_code == 1
+    assert "LOG_CHANGED" in not_proven(tmp_path / "q3")["NOT_VERIFIED"]
+    assert "LOG_CHANGED" in first_screen(tmp_path / "q3")
+
+
+def test_a_result_about_another_log_and_a_file_that_is_none_are_refused(sealed: SealedHistory, tmp_path: Path) -> None:
+    file = tmp_path / "verification.json"
+    verification(sealed, file)
+    file.write_text(file.read_text().replace(ORIGIN, "joinguard/o-anotherone"))
+    (tmp_path / "x.json").write_text("{}")
+
+    for name, says in (
+        (file, "is about the log joinguard/o-anotherone"),
+        (tmp_path / "x.json", "is not a verification"),
+    ):
+        result = sealed.history.tool.run("evidence", str(tmp_path / "q3"), *period(), "--verification", str(name))
+        assert isinstance(result.exception, OperateError)
+        assert says in str(result.exception)
+
+
+# ---------------------------------------------------------------- proofs
+
+
+def test_each_object_has_a_proof_that_verify_accepts_without_aws(sealed: SealedHistory, tmp_path: Path) -> None:
+    make(sealed, tmp_path / "q3")
+    proofs, alone = tmp_path / "q3" / "proofs", operator_cli()
+    alone.is_missing = True
+    with zipfile.ZipFile(proofs / "proofs.zip") as archive:
+        archive.extractall(tmp_path / "split")
+
+    with (tmp_path / "q3" / "csv" / "objects.csv").open(newline="") as file:
+        listed = {row["key"]: row["proof"] for row in csv.DictReader(file)}
+    assert set(listed.values()) == {"PROVED"}
+    assert {key.partition("/")[0] for key in listed} == {"evidence", "acts", "sweeps", "configuration"}
+    assert len(listed) == len(sealed.history.objects)
+    for key in sorted(listed)[::20]:
+        (tmp_path / "object").write_bytes(sealed.history.objects[key])
+        proof = str(tmp_path / "split" / f"{key}.tlog-proof")
+        checked = alone.run(
+            "verify", "--proof", proof, "--key", str(proofs / "log.key"), "--object", str(tmp_path / "object"), "--json"
+        )
+        found = json.loads(checked.stdout)
+        assert (checked.exit_code, found["valid"], found["leaf"]["key"]) == (0, True, key)
+
+
+def test_the_key_is_the_log_s_and_the_pack_says_to_compare_it(sealed: SealedHistory, tmp_path: Path) -> None:
+    make(sealed, tmp_path / "q3")
+
+    *says, line = (tmp_path / "q3" / "proofs" / "log.key").read_text().splitlines()
+    assert VerifierKey.parse(line) == sealed.sealer.verifier_key
+    assert "noted at the first deployment" in " ".join(says).replace("# ", "")
+    page = (tmp_path / "q3" / "report.html").read_text()
+    assert "noted at the first deployment" in page
+    assert line in page
+
+
+def test_a_key_of_somebody_else_refuses_the_proofs_of_a_pack(sealed: SealedHistory, tmp_path: Path) -> None:
+    make(sealed, tmp_path / "q3")
+    with zipfile.ZipFile(tmp_path / "q3" / "proofs" / "proofs.zip") as archive:
+        (tmp_path / "proof").write_bytes(archive.read(archive.namelist()[0]))
+    other = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes_raw()
+    (tmp_path / "noted.key").write_text(str(VerifierKey(ORIGIN, other)))
+
+    result = operator_cli().run("verify", "--proof", str(tmp_path / "proof"), "--key", str(tmp_path / "noted.key"))
+
+    assert "no signature of this checkpoint is by the log's key" in str(result.exception)
+
+
+class CountingBucket(FakeSealedBucket):
+    """A bucket that counts how often each tile is read by itself."""
+
+    reads: Counter[str]
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        self.reads[key] += 1
+        return super().read(key, limit=limit)
+
+
+def test_each_tile_is_read_once(sealed: SealedHistory, tmp_path: Path) -> None:
+    bucket = CountingBucket(sealed.bucket)
+    bucket.reads = Counter()
+    sealed.history.tool.log = InstalledLog(ORIGIN, bucket, sealed.signer.public_key)
+
+    make(sealed, tmp_path / "q3", "--no-verification")
+
+    tiles = {key: number for key, number in bucket.reads.items() if key.startswith(f"{LOG}tile/")}
+    assert len(tiles) >= 2
+    assert set(tiles.values()) == {1}
+
+
+def test_a_tile_that_was_deleted_takes_proofs_and_not_the_pack(sealed: SealedHistory, tmp_path: Path) -> None:
+    bucket = CountingBucket(sealed.bucket)
+    bucket.reads = Counter()
+    sealed.history.tool.log = InstalledLog(ORIGIN, bucket, sealed.signer.public_key)
+    tile = f"{LOG}tile/0/000"
+    sealed.bucket.delete(tile)
+
+    result = make(sealed, tmp_path / "q3")
+
+    assert result.exit_code == 1
+    assert "could not be made (S3.NoSuchKey" in not_proven(tmp_path / "q3")["PROOFS_MISSING"]
+    assert ProofState.NOT_PROVED in {each.proof for each in pack_in(tmp_path / "q3").objects}
+    assert bucket.reads[tile] == 1
+    assert tile in (tmp_path / "q3" / "report.html").read_text()
+
+
+def test_an_object_that_is_not_sealed_yet_has_no_proof_and_is_named(sealed: SealedHistory, tmp_path: Path) -> None:
+    later = sealed.history.attempt("600000000000", at(91, 23))
+
+    make(sealed, tmp_path / "q3", "--no-verification")
+
+    [key] = [each.key for each in pack_in(tmp_path / "q3").objects if each.proof is ProofState.NOT_SEALED]
+    assert later in key
+    assert "1 have no proof" in not_proven(tmp_path / "q3")["OBJECTS_NOT_SEALED"]
+
+
+def test_the_same_log_makes_the_same_archive(sealed: SealedHistory, tmp_path: Path) -> None:
+    make(sealed, tmp_path / "a")
+    make(sealed, tmp_path / "b")
+
+    first, second = ((tmp_path / name / "proofs" / "proofs.zip").read_bytes() for name in "ab")
+    assert first == second
