@@ -25,6 +25,8 @@ class SealedHistory(SealWorld):
         self.clock = self.bucket.clock = history.tool.queues.clock
         for number, (key, body) in enumerate(history.objects.items()):
             self.bucket.versions[key] = [Stored(f"h{number}", body, _day_of(key), self.clock.now() + LOCKED)]
+        # As many as S3 lists at a time.
+        self.bucket.listed = 1000
         self.seal()
         self.sealed_bucket = FakeSealedBucket(self.bucket)
         history.tool.log = InstalledLog(ORIGIN, self.sealed_bucket, self.signer.public_key)

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _MAX_BYTES: Final = 1_048_576
 _OFFLINE: Final = "a folder has no versions, delete markers, times and locks"
 _NO_INSTALLATION: Final = "without AWS"
+#: Nothing can be read any more, so that this is no reason to leave a part out.
+NOT_SIGNED_IN: Final = frozenset({Cause.CREDENTIALS_EXPIRED, Cause.CREDENTIALS_INVALID})
 #: Returns the organization, compared with the guardrails in force; raises JoinguardError if it cannot be read.
 Compared: TypeAlias = "Callable[[], tuple[Coverage, Snapshot]]"
 
@@ -255,7 +257,7 @@ class _Attached:
         try:
             covered = explain(self.context, *self.compared())
         except JoinguardError as error:
-            if error.cause in {Cause.CREDENTIALS_EXPIRED, Cause.CREDENTIALS_INVALID}:
+            if error.cause in NOT_SIGNED_IN:
                 raise
             return {"attached": str(error)}
         pseudonyms = self.context.pseudonyms

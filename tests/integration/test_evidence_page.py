@@ -14,6 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from tests.histories import accounts, at, period, quarter
+from tests.sealed_histories import SealedHistory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,13 +40,16 @@ PHONE, WIDE = 360, 1600
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the address of a report in which everything is: gaps, failures, drift, and texts without a blank."""
+    """Return the address of a report in which everything is: gaps, failures, drift, findings, long texts."""
     history = quarter(members=12, joins=6, sweeps_a_day=1)
     history.act(at(20), reason="x" * 900)
     history.fail(accounts(1)[0], at(21), code="AccessDeniedException")
     history.sweep(at(31, 23), members=14, gaps=[(accounts(9)[8], "p-aaaaaaaa", "DRIFTED")])
-    folder = tmp_path_factory.mktemp("packs") / "q3"
-    history.tool.run("evidence", str(folder), *period(last=date(2026, 7, 31)), "--reveal")
+    scratch = tmp_path_factory.mktemp("packs")
+    sealed, folder = SealedHistory(history), scratch / "q3"
+    sealed.change(next(key for key in history.objects if key.startswith("evidence/2026/07")), b"?")
+    options = (*period(last=date(2026, 7, 31)), "--reveal")
+    history.tool.run("evidence", str(folder), *options, XDG_CACHE_HOME=str(scratch / "cache"))
     return (folder / "report.html").as_uri()
 
 

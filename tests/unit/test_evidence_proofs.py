@@ -188,7 +188,8 @@ def test_why_the_log_could_not_be_verified_is_said(sealed: SealedHistory, tmp_pa
     assert result.exit_code == 1
     assert reason in not_proven(tmp_path / "q3")["NOT_VERIFIED"]
     assert reason in result.stderr.replace("\n", " ")
-    [said] = [each for each in first_screen(tmp_path / "q3").splitlines() if "could not be verified: " in each]
+    said, *_ = re.findall("<li[^>]*>.*</li>", first_screen(tmp_path / "q3"))
+    assert "could not be verified: " in said
     assert reason in said
     assert not (tmp_path / "q3" / "proofs").exists()
 

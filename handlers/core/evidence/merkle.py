@@ -132,6 +132,8 @@ class Log:
         """Take the number of leaves, and what reads a tile; a caller that asks for much keeps tiles in memory."""
         self.size = size
         self._read = read
+        #: The roots that were calculated, which many proofs share.
+        self._roots: dict[tuple[int, int], Hash] = {}
 
     def root(self) -> Hash:
         """Return the root hash, calculated from the tiles. Raises PermanentError for a tile of another length."""
@@ -175,6 +177,11 @@ class Log:
 
     def _subtree(self, start: int, end: int) -> Hash:
         """Return the root of the leaves from `start` to before `end`, which are a subtree of the tree."""
+        if (start, end) not in self._roots:
+            self._roots[start, end] = self._calculated(start, end)
+        return self._roots[start, end]
+
+    def _calculated(self, start: int, end: int) -> Hash:
         level = 0
         while not (start % FULL or end % FULL):
             start, end, level = start // FULL, end // FULL, level + 1

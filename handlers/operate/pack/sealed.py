@@ -6,12 +6,12 @@ from datetime import UTC, datetime, time
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from handlers.core.errors import Cause, JoinguardError
+from handlers.core.errors import JoinguardError
 from handlers.core.evidence.pack.sealed import OpenLog, SealedLog
 from handlers.core.redaction import redact
 from handlers.operate.errors import OperateError
 from handlers.operate.proving import read_log
-from handlers.operate.verifying import Request, compare_all, source_of
+from handlers.operate.verifying import NOT_SIGNED_IN, Request, compare_all, source_of
 from schemas.verification import Verification
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from handlers.operate.context import Context
     from handlers.operate.verifying import Compared, Source
     from schemas.pack import Period
-
-_CREDENTIALS = frozenset({Cause.CREDENTIALS_EXPIRED, Cause.CREDENTIALS_INVALID})
 
 
 class Verify(Enum):
@@ -51,7 +49,7 @@ def sealed_log(wanted: Verify | Verification, period: Period, context: Context, 
             return SealedLog(found.verification, opened=_opened(source, found.log))
         return SealedLog(given, opened=_opened(source, read_log(source, context.clock.now(), given)))
     except (JoinguardError, OperateError) as error:
-        if isinstance(error, JoinguardError) and error.cause in _CREDENTIALS:
+        if isinstance(error, JoinguardError) and error.cause in NOT_SIGNED_IN:
             raise
         why = redact(str(error)).removesuffix(".")
         return SealedLog(given, not_verified=None if wanted is Verify.NOT else why, unread=why)

@@ -179,13 +179,15 @@ def answers(pack: Pack) -> tuple[Answer, ...]:
     found = [Answer(said, "good" if is_yes else "bad")]
     if pack.sweeps:
         found.append(_lapses(pack))
-    if pack.verification and not is_certain:
-        # The rest is worth what the record is worth.
+    # The rest is worth what the record is worth.
+    if pack.not_verified:
+        found.insert(0, Answer(intact, "bad", pack.verify_command))
+    elif pack.verification and not is_certain:
         found.insert(0, Answer(intact, "bad", section="integrity"))
     elif pack.verification:
         found.append(Answer(intact, "look" if pack.verification.is_quick else "good"))
     else:
-        found.append(Answer(intact, "bad" if pack.not_verified else "look", pack.verify_command))
+        found.append(Answer(intact, "look", pack.verify_command))
     if differ := proofs(pack)[ProofState.DIFFERS]:
         text = f"{count(differ, 'object')} of which the pack was made {_is_are(differ)} not what was sealed."
         found.insert(0, Answer(text, "bad", section="integrity"))
