@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from schemas.sealed import Comparison, ObjectKind
 
 #: S3's answers to HEAD have no body, so their HTTP statuses are the error codes. 400 and 403: it is encrypted with
-#: another key. 404: the version is gone. 405: it is a delete marker.
+#: another key, or S3 does not describe it to us at all. 404: the version is gone. 405: it is a delete marker.
 _NOT_OURS: Final = frozenset({"400", "403"})
 _GONE: Final = frozenset({"404", "405", "NoSuchKey", "NoSuchVersion"})
+#: S3's codes for an object that must be restored first, and for one that is encrypted with another key.
+_UNREADABLE: Final = frozenset({"AccessDenied", "InvalidObjectState", "InvalidRequest"})
 #: How many objects are read at the same time.
 _AT_ONCE: Final = 8
 #: An object without a checksum, which a worker did not write, is hashed up to this size.
@@ -40,7 +42,7 @@ class S3EvidenceObjects:
         self._bucket = bucket
 
     def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[SealedObject]:
-        """Return what S3 says about versions; those that are gone are left out."""
+        """Return what S3 says about versions, without those that are gone or that it does not describe."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return [found for found in pool.map(lambda each: self._described(*each), kinds) if found]
 
@@ -66,7 +68,8 @@ class S3EvidenceObjects:
             try:
                 found, digest = self._head(version)
             except ClientError as error:
-                if error_code(error) in _GONE:
+                # One object must not keep all others from being sealed. Verifying finds it, because the log lacks it.
+                if error_code(error) in _GONE | _NOT_OURS:
                     return None
                 raise
         return SealedObject(
@@ -97,8 +100,14 @@ class S3EvidenceObjects:
             pass
         return found, self._hash(name) if found["ContentLength"] <= _MAX_HASHED else None
 
-    def _hash(self, name: Any) -> Sha256:
-        digest, body = sha256(), self._client.get_object(**name)["Body"]
+    def _hash(self, name: Any) -> Sha256 | None:
+        try:
+            body = self._client.get_object(**name)["Body"]
+        except ClientError as error:
+            if error_code(error) in _UNREADABLE:
+                return None
+            raise
+        digest = sha256()
         with body:
             for chunk in body.iter_chunks(_CHUNK):
                 digest.update(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from handlers.aws.errors import service_errors
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
+#: S3's ids of versions (https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html).
+_VERSION_ID: Final = re.compile("[A-Za-z0-9._-]{1,1024}")
 #: SQS's limit for one call.
 _AT_ONCE: Final = 10
 
@@ -55,4 +58,5 @@ def _version(body: str) -> ObjectVersion | None:
         key, version_id = found["key"], found["version-id"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    return ObjectVersion(key, version_id) if isinstance(key, str) and isinstance(version_id, str) else None
+    is_named = isinstance(key, str) and isinstance(version_id, str) and _VERSION_ID.fullmatch(version_id)
+    return ObjectVersion(key, version_id) if is_named else None

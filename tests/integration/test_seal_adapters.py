@@ -117,6 +117,28 @@ def test_an_object_that_is_too_large_to_be_read_has_no_sha256() -> None:
     assert found.sha256 is None
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_one_object_that_s3_does_not_describe_does_not_keep_others_from_being_sealed(status: int) -> None:
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        for _ in range(2):
+            stub.add_client_error("head_object", str(status), "no", status)
+
+        assert S3EvidenceObjects(s3, "b").describe(kinds(ObjectVersion("k", "v"))) == []
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState"])
+def test_an_object_without_a_checksum_that_s3_does_not_return_has_no_sha256(code: str) -> None:
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_response("head_object", head())
+        stub.add_client_error("get_object", code, "no", 403)
+
+        [found] = S3EvidenceObjects(s3, "b").describe(kinds(ObjectVersion("k", "v")))
+
+    assert found.sha256 is None
+
+
 def test_a_delete_marker_has_no_description() -> None:
     s3 = client("s3")
     with Stubber(s3) as stub:
@@ -280,9 +302,21 @@ def test_an_announcement_names_a_version_and_stays_until_it_is_deleted(queue: st
         "[" * 100_000,
         created(object={"key": 1, "version-id": "v"}),
         created(object={"key": "k"}),
+        created(object={"key": "k", "version-id": "a version"}),
         created(object=[]),
     ],
-    ids=["empty", "text", "array", "object", "number", "deep", "number as key", "no version", "array as object"],
+    ids=[
+        "empty",
+        "text",
+        "array",
+        "object",
+        "number",
+        "deep",
+        "number as key",
+        "no version",
+        "no id of S3",
+        "array as object",
+    ],
 )
 def test_what_announces_nothing_is_received_without_a_version(queue: str, body: str) -> None:
     sqs = client("sqs")

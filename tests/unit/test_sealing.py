@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from hashlib import sha256
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -204,8 +205,9 @@ def test_messages_that_announce_nothing_are_deleted() -> None:
     w.bucket.announce(None)
     w.bucket.announce(ObjectVersion(evidence(7), "gone"))
 
-    w.seal()
+    done = w.seal()
 
+    assert done.foreign == 1, "a version that was there is gone, or S3 does not describe it"
     assert not w.sealed()
     assert not w.bucket.queue
 
@@ -383,6 +385,77 @@ def test_nothing_is_signed_over_an_object_that_was_there_before(key: str) -> Non
 
     with pytest.raises(PermanentError, match="holds another object"):
         w.seal()
+
+
+@pytest.mark.parametrize(
+    "key", ["log/batches/zzz", "log/batches/999/", "log/batches/999/zzz", "log/batches/000/000/zzz"]
+)
+def test_an_object_with_another_name_among_the_batches_does_not_stop_sealing(key: str) -> None:
+    w = with_objects(1)
+    w.seal()
+    w.bucket.put(key, b"", announced=False)
+
+    assert w.seal().batches == 1
+    assert [each.number for each in w.batches()] == [0, 1]
+
+
+def planted(w: SealWorld, *leaves: Leaf, **changes: Any) -> None:
+    """Put a batch under the next number, as somebody would who may write to the bucket."""
+    header = {"number": 1, "first": 2, "objects": len(leaves), "sealed_at": w.clock.now()} | changes
+    w.bucket.put(batch_key(1), batch_bytes([SealedBatch.model_validate(header), *leaves]), announced=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"first": 1}, {"first": 3}, {"sealed_at": NOON - timedelta(days=1)}, {"sealed_at": NOON + timedelta(days=9999)}],
+    ids=["first is too small", "first is too large", "before the last batch", "in the future"],
+)
+def test_a_batch_that_does_not_follow_the_last_one_is_not_signed(changes: dict[str, Any]) -> None:
+    w = with_objects(1)
+    w.seal()
+    planted(w, **changes)
+
+    with pytest.raises(PermanentError, match="batch 1"):
+        w.seal()
+
+    assert len(w.notes()) == 1
+
+
+def test_a_batch_that_names_what_the_bucket_does_not_have_is_not_signed() -> None:
+    w = with_objects(1)
+    w.seal()
+    known = w.leaves()[1]
+    assert isinstance(known, SealedObject)
+    for changes in ({"key": evidence(7)}, {"sha256": "0" * 64}, {"retain_until": NOON}):
+        w.bucket.versions.pop(batch_key(1), None)
+        planted(w, known.model_copy(update=changes))
+
+        with pytest.raises(PermanentError, match="batch 1"):
+            w.seal()
+    assert len(w.notes()) == 1
+
+
+def test_a_part_of_the_log_that_is_gone_is_named() -> None:
+    w = with_objects(1)
+    w.seal()
+    w.bucket.delete("log/tile/0/000.p/2")
+
+    with pytest.raises(PermanentError, match=r"log/tile/0/000\.p/2") as error:
+        w.seal()
+
+    assert error.value.fault.code == CHANGED
+
+
+def test_the_time_of_the_last_comparison_outlives_the_index() -> None:
+    w = with_objects(1)
+    w.seal()
+    w.seal()
+    w.index = FakeIndex(w.steps)
+    w.clock.advance(1800)
+
+    w.seal()
+
+    assert w.batches()[-1].compared_at == w.batches()[-2].compared_at is not None
 
 
 def test_two_invocations_do_not_continue_the_log_differently() -> None:

@@ -9,6 +9,7 @@
 So an invocation can be cut off at any call. The next one completes the batch and seals each object once.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -44,6 +45,10 @@ from schemas.sealed import (
 MAX_BATCH: Final = 2000
 #: How often the log is compared with the whole bucket.
 COMPARE_EVERY: Final = timedelta(days=1)
+#: How much the clocks of two invocations may differ.
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)
+#: A part of a number in the key of a batch.
+_NUMBERED_FOLDER: Final = re.compile("[0-9]{3}/")
 #: An object that was written so recently may still be announced.
 _ANNOUNCED_WITHIN: Final = timedelta(hours=1)
 
@@ -161,7 +166,7 @@ class Sealed:
     unannounced: int = 0
     #: The delete markers that were found; those of rehearsals, which expire, are not counted.
     deletions: int = 0
-    #: The objects whose keys no part of Joinguard writes; they are not sealed.
+    #: The objects that are not sealed: no part of Joinguard writes their keys, or S3 does not describe them.
     foreign: int = 0
     #: Whether a comparison with the whole bucket ended.
     compared: bool = False
@@ -236,7 +241,10 @@ class _Run:
         if number is None:
             return True
         header, leaves = self._batch(number)
+        if self.state.compared_at is None:
+            self.state = self.state.model_copy(update={"compared_at": header.compared_at})
         if self._signed(number) is None:
+            self._check_unsigned(header, leaves)
             self._complete(header, leaves)
         self.last, self.done.size = header, _end(header)
         for each in range(self.state.indexed, number + 1):
@@ -245,19 +253,34 @@ class _Run:
             self._index(*self._batch(each))
         return True
 
-    def _last_number(self) -> int | None:
-        prefix = BATCHES
-        while found := self.dependencies.log.folders(prefix):
-            prefix = found[-1]
-            if (number := log_number(prefix)) is not None:
+    def _last_number(self, prefix: str = BATCHES) -> int | None:
+        """Return the highest number of a batch; None if there is none. Objects with other names are passed over."""
+        for name in reversed(self.dependencies.log.folders(prefix)):
+            if (number := log_number(name)) is not None:
+                return number
+            is_folder = _NUMBERED_FOLDER.fullmatch(name.removeprefix(prefix))
+            if is_folder and (number := self._last_number(name)) is not None:
                 return number
         return None
 
     def _batch(self, number: int) -> tuple[SealedBatch, Sequence[Leaf]]:
-        match read_batch(self.dependencies.log.read(batch_key(number))):
+        match read_batch(self._part(batch_key(number))):
             case [SealedBatch() as header, *leaves] if (header.number, header.objects) == (number, len(leaves)):
                 return header, leaves
         raise _changed(f"batch {number} of the log is not one")
+
+    def _check_unsigned(self, header: SealedBatch, leaves: Sequence[Leaf]) -> None:
+        """Raise PermanentError if a batch that is to be completed is not what this function would have stored."""
+        before = self._batch(header.number - 1)[0] if header.number else None
+        latest = self.dependencies.clock.now() + _CLOCKS_DIFFER
+        earliest = before.sealed_at if before else header.sealed_at
+        follows = header.first == (_end(before) if before else 0) and earliest <= header.sealed_at <= latest
+        objects = [each for each in leaves if isinstance(each, SealedObject)]
+        found = self.dependencies.objects.describe([(_version(each), each.kind) for each in objects])
+        # The lock of a rehearsal may have ended meanwhile, and then it may be gone.
+        expired = [each for each in objects if each not in found and each.kind is not ObjectKind.REHEARSAL]
+        if not follows or expired or any(each not in objects for each in found):
+            raise _changed(f"batch {header.number} of the log, which was not signed yet, is not one of this function")
 
     def _signed(self, number: int) -> bytes | None:
         try:
@@ -317,7 +340,9 @@ class _Run:
         kinds = {each: kind for each in versions if (kind := kind_of(each.key))}
         known = self.dependencies.index.known(list(kinds)) if kinds else set()
         new = [(version, kind) for version, kind in kinds.items() if version not in known]
-        return self.dependencies.objects.describe(new) if new else []
+        described = self.dependencies.objects.describe(new) if new else []
+        self.done.foreign += len(new) - len(described)
+        return described
 
     def _seal(self, leaves: Sequence[Leaf]) -> bool:
         """Add a batch to the log; return False if another invocation has continued the log."""
@@ -345,7 +370,7 @@ class _Run:
 
     def _complete(self, header: SealedBatch, leaves: Sequence[Leaf]) -> None:
         """Write the tiles, the entry bundles and the checkpoint of a batch, as far as they are not written."""
-        tree = Tree.resume(header.first, lambda tile: self.dependencies.log.read(LOG + tile.path))
+        tree = Tree.resume(header.first, lambda tile: self._part(LOG + tile.path))
         if header.number and not (self._signed(header.number - 1) or b"").startswith(self._checkpoint(tree).body()):
             raise _changed(f"the tiles do not lead to checkpoint {header.number - 1}, which was signed")
         before = {tile for tile, _ in tree.unfilled()}
@@ -369,7 +394,15 @@ class _Run:
 
     def _unfilled_bundle(self, size: int) -> list[bytes]:
         number, width = divmod(size, FULL)
-        return list(read_bundle(self.dependencies.log.read(LOG + bundle_path(number, width)))) if width else []
+        return list(read_bundle(self._part(LOG + bundle_path(number, width)))) if width else []
+
+    def _part(self, key: str) -> bytes:
+        try:
+            return self.dependencies.log.read(key)
+        except RetryableError as error:
+            if error.cause is Cause.NOT_FOUND:
+                raise _changed(f"{key} of the log is gone") from None
+            raise
 
     def _record_bundle(self, size: int, bundle: Sequence[bytes]) -> None:
         self._record(LOG + bundle_path((size - 1) // FULL, len(bundle)), bundle_bytes(bundle))
@@ -388,7 +421,7 @@ class _Run:
             raise _taken(key)
 
     def _index(self, header: SealedBatch, leaves: Sequence[Leaf]) -> None:
-        versions = [ObjectVersion(each.key, each.version_id) for each in leaves if not isinstance(each, SealedBatch)]
+        versions = [_version(each) for each in leaves if not isinstance(each, SealedBatch)]
         if versions:
             self.dependencies.index.add(versions)
         self._save(indexed=header.number + 1)
@@ -409,6 +442,10 @@ class _Run:
         except JoinguardError as error:
             self.done.copy_fault = error.fault
         self.done.behind = self.last.number + 1 - self.state.copied
+
+
+def _version(leaf: SealedObject | SealedDeletion) -> ObjectVersion:
+    return ObjectVersion(leaf.key, leaf.version_id)
 
 
 def _end(header: SealedBatch) -> int:
