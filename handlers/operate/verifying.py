@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from handlers.core.errors import Cause, JoinguardError
 from handlers.core.evidence.checkpoint import VerifierKey
 from handlers.core.evidence.verify import Verified, Verifier, VerifyDependencies, VerifyRequest
-from handlers.core.evidence.verify_objects import KeptProgress, Period
+from handlers.core.evidence.verify_objects import KeptProgress, Period, ProgressStore
 from handlers.core.reconcile.others import LastClaims, unexplained
 from handlers.operate.completion import cache_directory, replace_file
 from handlers.operate.covering import compare, explain
@@ -113,7 +113,7 @@ def compare_all(request: Request, source: Source, now: Callable[[], datetime], c
             bucket=source.bucket,
             verify=is_signed,
             new_records=SortedRecords,
-            progress=FileProgress(request.resume or _default_file(source, request)),
+            progress=_progress(source, request),
             clock=_Now(now),
             show=show,
             rows=rows,
@@ -183,10 +183,26 @@ def _left_out(source: Source, *, is_quick: bool) -> dict[str, str]:
     return left_out
 
 
-def _default_file(source: Source, request: Request) -> Path:
+def _progress(source: Source, request: Request) -> ProgressStore:
+    # A folder can change, or be another one, while S3 never changes a version; and a quick verification reads nothing.
+    if request.folder or request.is_quick:
+        return _NoProgress()
     name = sha256("\n".join([*map(str, source.keys), str(request.since), str(request.last_day)]).encode()).hexdigest()
-    kind = "folder" if request.folder else "bucket"
-    return cache_directory() / "joinguard" / f"verify-{kind}-{name[:16]}.json"
+    return FileProgress(request.resume or cache_directory() / "joinguard" / f"verify-{name[:16]}.json")
+
+
+class _NoProgress:
+    """A verification that begins anew each time."""
+
+    def load(self) -> KeptProgress | None:
+        """Return nothing."""
+        return None
+
+    def save(self, progress: KeptProgress) -> None:
+        """Keep nothing."""
+
+    def clear(self) -> None:
+        """Delete nothing."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from handlers.core.evidence.verify_objects import Period
 from handlers.core.ports import UnreadableRow
 from schemas.keys import LOG, batch_key, checkpoint_key, key_beside
 from schemas.outcome import OutcomeStatus
-from schemas.sealed import SealedBatch, SealedDeletion, SealedObject
+from schemas.sealed import ObjectKind, SealedBatch, SealedDeletion, SealedObject
 from schemas.verification import FindingKind
 from tests.fakes import ACCOUNT, NOON
 from tests.sealing import ORIGIN, Stored
@@ -750,6 +750,33 @@ def test_objects_in_the_archive_are_left_out_and_their_locks_are_compared() -> N
     stored.retain_until = w.clock.now() + timedelta(days=1)
     [finding] = w.verification().findings
     assert (finding.kind, finding.what) == (FindingKind.WEAKENED, keys[0])
+
+
+def test_what_only_a_batch_that_nobody_signed_names_is_not_sealed() -> None:
+    """Whoever may write to the bucket can put a batch there, with any time, and has no key."""
+    for days in (-1, 20_000):
+        w = VerifyWorld.with_batches(2)
+        forged = w.bucket.put("evidence/2026/11/25/event-z/none/0001.json", b"{}", announced=False)
+        w.clock.advance(4000)
+        number, size = len(w.notes()), w.checkpoints()[-1].size
+        [leaf] = w.bucket.describe([(forged, ObjectKind.EVIDENCE)])
+        sealed_at = w.clock.now() + timedelta(days=days)
+        header = SealedBatch(number=number, first=size, objects=1, sealed_at=sealed_at, compared_at=w.clock.now())
+        w.bucket.put(batch_key(number), batch_bytes([header, leaf]), announced=False)
+
+        found = {(each.kind, each.what) for each in w.verification().findings}
+
+        assert (FindingKind.INSERTED, forged.key) in found
+        assert (FindingKind.MISSING, checkpoint_key(number)) in found
+
+
+def test_an_object_that_was_not_locked_when_it_was_sealed_is_weakened() -> None:
+    w = VerifyWorld()
+    key = w.enforce(1)
+    w.bucket.versions[key][0].retain_until = w.bucket.versions[key][0].lock = None
+    w.seal()
+
+    assert [(each.kind, each.what) for each in w.verification().findings] == [(FindingKind.WEAKENED, key)]
 
 
 def test_retention_that_may_not_be_read_is_left_out() -> None:

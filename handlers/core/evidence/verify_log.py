@@ -213,7 +213,7 @@ class LogReader:
             except _UnusableError:
                 self.findings.add(FindingKind.CHANGED, key, "it is not a batch of the log")
                 return
-            if number < numbers[-1] or self.now - header.sealed_at > COMPLETED_WITHIN:
+            if number < numbers[-1] or abs(self.now - header.sealed_at) > COMPLETED_WITHIN:
                 meaning = (
                     f"batch {number} was sealed at {_time(header.sealed_at)}, and no checkpoint of it that the log's "
                     "key signed is there"
@@ -321,7 +321,8 @@ class _Pass:
                 self._begin(leaf)
             elif self._header is None:
                 raise _UnusableError
-            else:
+            # What no signed checkpoint is about is not sealed yet.
+            elif not self._is_open:
                 self.leaves.add(leaf.key, self._tree.size, content)
             self._append(content)
             if self._tree.size % FULL == 0:

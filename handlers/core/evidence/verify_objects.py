@@ -389,11 +389,16 @@ class ObjectVerifier:
             self.findings.add(FindingKind.CHANGED, leaf.key, meaning)
             return
         self._check_lock(leaf, fetched)
-        if fetched.body is not None and (says := contradiction(leaf.kind, leaf.key, fetched.body)):
+        if fetched.body is None:
+            self.findings.add(FindingKind.DISAGREES, leaf.key, "it is larger than any record of Joinguard")
+        elif says := contradiction(leaf.kind, leaf.key, fetched.body):
             self.findings.add(FindingKind.DISAGREES, leaf.key, says)
 
     def _check_lock(self, leaf: SealedObject, fetched: Fetched) -> None:
-        if leaf.retain_until is None or leaf.retain_until <= self.now:
+        if leaf.retain_until is None:
+            self.findings.add(FindingKind.WEAKENED, leaf.key, "it was not locked when it was sealed")
+            return
+        if leaf.retain_until <= self.now:
             return
         if not fetched.knows_lock:
             self.compared.knows_locks = False
