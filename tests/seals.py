@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from handlers.aws.dynamodb_sealed import DynamoSealedIndex
@@ -12,7 +13,7 @@ from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, open_note
 from handlers.core.evidence.leaves import kind_of, read_bundle, read_leaf
 from handlers.core.evidence.merkle import FULL, Log, bundle_path
 from schemas.keys import CHECKPOINTS, LOG, SEALED_PREFIXES
-from schemas.sealed import SealedBatch, SealedObject
+from schemas.sealed import Comparison, SealedBatch, SealedObject
 from tests.sealing import verified
 
 if TYPE_CHECKING:
@@ -39,11 +40,15 @@ class Seals:
         The stand-in's events of S3 have no version id, as AWS's have, so they announce nothing; the comparison with the
         whole bucket finds the objects.
         """
-        state = self.index.state()
-        self.index.save(state.model_copy(update={"compared_at": None, "comparison": None}))
+        self.compare_anew()
         answer = self.invoke()
         assert "size" in answer, answer
         return answer
+
+    def compare_anew(self) -> None:
+        """Let the next invocation compare the log with the whole bucket, which it does once a day."""
+        comparison = Comparison(begun_at=datetime.now(UTC), prefix=SEALED_PREFIXES[0])
+        self.index.save(self.index.state().model_copy(update={"comparison": comparison}))
 
     @property
     def archive(self) -> S3Archive:

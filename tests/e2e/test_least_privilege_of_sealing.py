@@ -78,8 +78,7 @@ def works(seals: Seals) -> bool:
     """Whether an object that was written and announced is sealed, and its message deleted."""
     pipeline = seals.pipeline
     pipeline.handle(pipeline.invited(pipeline.account()))
-    state = seals.index.state()
-    seals.index.save(state.model_copy(update={"compared_at": None, "comparison": None}))
+    seals.compare_anew()
     return "size" in seals.invoke()
 
 
