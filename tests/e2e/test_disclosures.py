@@ -69,6 +69,9 @@ PSEUDONYMOUS: Final = (
     ("sweep",),
 )
 
+#: The length of a name that does not occur by chance in what a run leaves behind.
+_TELLING: Final = 8
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -103,7 +106,9 @@ class Run:
         """Return the ids and names that this kind of piece must not disclose: those of the whole organization."""
         pages = self.pipeline.client("organizations").get_paginator("list_accounts").paginate()
         accounts = [each for page in pages for each in page["Accounts"]]
-        names = {self.person, *(each["Email"].partition("@")[0].lower() for each in accounts)}
+        # Shorter ones, which other tests choose, occur in checksums by chance.
+        boxes = {each["Email"].partition("@")[0].lower() for each in accounts}
+        names = {self.person, *(each for each in boxes if len(each) >= _TELLING)}
         names |= {self.owner} if kind != "screens" else set()
         ids = {self.pipeline.at.management_account_id, *(each["Id"] for each in accounts)}
         return Disclosures(frozenset(ids), frozenset(names))
