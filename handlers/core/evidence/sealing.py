@@ -275,11 +275,11 @@ class _Run:
         latest = self.dependencies.clock.now() + _CLOCKS_DIFFER
         earliest = before.sealed_at if before else header.sealed_at
         follows = header.first == (_end(before) if before else 0) and earliest <= header.sealed_at <= latest
-        objects = [each for each in leaves if isinstance(each, SealedObject)]
-        found = self.dependencies.objects.describe([(_version(each), each.kind) for each in objects])
+        objects = {each for each in leaves if isinstance(each, SealedObject)}
+        described = set(self.dependencies.objects.describe([(_version(each), each.kind) for each in objects]))
         # The lock of a rehearsal may have ended meanwhile, and then it may be gone.
-        expired = [each for each in objects if each not in found and each.kind is not ObjectKind.REHEARSAL]
-        if not follows or expired or any(each not in objects for each in found):
+        forged = {each for each in objects - described if each.kind is not ObjectKind.REHEARSAL}
+        if not follows or forged or not described <= objects:
             raise _changed(f"batch {header.number} of the log, which was not signed yet, is not one of this function")
 
     def _signed(self, number: int) -> bytes | None:
