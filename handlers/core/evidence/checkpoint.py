@@ -52,7 +52,7 @@ class VerifierKey:
         found = _VERIFIER.fullmatch(text.strip())
         if not found:
             raise ValueError("this is no verifier key; it has the form NAME+ID+KEY, as the stack's output prints it")
-        key = _decoded(found[3], "the verifier key")
+        key = decoded(found[3], "the verifier key")
         if key[:1] != _ED25519:
             raise ValueError("this verifier key is not for Ed25519; use the key that the stack's output prints")
         parsed = cls(found[1], key[1:])
@@ -67,7 +67,7 @@ class VerifierKey:
 
     def __str__(self) -> str:
         """Return the key as other tools take it."""
-        return f"{self.name}+{self.id.hex()}+{_encoded(_ED25519 + self.public)}"
+        return f"{self.name}+{self.id.hex()}+{encoded(_ED25519 + self.public)}"
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Checkpoint:
 
     def body(self) -> bytes:
         """Return the bytes that are signed."""
-        return f"{self.origin}\n{self.size}\n{_encoded(self.root)}\n".encode()
+        return f"{self.origin}\n{self.size}\n{encoded(self.root)}\n".encode()
 
     def note(self, key: VerifierKey, signature: bytes) -> bytes:
         """Return the checkpoint with a signature of its body."""
-        return self.body() + f"\n\N{EM DASH} {key.name} {_encoded(key.id + signature)}\n".encode()
+        return self.body() + f"\n\N{EM DASH} {key.name} {encoded(key.id + signature)}\n".encode()
 
 
 def open_note(note: bytes, key: VerifierKey, verify: Verify) -> Checkpoint:
@@ -102,11 +102,11 @@ def open_note(note: bytes, key: VerifierKey, verify: Verify) -> Checkpoint:
         raise ValueError("this is no checkpoint: it is not a note with an origin, a size, a root and a signature")
     if found["origin"] != key.name:
         raise ValueError(f"this is a checkpoint of the log {found['origin']!r}, not of {key.name!r}")
-    checkpoint = Checkpoint(found["origin"], int(found["size"]), _decoded(found["root"], "the root"))
+    checkpoint = Checkpoint(found["origin"], int(found["size"]), decoded(found["root"], "the root"))
     if len(checkpoint.root) != HASH_BYTES or checkpoint.body() != found["body"].encode():
         raise ValueError(f"this is no checkpoint: its root is not the base64 of {HASH_BYTES} bytes")
     signatures = [
-        _decoded(signature, "a signature")
+        decoded(signature, "a signature")
         for name, signature in _SIGNATURE.findall(found["signatures"])
         if name == key.name
     ]
@@ -118,16 +118,17 @@ def open_note(note: bytes, key: VerifierKey, verify: Verify) -> Checkpoint:
     return checkpoint
 
 
-def _encoded(data: bytes) -> str:
+def encoded(data: bytes) -> str:
+    """Return bytes as base64."""
     return b64encode(data).decode()
 
 
-def _decoded(text: str, what: str) -> bytes:
+def decoded(text: str, what: str) -> bytes:
     """Return the bytes of base64. Raises ValueError for a text that is not the one that stands for them."""
     try:
         data = b64decode(text, validate=True)
     except Base64Error:
         raise ValueError(f"{what} is not base64") from None
-    if _encoded(data) != text:
+    if encoded(data) != text:
         raise ValueError(f"{what} is not base64: its last bits are not 0")
     return data

@@ -4,8 +4,6 @@ The format is https://c2sp.org/tlog-proof; its extra data is the leaf, which say
 """
 
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +11,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple, Self
 
 from handlers.core.errors import JoinguardError, PermanentError, fault
-from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, Verify
+from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, Verify, decoded, encoded
 from handlers.core.evidence.leaves import read_leaf
 from handlers.core.evidence.merkle import HASH_BYTES, Hash, Log, Tile, leaf_hash, root_by_inclusion
 from handlers.core.evidence.ports import EvidenceReader
@@ -50,7 +48,7 @@ class Proof:
 
     def encode(self) -> str:
         """Return the proof as text."""
-        lines = [_HEADER, f"extra {_encoded(self.leaf)}", f"index {self.index}", *map(_encoded, self.hashes)]
+        lines = [_HEADER, f"extra {encoded(self.leaf)}", f"index {self.index}", *map(encoded, self.hashes)]
         return "\n".join(lines) + f"\n\n{self.note.decode()}"
 
     @classmethod
@@ -59,10 +57,12 @@ class Proof:
         found = _PROOF.fullmatch(text)
         if not found:
             raise ValueError("this is no proof with a leaf, an index, hashes and a checkpoint (c2sp.org/tlog-proof)")
-        hashes = [_decoded(each) for each in found["hashes"].splitlines()]
+        hashes = [decoded(each, "a hash of this proof") for each in found["hashes"].splitlines()]
         if any(len(each) != HASH_BYTES for each in hashes):
             raise ValueError(f"a hash of this proof has not {HASH_BYTES} bytes")
-        return cls(_decoded(found["extra"]), int(found["index"]), hashes, found["note"].encode())
+        return cls(
+            decoded(found["extra"], "the leaf of this proof"), int(found["index"]), hashes, found["note"].encode()
+        )
 
     def check(self, keys: Sequence[VerifierKey], verify: Verify) -> ProvedLeaf:
         """Return the leaf, if a key of the log signed that it is in the log. Raises ValueError, with the reason."""
@@ -154,14 +154,3 @@ def differs(leaf: SealedObject | SealedDeletion, body: bytes) -> str | None:
     if (digest, len(body)) == (leaf.sha256, leaf.size):
         return None
     return f"its SHA-256 is {digest} ({len(body)} bytes), and {leaf.sha256} ({leaf.size} bytes) was sealed"
-
-
-def _encoded(data: bytes) -> str:
-    return b64encode(data).decode()
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return b64decode(text, validate=True)
-    except Base64Error:
-        raise ValueError("a line of this proof is not base64") from None
