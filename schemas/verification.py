@@ -50,6 +50,8 @@ class Verification(_Recorded):
     origin: Text
     size: _Count
     root: Sha256
+    #: When the last batch was sealed that the checkpoint is about; absent if the log is empty.
+    sealed_until: Moment | None = None
     #: The verifier keys that the signatures were compared with.
     keys: tuple[Text, ...]
     begun_at: Moment

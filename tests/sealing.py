@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from tlog_scales.reader import TilesReader
 
 from handlers.core.errors import Cause, RetryableError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, open_note
@@ -27,7 +28,7 @@ from schemas.sealed import Comparison, SealedBatch, SealedObject, SealState
 from tests.fakes import FakeClock, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from schemas.sealed import Leaf, ObjectKind
 
@@ -44,6 +45,21 @@ def verified(public: bytes, message: bytes, signature: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def assert_extends(content: Callable[[str], bytes], older: Checkpoint, newer: Checkpoint) -> None:
+    """Let another implementation of tlog-tiles prove from the tiles that a checkpoint extends an older one."""
+    reader = TilesReader(_Tiles(content))
+    reader.set_size(newer.size)
+    reader.get_consistency_proof(older.size, newer.size).check(older.root, newer.root)
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    content: Callable[[str], bytes]
+
+    def get(self, *path: str) -> bytes:
+        return self.content(LOG + "/".join(path))
 
 
 @dataclass
@@ -297,7 +313,7 @@ class SealWorld:
 
     def notes(self) -> list[bytes]:
         """Return all checkpoints as they are stored."""
-        return [self._content(key) for key in sorted(self.bucket.versions) if key.startswith("log/checkpoints/")]
+        return [self.content(key) for key in sorted(self.bucket.versions) if key.startswith("log/checkpoints/")]
 
     def log(self, size: int) -> Log:
         """Return the log as it was with this number of leaves."""
@@ -311,7 +327,7 @@ class SealWorld:
         found = [
             read_leaf(leaf)
             for number, width in enumerate(widths)
-            for leaf in read_bundle(self._content(LOG + bundle_path(number, width)))
+            for leaf in read_bundle(self.content(LOG + bundle_path(number, width)))
         ]
         assert len(found) == size
         return found
@@ -325,9 +341,10 @@ class SealWorld:
         return [each for each in self.leaves() if isinstance(each, SealedBatch)]
 
     def _tile(self, tile: Tile) -> bytes:
-        return self._content(LOG + tile.path)
+        return self.content(LOG + tile.path)
 
-    def _content(self, key: str) -> bytes:
+    def content(self, key: str) -> bytes:
+        """Return an object's current bytes."""
         stored = self.bucket.current(key)
         assert stored is not None, key
         return stored.body or b""

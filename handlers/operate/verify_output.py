@@ -25,7 +25,10 @@ def print_verification(found: Verification, *, as_json: bool) -> None:
     number = sum(found.found.values())
     verdict = f"{count(number, 'finding')}" if number else "as it was sealed"
     stdout.print(Text.assemble(f"{found.origin} ", (verdict, "red" if number else "green")))
-    stdout.print(f"log      {count(found.size, 'leaf')}, root {found.root}".replace("leafs", "leaves"))
+    leaves = count(found.size, "leaf").replace("leafs", "leaves")
+    stdout.print(f"log      {leaves}, root {found.root}")
+    until = f"{found.sealed_until:%Y-%m-%d %H:%M:%S}Z" if found.sealed_until else "never: the log is empty"
+    stdout.print(f"until    {until}")
     for key in found.keys:
         stdout.print(f"key      {key}", soft_wrap=True)
     how = "listed as they were sealed" if found.is_quick else "as they were sealed"

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 #: Larger files are no keys, checkpoints or proofs.
 _MAX_BYTES: Final = 1_048_576
 _OFFLINE: Final = "a folder has no versions, delete markers, times and locks"
+_UNKNOWN_END: Final = "a copy can lack what was sealed last; compare it with a kept checkpoint, with --against"
 _NO_INSTALLATION: Final = "without AWS"
 #: Nothing can be read any more, so that this is no reason to leave a part out.
 NOT_SIGNED_IN: Final = frozenset({Cause.CREDENTIALS_EXPIRED, Cause.CREDENTIALS_INVALID})
@@ -105,7 +106,7 @@ def compare_all(request: Request, source: Source, now: Callable[[], datetime], c
         Period(request.since, end),
         request.is_quick,
         dict(_checkpoints(request.against)),
-        _left_out(source, is_quick=request.is_quick),
+        _left_out(source, request),
     )
     rows = _WatchedRows(source.context.outcomes) if source.context else None
     with counting("verifying") as show:
@@ -173,12 +174,14 @@ def _checkpoints(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
         yield from ((str(each), read_text(each).encode()) for each in files)
 
 
-def _left_out(source: Source, *, is_quick: bool) -> dict[str, str]:
+def _left_out(source: Source, request: Request) -> dict[str, str]:
     left_out: dict[str, str] = {}
     if not source.bucket.has_versions:
         left_out |= dict.fromkeys(("versions", "retention"), _OFFLINE)
         left_out |= dict.fromkeys(("outcomes", "attached"), _NO_INSTALLATION)
-    if is_quick:
+        if not request.against:
+            left_out["end of the log"] = _UNKNOWN_END
+    if request.is_quick:
         left_out |= dict.fromkeys(("bytes", "retention"), "a quick verification reads no objects")
     return left_out
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from handlers.core.evidence.merkle import extends
 from infra.deploy.queues import messages_in
 from infra.local.installation import configure
 from infra.local.waiting import until
 from tests.e2e.test_least_privilege import replace_process
+from tests.sealing import assert_extends
 from tests.seals import Seals
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_an_idle_log_grows_and_each_checkpoint_extends_the_one_before(seals: Sea
     older, newer = checkpoints[-2:]
     assert newer.size == older.size + 1
     assert len(seals.batches()) == len(checkpoints)
-    assert extends((older.size, older.root), (newer.size, newer.root), seals.log(newer.size).consistency(older.size))
+    assert_extends(seals.archive.read, older, newer)
 
 
 def test_the_log_is_locked_like_evidence(seals: Seals) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tlog_scales.reader import TilesReader
-from tlog_scales.tlog import ConsistencyProof, InclusionProof
+from tlog_scales.tlog import InclusionProof
 
 from handlers.core.errors import PermanentError
 from handlers.core.evidence.merkle import (
@@ -19,10 +19,8 @@ from handlers.core.evidence.merkle import (
     Tile,
     Tree,
     bundle_path,
-    extends,
     leaf_hash,
     root_by_inclusion,
-    tiles_of,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +105,6 @@ def test_a_tree_that_is_resumed_grows_like_one_that_never_stopped(sizes: list[in
         tree = Tree.resume(size, store.read)
 
     assert (tree.size, tree.root()) == (whole.size, whole.root())
-    assert {tile.path for tile in tiles_of(sizes[-1])} <= store.objects.keys()
     assert expected.objects.items() <= store.objects.items()
 
 
@@ -120,38 +117,6 @@ def test_each_leaf_is_proven_to_us_and_to_another_implementation(large: Store, d
     assert root_by_inclusion(index, size, leaf_hash(leaf(index)), proof) == large.roots[size]
     InclusionProof(index, size, proof).check(leaf_hash(leaf(index)), large.roots[size])
     assert root_by_inclusion(index, size, leaf_hash(b"another"), proof) != large.roots[size]
-
-
-@given(data=st.data(), size=SIZES)
-def test_each_tree_is_proven_to_extend_the_older_ones(large: Store, data: st.DataObject, size: int) -> None:
-    older = data.draw(SIZES.filter(lambda each: each <= size))
-    old, new = (older, large.roots[older]), (size, large.roots[size])
-
-    proof = Log(size, large.read).consistency(older)
-
-    assert extends(old, new, proof)
-    ConsistencyProof(older, size, proof).check(old[1], new[1])
-    assert not extends(old, (size, bytes(32)), proof) or not older
-    assert not extends((older, bytes(32)), new, proof)
-    assert not extends(old, new, [*proof, bytes(32)])
-    assert not (proof and extends(old, new, proof[:-1]))
-    assert size == older or not extends(new, old, proof)
-
-
-@given(data=st.data(), size=st.integers(2, 300))
-def test_a_tree_with_another_leaf_does_not_extend_the_older_one(large: Store, data: st.DataObject, size: int) -> None:
-    older = data.draw(st.integers(1, size))
-    changed = data.draw(st.integers(0, older - 1))
-    store, tree = Store(), Tree()
-    for index in range(size):
-        for tile, content in tree.append(b"changed" if index == changed else leaf(index)):
-            store.put(tile, content)
-    for tile, content in tree.unfilled():
-        store.put(tile, content)
-
-    proof = Log(size, store.read).consistency(older)
-
-    assert not extends((older, large.roots[older]), (size, tree.root()), proof)
 
 
 def test_a_proof_reads_few_tiles(large: Store) -> None:
@@ -174,7 +139,7 @@ def test_another_implementation_reads_the_tiles(large: Store, size: int) -> None
 
     assert reader.calculate_root_hash() == large.roots[size]
     assert reader.get_inclusion_proof(size - 1, size).node_hashes == Log(size, large.read).inclusion(size - 1)
-    assert reader.get_consistency_proof(1, size).node_hashes == Log(size, large.read).consistency(1)
+    reader.get_consistency_proof(1, size).check(large.roots[1], large.roots[size])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 256])
@@ -191,8 +156,6 @@ def test_what_the_log_does_not_hold_is_not_proven(large: Store) -> None:
 
     with pytest.raises(ValueError, match="leaf 5 is not in a log of 5"):
         log.inclusion(5)
-    with pytest.raises(ValueError, match="a log of 5 does not extend one of 6"):
-        log.consistency(6)
 
 
 def test_a_tile_that_is_too_short_is_named() -> None:

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.evidence.checkpoint import open_note
 from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, leaf_bytes, read_batch, read_bundle, read_leaf
-from handlers.core.evidence.merkle import extends
 from handlers.core.evidence.sealing import MAX_BATCH, ObjectVersion
 from schemas.keys import batch_key, checkpoint_key
 from schemas.sealed import ObjectKind, SealedBatch, SealedDeletion, SealedObject
 from tests.fakes import NOON, Killed
-from tests.sealing import FakeIndex, FakeSigner, SealWorld, verified
+from tests.sealing import FakeIndex, FakeSigner, SealWorld, assert_extends, verified
 
 if TYPE_CHECKING:
     from schemas.sealed import Leaf
@@ -100,7 +99,7 @@ def test_each_checkpoint_extends_the_one_before() -> None:
 
     assert len(checkpoints) == 4
     for older, newer in pairwise(checkpoints):
-        assert extends((older.size, older.root), (newer.size, newer.root), w.log(newer.size).consistency(older.size))
+        assert_extends(w.content, older, newer)
 
 
 def test_the_log_grows_over_full_tiles() -> None:

@@ -23,7 +23,7 @@ from handlers.operate.context import InstalledLog
 from handlers.operate.sealed_folder import SealedFolder
 from handlers.operate.sorted_records import SortedRecords
 from handlers.operate.verifying import FileProgress
-from schemas.keys import LOG
+from schemas.keys import LOG, batch_key, checkpoint_key
 from schemas.outcome import AttachmentResult, Claim
 from schemas.verification import Verification
 from tests.fakes import ACCOUNT, POLICIES
@@ -264,7 +264,29 @@ def test_a_download_is_verified_without_aws(world: VerifyWorld, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["valid"], found["checkpoints"], found["found"]["missing"]) == (305, 4, 0)
-    assert set(found["left_out"]) == {"versions", "outcomes", "attached", "retention"}
+    assert set(found["left_out"]) == {"versions", "outcomes", "attached", "retention", "end of the log"}
+
+
+def test_a_download_that_lacks_the_last_batches_says_how_far_it_goes(world: VerifyWorld, tmp_path: Path) -> None:
+    """Nothing in a folder can show that the log went on; a checkpoint that was kept elsewhere does."""
+    kept = tmp_path / "kept"
+    kept.write_bytes(world.notes()[-1])
+    folder, key = download(world, tmp_path), key_file(world, tmp_path)
+    last = world.batches()[-1]
+    for removed in (batch_key(last.number), checkpoint_key(last.number)):
+        (folder / removed).unlink()
+    tool = operator_cli()
+    tool.queues.clock = world.clock
+
+    alone = tool.run("verify", "--offline", str(folder), "--key", key)
+    compared = tool.run("verify", "--offline", str(folder), "--key", key, "--against", str(kept), "--json")
+
+    sealed = world.batches()[-2].sealed_at
+    assert f"until    {sealed:%Y-%m-%d %H:%M:%S}Z" in alone.stdout
+    assert "left out: end of the log" in alone.stderr
+    found = json.loads(compared.stdout)
+    assert "end of the log" not in found["left_out"]
+    assert any(each["what"] == str(kept) and "it was cut" in each["meaning"] for each in found["findings"])
 
 
 @pytest.mark.parametrize("change", ["missing", "changed", "inserted"])

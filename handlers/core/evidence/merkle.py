@@ -7,7 +7,7 @@ A tile holds up to 256 hashes of one level: at level 0 those of the leaves, abov
 A tile that is not full has its width in its path, so that no tile is ever written again with another content.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from hashlib import sha256
 from typing import Final, NamedTuple, Self, TypeAlias
@@ -62,17 +62,6 @@ def leaf_hash(leaf: bytes) -> Hash:
 def node_hash(left: Hash, right: Hash) -> Hash:
     """Return the hash of an inner node."""
     return sha256(b"\x01" + left + right).digest()
-
-
-def tiles_of(size: int) -> Iterator[Tile]:
-    """Yield every tile of a tree with `size` leaves, from level 0 up, also those that are not full."""
-    level = 0
-    while size:
-        full, rest = divmod(size, FULL)
-        yield from (Tile(level, index, FULL) for index in range(full))
-        if rest:
-            yield Tile(level, full, rest)
-        level, size = level + 1, full
 
 
 class Tree:
@@ -157,24 +146,6 @@ class Log:
 
         return path(0, self.size)
 
-    def consistency(self, older: int) -> list[Hash]:
-        """Return the proof that the tree extends that of `older` leaves (RFC 6962, section 2.1.2).
-
-        Raises ValueError if the older tree is larger, and PermanentError for a tile of another length.
-        """
-        if not 0 <= older <= self.size:
-            raise ValueError(f"a log of {self.size} does not extend one of {older}")
-
-        def path(start: int, end: int, *, is_known: bool) -> list[Hash]:
-            if older == end:
-                return [] if is_known else [self._subtree(start, end)]
-            middle = start + _split(end - start)
-            if older <= middle:
-                return [*path(start, middle, is_known=is_known), self._subtree(middle, end)]
-            return [*path(middle, end, is_known=False), self._subtree(start, middle)]
-
-        return path(0, self.size, is_known=True) if older else []
-
     def _subtree(self, start: int, end: int) -> Hash:
         """Return the root of the leaves from `start` to before `end`, which are a subtree of the tree."""
         if (start, end) not in self._roots:
@@ -221,35 +192,6 @@ def root_by_inclusion(index: int, size: int, leaf: Hash, proof: Sequence[Hash]) 
     if index < middle:
         return node_hash(root_by_inclusion(index, middle, leaf, rest), last)
     return node_hash(last, root_by_inclusion(index - middle, size - middle, leaf, rest))
-
-
-def extends(older: tuple[int, Hash], newer: tuple[int, Hash], proof: Sequence[Hash]) -> bool:
-    """Return whether a consistency proof shows that a tree extends an older one; each is a size and a root."""
-    (size, root), (new_size, new_root) = older, newer
-    if not 0 < size <= new_size:
-        return size == 0 and root == EMPTY_ROOT and not proof
-    try:
-        return _roots(size, new_size, root, proof) == (root, new_root)
-    except ValueError:
-        return False
-
-
-def _roots(older: int, newer: int, known: Hash | None, proof: Sequence[Hash]) -> tuple[Hash, Hash]:
-    """Return the roots of both trees that a proof leads to. Raises ValueError if it is too short or too long.
-
-    `known` is the older tree's root, which the proof leaves out, as long as the subtree begins where the tree does.
-    """
-    if older == newer:
-        (both,) = proof if known is None else [known, *proof]
-        return both, both
-    if not proof:
-        raise ValueError("the proof is too short")
-    middle, rest, last = _split(newer), proof[:-1], proof[-1]
-    if older <= middle:
-        old, new = _roots(older, middle, known, rest)
-        return old, node_hash(new, last)
-    old, new = _roots(older - middle, newer - middle, None, rest)
-    return node_hash(last, old), node_hash(last, new)
 
 
 def _peaks(hashes: Sequence[Hash]) -> list[Hash]:

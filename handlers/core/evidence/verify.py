@@ -117,6 +117,7 @@ class Verifier:
             origin=log.checkpoint.origin,
             size=log.checkpoint.size,
             root=log.checkpoint.root.hex(),
+            sealed_until=log.sealed_until,
             keys=tuple(map(str, request.keys)),
             begun_at=resumed.own.begun_at,
             ended_at=dependencies.clock.now(),

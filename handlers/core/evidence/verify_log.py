@@ -1,15 +1,19 @@
 """Verify the sealed log: the leaves lead to every root that was signed, and all of the log's objects follow from them.
 
 Leaves are in the entry bundles and, once more, in the batches. Those are taken that lead to the last signed root, so
-that a finding names the object that was changed, and not everything that is calculated from it.
+that a finding names the object that was changed, and not everything that is calculated from it. If the current versions
+of neither do, the first versions are read: their locks keep them, whatever was written over them.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
+from itertools import chain, groupby, islice
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from handlers.core.errors import Cause, PermanentError, RetryableError, fault
@@ -20,11 +24,13 @@ from handlers.core.evidence.sealing import COMPARE_EVERY
 from handlers.core.evidence.verifying import (
     COMPLETED_WITHIN,
     MAX_GAP,
+    Fetched,
     Findings,
     SealedBucket,
     Show,
     Sorted,
     Wanted,
+    first_version,
 )
 from schemas.keys import BATCHES, CHECKPOINTS, LOG, batch_key, checkpoint_key, log_number
 from schemas.sealed import SealedBatch
@@ -61,6 +67,24 @@ class _UnusableError(Exception):
     """Leaves that do not lead to the signed root."""
 
 
+class _Signed(NamedTuple):
+    """A checkpoint that the log's key signed, and the number that its key has."""
+
+    number: int
+    note: bytes
+    checkpoint: Checkpoint
+
+
+@dataclass
+class _There:
+    """The objects of the log under a prefix."""
+
+    #: The numbers of batches or checkpoints.
+    numbers: list[int] = field(default_factory=list)
+    #: By key: the first version of each object that has several, or a delete marker.
+    first: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class ReadLog:
     """What the log says."""
@@ -73,8 +97,8 @@ class ReadLog:
     leaves: Sorted
     #: By key: the size of the log with which it came to be, and a LogObject.
     objects: Sorted
-    #: The first leaf of the last batch; None if the log is empty.
-    last: SealedBatch | None = None
+    #: When the last batch was sealed that the checkpoint is about; None if the log is empty.
+    sealed_until: datetime | None = None
     #: The roots at the sizes that were asked for.
     roots: dict[int, bytes] = field(default_factory=dict)
 
@@ -106,31 +130,22 @@ class LogReader:
 
         Raises PermanentError if it has no signed checkpoint, or no leaves lead to it.
         """
-        number, note, checkpoint = self._last_signed()
-        last_batch = max(self._numbers(BATCHES), default=-1)
-        sources: list[Callable[[], Iterator[bytes]]] = [
-            lambda: self._bundled(checkpoint.size),
-            lambda: self._batched(range(number + 1)),
-        ]
-        for source in sources:
-            leaves.clear()
-            objects.clear()
-            found = _Pass(checkpoint.origin, leaves, objects, frozenset(sizes), self.show)
-            with suppress(_UnusableError):
-                found.run(source(), checkpoint)
-                break
-        else:
-            raise PermanentError(
-                fault(
-                    "LOG_CHANGED",
-                    f"neither the entry bundles nor the batches of the log lead to checkpoint {number}, which is "
-                    "signed: at least two objects of the log were changed or deleted. Verify a copy of the bucket",
-                )
-            )
+        checkpoints, batches = self._there(CHECKPOINTS), self._there(BATCHES)
+        signed = next(self._signed(checkpoints), None)
+        if signed is None:
+            reason = f"the bucket has {len(checkpoints.numbers):,} checkpoints, and this key signed none of them"
+            why = f"there is no sealed log that this key signed: {reason}. Check the key and the stack"
+            raise PermanentError(fault("NO_CHECKPOINT", why))
+        new = partial(_Pass, signed.checkpoint.origin, leaves, objects, frozenset(sizes), self.show)
+        found = self._calculated(signed, batches, new)
+        if found.batches != signed.number + 1:
+            # Somebody copied an earlier checkpoint to a high number. Only all of them say which one is the last.
+            signed = max(self._signed(checkpoints), key=lambda each: each.checkpoint.size)
+            found = self._calculated(signed, batches, new)
         self._times(found.headers)
         self._structure(found)
-        self._open_batches(range(found.batches, last_batch + 1), found)
-        return ReadLog(checkpoint, note, leaves, objects, found.last, found.roots)
+        self._open_batches(range(found.batches, max(batches.numbers, default=-1) + 1), found)
+        return ReadLog(signed.checkpoint, signed.note, leaves, objects, found.sealed_until, found.roots)
 
     def at(self, log: ReadLog, size: int, root: str) -> ReadLog:
         """Return a log as an earlier checkpoint signed it, with this number of leaves and this root.
@@ -152,36 +167,62 @@ class LogReader:
             raise changed
         return replace(log, checkpoint=checkpoint, note=note)
 
-    def _numbers(self, prefix: str) -> list[int]:
-        """Return the numbers of the objects that are there."""
-        numbers = (log_number(each.key) for each in self.bucket.listed(prefix) if not each.is_marker)
-        return [each for each in numbers if each is not None]
+    def _there(self, prefix: str) -> "_There":
+        """Return the objects of the log that are there under a prefix."""
+        found = _There()
+        for key, listed in groupby(self.bucket.listed(prefix), attrgetter("key")):
+            versions = list(listed)
+            first = first_version(versions)
+            if first and (number := log_number(key)) is not None:
+                found.numbers.append(number)
+            if first and len(versions) > 1:
+                found.first[key] = first.version_id
+        return found
 
-    def _last_signed(self) -> tuple[int, bytes, Checkpoint]:
-        """Return the last checkpoint that is signed; what is wrong with later ones is found with all others."""
-        reason = "the bucket has no checkpoint"
-        # Whoever can write could put an object under any number.
-        for number in sorted(set(self._numbers(CHECKPOINTS)), reverse=True):
-            try:
-                note = self.bucket.read(checkpoint_key(number), limit=_MAX_BYTES)
-                return number, note, signed_by(note, self.keys, self.verify)
-            except RetryableError as error:
-                if error.cause is not Cause.NOT_FOUND:
-                    raise
-            except ValueError as error:
-                reason = str(error)
+    def _signed(self, there: "_There") -> Iterator[_Signed]:
+        """Yield the checkpoints that are signed, from the highest number on; others are found with all objects."""
+        numbers = sorted(there.numbers, reverse=True)
+        for number, fetched in zip(numbers, self._read(map(checkpoint_key, numbers)), strict=True):
+            several = [fetched.wanted.key] if fetched.wanted.key in there.first else []
+            for each in chain([fetched], self._read(several, there.first)):
+                with suppress(ValueError):
+                    note = each.body or b""
+                    yield _Signed(number, note, signed_by(note, self.keys, self.verify))
+                    break
+
+    def _read(self, keys: Iterable[str], versions: Mapping[str, str] | None = None) -> Iterator[Fetched]:
+        """Read objects: the current versions of all but those whose versions are named."""
+        return self.bucket.fetch(Wanted(each, (versions or {}).get(each, ""), 0) for each in keys)
+
+    def _calculated(self, signed: _Signed, there: "_There", new: "Callable[[], _Pass]") -> "_Pass":
+        """Return the log, calculated from leaves that lead to a signed checkpoint."""
+        size = signed.checkpoint.size
+        batches = range(max(there.numbers, default=-1) + 1)
+        sources: list[Callable[[], Iterator[bytes]]] = [
+            lambda: self._bundled(size),
+            lambda: self._batched(batches),
+            lambda: self._bundled(size, self._there(f"{LOG}tile/entries/").first),
+            lambda: self._batched(batches, there.first),
+        ]
+        for source in sources:
+            found = new()
+            with suppress(_UnusableError):
+                found.run(islice(source(), size), signed.checkpoint)
+                return found
         raise PermanentError(
             fault(
-                "NO_CHECKPOINT", f"there is no sealed log that this key signed: {reason}. Check the key and the stack"
+                "LOG_CHANGED",
+                f"neither the entry bundles nor the batches of the log lead to checkpoint {signed.number}, which is "
+                "signed: at least two objects of the log were changed or deleted. Verify a copy of the bucket",
             )
         )
 
-    def _bundled(self, size: int) -> Iterator[bytes]:
+    def _bundled(self, size: int, versions: Mapping[str, str] | None = None) -> Iterator[bytes]:
         """Yield the leaves in the entry bundles."""
         full, rest = divmod(size, FULL)
         names = [(number, FULL) for number in range(full)] + ([(full, rest)] if rest else [])
-        wanted = (Wanted(LOG + bundle_path(number, width), "", 0) for number, width in names)
-        for (_, width), fetched in zip(names, self.bucket.fetch(wanted), strict=True):
+        keys = (LOG + bundle_path(number, width) for number, width in names)
+        for (_, width), fetched in zip(names, self._read(keys, versions), strict=True):
             try:
                 found = read_bundle(fetched.body or b"")
             except PermanentError:
@@ -190,9 +231,9 @@ class LogReader:
                 raise _UnusableError
             yield from found
 
-    def _batched(self, numbers: Iterable[int]) -> Iterator[bytes]:
+    def _batched(self, numbers: Iterable[int], versions: Mapping[str, str] | None = None) -> Iterator[bytes]:
         """Yield the leaves in the batches."""
-        for fetched in self.bucket.fetch(Wanted(batch_key(each), "", 0) for each in numbers):
+        for fetched in self._read(map(batch_key, numbers), versions):
             if fetched.body is None:
                 raise _UnusableError
             yield from fetched.body.splitlines()
@@ -232,7 +273,7 @@ class LogReader:
             meaning = f"the last batch was sealed at {_time(last.sealed_at)}, which is in the future"
             self.findings.add(FindingKind.GAP, batch_key(last.number), meaning)
         if last and self.bucket.has_versions and self.now - last.sealed_at > MAX_GAP:
-            meaning = f"the last batch was sealed at {_time(last.sealed_at)}, more than an hour ago"
+            meaning = f"the last batch was sealed at {_time(last.sealed_at)}, more than 75 minutes ago"
             self.findings.add(FindingKind.GAP, batch_key(last.number), meaning)
 
 
@@ -284,7 +325,8 @@ class _Pass:
     contradictions: list[tuple[int, str]] = field(default_factory=list)
     #: The number of batches that a signed checkpoint is about.
     batches: int = 0
-    last: SealedBatch | None = None
+    #: When the last of them was sealed.
+    sealed_until: datetime | None = None
     _tree: Tree = field(default_factory=Tree)
     _bundle: list[bytes] = field(default_factory=list)
     _header: SealedBatch | None = None
@@ -297,10 +339,12 @@ class _Pass:
 
     def run(self, leaves: Iterator[bytes], checkpoint: Checkpoint) -> None:
         """Take all leaves; raise _UnusableError if they do not lead to a signed checkpoint."""
+        self.leaves.clear()
+        self.objects.clear()
         self._take(leaves)
         if self._tree.size != checkpoint.size or self._tree.root() != checkpoint.root:
             raise _UnusableError
-        self.batches, self.last = self._number + 1, self._header
+        self.batches, self.sealed_until = self._number + 1, self._header.sealed_at if self._header else None
 
     def go_on(self, leaves: Iterable[bytes]) -> SealedBatch:
         """Take the leaves of a batch that no signed checkpoint is about; raise _UnusableError if it is none."""

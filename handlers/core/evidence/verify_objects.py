@@ -16,6 +16,7 @@ from handlers.core.evidence.merkle import Hash
 from handlers.core.evidence.verify_log import LogObject, signed_by
 from handlers.core.evidence.verifying import (
     COMPLETED_WITHIN,
+    MAX_GAP,
     Fetched,
     Findings,
     Listed,
@@ -23,6 +24,7 @@ from handlers.core.evidence.verifying import (
     Show,
     Sorted,
     Wanted,
+    first_version,
 )
 from handlers.core.redaction import redact
 from schemas.audit import AuditRecord
@@ -46,8 +48,6 @@ from schemas.verification import FindingKind
 
 T = TypeVar("T")
 
-#: An object that was stored so recently may not be sealed yet.
-_SEALED_WITHIN: Final = timedelta(hours=1)
 #: How often the progress is kept.
 _KEEP_EVERY: Final = 1000
 #: The next step after an object that may be newer than a downloaded log.
@@ -208,11 +208,10 @@ class ObjectVerifier:
                 continue
             _, number, record = records[0]
             known = LogObject.decode(record)
-            if self._is_there(key, known, versions):
+            if first := self._as_listed(key, known, versions):
                 is_checkpoint = bool(known.body)
                 if not self.is_quick or is_checkpoint:
-                    version_id = _oldest(versions).version_id
-                    yield _ToRead(Wanted(key, version_id, number), log_object=known)
+                    yield _ToRead(Wanted(key, first.version_id, number), log_object=known)
                 else:
                     self.compared.tiles += 1
 
@@ -223,24 +222,23 @@ class ObjectVerifier:
             return
         self.findings.add(FindingKind.INSERTED, redact(key), "no leaf and no batch of the log leads to this object")
 
-    def _is_there(self, key: str, known: LogObject, versions: Sequence[Listed]) -> bool:
-        """Return whether an object of the log is there, once and with the right size."""
+    def _as_listed(self, key: str, known: LogObject, versions: Sequence[Listed]) -> Listed | None:
+        """Return the first version of an object of the log if it has the right size."""
         if not versions:
             if not known.is_open:
                 self.findings.add(FindingKind.MISSING, key, "the signed log needs this object, and it is not there")
-            return False
+            return None
         if any(each.is_marker for each in versions):
             self.findings.add(FindingKind.MISSING, key, _marker(versions))
         content = [each for each in versions if not each.is_marker]
         if len(content) > 1:
             self.findings.add(FindingKind.INSERTED, key, _versions(content))
-        if not content:
-            return False
-        if not known.body and _oldest(content).size != known.size:
-            meaning = f"it has {_oldest(content).size} bytes, and the signed leaves lead to {known.size}"
+        first = first_version(versions)
+        if first and not known.body and first.size != known.size:
+            meaning = f"it has {first.size} bytes, and the signed leaves lead to {known.size}"
             self.findings.add(FindingKind.CHANGED, key, meaning)
-            return False
-        return True
+            return None
+        return first
 
     def _check_log_object(self, known: LogObject, fetched: Fetched) -> None:
         key, before = fetched.wanted.key, self.findings.number
@@ -302,7 +300,8 @@ class ObjectVerifier:
         if kind is None:
             self.findings.add(FindingKind.INSERTED, shown(key), "no part of Joinguard writes an object with such a key")
             return
-        sealed = {each.leaf.version_id: each for each in expected if isinstance(each.leaf, SealedObject)}
+        # Of a version that was sealed twice, the first leaf counts.
+        sealed = {each.leaf.version_id: each for each in reversed(expected) if isinstance(each.leaf, SealedObject)}
         self._twice(key, expected)
         self._markers(key, kind, expected, versions)
         content = {each.version_id: each for each in versions if not each.is_marker}
@@ -315,9 +314,10 @@ class ObjectVerifier:
                 yield _ToRead(wanted, leaf=each.leaf)
 
     def _twice(self, key: str, expected: Sequence[_Expected]) -> None:
-        names = [(each.leaf.version_id, each.leaf.kind) for each in expected]
-        if len(set(names)) < len(names):
-            meaning = f"the log names the same version of it more than once, in leaves {_numbers(expected)}"
+        """Find a version of which two leaves say different things; the same leaf again is none."""
+        leaves = {each.leaf for each in expected}
+        if len({(each.version_id, type(each)) for each in leaves}) < len(leaves):
+            meaning = f"the log names the same version of it with another content, in leaves {_numbers(expected)}"
             self.findings.add(FindingKind.DISAGREES, key, meaning)
 
     def _markers(self, key: str, kind: ObjectKind, expected: Sequence[_Expected], versions: Sequence[Listed]) -> None:
@@ -351,8 +351,10 @@ class ObjectVerifier:
             self.findings.add(FindingKind.INSERTED, key, "it is another version than the log names")
         elif only.modified_at is None:
             self.findings.add(FindingKind.INSERTED, key, "the log in this folder does not name it", _NEWER)
-        elif self.now - only.modified_at > _SEALED_WITHIN:
-            self.findings.add(FindingKind.INSERTED, key, "the log does not name it, although it is older than an hour")
+        elif self.now - only.modified_at > MAX_GAP:
+            self.findings.add(
+                FindingKind.INSERTED, key, "the log does not name it, although it is older than 75 minutes"
+            )
         else:
             self.compared.pending += 1
 
@@ -560,13 +562,6 @@ def leaf_of(record: bytes) -> SealedObject | SealedDeletion:
     if isinstance(leaf, SealedBatch):
         raise TypeError("the first leaf of a batch names no object")
     return leaf
-
-
-def _oldest(versions: Sequence[Listed]) -> Listed:
-    """Return the version that was stored first; a bucket lists the latest first."""
-    content = [each for each in versions if not each.is_marker]
-    times = [each.modified_at for each in content if each.modified_at]
-    return next(each for each in reversed(content) if not times or each.modified_at == min(times))
 
 
 def _marker(versions: Sequence[Listed]) -> str:

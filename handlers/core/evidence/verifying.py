@@ -14,8 +14,9 @@ from handlers.core.evidence.ports import EvidenceReader
 from schemas.ids import Sha256
 from schemas.verification import Finding, FindingKind
 
-#: The function that seals runs every half an hour.
-MAX_GAP: Final = timedelta(hours=1)
+#: How long the log may go without a batch, and an object without its leaf: the function that seals runs every half an
+#: hour, one invocation may fail, and the next one takes at most 15 minutes.
+MAX_GAP: Final = timedelta(minutes=75)
 #: How long a batch may be without its checkpoint: an invocation takes at most 15 minutes.
 COMPLETED_WITHIN: Final = timedelta(minutes=20)
 #: The number of findings that a report describes; it counts all of them.
@@ -41,6 +42,16 @@ class Listed(NamedTuple):
     size: int
     #: When it was stored; None where that is not known.
     modified_at: datetime | None
+
+
+def first_version(versions: Sequence[Listed]) -> Listed | None:
+    """Return the version of an object that was stored first; None if there are only delete markers.
+
+    A bucket lists the latest first.
+    """
+    content = [each for each in versions if not each.is_marker]
+    times = [each.modified_at for each in content if each.modified_at]
+    return next((each for each in reversed(content) if not times or each.modified_at == min(times)), None)
 
 
 class Wanted(NamedTuple):
