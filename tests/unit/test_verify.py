@@ -666,9 +666,38 @@ def test_what_is_written_over_the_log_does_not_keep_a_verification_from_the_firs
     assert sorted((each.kind.value, each.what) for each in found.findings) == sorted(zip(kinds, changed, strict=True))
 
 
+def test_if_both_copies_of_leaves_were_changed_the_log_is_verified_up_to_there() -> None:
+    w = VerifyWorld.with_batches(2, 2, 2)
+    before, last = w.checkpoints()[1:]
+    for key in (batch_key(2), f"{LOG}{bundle_path(0, 9)}"):
+        rewrite(w, key, body(w, key).replace(b"0001.json", b"0002.json"))
+
+    found = w.verification()
+
+    assert (found.size, found.root, found.valid) == (before.size, before.root.hex(), 4)
+    [lost, *_] = [each for each in found.findings if (each.kind, each.what) == (FindingKind.CHANGED, checkpoint_key(2))]
+    assert f"signs {last.size} leaves" in lost.meaning
+    assert f"only to {before.size}:" in lost.meaning
+
+
+@pytest.mark.parametrize("number", [2, 999_999_999])
+@pytest.mark.parametrize("size", [5, 6, 7, 300, 10**15])
+def test_a_checkpoint_that_a_stolen_key_signed_does_not_keep_a_log_from_being_verified(number: int, size: int) -> None:
+    w = VerifyWorld.with_batches(2, 2)
+    last = w.checkpoints()[-1]
+    forged = Checkpoint(ORIGIN, size, bytes(32))
+    w.bucket.put(key := checkpoint_key(number), forged.note(w.sealer.verifier_key, w.signer.sign(forged.body())))
+    stored(w, key).at -= timedelta(minutes=21)
+
+    found = w.verification()
+
+    assert (found.size, found.root, found.valid) == (last.size, last.root.hex(), 4)
+    assert {each.what for each in found.findings} == {key}
+
+
 def test_a_log_whose_leaves_lead_to_no_signed_root_is_not_verified() -> None:
     w = VerifyWorld.with_batches(2, 2)
-    for key in (batch_key(1), f"{LOG}{bundle_path(0, 6)}"):
+    for key in (batch_key(0), f"{LOG}{bundle_path(0, 6)}"):
         del w.bucket.versions[key]
 
     with pytest.raises(PermanentError, match="neither the entry bundles nor the batches"):

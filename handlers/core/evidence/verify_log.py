@@ -6,7 +6,7 @@ of neither do, the first versions are read: their locks keep them, whatever was 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from handlers.core.errors import Cause, PermanentError, RetryableError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, Verify, open_note
 from handlers.core.evidence.leaves import bundle_bytes, read_bundle, read_leaf
-from handlers.core.evidence.merkle import FULL, Tree, bundle_path
+from handlers.core.evidence.merkle import FULL, Hash, Tree, bundle_path
 from handlers.core.evidence.sealing import COMPARE_EVERY
 from handlers.core.evidence.verifying import (
     COMPLETED_WITHIN,
@@ -137,11 +137,10 @@ class LogReader:
             why = f"there is no sealed log that this key signed: {reason}. Check the key and the stack"
             raise PermanentError(fault("NO_CHECKPOINT", why))
         new = partial(_Pass, signed.checkpoint.origin, leaves, objects, frozenset(sizes), self.show)
-        found = self._calculated(signed, batches, new)
-        if found.batches != signed.number + 1:
-            # Somebody copied an earlier checkpoint to a high number. Only all of them say which one is the last.
-            signed = max(self._signed(checkpoints), key=lambda each: each.checkpoint.size)
-            found = self._calculated(signed, batches, new)
+        found = self._calculated(signed.checkpoint, batches, new)
+        if found is None or found.batches != signed.number + 1:
+            # Somebody changed leaves, or put a checkpoint under a number that is not its own.
+            signed, found = self._last_reached(signed, checkpoints, batches, new)
         self._times(found.headers)
         self._structure(found)
         self._open_batches(range(found.batches, max(batches.numbers, default=-1) + 1), found)
@@ -194,40 +193,69 @@ class LogReader:
         """Read objects: the current versions of all but those whose versions are named."""
         return self.bucket.fetch(Wanted(each, (versions or {}).get(each, ""), 0) for each in keys)
 
-    def _calculated(self, signed: _Signed, there: "_There", new: "Callable[[], _Pass]") -> "_Pass":
-        """Return the log, calculated from leaves that lead to a signed checkpoint."""
-        size = signed.checkpoint.size
+    def _calculated(self, checkpoint: Checkpoint, there: "_There", new: "Callable[[], _Pass]") -> "_Pass | None":
+        """Return the log, calculated from leaves that lead to a checkpoint; None if none do."""
+        for source in self._sources(checkpoint.size, there):
+            found = new()
+            with suppress(_UnusableError):
+                found.run(islice(source(), checkpoint.size), checkpoint)
+                return found
+        return None
+
+    def _last_reached(
+        self, last: _Signed, checkpoints: "_There", batches: "_There", new: "Callable[[], _Pass]"
+    ) -> "tuple[_Signed, _Pass]":
+        """Return the last checkpoint to which leaves lead, and the log; what is after it cannot be compared.
+
+        Raises PermanentError if no leaves lead to any checkpoint.
+        """
+        signed = {(each.checkpoint.size, each.checkpoint.root): each for each in self._signed(checkpoints)}
+        reached = {0: last}
+        for source in self._sources(max(size for size, _ in signed), batches):
+            found = new()
+            with suppress(_UnusableError):
+                found.take(source(), signed.keys())
+            if found.reached:
+                reached[found.reached[0]] = signed[found.reached]
+        last_reached = reached[max(reached)]
+        calculated = self._calculated(last_reached.checkpoint, batches, new)
+        if calculated is None:
+            why = (
+                "the key signed checkpoints, and neither the entry bundles nor the batches of the log lead to any of "
+                "them. Verify a copy of the bucket"
+            )
+            raise PermanentError(fault("LOG_CHANGED", why))
+        signs, lead = last.checkpoint.size, last_reached.checkpoint.size
+        if signs > lead:
+            meaning = (
+                f"it signs {signs} leaves, and neither the entry bundles nor the batches lead to it, but only to "
+                f"{lead}: both were changed after them, or this checkpoint is of another log. What was sealed since "
+                "was not compared"
+            )
+            self.findings.add(FindingKind.CHANGED, checkpoint_key(last.number), meaning)
+        return last_reached, calculated
+
+    def _sources(self, size: int, there: "_There") -> list[Callable[[], Iterator[bytes]]]:
+        """Return what reads the leaves: from bundles and batches, the current versions and then the first ones."""
         batches = range(max(there.numbers, default=-1) + 1)
-        sources: list[Callable[[], Iterator[bytes]]] = [
+        return [
             lambda: self._bundled(size),
             lambda: self._batched(batches),
             lambda: self._bundled(size, self._there(f"{LOG}tile/entries/").first),
             lambda: self._batched(batches, there.first),
         ]
-        for source in sources:
-            found = new()
-            with suppress(_UnusableError):
-                found.run(islice(source(), size), signed.checkpoint)
-                return found
-        raise PermanentError(
-            fault(
-                "LOG_CHANGED",
-                f"neither the entry bundles nor the batches of the log lead to checkpoint {signed.number}, which is "
-                "signed: at least two objects of the log were changed or deleted. Verify a copy of the bucket",
-            )
-        )
 
     def _bundled(self, size: int, versions: Mapping[str, str] | None = None) -> Iterator[bytes]:
         """Yield the leaves in the entry bundles."""
         full, rest = divmod(size, FULL)
-        names = [(number, FULL) for number in range(full)] + ([(full, rest)] if rest else [])
-        keys = (LOG + bundle_path(number, width) for number, width in names)
-        for (_, width), fetched in zip(names, self._read(keys, versions), strict=True):
+        # Whoever stole the key's role can have signed any size.
+        keys = (LOG + bundle_path(number, rest if number == full else FULL) for number in range(full + bool(rest)))
+        for number, fetched in enumerate(self._read(keys, versions)):
             try:
                 found = read_bundle(fetched.body or b"")
             except PermanentError:
                 raise _UnusableError from None
-            if len(found) != width:
+            if len(found) != (rest if number == full else FULL):
                 raise _UnusableError
             yield from found
 
@@ -327,6 +355,9 @@ class _Pass:
     batches: int = 0
     #: When the last of them was sealed.
     sealed_until: datetime | None = None
+    #: The size and the root of the last signed checkpoint that the leaves lead to, of those that were asked for.
+    reached: tuple[int, Hash] | None = None
+    _signed: Collection[tuple[int, Hash]] = ()
     _tree: Tree = field(default_factory=Tree)
     _bundle: list[bytes] = field(default_factory=list)
     _header: SealedBatch | None = None
@@ -339,12 +370,20 @@ class _Pass:
 
     def run(self, leaves: Iterator[bytes], checkpoint: Checkpoint) -> None:
         """Take all leaves; raise _UnusableError if they do not lead to a signed checkpoint."""
-        self.leaves.clear()
-        self.objects.clear()
-        self._take(leaves)
+        self.take(leaves)
         if self._tree.size != checkpoint.size or self._tree.root() != checkpoint.root:
             raise _UnusableError
         self.batches, self.sealed_until = self._number + 1, self._header.sealed_at if self._header else None
+
+    def take(self, leaves: Iterator[bytes], signed: Collection[tuple[int, Hash]] = ()) -> None:
+        """Take leaves from the first one on; raise _UnusableError where they are none.
+
+        `signed` has sizes and roots; the last of them that the leaves lead to is reached.
+        """
+        self.leaves.clear()
+        self.objects.clear()
+        self._signed = signed
+        self._take(leaves)
 
     def go_on(self, leaves: Iterable[bytes]) -> SealedBatch:
         """Take the leaves of a batch that no signed checkpoint is about; raise _UnusableError if it is none."""
@@ -409,7 +448,10 @@ class _Pass:
         if self._bundle:
             self._expect(LOG + bundle_path((size - 1) // FULL, len(self._bundle)), bundle_bytes(self._bundle))
         self._add(batch_key(self._number), LogObject(self._digest.size, self._digest.hex, self._is_open))
-        body = Checkpoint(self.origin, size, self._tree.root()).body()
+        root = self._tree.root()
+        if (size, root) in self._signed:
+            self.reached = size, root
+        body = Checkpoint(self.origin, size, root).body()
         expected = LogObject(0, sha256(body).hexdigest(), self._is_open, body.decode())
         self._add(checkpoint_key(self._number), expected)
 
