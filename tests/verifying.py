@@ -23,6 +23,7 @@ from tests.sealing import SealWorld, verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from handlers.core.evidence.checkpoint import VerifierKey
     from handlers.core.evidence.verify_objects import KeptProgress
@@ -238,3 +239,21 @@ class VerifyWorld(SealWorld):
     def found(self, **options: bool) -> list[tuple[str, str]]:
         """Return what a verification finds: the kind and the object of each finding."""
         return [(each.kind.value, each.what) for each in self.verification(**options).findings]  # type: ignore[arg-type]
+
+
+def key_file(world: VerifyWorld, folder: Path) -> str:
+    """Write the public key of the log to a file, and return its path."""
+    path = folder / "key.txt"
+    path.write_text(f"# the log's key\n{world.sealer.verifier_key}\n")
+    return str(path)
+
+
+def download(world: VerifyWorld, folder: Path) -> Path:
+    """Write the current versions to a folder, as `aws s3 sync` does."""
+    for key in world.bucket.versions:
+        found = world.bucket.current(key)
+        if found and found.body is not None:
+            path = folder / "bucket" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(found.body)
+    return folder / "bucket"

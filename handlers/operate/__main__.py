@@ -70,7 +70,7 @@ class Commands(Group):
         except (OperateError, AmbiguousIdError) as error:
             raise cleaned(click.ClickException(as_typed(str(error)))) from error
         except JoinguardError as error:
-            message = f"{str(error).rstrip('.')}. {next_step_after(error.cause)}"
+            message = f"{str(error).rstrip('.')}. {next_step_after(error)}"
             raise cleaned(click.ClickException(as_typed(message))) from error
 
 

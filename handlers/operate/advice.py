@@ -6,7 +6,7 @@ handlers/operate/RUNBOOK.md has a section for the code of each cause.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from handlers.core.errors import Cause
+from handlers.core.errors import Cause, JoinguardError
 from handlers.core.redrive.dead_letter import Queue
 from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.operate.hints import as_typed
@@ -69,6 +69,15 @@ _AFTER: Final[Mapping[Cause, str]] = {
     Cause.UNSUPPORTED: "SQS allows one move task at a time, and only from a dead-letter queue of another queue",
 }
 _DEFAULT_AFTER: Final = "Messages in flight become visible again within 15 minutes. Run the command again"
+
+_RUNBOOK: Final = "See handlers/operate/RUNBOOK.md#a-verification-found-something"
+#: The next steps after failures of the sealed log, by code.
+_AFTER_LOG: Final = {
+    "LOG_CHANGED": _RUNBOOK,
+    "NO_CHECKPOINT": "A new installation signs its first one within half an hour",
+    "NOT_SEALED": "`verify --quick` says until when objects are sealed",
+    "TILE_CHANGED": _RUNBOOK,
+}
 
 #: The sentence for each reason; its fields are the values of the explanation.
 _SENTENCES: Final[dict[Reason, str]] = {
@@ -158,6 +167,6 @@ def next_step(cause: Cause, queue: Queue) -> str:
     return as_typed(_UNDELIVERED_STEP if queue == "undelivered" else NEXT_STEPS.get(cause, _DEFAULT_STEP))
 
 
-def next_step_after(cause: Cause) -> str:
-    """Return the next step after a call of the operator's own failed."""
-    return _AFTER.get(cause, _DEFAULT_AFTER)
+def next_step_after(error: JoinguardError) -> str:
+    """Return the next step after a command of the operator's own failed."""
+    return _AFTER_LOG.get(error.fault.code) or _AFTER.get(error.cause, _DEFAULT_AFTER)

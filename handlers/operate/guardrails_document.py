@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from handlers.core.guardrails.compile import Path, Problem, nearest
 from handlers.core.guardrails.examples import check_examples_alone
 from handlers.operate.errors import OperateError
+from handlers.operate.files import read_file
 from handlers.operate.yaml_lines import Node, NoYamlError, parse
 from schemas.guardrails import (
     Document,
@@ -159,7 +160,7 @@ def load(path: pathlib.Path, at: datetime) -> Loaded:
     `at` decides which exceptions have ended.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise OperateError(
             f"cannot read the guardrails document {shown(path)}: {error.strerror}. Write it, as in "

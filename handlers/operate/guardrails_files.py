@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
 from handlers.core.guardrails.lock import check_lock
 from handlers.operate.errors import OperateError
+from handlers.operate.files import read_file
 from handlers.operate.guardrails_document import GuardrailsError, Loaded, Mistake, shown
 from schemas.guardrails import Lock
 
 if TYPE_CHECKING:
     from handlers.core.guardrails.compile import Organization
+
+_ANEW: Final = "delete it and run `joinguard lock`"
 
 
 def default_document(stack: str) -> pathlib.Path:
@@ -30,13 +33,13 @@ def lock_path(document: pathlib.Path) -> pathlib.Path:
 def read_lock(path: pathlib.Path) -> Lock | None:
     """Read a lock file; return None if there is none. Raises OperateError if it is not one."""
     try:
-        return Lock.model_validate_json(path.read_bytes())
+        return Lock.model_validate_json(read_file(path))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise OperateError(f"cannot read the lock file {shown(path)}: {error.strerror}") from error
+        raise OperateError(f"cannot read the lock file {shown(path)}: {error.strerror}; {_ANEW}") from error
     except ValidationError as error:
-        raise OperateError(f"{shown(path)} is not a lock file; delete it and run `joinguard lock`") from error
+        raise OperateError(f"{shown(path)} is not a lock file; {_ANEW}") from error
 
 
 def rendered(lock: Lock) -> str:

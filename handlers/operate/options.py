@@ -126,6 +126,19 @@ class PseudonymType(click.ParamType[str]):
         return str(value)
 
 
+class InputFileType(click.File):
+    """A file that is read, or `-` for stdin."""
+
+    def __init__(self) -> None:
+        super().__init__("rb")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Open the file; a FIFO is refused, because opening it waits until somebody writes to it."""
+        if Path(str(value)).is_fifo():
+            self.fail(f"{str(value)!r} is a FIFO. Use a file, or - for stdin", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class ScopeType(click.ParamType[Scope]):
     """The accounts that policies are attached to, as in AttachTo."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from handlers.operate.errors import OperateError
+from handlers.operate.files import read_file
 from handlers.operate.output import clean, print_json, stderr, stdout
 from handlers.operate.pack.folder import manifest_bytes, refuse_taken, write_folder
 from handlers.operate.pack.gather import Request, gather
@@ -62,12 +63,13 @@ def evidence(request: Request, connection: Connection, *, as_json: bool) -> int:
 def read_verification(path: pathlib.Path) -> Verification:
     """Read what `joinguard verify --json` printed; raise OperateError if the file is not that."""
     shown = clean(str(path))
+    make = "Make one: joinguard verify --json > FILE"
     try:
-        return Verification.model_validate_json(path.read_bytes())
+        return Verification.model_validate_json(read_file(path))
     except OSError as error:
-        raise OperateError(f"cannot read the verification {shown}: {error.strerror}") from error
+        raise OperateError(f"cannot read the verification {shown}: {error.strerror}. {make}") from error
     except ValidationError as error:
-        raise OperateError(f"{shown} is not a verification. Make one: joinguard verify --json > {shown}") from error
+        raise OperateError(f"{shown} is not a verification. {make}") from error
 
 
 def _require_packages() -> None:

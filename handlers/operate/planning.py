@@ -25,7 +25,7 @@ from handlers.core.guardrails.snapshot import (
     with_tags,
 )
 from handlers.operate.errors import NotInstalledError, OperateError
-from handlers.operate.files import whole_file
+from handlers.operate.files import read_file, whole_file
 from handlers.operate.guardrails_document import GuardrailsError, Loaded, Mistake, load, shown
 from handlers.operate.guardrails_files import lock_path, read_lock
 from handlers.operate.hints import as_typed
@@ -51,6 +51,7 @@ _PER_SECOND: Final = 2.0
 _CHANGES: Final = 2
 _NOBODY: Final = "000000000000"
 _RECORD: Final = "Record one: `joinguard snapshot FILE`"
+_GUARDRAILS: Final = "Name compiled guardrails (JSON), or a document (.yaml) with its lock file"
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def record(context: OrganizationContext, path: pathlib.Path, document: pathlib.P
 def read_snapshot(path: pathlib.Path) -> Snapshot:
     """Read a recorded organization; raise OperateError if the file is not one."""
     try:
-        return Snapshot.model_validate_json(path.read_bytes())
+        return Snapshot.model_validate_json(read_file(path))
     except OSError as error:
         raise OperateError(f"cannot read {shown(path)}: {error.strerror}. {_RECORD}") from error
     except ValidationError as error:
@@ -213,11 +214,11 @@ def read_guardrails(path: pathlib.Path, at: datetime) -> CompiledGuardrails:
         except StaleLockError as error:
             raise OperateError(f"{shown(path)}: {error}") from error
     try:
-        return CompiledGuardrails.model_validate_json(path.read_bytes())
+        return CompiledGuardrails.model_validate_json(read_file(path))
     except OSError as error:
-        raise OperateError(f"cannot read the guardrails {shown(path)}: {error.strerror}") from error
+        raise OperateError(f"cannot read the guardrails {shown(path)}: {error.strerror}. {_GUARDRAILS}") from error
     except ValidationError as error:
-        raise OperateError(f"{shown(path)} is neither compiled guardrails (JSON) nor a document (.yaml)") from error
+        raise OperateError(f"{shown(path)} holds no compiled guardrails. {_GUARDRAILS}") from error
 
 
 def exception_owners(path: pathlib.Path, in_force: Sha256, at: datetime) -> Mapping[str, str]:

@@ -10,8 +10,10 @@ from handlers.core.evidence.proofs import Proof, differs, prove
 from handlers.core.evidence.verify_log import LogReader
 from handlers.core.evidence.verifying import Findings
 from handlers.operate.errors import OperateError
+from handlers.operate.files import read_file
 from handlers.operate.output import hint, print_json, stderr, stdout
 from handlers.operate.progress import counting
+from handlers.operate.sealed_folder import MAX_OBJECT
 from handlers.operate.signatures import is_signed
 from handlers.operate.sorted_records import SortedRecords
 from handlers.operate.verifying import read_keys, read_text
@@ -60,27 +62,36 @@ def write(source: Source, proof: Proof, out: Path | None, *, as_json: bool) -> i
     return 0
 
 
+def _object(path: Path) -> bytes:
+    try:
+        return read_file(path, MAX_OBJECT)
+    except OSError as error:
+        raise OperateError(f"cannot read {path}: {error.strerror}. Name a copy of the object") from error
+
+
 def check(proof_file: Path, key_file: Path, object_file: Path | None, *, as_json: bool) -> int:
     """Check a proof without AWS, and the object that it is about; return the exit status."""
     keys = read_keys(key_file)
     try:
-        proof = Proof.parse(read_text(proof_file))
+        proof = Proof.parse(read_text(proof_file, "proof"))
         proved = proof.check(keys, is_signed)
     except ValueError as error:
         raise OperateError(f"{proof_file}: {error}. Do not rely on it; ask for a new proof") from None
-    wrong = differs(proved.leaf, object_file.read_bytes()) if object_file else None
+    wrong = differs(proved.leaf, _object(object_file)) if object_file else None
     leaf = proved.leaf.model_dump(mode="json", exclude_none=True)
     if as_json:
         fields = {"valid": wrong is None, "index": proof.index, "size": proved.checkpoint.size, "leaf": leaf}
         print_json(fields | {"origin": proved.checkpoint.origin, "compared": object_file is not None, "why": wrong})
     else:
         stdout.print(
-            f"{proved.leaf.key} is leaf {proof.index:,} of {proved.checkpoint.size:,} in {proved.checkpoint.origin}"
+            f"{proved.leaf.key} is leaf {proof.index:,} of {proved.checkpoint.size:,} in {proved.checkpoint.origin}",
+            soft_wrap=True,
         )
         for name, value in leaf.items():
-            stdout.print(f"{name:14} {value}")
+            stdout.print(f"{name:14} {value}", soft_wrap=True)
         if object_file:
-            stdout.print(f"{object_file} is the object that was sealed" if wrong is None else f"{object_file}: {wrong}")
+            says = f"{object_file}: {wrong}" if wrong else f"{object_file} is the object that was sealed"
+            stdout.print(says, soft_wrap=True)
         else:
             stderr.print("The object itself was not compared: add --object FILE", style="yellow")
     return 1 if wrong else 0

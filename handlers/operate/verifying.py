@@ -19,6 +19,7 @@ from handlers.core.reconcile.others import LastClaims, unexplained
 from handlers.operate.completion import cache_directory, replace_file
 from handlers.operate.covering import compare, explain
 from handlers.operate.errors import OperateError
+from handlers.operate.files import read_file
 from handlers.operate.progress import counting
 from handlers.operate.sealed_folder import SealedFolder
 from handlers.operate.signatures import is_signed
@@ -121,6 +122,8 @@ def compare_all(request: Request, source: Source, now: Callable[[], datetime], c
             pseudonyms=source.context.pseudonyms if source.context else None,
         )
         verifier = Verifier(dependencies, wanted)
+        if isinstance(source.bucket, SealedFolder):
+            source.bucket.report(verifier.findings)
         attached = _Attached(source.context, compared, rows, is_quick=request.is_quick)
         return verifier.run(attached.compare)
 
@@ -129,9 +132,9 @@ def open_source(connection: Connection, folder: Path | None, key_file: Path | No
     """Return the bucket and the keys. Raises OperateError if there are none."""
     keys = read_keys(key_file) if key_file else []
     if folder:
-        if not (folder / "log").is_dir():
-            raise OperateError(f"{folder} has no folder log: it is no download of the evidence bucket (aws s3 sync)")
-        return Source(SealedFolder(folder), keys)
+        sealed = SealedFolder(folder)
+        sealed.check_log()
+        return Source(sealed, keys)
     return source_of(connection(), keys)
 
 
@@ -144,7 +147,7 @@ def source_of(context: Context, keys: Sequence[VerifierKey] = ()) -> Source:
 
 def read_keys(path: Path) -> list[VerifierKey]:
     """Return the verifier keys in a file, one in a line; raise OperateError for any other file."""
-    lines = read_text(path).splitlines()
+    lines = read_text(path, "key").splitlines()
     try:
         keys = [VerifierKey.parse(each) for each in map(str.strip, lines) if each and not each.startswith("#")]
     except ValueError as error:
@@ -154,24 +157,30 @@ def read_keys(path: Path) -> list[VerifierKey]:
     return keys
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a file; raise OperateError if it is too large, or no text."""
-    with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
+def read_text(path: Path, what: str) -> str:
+    """Return the text of a file; raise OperateError if it cannot be read, or is no text."""
     try:
-        if len(content) <= _MAX_BYTES:
-            return content.decode()
+        return read_file(path, _MAX_BYTES).decode()
+    except OSError as error:
+        raise OperateError(f"cannot read {path}: {error.strerror}. Name a file with a {what}") from error
     except UnicodeDecodeError:
-        pass
-    raise OperateError(f"{path} is no text of at most {_MAX_BYTES:,} bytes")
+        raise OperateError(f"{path} is no text (UTF-8). Name a file with a {what}") from None
 
 
 def _checkpoints(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
     for path in paths:
-        files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        files = list(_files(path)) if path.is_dir() else [path]
         if not files:
             raise OperateError(f"{path} has no files. Name the checkpoint that was kept elsewhere, or its folder")
-        yield from ((str(each), read_text(each).encode()) for each in files)
+        yield from ((str(each), read_text(each, "checkpoint").encode()) for each in files)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and in those below it. Raises OperateError if something else is there."""
+    for each in SealedFolder(folder).entries(""):
+        if each.why:
+            raise OperateError(f"{folder / each.key}: {each.why}. Take it out of the folder of checkpoints")
+        yield folder / each.key
 
 
 def _left_out(source: Source, request: Request) -> dict[str, str]:
@@ -217,7 +226,7 @@ class FileProgress:
     def load(self) -> KeptProgress | None:
         """Return what is kept; None if there is nothing, or nothing that can be used."""
         try:
-            return KeptProgress.model_validate_json(self.path.read_bytes())
+            return KeptProgress.model_validate_json(read_file(self.path))
         except (OSError, ValidationError):
             return None
 

@@ -21,6 +21,7 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from handlers.operate.errors import OperateError
+from handlers.operate.pack.charts import latency_chart, svg
 from handlers.operate.pack.folder import write_folder
 from handlers.operate.pack.sheets import Sheet, workbook
 from infra.deploy.build import ROOT
@@ -401,3 +402,15 @@ def test_no_other_command_imports_what_renders_packs() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - our own code
 
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("most", [*range(1, 30), 99, 1000])
+def test_the_axis_of_a_chart_repeats_no_number(most: int) -> None:
+    chart = svg(latency_chart([("first", most), ("second", 1)]))
+
+    axis = re.findall(r">([0-9,]+)</text>", chart)
+    # Each bar has a label with its number, too.
+    for each in (f"{most:,}", "1"):
+        axis.remove(each)
+    assert len(axis) > 1
+    assert sorted(set(axis)) == sorted(axis)

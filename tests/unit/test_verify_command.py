@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from tlog_scales.tlog import InclusionProof
 from handlers.core.errors import Cause, RetryableError, fault
 from handlers.core.evidence.merkle import leaf_hash
 from handlers.core.evidence.proofs import Proof
+from handlers.operate.__main__ import cli
 from handlers.operate.context import InstalledLog
 from handlers.operate.sealed_folder import SealedFolder
 from handlers.operate.sorted_records import SortedRecords
@@ -29,7 +31,7 @@ from schemas.verification import Verification
 from tests.fakes import ACCOUNT, POLICIES
 from tests.operator_cli import OperatorCli, operator_cli
 from tests.sealing import ORIGIN, verified
-from tests.verifying import VerifyWorld
+from tests.verifying import VerifyWorld, download, key_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,23 +61,6 @@ def installed(world: VerifyWorld) -> OperatorCli:
     for row in world.rows.rows:
         tool.queues.rows[row.account_id, row.event_id] = [(row.updated_at, row)]
     return tool
-
-
-def key_file(world: VerifyWorld, folder: Path) -> str:
-    path = folder / "key.txt"
-    path.write_text(f"# the log's key\n{world.sealer.verifier_key}\n")
-    return str(path)
-
-
-def download(world: VerifyWorld, folder: Path) -> Path:
-    """Write the current versions to a folder, as `aws s3 sync` does."""
-    for key in world.bucket.versions:
-        found = world.bucket.current(key)
-        if found and found.body is not None:
-            path = folder / "bucket" / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(found.body)
-    return folder / "bucket"
 
 
 # ---------------------------------------------------------------- an installation
@@ -415,6 +400,8 @@ def test_a_proof_and_the_public_key_show_that_an_object_was_sealed(
     (tmp_path / "object").write_bytes(b"another")
     result = tool.run("verify", "--proof", str(proof), "--key", key, "--object", str(tmp_path / "object"))
     assert (result.exit_code, "was sealed" in result.output) == (1, True)
+    said = result.stdout.splitlines()[0]
+    assert (said.startswith(evidence(world)), said.endswith(ORIGIN)) == (True, True), "a line is not broken"
 
 
 def test_another_tool_accepts_a_proof(world: VerifyWorld, proof: Path) -> None:
@@ -499,6 +486,26 @@ def test_what_is_not_sealed_has_no_proof(world: VerifyWorld, arguments: list[str
     result = installed(world).run("proof", evidence(world) if key == "KEY" else key, *others)
 
     assert "NOT_SEALED" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["proof", "evidence/none"], "`verify --quick` says until when"),
+        (["verify"], "signs its first one within half an hour"),
+    ],
+)
+def test_the_next_step_after_a_failure_is_about_the_log(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MAKELEVEL", raising=False)
+    world = VerifyWorld.with_batches(1) if arguments[0] == "proof" else VerifyWorld()
+
+    result = CliRunner().invoke(cli, arguments, obj=installed(world))
+
+    assert result.exit_code == 1
+    assert says in result.output
+    assert "in flight" not in result.output
 
 
 def test_tiles_that_were_changed_lead_to_no_proof(world: VerifyWorld) -> None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 from handlers.core.errors import JoinguardError, PermanentError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, Verify, decoded, encoded
 from handlers.core.evidence.leaves import read_leaf
-from handlers.core.evidence.merkle import HASH_BYTES, Hash, Log, Tile, leaf_hash, root_by_inclusion
+from handlers.core.evidence.merkle import FULL, HASH_BYTES, Hash, Log, Tile, leaf_hash, root_by_inclusion
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.verify_log import ReadLog, signed_by
 from handlers.core.evidence.verify_objects import leaf_of
@@ -94,7 +94,7 @@ class Prover:
         @cache
         def content(tile: Tile) -> bytes | JoinguardError:
             try:
-                return reader.read(LOG + tile.path)
+                return reader.read(LOG + tile.path, limit=FULL * HASH_BYTES)
             except JoinguardError as error:
                 return error
 

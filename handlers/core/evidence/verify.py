@@ -2,7 +2,8 @@
 
 1. The log is read: leaves, roots, times (`verify_log`). Without a signed checkpoint there is nothing to compare with.
 2. Its own objects and the evidence are compared with it, in the order of their keys (`verify_objects`).
-3. The outcomes are compared with the evidence (`verify_outcomes`).
+3. The outcomes are compared with the evidence (`verify_outcomes`), and the guardrails that the evidence names with the
+   configurations on record (`verify_configurations`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Final, NamedTuple
 from handlers.core.errors import Cause, RetryableError
 from handlers.core.evidence.checkpoint import VerifierKey, Verify
 from handlers.core.evidence.merkle import EMPTY_ROOT, Hash
+from handlers.core.evidence.verify_configurations import ConfigurationVerifier
 from handlers.core.evidence.verify_log import LogReader, ReadLog, signed_by
 from handlers.core.evidence.verify_objects import KeptProgress, ObjectVerifier, Period, ProgressStore, Resumed
 from handlers.core.evidence.verify_outcomes import LoggedEvidence, OutcomeRows, OutcomeVerifier
@@ -95,14 +97,15 @@ class Verifier:
         objects.log(log.objects)
         resumed = self._resumed(log)
         verified = dependencies.new_records()
-        if dependencies.rows:
-            objects.on_valid = _Keeper(verified).keep
+        configurations = ConfigurationVerifier(dependencies.bucket, self.findings, dependencies.new_records())
+        objects.on_valid = _Keeper(verified if dependencies.rows else None, configurations).keep
         try:
             objects.objects(log.leaves, resumed)
         except BaseException:
             resumed.save()
             raise
         self._outcomes(log, verified)
+        self._left_out |= configurations.compare(log, is_whole=resumed.earlier is None)
         self._left_out |= more(self.findings)
         if not objects.compared.knows_locks:
             self._left_out.setdefault("retention", "S3 returned no retention: s3:GetObjectRetention is missing")
@@ -207,13 +210,16 @@ class Verifier:
 
 @dataclass(frozen=True)
 class _Keeper:
-    """Keep the evidence that was read, for the comparison with the outcomes."""
+    """Keep what was read, for the comparisons with the outcomes and the configurations."""
 
-    verified: Sorted
+    #: None if no outcomes are compared.
+    verified: Sorted | None
+    configurations: ConfigurationVerifier
 
     def keep(self, leaf: SealedObject, body: bytes | None) -> None:
-        """Keep an object's bytes if they are evidence of an attempt."""
-        if body is not None and leaf.kind is ObjectKind.EVIDENCE:
+        """Keep the guardrails that an object names, and its bytes if they are evidence of an attempt."""
+        self.configurations.add(leaf, body)
+        if self.verified is not None and body is not None and leaf.kind is ObjectKind.EVIDENCE:
             self.verified.add(leaf.key, 0, body)
 
 

@@ -19,7 +19,7 @@ from handlers.operate.completion import complete_id
 from handlers.operate.confirmation import NOTHING_TO_DO, Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
-from handlers.operate.options import Approval, DurationType, confirmed, with_context
+from handlers.operate.options import Approval, DurationType, InputFileType, confirmed, with_context
 from handlers.operate.output import Command, hint, stderr
 from handlers.operate.picking import pick
 from handlers.operate.plans import intention, print_unknown
@@ -40,7 +40,7 @@ _LONGEST_RETENTION: Final = timedelta(days=14)
     ),
 )
 @click.argument("id_", metavar="ID", shell_complete=complete_id)
-@click.option("--body", type=click.File("rb"), help="Read the new body from this file (- for stdin), not from $EDITOR.")
+@click.option("--body", type=InputFileType(), help="Read the new body from this file (- for stdin), not from $EDITOR.")
 @confirmed
 @click.option(
     "--wait", type=DurationType(), default="30s", show_default=True, help="How long to wait until it is decided."

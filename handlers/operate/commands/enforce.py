@@ -21,7 +21,8 @@ from handlers.operate.advice import sentence, sentences
 from handlers.operate.confirmation import NOTHING_TO_DO, Done, Intention, carry_out
 from handlers.operate.context import Connection, Context
 from handlers.operate.errors import OperateError
-from handlers.operate.options import AccountIdType, Approval, DurationType, confirmed, with_connection
+from handlers.operate.files import text_in
+from handlers.operate.options import AccountIdType, Approval, DurationType, InputFileType, confirmed, with_connection
 from handlers.operate.output import Command, hint, stderr
 from handlers.operate.plans import print_unknown, time_estimate
 from handlers.operate.send_back import notify, send_and_wait
@@ -50,10 +51,10 @@ _FORCE: Final = "Nothing was done. Add --force to send the requests anyway"
 @click.argument("account_ids", metavar="[ACCOUNT]...", nargs=-1, type=AccountIdType())
 @click.option(
     "--event",
-    type=click.File("rb"),
+    type=InputFileType(),
     help="Take the account from this event (- for stdin): a CloudTrail record, or the output of `lookup-events`.",
 )
-@click.option("--from", "file", type=click.File("rb"), help="Take the account ids from this file (- for stdin).")
+@click.option("--from", "file", type=InputFileType(), help="Take the account ids from this file (- for stdin).")
 @click.option("--gaps", is_flag=True, help="Take the accounts that lack a policy, as `coverage` finds them.")
 @click.option(
     "--policy",
@@ -310,9 +311,7 @@ def _digest(context: Context, request: JoinRequest) -> MessageDigest:
 
 def _listed(file: BinaryIO) -> Iterator[AccountId]:
     """Yield the account ids of a file, divided by white space; raise UsageError for anything else in it."""
-    text = file.read(_MAX_FILE + 1).decode(errors="replace")
-    if len(text) > _MAX_FILE:
-        raise click.UsageError(f"the file of account ids is longer than {_MAX_FILE:,} bytes")
+    text = text_in(file, _MAX_FILE)
     if not text.split():
         raise click.UsageError("the file has no account ids. Write one id a line")
     for number, line in enumerate(text.splitlines(), 1):

@@ -10,7 +10,8 @@ import click
 from handlers.core.evidence.resolve import ACCOUNT, Candidate, Resolved, accounts, people
 from handlers.core.evidence.resolve import resolve as resolve_pseudonyms
 from handlers.operate.context import Connection, Context
-from handlers.operate.options import PseudonymType, as_json, recorded_reason, with_connection
+from handlers.operate.files import text_in
+from handlers.operate.options import InputFileType, PseudonymType, as_json, recorded_reason, with_connection
 from handlers.operate.output import Command, hint, print_json
 from handlers.operate.pseudonyms import digests, print_pseudonyms, say_lost
 
@@ -29,7 +30,7 @@ _MAX_FILE: Final = 16_777_216
 @click.option(
     "--candidates",
     "file",
-    type=click.File("rb"),
+    type=InputFileType(),
     metavar="FILE",
     help="A file with names of sessions and users, ARNs, or account ids, one a line; `-` for stdin.",
 )
@@ -66,11 +67,8 @@ def resolve(connection: Connection, values: Sequence[str], file: BinaryIO | None
 
 
 def _given(file: BinaryIO) -> list[str]:
-    """Return the candidates of a file; raise UsageError if it has none or is too long."""
-    text = file.read(_MAX_FILE + 1).decode(errors="replace")
-    if len(text) > _MAX_FILE:
-        raise click.UsageError(f"the file of candidates is longer than {_MAX_FILE:,} bytes")
-    found = [each.strip() for each in text.splitlines() if each.strip()]
+    """Return the candidates of a file; raise UsageError if it has none."""
+    found = [each.strip() for each in text_in(file, _MAX_FILE).splitlines() if each.strip()]
     if not found:
         raise click.UsageError("the file has no candidates. Write one a line: a name, an ARN, or an account id")
     return found
@@ -114,6 +112,6 @@ def _why(unknown: Sequence[str], *, named: bool) -> str:
             "with the ids of accounts that left"
         )
     if any(not each.startswith(ACCOUNT) for each in unknown):
-        none = "No candidate has" if named else "Only candidates can be compared with"
-        steps.append(f"{none} the pseudonym of a person or principal; add --candidates FILE with more names or ARNs")
+        none, more = ("No candidate has", "more names") if named else ("Only candidates can be compared with", "names")
+        steps.append(f"{none} the pseudonym of a person or principal; add --candidates FILE with {more} or ARNs")
     return ". ".join(steps)

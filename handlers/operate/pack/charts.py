@@ -51,12 +51,12 @@ def latency_chart(ranges: Sequence[tuple[str, int]]) -> Chart:
     bars.barLabelFormat = lambda joins: f"{joins:,}"
     bars.barLabels.fontName, bars.barLabels.fontSize = _FONT, _SIZE
     bars.barLabels.fillColor, bars.barLabels.nudge = HexColor(COLORS["muted"]), 8
-    bars.valueAxis.valueMax = _rounded(max(joins for _, joins in ranges) * 1.12)
+    bars.valueAxis.valueMax = _rounded(max(4, *(joins * 1.12 for _, joins in ranges)))
     most, joins = max(ranges, key=lambda each: each[1])
     return Chart(
         "latency",
         "Joins by the time from join to guardrail",
-        f"A bar for each range of time. Most joins, {joins:,}, took {most}.",
+        f"A bar for each range of time. The highest one, {joins:,}, is of those that took {most}.",
         drawing,
     )
 

@@ -256,7 +256,7 @@ def figures(pack: Pack) -> tuple[Figure, ...]:
         ),
         Figure(
             "Gaps",
-            f"{last.with_gaps:,}" if last else "none",
+            f"{last.with_gaps:,}" if last else "unknown",
             f"in the last sweep; {last.covered:,} of {last.members:,} covered" if last else "no sweep is on record",
             ("bad" if last.with_gaps else "good") if last else "look",
         ),
