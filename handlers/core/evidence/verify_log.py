@@ -133,7 +133,8 @@ class LogReader:
         checkpoints, batches = self._there(CHECKPOINTS), self._there(BATCHES)
         signed = next(self._signed(checkpoints), None)
         if signed is None:
-            reason = f"the bucket has {len(checkpoints.numbers):,} checkpoints, and this key signed none of them"
+            number = len(checkpoints.numbers)
+            reason = f"it signed none of the {number:,} checkpoints" if number else "no checkpoint is there"
             why = f"there is no sealed log that this key signed: {reason}. Check the key and the stack"
             raise PermanentError(fault("NO_CHECKPOINT", why))
         new = partial(_Pass, signed.checkpoint.origin, leaves, objects, frozenset(sizes), self.show)
