@@ -46,11 +46,21 @@ _BESIDE: Final = re.compile(rf"(.+)-[0-9a-f]{{{_SHORT}}}\.json")
 def evidence_key(evidence: Evidence) -> str:
     """Return the key of an attempt's evidence.
 
-    The account is part of it, because events about two accounts can have the same event id.
+    The account is part of it since version 2, because events about two accounts can have the same event id.
     """
     account = evidence.account.value if evidence.account else NO_ACCOUNT
+    folder = "" if evidence.schema_version == "joinguard/evidence/1" else f"{account}/"
     late = "-late" if evidence.course == "late" else ""
-    return f"{event_prefix(evidence.event_time, evidence.event_id)}{account}/{evidence.attempt:04d}{late}.json"
+    return f"{event_prefix(evidence.event_time, evidence.event_id)}{folder}{evidence.attempt:04d}{late}.json"
+
+
+def evidence_keys(evidence: Evidence, sha256: str) -> tuple[str, ...]:
+    """Return the keys under which a worker may have written evidence, its own one first, by its SHA-256.
+
+    Evidence of version 1 was never written beside another object.
+    """
+    own = evidence_key(evidence)
+    return (own,) if evidence.schema_version == "joinguard/evidence/1" else (own, key_beside(own, sha256))
 
 
 def event_prefix(event_time: datetime, event_id: EventId) -> str:

@@ -15,9 +15,9 @@ _MAX_UNPROVEN: Final = 400
 #: Guardrails name about fifty policies at most, because their ARNs have to fit in a parameter; settings that change
 #: between attempts add more.
 _MAX_POLICIES: Final = 120
-_MAX_ATTEMPTS: Final = 999_999
+MAX_ATTEMPTS: Final = 999_999
 
-_Number = Annotated[int, Field(ge=1, le=_MAX_ATTEMPTS)]
+_Number = Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
 
 
 class OutcomeStatus(StrEnum):
@@ -158,7 +158,7 @@ class Outcome(_Record):
     status: OutcomeStatus
     policies: tuple[PolicyOutcome, ...] = ()
     #: The number of attempts that have begun.
-    attempts: Annotated[int, Field(ge=0, le=_MAX_ATTEMPTS)]
+    attempts: Annotated[int, Field(ge=0, le=MAX_ATTEMPTS)]
     event_time: Moment
     #: When the first attempt began.
     received_at: Moment

@@ -221,6 +221,7 @@ def outcome(key: Key, status: OutcomeStatus, attempts: int = 1, **changes: Any) 
         "event_time": NOON,
         "received_at": NOON,
         "updated_at": NOON,
+        "done_at": None if status is OutcomeStatus.RETRYING else NOON,
         "fault": fault,
     }
     return Outcome.model_validate(fields | changes)

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from handlers.aws.dynamodb_rows import MAX_LEASE, WORTH_KEEPING
+from handlers.aws.dynamodb_rows import WORTH_KEEPING
 from handlers.core.errors import (
     AccountNotFoundError,
     AttemptInProgressError,
@@ -32,7 +32,7 @@ from handlers.core.guardrails.scope import Scope
 from handlers.core.joins.attach import AttachDependencies, Enforcer
 from handlers.core.joins.ports import Attempt, Closing, EventChanges, Membership, Message, Pace, Settlement
 from handlers.core.joins.worker import Handled
-from handlers.core.timing import Budget
+from handlers.core.timing import MAX_LEASE, Budget
 from infra.local.events import handshake_accepted
 from schemas.compiled_guardrails import SCP, PolicyType
 from schemas.events import DEPARTURES, AccountEvent, Departure, Event, Join
@@ -271,6 +271,7 @@ class FakeLedger:
             "claims": settlement.claims,
             "called": settlement.called,
             "updated_at": now,
+            "done_at": None if settlement.status is OutcomeStatus.RETRYING else now,
             "intents": {n: intent for n, intent in row["intents"].items() if n not in settlement.proven},
             "announced": {n: digest for n, digest in row["announced"].items() if n not in settlement.proven},
         }

@@ -114,13 +114,15 @@ class History:
             event_name=event,
             source=source,
             status=status,
-            policies=tuple(PolicyOutcome(policy_id=each.policy_id, result=each.result) for each in recorded),
+            policies=tuple(map(_as_in_the_row, recorded)),
             attempts=attempt,
             event_time=when,
             received_at=when,
             updated_at=done,
-            done_at=done,
+            done_at=None if status is OutcomeStatus.RETRYING else done,
             fault=fault,
+            guardrails=evidence.guardrails,
+            called=evidence.called,
             evidence_key=key,
             evidence_sha256=digest,
             departed=Departed(cause=departure.cause, left_at=departure.left_at, event_id=event_id)
@@ -368,3 +370,11 @@ def _sweeps(history: History, known: Sequence[str], new: Sequence[str], a_day: i
 def period(first: date = date(2026, 7, 1), last: date = date(2026, 9, 30)) -> tuple[str, ...]:
     """Return the options that choose a period."""
     return "--from", f"{first}", "--to", f"{last}"
+
+
+def _as_in_the_row(recorded: RecordedPolicy) -> PolicyOutcome:
+    why = recorded.fault
+    fault = Fault(code=why.code, message=why.message or "AWS's own words", reason=why.reason) if why else None
+    return PolicyOutcome(
+        policy_id=recorded.policy_id, result=recorded.result, fault=fault, exceptions=recorded.exceptions or ()
+    )

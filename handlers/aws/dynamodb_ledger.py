@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from botocore.exceptions import ClientError
 
 from handlers.aws.dynamodb_rows import (
-    MAX_LEASE,
     NOT_LEASED,
     lease_limits,
     plain,
@@ -23,6 +22,7 @@ from handlers.aws.dynamodb_rows import (
 from handlers.aws.errors import error_code, service_errors
 from handlers.core.errors import AttemptInProgressError, RetryableError, fault
 from handlers.core.joins.ports import Attempt
+from handlers.core.timing import MAX_LEASE
 from schemas.events import AccountEvent, Departure, Join
 from schemas.keys import NO_ACCOUNT
 from schemas.outcome import FAILING, Outcome, OutcomeStatus

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from pydantic import ValidationError
 
+from handlers.core.timing import MAX_LEASE
 from schemas.outcome import FAILING, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The longest lease of a worker: Lambda ends an invocation after at most 15 minutes, and clocks may differ.
-MAX_LEASE: Final = timedelta(minutes=16)
 #: The condition that no attempt is running; it needs the values of `lease_limits`.
 NOT_LEASED: Final = "attribute_not_exists(lease_until) OR lease_until < :now OR lease_until > :horizon"
 serialize: Final = TypeSerializer().serialize

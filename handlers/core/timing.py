@@ -19,6 +19,12 @@ MIN_SLICE: Final = timedelta(seconds=4)
 PATIENCE: Final = timedelta(minutes=2)
 #: Clock skew allowed before an expired lease counts as free.
 CLOCK_SKEW: Final = timedelta(seconds=10)
+#: The longest lease of a worker: Lambda ends an invocation after at most 15 minutes, and clocks may differ.
+MAX_LEASE: Final = timedelta(minutes=16)
+#: A message that is tried again is received at least every 15 minutes, so one that was not for longer is gone.
+RECEIVED_AGAIN: Final = timedelta(hours=1)
+#: The retention of the dead letters, which is longer than that of any other queue.
+KEPT: Final = timedelta(days=14)
 #: Seconds: the first and the longest visibility timeout of a message that is tried again.
 FIRST_BACKOFF: Final = 30
 MAX_BACKOFF: Final = 900

@@ -117,12 +117,17 @@ def test_an_outcome_without_a_completed_attempt_needs_no_evidence() -> None:
     assert verdicts(tool, exit_code=0) == []
 
 
+def first_version(body: bytes) -> bytes:
+    """Return evidence as the first version of Joinguard wrote it."""
+    older = json.loads(body) | {"schema_version": "joinguard/evidence/1"}
+    older["body_sha256"] = older.pop("body_digest")
+    return json.dumps(older).encode()
+
+
 def test_evidence_of_an_older_version_is_reported_as_not_compared() -> None:
     tool, key = enforced()
     old = f"{'/'.join(key.split('/')[:5])}/0001.json"
-    older = json.loads(tool.bucket.objects.pop(key)) | {"schema_version": "joinguard/evidence/1"}
-    older["body_sha256"] = older.pop("body_digest")
-    tool.bucket.objects[old] = json.dumps(older).encode()
+    tool.bucket.objects[old] = first_version(tool.bucket.objects.pop(key))
     change(tool, evidence_key=old, evidence_sha256=None)
 
     assert verdicts(tool, exit_code=0) == [("not_compared", False)]
@@ -150,10 +155,13 @@ def test_one_event_id_in_events_of_two_accounts_is_not_wrong() -> None:
     tool, key = with_records_of(world)
 
     assert sorted(verdicts(tool, exit_code=0)) == [("another_account", False), ("valid", False)]
-    tool.bucket.objects[f"{'/'.join(key.split('/')[:5])}/0001.json"] = next(
-        body for each, body in world.archive.bodies.items() if each != key
-    )
+    without_account = f"{'/'.join(key.split('/')[:5])}/0001.json"
+    theirs = next(body for each, body in world.archive.bodies.items() if each != key)
+    tool.bucket.objects[without_account] = first_version(theirs)
     assert sorted(verdicts(tool, exit_code=0)) == [("another_account", False)] * 2 + [("valid", False)]
+    tool.bucket.objects[without_account] = theirs
+    found = sorted(verdicts(tool, exit_code=1))
+    assert found == [("another_account", False), ("another_account", True), ("valid", False)]
 
 
 @pytest.mark.parametrize(("planted", "verdict"), [(b"garbage", "unreadable"), (None, "differs")])
@@ -236,6 +244,19 @@ def test_evidence_under_a_key_that_no_worker_writes_differs(name: str) -> None:
     tool.bucket.objects[f"{key.rpartition('/')[0]}/{name}"] = tool.bucket.objects[key]
 
     assert sorted(verdicts(tool, exit_code=1)) == [("differs", True), ("valid", False)]
+
+
+@pytest.mark.parametrize("name", ["ACCOUNT/0001.json", "0002.json", "0001-late.json", "x/0001.json", "BESIDE"])
+def test_evidence_of_the_first_version_under_a_key_that_no_worker_wrote_differs(name: str) -> None:
+    tool, key = enforced()
+    folder, account = "/".join(key.split("/")[:5]), key.split("/")[5]
+    body = first_version(tool.bucket.objects.pop(key))
+    beside = key_beside("0001.json", sha256(body).hexdigest())
+    planted = f"{folder}/{name.replace('ACCOUNT', account).replace('BESIDE', beside)}"
+    tool.bucket.objects[planted] = body
+    change(tool, evidence_key=planted, evidence_sha256=None)
+
+    assert verdicts(tool, exit_code=1) == [("differs", True)]
 
 
 class Offline(FakeBucket):

@@ -12,8 +12,9 @@ from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.evidence.references import request_id
 from handlers.core.guardrails.limits import FEW
 from handlers.core.guardrails.pauses import KnownPauses
-from handlers.core.reconcile.deciding import ON_ITS_WAY, RECEIVED_AGAIN
+from handlers.core.reconcile.deciding import ON_ITS_WAY
 from handlers.core.reconcile.sweep import Step
+from handlers.core.timing import RECEIVED_AGAIN
 from schemas.compiled_guardrails import SCP, CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector, OuRange
 from schemas.events import DEPARTURE
 from schemas.outcome import AttachmentResult, Claim, Fault, Outcome, OutcomeStatus, PolicyOutcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -604,6 +605,36 @@ def test_evidence_whose_content_belongs_under_another_key_disagrees_with_its_key
     w.seal()
 
     assert ("disagrees", other) in w.found()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_found"),
+    [
+        ("0001.json", False),
+        ("0002.json", True),
+        ("0001-late.json", True),
+        ("ACCOUNT/0001.json", True),
+        ("none/0001.json", True),
+        ("BESIDE", True),
+    ],
+)
+def test_evidence_of_the_first_version_belongs_under_its_own_key(name: str, *, is_found: bool) -> None:
+    w = VerifyWorld()
+    key = w.enforce(0)
+    first = json.loads(body(w, key)) | {"schema_version": "joinguard/evidence/1"}
+    content = json.dumps(first).encode()
+    folder, account, _ = key.rsplit("/", 2)
+    beside = key_beside("0001.json", sha256(content).hexdigest())
+    other = f"{folder}/{name.replace('ACCOUNT', account).replace('BESIDE', beside)}"
+    del w.bucket.versions[key]
+    w.bucket.put(other, content)
+    w.bucket.queue = {name: each for name, each in w.bucket.queue.items() if each and each.key == other}
+    w.seal()
+
+    assert (("disagrees", other) in w.found(is_offline=True)) == is_found
+    changes = {"evidence_key": other, "evidence_sha256": sha256(content).hexdigest()}
+    w.rows.rows[0] = w.rows.rows[0].model_copy(update=changes)
+    assert [each for each in w.found() if each[1] == other] == [("disagrees", other)] * 2 * is_found
 
 
 def test_an_object_that_is_being_sealed_is_pending() -> None:

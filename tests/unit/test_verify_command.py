@@ -26,7 +26,7 @@ from handlers.operate.sealed_folder import SealedFolder
 from handlers.operate.sorted_records import SortedRecords
 from handlers.operate.verifying import FileProgress
 from schemas.keys import LOG, batch_key, checkpoint_key
-from schemas.outcome import AttachmentResult, Claim
+from schemas.outcome import AttachmentResult, Claim, OutcomeStatus
 from schemas.verification import Verification
 from tests.fakes import ACCOUNT, POLICIES
 from tests.operator_cli import OperatorCli, operator_cli
@@ -110,7 +110,8 @@ def test_a_policy_that_somebody_attached_again_is_found(world: VerifyWorld) -> N
 
     result = tool.run("verify", "--json")
 
-    [found] = json.loads(result.stdout)["findings"]
+    [found, claimed] = sorted(json.loads(result.stdout)["findings"], key=lambda each: each["what"] != PSEUDONYM)
+    assert claimed["what"] == "event-0", "no evidence says that Joinguard removed it"
     assert (found["kind"], found["what"]) == ("disagrees", PSEUDONYM)
     assert f"removed {POLICIES[0]}" in found["meaning"]
     assert "carries it again" in found["meaning"]
@@ -127,6 +128,31 @@ def test_a_policy_that_a_later_event_is_about_is_no_finding(world: VerifyWorld) 
     found = json.loads(tool.run("verify", "--json").stdout)["findings"]
 
     assert [each["what"] for each in found] == ["event-0"], "only that the row differs from its evidence"
+
+
+@pytest.mark.parametrize(("minutes", "is_found"), [(0, False), (59, False), (61, True), (-17, True)])
+def test_an_attempt_without_evidence_explains_what_an_account_lacks_for_an_hour(
+    world: VerifyWorld, minutes: int, *, is_found: bool
+) -> None:
+    tool = installed(world)
+    # The rows of earlier joins say that the account carries it.
+    world.clock.advance(2 * 3600)
+    tool.reader.attachments[POLICIES[0]].remove(ACCOUNT)
+    [(at, row)] = tool.queues.rows[ACCOUNT, "event-0"]
+    made_up = {
+        "event_id": "event-z",
+        "status": OutcomeStatus.RETRYING,
+        "policies": tuple(each.model_copy(update={"result": AttachmentResult.FAILED}) for each in row.policies),
+        "updated_at": world.clock.now() - timedelta(minutes=minutes),
+        "done_at": None,
+        "evidence_key": None,
+        "evidence_sha256": None,
+    }
+    tool.queues.rows[ACCOUNT, "event-z"] = [(at, row.model_copy(update=made_up))]
+
+    found = json.loads(tool.run("verify", "--json").stdout)["findings"]
+
+    assert bool([each for each in found if each["what"] == PSEUDONYM]) == is_found
 
 
 def test_an_organization_that_may_not_be_read_is_left_out(world: VerifyWorld) -> None:

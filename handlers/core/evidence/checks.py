@@ -1,6 +1,6 @@
 """Compare the evidence of an event with its outcome, object by object. A key alone is not trusted."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -15,8 +15,8 @@ from handlers.core.ports import Pseudonyms
 from handlers.core.redaction import holds_account_id
 from schemas.evidence import Evidence
 from schemas.ids import Sha256
-from schemas.keys import NO_ACCOUNT, event_in, event_prefix, evidence_key, key_beside, own_key
-from schemas.outcome import FAILING, Outcome, OutcomeStatus
+from schemas.keys import NO_ACCOUNT, event_in, event_prefix, evidence_keys, own_key
+from schemas.outcome import Outcome, OutcomeStatus
 from schemas.pseudonym import Pseudonym
 
 #: The size limit of an evidence object; a larger object is not evidence.
@@ -84,7 +84,7 @@ class EvidenceChecker:
         named = outcome.evidence_key or ""
         own = {named} if named.startswith(prefixes) else set()
         found = [self._check(comparison, key) for key in sorted({*listed[:MAX_OBJECTS], *own})]
-        if not own and (named or outcome.status not in _WITHOUT_EVIDENCE):
+        if not own and (named or _needs_evidence(outcome)):
             found.append(CheckedEvidence(named, Verdict.MISSING, wrong=True, named=bool(named)))
         if len(listed) > MAX_OBJECTS:
             found.append(CheckedEvidence(prefixes[0], Verdict.UNREADABLE, wrong=True))
@@ -134,15 +134,12 @@ class _Comparison:
         verdict = self._verdict(evidence, digest, named=named)
         if verdict in {Verdict.VALID, Verdict.NOT_COMPARED} and not self._has_its_key(key, evidence, digest):
             verdict = Verdict.DIFFERS
-        wrong = self._is_wrong(verdict, evidence, key, named=named)
+        wrong = self._is_wrong(verdict, evidence_keys(evidence, digest), key, named=named)
         return CheckedEvidence(key, verdict, wrong, named, own_key(key) is not None, digest, evidence)
 
     def _has_its_key(self, key: str, evidence: Evidence, digest: Sha256) -> bool:
         """Return whether a worker writes this evidence under this key, and the attempt has begun."""
-        if evidence.schema_version == "joinguard/evidence/1":
-            return True
-        own = evidence_key(evidence)
-        return key in {own, key_beside(own, digest)} and evidence.attempt <= self.outcome.attempts
+        return key in evidence_keys(evidence, digest) and evidence.attempt <= self.outcome.attempts
 
     def _verdict(self, evidence: Evidence, digest: Sha256, *, named: bool) -> Verdict:
         if evidence.event_id not in self.events:
@@ -160,35 +157,18 @@ class _Comparison:
             return found is None and self.accounts is None
         return found == self.accounts.get(found.key_version, found)
 
-    def _is_wrong(self, verdict: Verdict, evidence: Evidence, key: str, *, named: bool) -> bool:
+    def _is_wrong(self, verdict: Verdict, keys: Collection[str], key: str, *, named: bool) -> bool:
         if verdict is not Verdict.ANOTHER_ACCOUNT:
             return verdict not in {Verdict.VALID, Verdict.NOT_COMPARED}
-        # Events about two accounts can have the same event id. Each account has a folder of its own since version 2.
-        inside = next(key.removeprefix(each) for each in self.prefixes if key.startswith(each))
-        folder = inside.rpartition("/")[0]
-        return named or folder not in {"", evidence.account.value if evidence.account else NO_ACCOUNT}
+        # Events about two accounts can have the same event id.
+        return named or key not in keys
 
 
-def contradicted(outcome: Outcome, evidence: Evidence) -> str | None:
-    """Return what the row of an outcome says and the evidence that it names does not; None if they agree.
-
-    A later attempt, an operator who drops or restores the message, and a departure change the row, not the evidence.
-    """
-    says, said = outcome.status, evidence.status
-    was_reopened = says is OutcomeStatus.FAILED and said is OutcomeStatus.RETRYING
-    if says is OutcomeStatus.CLOSED:
-        agrees = bool(outcome.closed or outcome.departed) or said is says
-    elif outcome.lease_until or outcome.attempts > evidence.attempt:
-        agrees = says in FAILING or said is says
-    else:
-        agrees = said is says or was_reopened
-    if not agrees:
-        return f"the row says {says.value}, and its evidence {said.value}"
-    rows = {each.policy_id: each.result for each in outcome.policies}
-    recorded = {each.policy_id: each.result for each in evidence.policies}
-    if evidence.attempt == outcome.attempts and not outcome.lease_until and rows != recorded:
-        return "the row has other results of policies than its evidence"
-    return None
+def _needs_evidence(outcome: Outcome) -> bool:
+    """Return whether an outcome must name evidence, whatever its attempts changed."""
+    # An operator makes an outcome that was RETRYING when it was closed FAILED; then no attempt has failed for good.
+    is_reopened = outcome.status is OutcomeStatus.FAILED and not outcome.done_at
+    return outcome.status not in _WITHOUT_EVIDENCE and not is_reopened
 
 
 def _read(body: bytes) -> Evidence | None:

@@ -196,6 +196,7 @@ class Verifier:
             dependencies.pseudonyms,
             LoggedEvidence(dependencies.bucket, log.leaves, verified),
             self.findings,
+            dependencies.clock,
             dependencies.show,
             self._request.period,
             seen=dependencies.new_records(),
@@ -206,6 +207,10 @@ class Verifier:
             if error.cause is not Cause.ACCESS_DENIED:
                 raise
             self._left_out["outcomes"] = error.fault.message
+        if outcomes.unproven:
+            self._left_out["outcomes that are tried again"] = (
+                f"{outcomes.unproven:,} attempts changed nothing, so no evidence says that they failed"
+            )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from schemas.keys import (
     LOG,
     SEALED_PREFIXES,
     configuration_key,
-    evidence_key,
+    evidence_keys,
     key_beside,
     own_key,
     rehearsal_key,
@@ -496,13 +496,8 @@ def contradiction(kind: ObjectKind, key: str, body: bytes) -> str | None:
     return f"its content belongs under the key {expected[0]}"
 
 
-def _evidence_keys(key: str, body: bytes) -> Sequence[str]:
-    evidence = Evidence.model_validate_json(body)
-    # Evidence of version 1 has no folder for the account.
-    if evidence.schema_version == "joinguard/evidence/1":
-        return [key]
-    own = evidence_key(evidence)
-    return [own, key_beside(own, sha256(body).hexdigest())]
+def _evidence_keys(_key: str, body: bytes) -> Sequence[str]:
+    return evidence_keys(Evidence.model_validate_json(body), sha256(body).hexdigest())
 
 
 def _rehearsal_keys(_key: str, body: bytes) -> Sequence[str]:

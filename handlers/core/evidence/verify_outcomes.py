@@ -6,13 +6,16 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Final, Protocol
 
-from handlers.core.evidence.checks import CheckedEvidence, EvidenceChecker, Verdict, contradicted
+from handlers.core.evidence.checks import CheckedEvidence, EvidenceChecker, Verdict
+from handlers.core.evidence.closings import ClosingChecker
+from handlers.core.evidence.contradictions import RowComparison
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.references import event_reference
 from handlers.core.evidence.verify_objects import Period, leaf_of, shown
 from handlers.core.evidence.verifying import Findings, Show, Sorted
-from handlers.core.ports import Pseudonyms, UnreadableRow
-from schemas.outcome import Outcome, OutcomeStatus
+from handlers.core.ports import Clock, Pseudonyms, UnreadableRow
+from schemas.keys import REHEARSAL_ROW
+from schemas.outcome import FAILING, Outcome, OutcomeStatus
 from schemas.sealed import ObjectKind
 from schemas.verification import FindingKind
 
@@ -62,25 +65,40 @@ class OutcomeVerifier:
     pseudonyms: Pseudonyms
     evidence: LoggedEvidence
     findings: Findings
+    clock: Clock
     show: Show
     period: Period = field(default_factory=Period)
     #: The keys of the evidence of all rows.
     seen: Sorted = field(kw_only=True)
+    #: The number of rows that are RETRYING or FAILED, and whose last attempt no evidence is about.
+    unproven: int = field(default=0, init=False)
 
     def run(self) -> None:
         """Compare all rows, and all evidence."""
         checker = EvidenceChecker(self.evidence, self.pseudonyms)
+        closings = ClosingChecker(self.evidence, checker, self.pseudonyms)
         for number, row in enumerate(self.rows.scan(None), 1):
             if number % 500 == 0:
                 self.show("outcomes", number)
             if isinstance(row, UnreadableRow):
                 meaning = "no worker wrote this row: its values do not fit the contract"
                 self.findings.add(FindingKind.DISAGREES, self._name(row.event_id), meaning)
-            elif row.rehearsal is None and self._concerns(row):
-                self._compare(row, checker.of(row))
+            elif not _is_of_rehearsals(row) and self._concerns(row):
+                comparison = RowComparison(row, checker.of(row), self.clock.now())
+                self._check_objects(row, comparison.checked)
+                self._check_row(comparison, closings)
         self._without_rows()
 
-    def _compare(self, row: Outcome, checked: Iterable[CheckedEvidence]) -> None:
+    def _check_row(self, comparison: RowComparison, closings: ClosingChecker) -> None:
+        """Compare what the row says with what the records say."""
+        row = comparison.row
+        for says in filter(None, (*comparison.contradictions(), closings.contradiction(comparison))):
+            named = f" ({shown(row.evidence_key)})" if comparison.named and row.evidence_key else ""
+            self.findings.add(FindingKind.DISAGREES, self._name(row.event_id), f"{says}{named}")
+        self.unproven += row.status in FAILING and comparison.is_unproven
+
+    def _check_objects(self, row: Outcome, checked: Iterable[CheckedEvidence]) -> None:
+        """Compare the objects of the event's evidence with the row."""
         event = self._name(row.event_id)
         for each in checked:
             if each.key and each.verdict is not Verdict.ANOTHER_ACCOUNT:
@@ -92,8 +110,6 @@ class OutcomeVerifier:
                 self.findings.add(FindingKind.MISSING, shown(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
             elif each.wrong:
                 self.findings.add(FindingKind.DISAGREES, shown(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
-            elif each.named and each.evidence and (says := contradicted(row, each.evidence)):
-                self.findings.add(FindingKind.DISAGREES, event, f"{says} ({shown(each.key)})")
 
     def _concerns(self, row: Outcome) -> bool:
         """Return whether a row can have evidence of the period: it is written before and after its evidence."""
@@ -119,6 +135,11 @@ class OutcomeVerifier:
 
     def _name(self, event_id: str) -> str:
         return event_reference(event_id, self.pseudonyms.digest)
+
+
+def _is_of_rehearsals(row: Outcome) -> bool:
+    """Return whether it is the row of the last rehearsal, whose evidence has keys of its own."""
+    return row.rehearsal is not None and (row.account_id, row.event_id) == REHEARSAL_ROW
 
 
 _RESTORE_ROW: Final = (

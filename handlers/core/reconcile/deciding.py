@@ -27,6 +27,7 @@ from handlers.core.reconcile.coverage import (
 )
 from handlers.core.reconcile.journal import packed, unpacked
 from handlers.core.reconcile.ports import OutcomesOfAccounts, Repairs
+from handlers.core.timing import KEPT, RECEIVED_AGAIN
 from schemas.events import JOINS, REMOVAL
 from schemas.ids import AccountId, EventId, PolicyId
 from schemas.outcome import FAILING, AttachmentResult, Outcome, OutcomeStatus
@@ -45,10 +46,6 @@ from schemas.sweep import (
 #: How long after a join its event may still be on its way: CloudTrail delivers within about 5 minutes on average
 #: (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/get-and-view-cloudtrail-log-files.html).
 ON_ITS_WAY: Final = timedelta(minutes=15)
-#: A message that is tried again is received at least every 15 minutes, so one that was not for longer is gone.
-RECEIVED_AGAIN: Final = timedelta(hours=1)
-#: The retention of the dead letters.
-KEPT: Final = timedelta(days=14)
 #: The retention of the other queues.
 RETAINED: Final = timedelta(days=4)
 _AWS: Final = "aws.organizations"

@@ -1,7 +1,8 @@
 """What accounts carry now, compared with what the records say: changes that nobody of ours made, or that no event told.
 
 Whoever can write to the table of outcomes can make up or hide such a change; the verification of the outcomes against
-the sealed evidence finds that.
+the sealed evidence finds that, except for attempts that failed for a passing cause, which have no evidence. So their
+rows count only as long as the message can be received again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,11 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from handlers.core.guardrails.carried import Attached
+from handlers.core.ports import UnreadableRow
 from handlers.core.reconcile.coverage import Coverage, Rows, Status, of_membership
+from handlers.core.timing import MAX_LEASE, RECEIVED_AGAIN
 from schemas.ids import AccountId, PolicyId
-from schemas.outcome import AttachmentResult, Outcome
+from schemas.outcome import FAILING, AttachmentResult, Outcome
 from schemas.snapshot import Snapshot
 
 _ATTACHED: Final = frozenset({AttachmentResult.ATTACHED, AttachmentResult.ALREADY_ATTACHED})
@@ -57,7 +60,8 @@ def unexplained(
         if line.status is not Status.MISSING:
             continue
         joined_at = coverage.joined_at.get(line.account_id)
-        at = _attached_last(outcomes.get(line.account_id, ()), line.policy_id, joined_at)
+        rows = [each for each in outcomes.get(line.account_id, ()) if _counts(each, snapshot.begun_at)]
+        at = _attached_last(rows, line.policy_id, joined_at)
         if at:
             meaning = f"the last record, of {_time(at)}, says that it carries {line.policy_id}, and it does not"
             yield Unexplained(line.account_id, line.policy_id, meaning)
@@ -66,6 +70,13 @@ def unexplained(
         if policy_id in {each.id for each in attached.to(account_id)}:
             meaning = f"Joinguard removed {policy_id} at {_time(at)}, and the account carries it again"
             yield Unexplained(account_id, policy_id, meaning)
+
+
+def _counts(row: Outcome | UnreadableRow, at: datetime) -> bool:
+    """Return whether a row is about an attempt that has evidence, or that is made again soon."""
+    if isinstance(row, UnreadableRow) or row.status not in FAILING or row.done_at:
+        return True
+    return at - RECEIVED_AGAIN <= row.updated_at <= at + MAX_LEASE
 
 
 def _attached_last(rows: Rows, policy_id: PolicyId, joined_at: datetime | None) -> datetime | None:
