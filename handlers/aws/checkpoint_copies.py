@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
-
-from handlers.aws.errors import error_code, service_errors
+from handlers.aws.errors import service_errors
+from handlers.aws.s3_evidence import put_once
 from schemas.keys import checkpoint_key
 
 if TYPE_CHECKING:
@@ -23,19 +22,8 @@ class S3CheckpointCopies:
 
     def copy(self, origin: str, number: int, note: bytes) -> None:
         """Copy a checkpoint, unless it was copied before. The log's name is the folder."""
-        with service_errors("S3"):
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=f"{origin}/{checkpoint_key(number)}",
-                    Body=note,
-                    ContentType="text/plain; charset=utf-8",
-                    ChecksumAlgorithm="SHA256",
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if error_code(error) != "PreconditionFailed":
-                    raise
+        key = f"{origin}/{checkpoint_key(number)}"
+        put_once(self._client, Bucket=self._bucket, Key=key, Body=note, ContentType="text/plain; charset=utf-8")
 
 
 class SnsCheckpointCopies:

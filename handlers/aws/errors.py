@@ -44,6 +44,9 @@ _SOON: Final = frozenset(
         "BandwidthLimitExceeded",
         "SlowDown",
         "PriorRequestNotComplete",
+        # S3: another request wrote under the same key at the same time. "Retry the upload."
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        "ConditionalRequestConflict",
         "TransactionInProgressException",
         "RequestTimeout",
         "RequestTimeoutException",

@@ -387,6 +387,15 @@ def test_a_bucket_that_refuses_a_copy_is_an_error() -> None:
             S3CheckpointCopies(s3, "b").copy("o", 1, NOTE)
 
 
+def test_a_copy_that_another_upload_disturbs_is_sent_again() -> None:
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_client_error("put_object", "ConditionalRequestConflict", "no", 409)
+        stub.add_response("put_object", {})
+        S3CheckpointCopies(s3, "b").copy("o", 1, NOTE)
+        stub.assert_no_pending_responses()
+
+
 def test_a_checkpoint_is_published_with_its_number() -> None:
     sns = client("sns")
     with Stubber(sns) as stub:
