@@ -162,7 +162,7 @@ def sealer() -> "Sealer":
         settings.log_name,
         SealDependencies(
             log=S3Archive(clients("s3"), settings.evidence_bucket),
-            objects=S3EvidenceObjects(clients("s3"), settings.evidence_bucket),
+            objects=S3EvidenceObjects(clients("s3"), settings.evidence_bucket, settings.data_key_arn),
             announcements=SqsAnnouncements(clients("sqs"), settings.announcements_queue_url),
             index=DynamoSealedIndex(clients("dynamodb"), settings.sealed_table),
             signer=KmsSigner(clients("kms"), settings.seal_key_id),

@@ -16,6 +16,7 @@ from handlers.core.evidence.leaves import read_bundle, read_leaf
 from handlers.core.evidence.merkle import FULL, Log, Tile, bundle_path
 from handlers.core.evidence.sealing import (
     Announced,
+    Described,
     ListedVersion,
     ObjectVersion,
     SealDependencies,
@@ -67,6 +68,8 @@ class FakeBucket:
     queue: dict[str, ObjectVersion | None] = field(default_factory=dict)
     #: Messages that an invocation has received; they are visible again for the next one.
     received: set[str] = field(default_factory=set)
+    #: The keys of which S3 does not return the SHA-256 now.
+    denied: set[str] = field(default_factory=set)
     listed: int = PAGE
     _count: int = 0
 
@@ -184,8 +187,13 @@ class FakeBucket:
 class _Objects:
     bucket: FakeBucket
 
-    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[SealedObject]:
-        return self.bucket.describe(kinds)
+    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[Described]:
+        return [self._seen(each) for each in self.bucket.describe(kinds)]
+
+    def _seen(self, described: SealedObject) -> Described:
+        if described.key not in self.bucket.denied:
+            return Described(described)
+        return Described(described.model_copy(update={"sha256": None}), may_follow=True)
 
     def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
         return self.bucket.pages(after)

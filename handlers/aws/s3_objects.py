@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from handlers.aws.errors import error_code, service_errors
-from handlers.core.evidence.sealing import ListedVersion, ObjectVersion
+from handlers.core.evidence.sealing import Described, ListedVersion, ObjectVersion
 from schemas.sealed import SealedObject
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 #: another key, or S3 does not describe it to us at all. 404: the version is gone. 405: it is a delete marker.
 _NOT_OURS: Final = frozenset({"400", "403"})
 _GONE: Final = frozenset({"404", "405", "NoSuchKey", "NoSuchVersion"})
-#: S3's codes for an object that must be restored first, and for one that is encrypted with another key.
-_UNREADABLE: Final = frozenset({"AccessDenied", "InvalidObjectState", "InvalidRequest"})
+#: S3's code for an object that must be restored before it is read.
+_ARCHIVED: Final = "InvalidObjectState"
+#: S3's codes for an object that the caller may not read, or that is encrypted with a key that the customer provides.
+#: It puts KMS's codes behind "KMS.": of a key that is disabled, or gone.
+_UNREADABLE: Final = frozenset({"AccessDenied", "InvalidRequest"})
+_OF_KMS: Final = "KMS."
 #: How many objects are read at the same time.
 _AT_ONCE: Final = 8
 #: An object without a checksum, which a worker did not write, is hashed up to this size.
@@ -35,13 +39,14 @@ _CHUNK: Final = 1024 * 1024
 
 
 class S3EvidenceObjects:
-    """Describe versions of objects, and list them."""
+    """Describe versions of objects, and list them. `key_arn` is the KMS key that encrypts what Joinguard writes."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    def __init__(self, client: S3Client, bucket: str, key_arn: str) -> None:
         self._client = client
         self._bucket = bucket
+        self._key_arn = key_arn
 
-    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[SealedObject]:
+    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[Described]:
         """Return what S3 says about versions, without those that are gone or that it does not describe."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return [found for found in pool.map(lambda each: self._described(*each), kinds) if found]
@@ -63,16 +68,16 @@ class S3EvidenceObjects:
         following = {"key": page["NextKeyMarker"], "version_id": page["NextVersionIdMarker"]}
         return listed, after.model_copy(update=following)
 
-    def _described(self, version: ObjectVersion, kind: ObjectKind) -> SealedObject | None:
+    def _described(self, version: ObjectVersion, kind: ObjectKind) -> Described | None:
         with service_errors("S3"):
             try:
-                found, digest = self._head(version)
+                found, digest, is_denied = self._head(version)
             except ClientError as error:
                 # One object must not keep all others from being sealed. Verifying finds it, because the log lacks it.
                 if error_code(error) in _GONE | _NOT_OURS:
                     return None
                 raise
-        return SealedObject(
+        described = SealedObject(
             kind=kind,
             key=version.key,
             version_id=version.version_id,
@@ -82,33 +87,44 @@ class S3EvidenceObjects:
             retain_until=found.get("ObjectLockRetainUntilDate"),
             lock=found.get("ObjectLockMode"),
         )
+        # HEAD names the key to whoever may read the object, without asking KMS. S3's own keys have no name.
+        return Described(described, may_follow=is_denied and found.get("SSEKMSKeyId", self._key_arn) == self._key_arn)
 
-    def _head(self, version: ObjectVersion) -> tuple[Any, Sha256 | None]:
-        """Return the answer to HEAD, and the SHA-256 of the content, if S3 returns it."""
+    def _head(self, version: ObjectVersion) -> tuple[Any, Sha256 | None, bool]:
+        """Return the answer to HEAD, the SHA-256 of the content, if S3 returns it, and whether S3 denies it."""
         name: Any = {"Bucket": self._bucket, "Key": version.key, "VersionId": version.version_id}
         try:
             found = self._client.head_object(**name, ChecksumMode="ENABLED")
         except ClientError as error:
             if error_code(error) in _NOT_OURS:
-                return self._client.head_object(**name), None
+                return self._client.head_object(**name), None, True
             raise
-        try:
-            # An object that was uploaded in parts has a checksum of checksums and the number of parts.
-            if digest := b64decode(found.get("ChecksumSHA256", ""), validate=True).hex():
-                return found, digest
-        except ValueError:
-            pass
-        return found, self._hash(name) if found["ContentLength"] <= _MAX_HASHED else None
+        digest = _sha256_in(found)
+        if digest or found["ContentLength"] > _MAX_HASHED:
+            return found, digest, False
+        return found, *self._hash(name)
 
-    def _hash(self, name: Any) -> Sha256 | None:
+    def _hash(self, name: Any) -> tuple[Sha256 | None, bool]:
+        """Return the SHA-256 of an object's bytes, and whether S3 denies them."""
         try:
             body = self._client.get_object(**name)["Body"]
         except ClientError as error:
-            if error_code(error) in _UNREADABLE:
-                return None
+            code = error_code(error)
+            if code in _UNREADABLE or code.startswith(_OF_KMS):
+                return None, True
+            if code == _ARCHIVED:
+                return None, False
             raise
         digest = sha256()
         with body:
             for chunk in body.iter_chunks(_CHUNK):
                 digest.update(chunk)
-        return digest.hexdigest()
+        return digest.hexdigest(), False
+
+
+def _sha256_in(found: Any) -> Sha256 | None:
+    """Return the checksum in an answer. That of an object that was uploaded in parts is one of checksums: no Base64."""
+    try:
+        return b64decode(found.get("ChecksumSHA256", ""), validate=True).hex() or None
+    except ValueError:
+        return None

@@ -108,7 +108,7 @@ def _sealed(aws: StandIn, expected: int) -> dict[str, float]:
         ORIGIN,
         SealDependencies(
             log=S3Archive(s3, _BUCKET),
-            objects=S3EvidenceObjects(s3, _BUCKET),
+            objects=S3EvidenceObjects(s3, _BUCKET, ""),
             announcements=SqsAnnouncements(sqs, sqs.get_queue_url(QueueName="announcements")["QueueUrl"]),
             index=index,
             signer=KmsSigner(client("kms"), "alias/seal"),

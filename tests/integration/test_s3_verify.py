@@ -60,7 +60,7 @@ class SealedInMoto:
             stored = world.bucket.current(key)
             assert stored
             archive.record(key, stored.body or b"")
-        objects = S3EvidenceObjects(self.s3, bucket)
+        objects = S3EvidenceObjects(self.s3, bucket, "")
         index = FakeIndex(steps)
         dependencies = SealDependencies(archive, objects, Announcements(), index, self.signer, [], self.clock)
         self.sealer = Sealer(ORIGIN, dependencies)

@@ -18,7 +18,7 @@ from handlers.aws.s3_objects import S3EvidenceObjects
 from handlers.aws.sqs_announcements import SqsAnnouncements
 from handlers.core.errors import RetryableError
 from handlers.core.evidence.sealing import ListedVersion, ObjectVersion
-from schemas.sealed import Comparison, ObjectKind, SealState
+from schemas.sealed import Comparison, ObjectKind, SealedObject, SealState
 from tests.fakes import NOON
 from tests.integration.conftest import RESOURCES, client
 from tests.sealing import verified
@@ -34,6 +34,16 @@ def kinds(*versions: ObjectVersion) -> list[tuple[ObjectVersion, ObjectKind]]:
 
 
 # Versions of objects
+
+#: The key that encrypts evidence, and one of somebody else.
+OURS, OTHERS = (f"arn:aws:kms:us-east-1:{account}:key/{'1' * 8}" for account in ("1" * 12, "2" * 12))
+
+
+def described(s3: Any, bucket: str, of: list[tuple[ObjectVersion, ObjectKind]]) -> list[SealedObject]:
+    """Return what S3 says about versions; their SHA-256 will not follow."""
+    found = S3EvidenceObjects(s3, bucket, OURS).describe(of)
+    assert not any(each.may_follow for each in found)
+    return [each.object for each in found]
 
 
 @pytest.fixture
@@ -55,7 +65,7 @@ def test_a_version_is_described_with_its_checksum_and_its_lock(locked: str) -> N
     version = put(locked, ChecksumAlgorithm="SHA256")
     until = client("s3").head_object(Bucket=locked, Key=KEY)["ObjectLockRetainUntilDate"]
 
-    [found] = S3EvidenceObjects(client("s3"), locked).describe(kinds(version))
+    [found] = described(client("s3"), locked, kinds(version))
 
     assert (found.key, found.version_id, found.kind) == (*version, ObjectKind.EVIDENCE)
     assert (found.sha256, found.size) == (DIGEST, len(BODY))
@@ -66,13 +76,13 @@ def test_a_version_is_described_with_its_checksum_and_its_lock(locked: str) -> N
 def test_an_object_without_a_sha256_is_read(locked: str) -> None:
     version = put(locked, ChecksumAlgorithm="CRC32")
 
-    assert [each.sha256 for each in S3EvidenceObjects(client("s3"), locked).describe(kinds(version))] == [DIGEST]
+    assert [each.sha256 for each in described(client("s3"), locked, kinds(version))] == [DIGEST]
 
 
 def test_each_version_of_a_key_is_described_as_it_was(locked: str) -> None:
     versions = [put(locked, body=body) for body in (BODY, b"another")]
 
-    found = S3EvidenceObjects(client("s3"), locked).describe(kinds(*versions))
+    found = described(client("s3"), locked, kinds(*versions))
 
     assert [each.sha256 for each in found] == [DIGEST, sha256(b"another").hexdigest()]
 
@@ -84,7 +94,7 @@ def test_versions_that_are_gone_are_left_out(aws: None) -> None:  # noqa: ARG001
     gone, version = put(bucket), put(bucket, f"{KEY}2")
     client("s3").delete_object(Bucket=bucket, Key=gone.key, VersionId=gone.version_id)
 
-    found = S3EvidenceObjects(client("s3"), bucket).describe(kinds(gone, version))
+    found = described(client("s3"), bucket, kinds(gone, version))
 
     assert [each.key for each in found] == [version.key]
 
@@ -95,15 +105,30 @@ def head(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", [400, 403])
 def test_an_object_under_a_key_of_somebody_else_has_no_sha256(status: int) -> None:
-    """S3 answers like this if the object has a customer-provided key, or a KMS key that the role may not use."""
+    """S3 answers like this if the object has a KMS key that the role may not use."""
     s3 = client("s3")
     with Stubber(s3) as stub:
         stub.add_client_error("head_object", str(status), "no", status)
-        stub.add_response("head_object", head(), {"Bucket": "b", "Key": "k", "VersionId": "v"})
+        stub.add_response("head_object", head(SSEKMSKeyId=OTHERS), {"Bucket": "b", "Key": "k", "VersionId": "v"})
 
-        [found] = S3EvidenceObjects(s3, "b").describe(kinds(ObjectVersion("k", "v")))
+        [found] = described(s3, "b", kinds(ObjectVersion("k", "v")))
 
     assert (found.sha256, found.size) == (None, 5)
+
+
+@pytest.mark.parametrize("key", [{"SSEKMSKeyId": OURS}, {}], ids=["our key", "a key of S3"])
+@pytest.mark.parametrize("status", [400, 403])
+def test_the_sha256_of_an_object_under_our_key_follows_if_s3_denies_it_now(status: int, key: dict[str, str]) -> None:
+    """S3 answers like this while the role may not use the key, and while the key is disabled."""
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_client_error("head_object", str(status), "no", status)
+        stub.add_response("head_object", head(**key), {"Bucket": "b", "Key": "k", "VersionId": "v"})
+
+        [found] = S3EvidenceObjects(s3, "b", OURS).describe(kinds(ObjectVersion("k", "v")))
+
+    assert found.may_follow
+    assert (found.object.sha256, found.object.size) == (None, 5)
 
 
 def test_an_object_that_is_too_large_to_be_read_has_no_sha256() -> None:
@@ -112,7 +137,7 @@ def test_an_object_that_is_too_large_to_be_read_has_no_sha256() -> None:
         # An object that was uploaded in parts has a checksum of checksums.
         stub.add_response("head_object", head(ContentLength=2**30, ChecksumSHA256="AAAA-2"))
 
-        [found] = S3EvidenceObjects(s3, "b").describe(kinds(ObjectVersion("k", "v")))
+        [found] = described(s3, "b", kinds(ObjectVersion("k", "v")))
 
     assert found.sha256 is None
 
@@ -124,19 +149,33 @@ def test_one_object_that_s3_does_not_describe_does_not_keep_others_from_being_se
         for _ in range(2):
             stub.add_client_error("head_object", str(status), "no", status)
 
-        assert S3EvidenceObjects(s3, "b").describe(kinds(ObjectVersion("k", "v"))) == []
+        assert described(s3, "b", kinds(ObjectVersion("k", "v"))) == []
 
 
-@pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState"])
-def test_an_object_without_a_checksum_that_s3_does_not_return_has_no_sha256(code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "key", "follows"),
+    [
+        ("AccessDenied", OURS, True),
+        ("AccessDenied", OTHERS, False),
+        ("KMS.DisabledException", OURS, True),
+        ("KMS.DisabledException", OTHERS, False),
+        ("KMS.NotFoundException", OTHERS, False),
+        ("InvalidObjectState", OURS, False),
+    ],
+)
+def test_an_object_without_a_checksum_that_s3_does_not_return_has_no_sha256(
+    code: str,
+    key: str,
+    follows: bool,  # noqa: FBT001 - pytest passes a parameter
+) -> None:
     s3 = client("s3")
     with Stubber(s3) as stub:
-        stub.add_response("head_object", head())
+        stub.add_response("head_object", head(SSEKMSKeyId=key))
         stub.add_client_error("get_object", code, "no", 403)
 
-        [found] = S3EvidenceObjects(s3, "b").describe(kinds(ObjectVersion("k", "v")))
+        [found] = S3EvidenceObjects(s3, "b", OURS).describe(kinds(ObjectVersion("k", "v")))
 
-    assert found.sha256 is None
+    assert (found.object.sha256, found.may_follow) == (None, follows)
 
 
 def test_a_delete_marker_has_no_description() -> None:
@@ -144,7 +183,7 @@ def test_a_delete_marker_has_no_description() -> None:
     with Stubber(s3) as stub:
         stub.add_client_error("head_object", "405", "MethodNotAllowed", 405)
 
-        assert S3EvidenceObjects(s3, "b").describe(kinds(ObjectVersion("k", "v"))) == []
+        assert described(s3, "b", kinds(ObjectVersion("k", "v"))) == []
 
 
 def test_an_error_of_s3_is_one_to_try_again() -> None:
@@ -152,7 +191,7 @@ def test_an_error_of_s3_is_one_to_try_again() -> None:
     with Stubber(s3) as stub:
         stub.add_client_error("head_object", "503", "SlowDown", 503)
         with pytest.raises(RetryableError, match="S3"):
-            S3EvidenceObjects(s3, "b").describe(kinds(ObjectVersion("k", "v")))
+            described(s3, "b", kinds(ObjectVersion("k", "v")))
 
 
 def test_all_versions_and_delete_markers_are_listed_page_by_page(locked: str) -> None:
@@ -163,7 +202,7 @@ def test_all_versions_and_delete_markers_are_listed_page_by_page(locked: str) ->
     listed: list[ListedVersion] = []
     at: Comparison | None = Comparison(begun_at=NOON, prefix="evidence/")
     while at:
-        page, at = S3EvidenceObjects(client("s3"), locked).versions(at)
+        page, at = S3EvidenceObjects(client("s3"), locked, OURS).versions(at)
         listed += page
 
     assert {each.version for each in listed if each.deleted_at is None} == {first, second, other}
@@ -181,7 +220,7 @@ def test_a_listing_goes_on_where_it_stopped() -> None:
             {"IsTruncated": False},
             {"Bucket": "b", "Prefix": "evidence/", "KeyMarker": "evidence/k", "VersionIdMarker": "v7"},
         )
-        objects = S3EvidenceObjects(s3, "b")
+        objects = S3EvidenceObjects(s3, "b", OURS)
         _, after = objects.versions(Comparison(begun_at=NOON, prefix="evidence/"))
         assert after
         assert (after.key, after.version_id, after.begun_at) == ("evidence/k", "v7", NOON)
@@ -409,7 +448,7 @@ def test_a_checkpoint_is_published_with_its_number() -> None:
 
 
 def test_the_times_of_s3_are_those_of_the_leaves(locked: str) -> None:
-    [found] = S3EvidenceObjects(client("s3"), locked).describe(kinds(put(locked)))
+    [found] = described(client("s3"), locked, kinds(put(locked)))
 
     assert isinstance(found.modified_at, datetime)
     assert found.model_dump(mode="json")["modified_at"].endswith("Z")

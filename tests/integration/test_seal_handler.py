@@ -100,9 +100,16 @@ def test_an_unexpected_error_names_no_account(log: io.StringIO) -> None:
     assert "2222" not in str(error.value) + log.getvalue()
 
 
-@pytest.mark.parametrize("missing", ["SEAL_KEY_ID", "EVIDENCE_BUCKET", "SEALED_TABLE", "LOG_NAME"])
+@pytest.mark.parametrize("missing", ["SEAL_KEY_ID", "DATA_KEY_ARN", "EVIDENCE_BUCKET", "SEALED_TABLE", "LOG_NAME"])
 def test_a_missing_setting_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("EVIDENCE_BUCKET", "ANNOUNCEMENTS_QUEUE_URL", "SEALED_TABLE", "SEAL_KEY_ID", "LOG_NAME"):
+    for name in (
+        "EVIDENCE_BUCKET",
+        "ANNOUNCEMENTS_QUEUE_URL",
+        "SEALED_TABLE",
+        "SEAL_KEY_ID",
+        "DATA_KEY_ARN",
+        "LOG_NAME",
+    ):
         monkeypatch.setenv(name, "" if name == missing else "x")
     sealer.cache_clear()
 

@@ -32,6 +32,7 @@ from schemas.keys import (
 )
 from schemas.outcome import Fault
 from schemas.sealed import (
+    MAX_WAITING,
     Comparison,
     Leaf,
     ObjectKind,
@@ -39,6 +40,7 @@ from schemas.sealed import (
     SealedDeletion,
     SealedObject,
     SealState,
+    Waiting,
 )
 
 #: The number of objects that are sealed together.
@@ -47,6 +49,8 @@ MAX_BATCH: Final = 2000
 COMPARE_EVERY: Final = timedelta(days=1)
 #: How much the clocks of two invocations may differ.
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
+#: How long an object waits for its SHA-256 before it is sealed without.
+WAIT: Final = timedelta(days=3)
 #: A part of a number in the key of a batch.
 _NUMBERED_FOLDER: Final = re.compile("[0-9]{3}/")
 #: An object that was written so recently may still be announced.
@@ -66,6 +70,14 @@ class ListedVersion(NamedTuple):
     version: ObjectVersion
     #: When a delete marker was set; None for a version that has content.
     deleted_at: datetime | None = None
+
+
+class Described(NamedTuple):
+    """A version as S3 describes it."""
+
+    object: SealedObject
+    #: Whether its SHA-256 is missing although S3 may return it later: the object is encrypted with no key but ours.
+    may_follow: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class LogObjects(EvidenceWriter, Protocol):
 class EvidenceObjects(Protocol):
     """The objects that are sealed."""
 
-    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[SealedObject]:
+    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[Described]:
         """Return what S3 says about versions; those that are gone are left out."""
 
     def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
@@ -166,6 +178,8 @@ class Sealed:
     unannounced: int = 0
     #: The delete markers that were found; those of rehearsals, which expire, are not counted.
     deletions: int = 0
+    #: The objects that are sealed later, when S3 returns their SHA-256.
+    waiting: int = 0
     #: The objects that are not sealed: no part of Joinguard writes their keys, or S3 does not describe them.
     foreign: int = 0
     #: Whether a comparison with the whole bucket ended.
@@ -210,8 +224,10 @@ class _Run:
     def run(self) -> Sealed:
         self.state = self.dependencies.index.state()
         if self._catch_up():
+            self._retry()
             self._repeat(self._announced)
             self._repeat(self._compare)
+        self.done.waiting = len(self.state.waiting)
         self._copy()
         return self.done
 
@@ -275,12 +291,30 @@ class _Run:
         latest = self.dependencies.clock.now() + _CLOCKS_DIFFER
         earliest = before.sealed_at if before else header.sealed_at
         follows = header.first == (_end(before) if before else 0) and earliest <= header.sealed_at <= latest
-        objects = {each for each in leaves if isinstance(each, SealedObject)}
-        described = set(self.dependencies.objects.describe([(_version(each), each.kind) for each in objects]))
-        # The lock of a rehearsal may have ended meanwhile, and then it may be gone.
-        forged = {each for each in objects - described if each.kind is not ObjectKind.REHEARSAL}
-        if not follows or forged or not described <= objects:
+        objects = [each for each in leaves if isinstance(each, SealedObject)]
+        described = {
+            _version(each.object): each
+            for each in self.dependencies.objects.describe([(_version(each), each.kind) for each in objects])
+        }
+        if not follows or not all(self._is_described(each, described.get(_version(each))) for each in objects):
             raise _changed(f"batch {header.number} of the log, which was not signed yet, is not one of this function")
+
+    def _is_described(self, sealed: SealedObject, found: Described | None) -> bool:
+        """Return whether an object of an unsigned batch is as S3 describes it.
+
+        Raises RetryableError if S3 does not return its SHA-256 now.
+        """
+        if found is None:
+            # The lock of a rehearsal may have ended meanwhile, and then it may be gone.
+            return sealed.kind is ObjectKind.REHEARSAL
+        if found.object == sealed:
+            return True
+        if _without_sha256(found.object) != _without_sha256(sealed):
+            return False
+        if found.may_follow:
+            raise RetryableError(fault("CHECKSUM_DENIED", "S3 does not return the SHA-256 of an object to seal"))
+        # S3 may return by now what the object had waited for in vain.
+        return sealed.sha256 is None and self._waited(_version(sealed))
 
     def _signed(self, number: int) -> bytes | None:
         try:
@@ -291,6 +325,16 @@ class _Run:
             raise
 
     # New leaves.
+
+    def _retry(self) -> None:
+        """Seal the objects whose SHA-256 S3 returns by now, and those that have waited for it long enough."""
+        described = self._described(map(_version, self.state.waiting))
+        there = {_version(each.object) for each in described}
+        still = tuple(each for each in self.state.waiting if _version(each) in there)
+        if still != self.state.waiting:
+            self._save(waiting=still)
+        if objects := self._settled(described):
+            self._seal(objects)
 
     def _announced(self) -> bool:
         """Seal what was announced, as far as a batch takes it; return whether there may be more."""
@@ -336,6 +380,10 @@ class _Run:
         return [*objects, *(SealedDeletion(key=key, version_id=id_, modified_at=at) for (key, id_), at in new.items())]
 
     def _new(self, versions: Iterable[ObjectVersion]) -> Sequence[SealedObject]:
+        """Return the versions to seal: the log does not have them, and S3 describes them."""
+        return self._settled(self._described(versions))
+
+    def _described(self, versions: Iterable[ObjectVersion]) -> Sequence[Described]:
         """Return what S3 says about the versions that the log does not have."""
         kinds = {each: kind for each in versions if (kind := kind_of(each.key))}
         known = self.dependencies.index.known(list(kinds)) if kinds else set()
@@ -343,6 +391,26 @@ class _Run:
         described = self.dependencies.objects.describe(new) if new else []
         self.done.foreign += len(new) - len(described)
         return described
+
+    def _settled(self, described: Sequence[Described]) -> Sequence[SealedObject]:
+        """Return the objects that are sealed now, and remember those that wait for their SHA-256.
+
+        What finds no place among them is found again by the comparison with the whole bucket.
+        """
+        late = {each for found, may_follow in described if may_follow and not self._waited(each := _version(found))}
+        now, waiting = self.dependencies.clock.now(), self.state.waiting
+        new = sorted(late - set(map(_version, waiting)))[: MAX_WAITING - len(waiting)]
+        if new:
+            self._save(waiting=(*waiting, *(Waiting(key=key, version_id=id_, since=now) for key, id_ in new)))
+        return [found for found, _ in described if _version(found) not in late]
+
+    def _waited(self, version: ObjectVersion) -> bool:
+        """Return whether an object has waited long enough for its SHA-256."""
+        now = self.dependencies.clock.now()
+        return any(
+            _version(each) == version and not now - WAIT < each.since < now + _CLOCKS_DIFFER
+            for each in self.state.waiting
+        )
 
     def _seal(self, leaves: Sequence[Leaf]) -> bool:
         """Add a batch to the log; return False if another invocation has continued the log."""
@@ -424,7 +492,8 @@ class _Run:
         versions = [_version(each) for each in leaves if not isinstance(each, SealedBatch)]
         if versions:
             self.dependencies.index.add(versions)
-        self._save(indexed=header.number + 1)
+        waiting = tuple(each for each in self.state.waiting if _version(each) not in versions)
+        self._save(indexed=header.number + 1, waiting=waiting)
 
     def _copy(self) -> None:
         """Copy the checkpoints that were not copied yet. The log does not wait for a copy that fails."""
@@ -444,8 +513,12 @@ class _Run:
         self.done.behind = self.last.number + 1 - self.state.copied
 
 
-def _version(leaf: SealedObject | SealedDeletion) -> ObjectVersion:
-    return ObjectVersion(leaf.key, leaf.version_id)
+def _version(of: SealedObject | SealedDeletion | Waiting) -> ObjectVersion:
+    return ObjectVersion(of.key, of.version_id)
+
+
+def _without_sha256(described: SealedObject) -> SealedObject:
+    return described.model_copy(update={"sha256": None})
 
 
 def _end(header: SealedBatch) -> int:
