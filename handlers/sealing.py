@@ -51,7 +51,7 @@ def _failed(text: str) -> SealFailedError:
 
 def _report(done: Sealed) -> None:
     line = asdict(done) | {"copy_fault": done.copy_fault.model_dump(exclude_none=True) if done.copy_fault else None}
-    warns = done.copy_fault or done.waiting
+    warns = done.copy_fault or done.waiting or done.restored
     write = logger.error if done.deletions or done.foreign else logger.warning if warns else logger.info
     write("sealed", extra={name: value for name, value in line.items() if value is not None})
 

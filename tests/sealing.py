@@ -71,12 +71,13 @@ class FakeBucket:
     #: The keys of which S3 does not return the SHA-256 now.
     denied: set[str] = field(default_factory=set)
     listed: int = PAGE
-    _count: int = 0
+    #: How many versions and messages there were; the next one has the next number.
+    count: int = 0
 
     def put(self, key: str, body: bytes = b"{}", *, announced: bool = True) -> ObjectVersion:
         """Store a version, as AWS does for whoever writes evidence."""
-        self._count += 1
-        stored = Stored(f"v{self._count}", body, self.clock.now(), self.clock.now() + LOCKED)
+        self.count += 1
+        stored = Stored(f"v{self.count}", body, self.clock.now(), self.clock.now() + LOCKED)
         self.versions.setdefault(key, []).append(stored)
         version = ObjectVersion(key, stored.version_id)
         if announced:
@@ -84,13 +85,13 @@ class FakeBucket:
         return version
 
     def announce(self, version: ObjectVersion | None) -> None:
-        self._count += 1
-        self.queue[f"m{self._count}"] = version
+        self.count += 1
+        self.queue[f"m{self.count}"] = version
 
     def delete(self, key: str) -> None:
         """Set a delete marker."""
-        self._count += 1
-        self.versions[key].append(Stored(f"v{self._count}", None, self.clock.now()))
+        self.count += 1
+        self.versions[key].append(Stored(f"v{self.count}", None, self.clock.now()))
 
     def current(self, key: str) -> Stored | None:
         return next((each for each in reversed(self.versions.get(key, [])[-1:]) if each.body is not None), None)
@@ -156,7 +157,8 @@ class FakeBucket:
                 for each in reversed(self.versions[key])
             ]
             seen = [each.version for each in every]
-            first = seen.index(ObjectVersion(after.key, after.version_id or "")) + 1 if after.key else 0
+            last = ObjectVersion(after.key or "", after.version_id or "")
+            first = seen.index(last) + 1 if last in seen else sum(each.key <= last.key for each in seen)
             listed = every[first : first + self.listed]
             if first + self.listed >= len(every):
                 return listed, None

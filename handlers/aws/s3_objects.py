@@ -31,6 +31,8 @@ _ARCHIVED: Final = "InvalidObjectState"
 #: It puts KMS's codes behind "KMS.": of a key that is disabled, or gone.
 _UNREADABLE: Final = frozenset({"AccessDenied", "InvalidRequest"})
 _OF_KMS: Final = "KMS."
+#: S3's codes for markers of a listing that cannot be those of a version.
+_NO_MARKER: Final = frozenset({"InvalidArgument", "KeyTooLongError"})
 #: How many objects are read at the same time.
 _AT_ONCE: Final = 8
 #: An object without a checksum, which a worker did not write, is hashed up to this size.
@@ -53,9 +55,8 @@ class S3EvidenceObjects:
 
     def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
         """Return the next versions and delete markers under a prefix, and where to go on; None at the end."""
-        markers: Any = {"KeyMarker": after.key, "VersionIdMarker": after.version_id} if after.key else {}
         with service_errors("S3"):
-            page = self._client.list_object_versions(Bucket=self._bucket, Prefix=after.prefix, **markers)
+            page = self._page(after)
         listed = [
             *(ListedVersion(ObjectVersion(each["Key"], each["VersionId"])) for each in page.get("Versions", [])),
             *(
@@ -67,6 +68,18 @@ class S3EvidenceObjects:
             return listed, None
         following = {"key": page["NextKeyMarker"], "version_id": page["NextVersionIdMarker"]}
         return listed, after.model_copy(update=following)
+
+    def _page(self, after: Comparison) -> Any:
+        markers: Any = {"KeyMarker": after.key, "VersionIdMarker": after.version_id} if after.key else {}
+        if not after.version_id:
+            markers.pop("VersionIdMarker", None)
+        try:
+            return self._client.list_object_versions(Bucket=self._bucket, Prefix=after.prefix, **markers)
+        except ClientError as error:
+            # S3 knows no such version: begin the prefix again.
+            if markers and error_code(error) in _NO_MARKER:
+                return self._client.list_object_versions(Bucket=self._bucket, Prefix=after.prefix)
+            raise
 
     def _described(self, version: ObjectVersion, kind: ObjectKind) -> Described | None:
         with service_errors("S3"):

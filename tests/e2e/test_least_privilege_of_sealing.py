@@ -112,7 +112,9 @@ def test_it_may_publish_on_the_topic_of_the_stage_and_on_no_other(seals: Seals) 
     replace_process(pipeline, "Sealer")
     try:
         seals.seal()
-        assert seals.index.state().copied == len(seals.notes())
+        state = seals.index.state()
+        assert state
+        assert state.copied == len(seals.notes())
         sealer = Worker(pipeline, pipeline.resource(ROLE))
         with pytest.raises(ClientError):
             sealer("sns").publish(TopicArn=another, Message="x")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import count
 from typing import Any
 
 import pytest
 from botocore.stub import Stubber
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from handlers.aws.checkpoint_copies import S3CheckpointCopies, SnsCheckpointCopies
 from handlers.aws.dynamodb_sealed import DynamoSealedIndex
@@ -21,7 +25,7 @@ from handlers.core.evidence.sealing import ListedVersion, ObjectVersion
 from schemas.sealed import Comparison, ObjectKind, SealedObject, SealState
 from tests.fakes import NOON
 from tests.integration.conftest import RESOURCES, client
-from tests.sealing import verified
+from tests.sealing import SealWorld, verified
 
 KEY = "evidence/2026/11/25/event-a/none/0001.json"
 BODY = b'{"attempt": 1}'
@@ -269,10 +273,99 @@ def test_a_state_is_read_as_it_was_saved(index: DynamoSealedIndex) -> None:
 
 
 @pytest.mark.parametrize("kept", ["", "{}x", '{"indexed": -1}', '{"other": 1}'])
-def test_a_state_that_is_unreadable_is_that_of_an_empty_log(index: DynamoSealedIndex, kept: str) -> None:
+def test_a_state_that_is_unreadable_is_none(index: DynamoSealedIndex, kept: str) -> None:
     client("dynamodb").put_item(TableName="sealed", Item={"version": {"S": "state"}, "kept": {"S": kept}})
 
-    assert index.state() == SealState()
+    assert index.state() is None
+
+
+#: Values of every kind, and moments that no calculation with times survives.
+NONSENSE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(max_value=1),
+    st.floats(max_value=1),
+    st.text(st.characters(exclude_categories=["Nd"]), max_size=20),
+    st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-24T12:00:00Z", "evidence/", "log/"]),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
+)
+MOMENT = "2026-11-24T12:00:00Z"
+COMPARISON = {"begun_at": MOMENT, "prefix": "evidence/", "key": "evidence/2026", "version_id": "v1"}
+WAITING = {"key": KEY, "version_id": "v1", "since": MOMENT}
+#: Not the number of batches: more than the log has says that the log was cut off, and stops sealing on purpose.
+STATE = {"indexed": 1, "copied": 1, "comparison": COMPARISON, "compared_at": MOMENT, "waiting": [WAITING]}
+
+
+EXAMPLES = count()
+
+
+def places(value: Any) -> list[list[Any]]:
+    """Return the paths to all values in a JSON value, itself included."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [[], *([name, *rest] for name, each in inside for rest in places(each))]
+
+
+def put_in(value: Any, path: list[Any], other: Any) -> Any:
+    """Return a JSON value with another one in one of its places."""
+    if not path:
+        return other
+    copy = value.copy()
+    copy[path[0]] = put_in(value[path[0]], path[1:], other)
+    return copy
+
+
+@st.composite
+def altered(draw: st.DrawFn) -> str:
+    """Return a state with nonsense in one of its places, with or without a comparison that goes on."""
+    state = {name: each for name, each in STATE.items() if name != "comparison" or draw(st.booleans())}
+    return json.dumps(put_in(state, draw(st.sampled_from(places(state))), draw(NONSENSE)))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(kept=json.dumps(STATE | {"comparison": COMPARISON | {"prefix": "log"}}), kind="S")
+@example(kept=json.dumps(STATE | {"comparison": COMPARISON | {"begun_at": "0001-01-01T00:00:00Z"}}), kind="S")
+@example(kept=json.dumps({"compared_at": "9999-12-31T23:59:59Z"}), kind="S")
+@given(kept=st.one_of(st.text(max_size=20), altered()), kind=st.sampled_from(["S", "B", "SS"]))
+def test_nothing_in_the_state_keeps_evidence_from_being_sealed(index: DynamoSealedIndex, kept: str, kind: str) -> None:
+    # The examples share the table, so that versions which were added must not come again.
+    w = SealWorld()
+    w.bucket.count = next(EXAMPLES) * 1000
+    w.bucket.put(KEY)
+    w.seal()
+    value: Any = {"S": kept, "B": kept.encode(), "SS": [kept]}[kind]
+    client("dynamodb").put_item(TableName="sealed", Item={"version": {"S": "state"}, "kept": {kind: value}})
+    sealer = replace(w.sealer, dependencies=replace(w.sealer.dependencies, index=index))
+    added = [w.bucket.put(KEY.replace("0001", "0002")), w.bucket.put(KEY.replace("0001", "0003"), announced=False)]
+
+    for _ in range(3):
+        w.bucket.received.clear()
+        sealer.run(w.clock.now() + timedelta(minutes=10))
+        w.clock.advance(timedelta(days=1).total_seconds())
+
+    assert set(added) <= set(w.sealed())
+
+
+@pytest.mark.parametrize("code", ["InvalidArgument", "KeyTooLongError"])
+def test_a_listing_that_cannot_go_on_begins_again(code: str) -> None:
+    """S3 refuses an id that it never gave; moto does not."""
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_client_error("list_object_versions", code, "Invalid version id specified", 400)
+        stub.add_response("list_object_versions", {"IsTruncated": False}, {"Bucket": "b", "Prefix": "acts/"})
+        at = Comparison(begun_at=NOON, prefix="acts/", key="acts/k", version_id="forged")
+
+        assert S3EvidenceObjects(s3, "b", OURS).versions(at) == ([], None)
+
+
+def test_a_listing_can_go_on_after_a_key() -> None:
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        asked = {"Bucket": "b", "Prefix": "acts/", "KeyMarker": "acts/k"}
+        stub.add_response("list_object_versions", {"IsTruncated": False}, asked)
+
+        at = Comparison(begun_at=NOON, prefix="acts/", key="acts/k")
+        assert S3EvidenceObjects(s3, "b", OURS).versions(at) == ([], None)
 
 
 def test_keys_that_dynamodb_does_not_return_are_asked_for_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from handlers.core.errors import RetryableError, fault
 from handlers.seal_evidence import lambda_handler
 from handlers.sealing import SealFailedError, logger, metrics, seal
 from handlers.settings import SettingsError
+from schemas.sealed import SealState
 from tests.integration.test_sweep_handler import published
 from tests.sealing import SealWorld
 from tests.unit.test_sealing import with_objects
@@ -78,6 +80,16 @@ def test_a_copy_that_fails_is_a_warning(log: io.StringIO, capsys: pytest.Capture
     [line] = [json.loads(each) for each in log.getvalue().splitlines()]
     assert (line["level"], line["copy_fault"]["code"], line["behind"]) == ("WARNING", "S3.AccessDenied", 1)
     assert published(capsys.readouterr().out)["CheckpointsNotCopied"] == 1
+
+
+def test_a_state_that_was_not_possible_is_a_warning(log: io.StringIO) -> None:
+    w = SealWorld()
+    w.index.kept = SealState(compared_at=w.clock.now() + timedelta(days=1))
+
+    seal(CONTEXT, w.sealer)
+
+    [line] = [json.loads(each) for each in log.getvalue().splitlines()]
+    assert (line["level"], line["restored"]) == ("WARNING", True)
 
 
 def test_a_call_that_fails_is_an_error_of_the_function(log: io.StringIO) -> None:

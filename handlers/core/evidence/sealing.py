@@ -121,8 +121,8 @@ class Announcements(Protocol):
 class SealedIndex(Protocol):
     """Which versions the log has. It follows the log and can be restored from it."""
 
-    def state(self) -> SealState:
-        """Return what is kept; a new state if there is none."""
+    def state(self) -> SealState | None:
+        """Return what is kept; a new state if there is none, and None if it cannot be read."""
 
     def save(self, state: SealState) -> None:
         """Keep a state."""
@@ -187,6 +187,8 @@ class Sealed:
     #: How many checkpoints still have to be copied, and why.
     behind: int = 0
     copy_fault: Fault | None = None
+    #: What the table keeps was not readable, or not possible, and is restored from the log and the bucket.
+    restored: bool = False
     #: Another invocation continued the log meanwhile.
     overtaken: bool = False
 
@@ -222,7 +224,9 @@ class _Run:
     last: SealedBatch | None = field(default=None, init=False)
 
     def run(self) -> Sealed:
-        self.state = self.dependencies.index.state()
+        kept = self.dependencies.index.state()
+        self.state = _possible(kept or SealState(), self.dependencies.clock.now())
+        self.done.restored = self.state != kept
         if self._catch_up():
             self._retry()
             self._repeat(self._announced)
@@ -376,7 +380,7 @@ class _Run:
         self.done.deletions += sum(kinds[each] is not ObjectKind.REHEARSAL for each in new)
         # Everything that was there before the first comparison is new to it.
         if self.state.compared_at:
-            self.done.unannounced += sum(each.modified_at < begun_at - _ANNOUNCED_WITHIN for each in objects)
+            self.done.unannounced += sum(begun_at - each.modified_at > _ANNOUNCED_WITHIN for each in objects)
         return [*objects, *(SealedDeletion(key=key, version_id=id_, modified_at=at) for (key, id_), at in new.items())]
 
     def _new(self, versions: Iterable[ObjectVersion]) -> Sequence[SealedObject]:
@@ -511,6 +515,17 @@ class _Run:
         except JoinguardError as error:
             self.done.copy_fault = error.fault
         self.done.behind = self.last.number + 1 - self.state.copied
+
+
+def _possible(state: SealState, now: datetime) -> SealState:
+    """Return a state without what it says about the future: otherwise, the bucket would not be compared until then."""
+    latest = now + _CLOCKS_DIFFER
+    changes: dict[str, Any] = {}
+    if state.compared_at and state.compared_at > latest:
+        changes["compared_at"] = None
+    if state.comparison and state.comparison.begun_at > latest:
+        changes["comparison"] = None
+    return state.model_copy(update=changes)
 
 
 def _version(of: SealedObject | SealedDeletion | Waiting) -> ObjectVersion:
