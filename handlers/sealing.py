@@ -50,9 +50,11 @@ def _failed(text: str) -> SealFailedError:
 
 
 def _report(done: Sealed) -> None:
-    line = asdict(done) | {"copy_fault": done.copy_fault.model_dump(exclude_none=True) if done.copy_fault else None}
-    warns = done.copy_fault or done.waiting or done.restored
-    write = logger.error if done.deletions or done.foreign else logger.warning if warns else logger.info
+    faults = {"copy_fault": done.copy_fault, "topic_fault": done.topic_fault}
+    line = asdict(done) | {name: each and each.model_dump(exclude_none=True) for name, each in faults.items()}
+    warns = any(faults.values()) or done.waiting or done.restored
+    is_altered = done.deletions or done.foreign or done.different
+    write = logger.error if is_altered else logger.warning if warns else logger.info
     write("sealed", extra={name: value for name, value in line.items() if value is not None})
 
 
@@ -63,8 +65,9 @@ def _measure(done: Sealed) -> None:
             "ObjectsSealed": done.objects,
             "UnannouncedObjects": done.unannounced,
             "DeletedObjects": done.deletions,
-            "ForeignObjects": done.foreign,
-            "CheckpointsNotCopied": done.behind,
+            # No part of Joinguard wrote the copies of other checkpoints either.
+            "ForeignObjects": done.foreign + done.different,
+            "CheckpointsNotCopied": done.behind + done.unpublished,
         }.items():
             metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from handlers.core.errors import Cause, RetryableError, fault
+from handlers.core.errors import Cause, PermanentError, RetryableError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, open_note
 from handlers.core.evidence.leaves import read_bundle, read_leaf
 from handlers.core.evidence.merkle import FULL, Log, Tile, bundle_path
@@ -252,11 +252,13 @@ class FakeCopies:
     """Copies of checkpoints elsewhere."""
 
     steps: Steps
+    name: str
     notes: dict[int, bytes] = field(default_factory=dict)
 
     def copy(self, origin: str, number: int, note: bytes) -> None:
         assert origin == ORIGIN
-        self.steps.take("copy", lambda: self.notes.setdefault(number, note))
+        if self.steps.take(self.name, lambda: self.notes.setdefault(number, note)) != note:
+            raise PermanentError(fault("CHECKPOINT_DIFFERS", "another checkpoint"))
 
 
 class SealWorld:
@@ -268,7 +270,8 @@ class SealWorld:
         self.steps = self.bucket.steps
         self.index = FakeIndex(self.steps)
         self.signer = FakeSigner(self.steps)
-        self.copies = FakeCopies(self.steps)
+        self.copies = FakeCopies(self.steps, "copy")
+        self.topic = FakeCopies(self.steps, "publish")
 
     @property
     def sealer(self) -> Sealer:
@@ -280,7 +283,8 @@ class SealWorld:
                 announcements=_Announcements(self.bucket),
                 index=self.index,
                 signer=self.signer,
-                copies=[self.copies],
+                copies=self.copies,
+                topic=self.topic,
                 clock=self.clock,
             ),
         )

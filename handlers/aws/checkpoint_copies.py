@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handlers.aws.errors import service_errors
 from handlers.aws.s3_evidence import put_once
+from handlers.core.errors import PermanentError, fault
 from schemas.keys import checkpoint_key
 
 if TYPE_CHECKING:
@@ -21,9 +22,17 @@ class S3CheckpointCopies:
         self._bucket = bucket
 
     def copy(self, origin: str, number: int, note: bytes) -> None:
-        """Copy a checkpoint, unless it was copied before. The log's name is the folder."""
-        key = f"{origin}/{checkpoint_key(number)}"
-        put_once(self._client, Bucket=self._bucket, Key=key, Body=note, ContentType="text/plain; charset=utf-8")
+        """Copy a checkpoint, unless it was copied before. The log's name is the folder.
+
+        Raises PermanentError if the bucket has another object in its place.
+        """
+        name: Any = {"Bucket": self._bucket, "Key": f"{origin}/{checkpoint_key(number)}"}
+        if put_once(self._client, **name, Body=note, ContentType="text/plain; charset=utf-8"):
+            return
+        with service_errors("S3"), self._client.get_object(**name)["Body"] as body:
+            stored = body.read(len(note) + 1)
+        if stored != note:
+            raise PermanentError(fault("CHECKPOINT_DIFFERS", f"the copy of checkpoint {number} is of another"))
 
 
 class SnsCheckpointCopies:

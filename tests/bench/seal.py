@@ -112,7 +112,8 @@ def _sealed(aws: StandIn, expected: int) -> dict[str, float]:
             announcements=SqsAnnouncements(sqs, sqs.get_queue_url(QueueName="announcements")["QueueUrl"]),
             index=index,
             signer=KmsSigner(client("kms"), "alias/seal"),
-            copies=[],
+            copies=None,
+            topic=None,
             clock=SystemClock(),
         ),
     )

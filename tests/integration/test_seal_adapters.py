@@ -20,7 +20,7 @@ from handlers.aws.kms_signer import KmsSigner
 from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.s3_objects import S3EvidenceObjects
 from handlers.aws.sqs_announcements import SqsAnnouncements
-from handlers.core.errors import RetryableError
+from handlers.core.errors import PermanentError, RetryableError
 from handlers.core.evidence.sealing import ListedVersion, ObjectVersion
 from schemas.sealed import Comparison, ObjectKind, SealedObject, SealState
 from tests.fakes import NOON
@@ -505,7 +505,10 @@ def test_a_key_that_is_disabled_is_an_error_to_try_again() -> None:
 def test_a_checkpoint_is_copied_once(bucket: str) -> None:
     copies = S3CheckpointCopies(client("s3"), bucket)
     copies.copy("joinguard/o-exampleorg1", 12, NOTE)
-    copies.copy("joinguard/o-exampleorg1", 12, b"another")
+    copies.copy("joinguard/o-exampleorg1", 12, NOTE)
+    for other in (b"another", NOTE[:-1], NOTE + b"x", b""):
+        with pytest.raises(PermanentError, match="CHECKPOINT_DIFFERS: the copy of checkpoint 12"):
+            copies.copy("joinguard/o-exampleorg1", 12, other)
 
     stored = client("s3").get_object(Bucket=bucket, Key="joinguard/o-exampleorg1/log/checkpoints/000/000/012")
     assert stored["Body"].read() == NOTE

@@ -82,6 +82,17 @@ def test_a_copy_that_fails_is_a_warning(log: io.StringIO, capsys: pytest.Capture
     assert published(capsys.readouterr().out)["CheckpointsNotCopied"] == 1
 
 
+def test_a_copy_of_another_checkpoint_is_an_error(log: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    w = SealWorld()
+    w.copies.notes[0] = b"another log"
+
+    seal(CONTEXT, w.sealer)
+
+    [line] = [json.loads(each) for each in log.getvalue().splitlines()]
+    assert (line["level"], line["copy_fault"]["code"]) == ("ERROR", "CHECKPOINT_DIFFERS")
+    assert published(capsys.readouterr().out)["ForeignObjects"] == 1
+
+
 def test_a_state_that_was_not_possible_is_a_warning(log: io.StringIO) -> None:
     w = SealWorld()
     w.index.kept = SealState(compared_at=w.clock.now() + timedelta(days=1))

@@ -648,6 +648,61 @@ def test_a_checkpoint_that_was_just_signed_is_copied_whatever_the_table_says(cop
     assert w.copies.notes[1] == w.notes()[1]
 
 
+@pytest.mark.parametrize(("fails", "other"), [("copy", "topic"), ("publish", "copies")])
+def test_one_destination_of_checkpoints_does_not_hold_up_the_other(fails: str, other: str) -> None:
+    w = SealWorld()
+    denied = RetryableError(fault("X.AccessDenied", "denied"))
+    w.steps.fail(fails, denied, denied)
+
+    for number in range(2):
+        done = w.seal()
+        assert getattr(w, other).notes[number] == w.notes()[number]
+        assert bool(done.copy_fault) is (fails == "copy")
+        assert bool(done.topic_fault) is (fails == "publish")
+        assert (done.behind, done.unpublished) == ((number + 1, 0) if fails == "copy" else (0, 1))
+
+
+def test_a_lost_table_publishes_only_the_newest_checkpoint_and_copies_what_is_missing() -> None:
+    w = SealWorld()
+    for _ in range(5):
+        w.seal()
+    del w.copies.notes[2]
+    w.index = FakeIndex(w.steps)
+    w.topic.notes.clear()
+
+    done = w.seal()
+
+    assert done.behind == 0
+    assert w.topic.notes == {5: w.notes()[5]}
+    assert w.copies.notes == dict(enumerate(w.notes()))
+
+
+def test_only_the_newest_checkpoint_of_an_invocation_is_published() -> None:
+    w = with_objects(MAX_BATCH + 5)
+
+    w.seal()
+
+    assert w.topic.notes == {1: w.notes()[1]}
+    assert w.copies.notes == dict(enumerate(w.notes()))
+
+
+def test_a_copy_of_another_checkpoint_is_reported_until_it_is_gone_and_holds_up_no_other() -> None:
+    w = SealWorld()
+    w.copies.notes[1] = b"another log"
+    w.seal()
+
+    for number in (1, 2, 3):
+        done = w.seal()
+        assert (done.different, done.behind) == (1, 1)
+        assert done.copy_fault
+        assert done.copy_fault.code == "CHECKPOINT_DIFFERS"
+        assert number == 1 or w.copies.notes[number] == w.notes()[number]
+
+    del w.copies.notes[1]
+    assert (w.seal().behind, w.seal().different) == (0, 0)
+    assert w.copies.notes == dict(enumerate(w.notes()))
+
+
 # Killed at any call
 
 

@@ -10,6 +10,7 @@ So an invocation can be cut off at any call. The next one completes the batch an
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -148,7 +149,10 @@ class CheckpointCopies(Protocol):
     """Where checkpoints are copied to, so that a log that is rewritten differs from a copy."""
 
     def copy(self, origin: str, number: int, note: bytes) -> None:
-        """Copy a checkpoint, unless it was copied before."""
+        """Copy a checkpoint, unless it was copied before.
+
+        Raises PermanentError if there is another one with its number, and RetryableError if the call fails.
+        """
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,9 @@ class SealDependencies:
     announcements: Announcements
     index: SealedIndex
     signer: Signer
-    copies: Sequence[CheckpointCopies]
+    #: Where each checkpoint is copied to, and where the newest one of each invocation is published.
+    copies: CheckpointCopies | None
+    topic: CheckpointCopies | None
     clock: Clock
 
 
@@ -184,9 +190,13 @@ class Sealed:
     foreign: int = 0
     #: Whether a comparison with the whole bucket ended.
     compared: bool = False
-    #: How many checkpoints still have to be copied, and why.
+    #: How many checkpoints still have to be copied, how many copies are of another checkpoint, and why.
     behind: int = 0
+    different: int = 0
     copy_fault: Fault | None = None
+    #: 1 if the newest checkpoint was not published, and why.
+    unpublished: int = 0
+    topic_fault: Fault | None = None
     #: What the table keeps was not readable, or not possible, and is restored from the log and the bucket.
     restored: bool = False
     #: Another invocation continued the log meanwhile.
@@ -500,21 +510,38 @@ class _Run:
         self._save(indexed=header.number + 1, waiting=waiting)
 
     def _copy(self) -> None:
-        """Copy the checkpoints that were not copied yet. The log does not wait for a copy that fails."""
-        if not (self.last and self.dependencies.copies):
-            return
-        try:
-            # Whatever the table says, the checkpoints of this invocation were not copied before.
-            for number in range(min(self.state.copied, self.last.number + 1 - self.done.batches), self.last.number + 1):
-                note = self.dependencies.log.read(checkpoint_key(number))
-                for copies in self.dependencies.copies:
-                    copies.copy(self.sealer.origin, number, note)
-                self._save(copied=number + 1)
-                if not self._has_time():
-                    break
-        except JoinguardError as error:
-            self.done.copy_fault = error.fault
-        self.done.behind = self.last.number + 1 - self.state.copied
+        """Copy the checkpoints that were not copied yet, and publish the newest. What fails holds up nothing else."""
+        if self.last and self.dependencies.copies:
+            self._copy_to(self.dependencies.copies, self.last.number + 1)
+        # The newest covers the whole log. One that does not go out is not sent later, because the next one is newer.
+        if self.last and self.dependencies.topic and self.done.batches:
+            try:
+                self._copy_one(self.dependencies.topic, self.last.number)
+            except JoinguardError as error:
+                self.done.unpublished, self.done.topic_fault = 1, error.fault
+
+    def _copy_to(self, copies: CheckpointCopies, end: int) -> None:
+        # Whatever the table says, the checkpoints of this invocation were not copied before; so they come first.
+        new = end - self.done.batches
+        left = deque([*range(new, end), *range(min(self.state.copied, new), new)])
+        different: list[int] = []
+        while left:
+            try:
+                self._copy_one(copies, left[0])
+            except PermanentError as error:
+                different.append(left[0])
+                self.done.copy_fault = error.fault
+            except JoinguardError as error:
+                self.done.copy_fault = self.done.copy_fault or error.fault
+                break
+            left.popleft()
+            if not self._has_time():
+                break
+        self.done.different, self.done.behind = len(different), len(left) + len(different)
+        self._save(copied=min([*left, *different], default=end))
+
+    def _copy_one(self, copies: CheckpointCopies, number: int) -> None:
+        copies.copy(self.sealer.origin, number, self.dependencies.log.read(checkpoint_key(number)))
 
 
 def _possible(state: SealState, now: datetime) -> SealState:
