@@ -32,15 +32,16 @@ def seal(context: "LambdaContext", app: Sealer) -> dict[str, Any]:
     again.
     """
     logger.append_keys(function_request_id=context.aws_request_id)
-    left = timedelta(milliseconds=context.get_remaining_time_in_millis())
+    left, done = timedelta(milliseconds=context.get_remaining_time_in_millis()), Sealed()
     try:
-        done = app.run(app.dependencies.clock.now() + max(left - MARGIN, left / 2))
+        app.run(app.dependencies.clock.now() + max(left - MARGIN, left / 2), done)
     except JoinguardError as error:
         raise _failed(str(error)) from None
     except Exception as error:  # noqa: BLE001 - a traceback may hold account ids
         raise _failed(described(error)) from None
-    _report(done)
-    _measure(done)
+    finally:
+        _report(done)
+        _measure(done)
     return {"size": done.size, "batches": done.batches, "objects": done.objects}
 
 

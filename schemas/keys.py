@@ -36,6 +36,9 @@ CHECKPOINTS: Final = f"{LOG}checkpoints/"
 #: The prefixes whose objects are sealed.
 SealedPrefix: TypeAlias = Literal["acts/", "configuration/", "evidence/", "sweeps/"]
 SEALED_PREFIXES: Final[tuple[SealedPrefix, ...]] = get_args(SealedPrefix)
+#: The prefixes that are compared with the sealed log. Under its own, nothing is sealed, and nothing may be deleted.
+ComparedPrefix: TypeAlias = SealedPrefix | Literal["log/"]
+COMPARED_PREFIXES: Final[tuple[ComparedPrefix, ...]] = (*SEALED_PREFIXES, "log/")
 #: The number of characters of a SHA-256 that distinguish two objects of one attempt.
 _SHORT: Final = 16
 _BACKUP: Final = re.compile(r"backups/([0-9]{4})/([0-9]{2})/([0-9]{2})/")

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.ids import Sha256
-from schemas.keys import SealedPrefix
+from schemas.keys import ComparedPrefix
 from schemas.values import Moment, Text
 
 _Count = Annotated[int, Field(ge=0)]
@@ -107,7 +107,7 @@ class Comparison(_Recorded):
 
     begun_at: Moment
     #: The prefix that is being listed, and the last version that was listed; absent at its beginning.
-    prefix: SealedPrefix
+    prefix: ComparedPrefix
     key: Text | None = None
     version_id: Text | None = None
 

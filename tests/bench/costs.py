@@ -179,9 +179,9 @@ def _checkpoints(of: Installation) -> Dollars:
 
 
 def _comparisons(of: Installation) -> Dollars:
-    """Return the dollars of comparing, each day, all objects that there are."""
+    """Return the dollars of comparing, each day, all objects that there are, and of listing the log itself."""
     compared = of.objects_a_year * YEARS / 2 * _DAYS
-    pages = compared / 1_000
+    pages = (compared + 4 * CHECKPOINTS * YEARS / 2 * _DAYS) / 1_000
     # A page takes ten calls of DynamoDB.
     return {"S3": pages * LIST, "DynamoDB": compared * READ, "Lambda": pages * 0.4 * _MEMORY * LAMBDA_GB_SECOND}
 

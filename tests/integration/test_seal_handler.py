@@ -113,6 +113,23 @@ def test_a_call_that_fails_is_an_error_of_the_function(log: io.StringIO) -> None
     assert "DisabledException" in log.getvalue()
 
 
+def test_what_was_found_is_published_although_the_function_fails(
+    log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    w = with_objects(1)
+    w.bucket.put("configuration/other.json", announced=False)
+    w.steps.fail("versions", None, None, RetryableError(fault("S3.SlowDown", "slow down")))
+
+    with pytest.raises(SealFailedError):
+        seal(CONTEXT, w.sealer)
+
+    assert published(capsys.readouterr().out)["ForeignObjects"] == 1
+    assert [json.loads(each)["message"] for each in log.getvalue().splitlines()] == [
+        "the evidence was not sealed",
+        "sealed",
+    ]
+
+
 def test_an_unexpected_error_names_no_account(log: io.StringIO) -> None:
     w = with_objects(1)
     w.steps.fail("describe", ZeroDivisionError("account 1111-2222-3333"))

@@ -15,7 +15,7 @@ from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.evidence.checkpoint import open_note
 from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, leaf_bytes, read_batch, read_bundle, read_leaf
 from handlers.core.evidence.merkle import extends
-from handlers.core.evidence.sealing import MAX_BATCH, ObjectVersion
+from handlers.core.evidence.sealing import MAX_BATCH, ObjectVersion, Sealed
 from schemas.keys import batch_key, checkpoint_key
 from schemas.sealed import MAX_WAITING, ObjectKind, SealedBatch, SealedDeletion, SealedObject
 from tests.fakes import NOON, Killed
@@ -291,6 +291,37 @@ def test_a_delete_marker_and_an_older_version_are_in_the_log() -> None:
     assert (object_.version_id, marker.key) == (second.version_id, evidence(0))
     w.clock.advance(DAY)
     assert w.seal().objects == 0
+
+
+@pytest.mark.parametrize(("name", "before"), [("sign", 1), ("add", 0), ("save", 3)])
+def test_a_delete_marker_is_counted_although_the_invocation_fails_or_is_killed(name: str, before: int) -> None:
+    w = with_objects(1)
+    w.seal()
+    w.clock.advance(DAY)
+    w.bucket.delete(evidence(0))
+    w.steps.fail(name, *[None] * before, RetryableError(fault("X.Y", "x")))
+    failed = Sealed()
+    w.bucket.received.clear()
+    with pytest.raises(RetryableError):
+        w.sealer.run(w.clock.now() + timedelta(minutes=10), failed)
+
+    assert failed.deletions == 1, "the alarm does not wait for the next invocation"
+    assert w.seal().deletions == 1, "an invocation that is killed reports nothing"
+    assert w.seal().deletions == 0
+    assert w.leaves().count(w.leaves()[-1]) == 1
+
+
+def test_a_delete_marker_on_the_log_itself_is_counted_each_day() -> None:
+    w = with_objects(1)
+    w.seal()
+    w.seal()
+    w.bucket.delete(checkpoint_key(0))
+    for _ in range(2):
+        w.clock.advance(DAY)
+
+        done = w.seal()
+
+        assert (done.deletions, done.foreign, done.objects) == (1, 0, 0)
 
 
 def test_rehearsals_may_expire() -> None:

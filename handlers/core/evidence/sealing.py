@@ -25,8 +25,8 @@ from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.ports import Clock
 from schemas.keys import (
     BATCHES,
+    COMPARED_PREFIXES,
     LOG,
-    SEALED_PREFIXES,
     batch_key,
     checkpoint_key,
     log_number,
@@ -182,7 +182,8 @@ class Sealed:
     size: int = 0
     #: The objects that were announced to nobody: only a later comparison with the bucket found them.
     unannounced: int = 0
-    #: The delete markers that were found; those of rehearsals, which expire, are not counted.
+    #: The delete markers that were found, again if their batch was cut off, and under the log's own keys each time;
+    #: those of rehearsals, which expire, are not counted.
     deletions: int = 0
     #: The objects that are sealed later, when S3 returns their SHA-256.
     waiting: int = 0
@@ -211,12 +212,14 @@ class Sealer:
     origin: str
     dependencies: SealDependencies
 
-    def run(self, deadline: datetime) -> Sealed:
+    def run(self, deadline: datetime, done: Sealed | None = None) -> Sealed:
         """Add at least one batch to the log, also if nothing is new, and go on until all is sealed, or the deadline.
+
+        `done` says what was done, also if this raises an error.
 
         Raises PermanentError if the log is not what it was, and RetryableError if a call fails.
         """
-        return _Run(self, deadline).run()
+        return _Run(self, deadline, Sealed() if done is None else done).run()
 
     @property
     def verifier_key(self) -> VerifierKey:
@@ -228,7 +231,7 @@ class Sealer:
 class _Run:
     sealer: Sealer
     deadline: datetime
-    done: Sealed = field(default_factory=Sealed)
+    done: Sealed
     state: SealState = field(default_factory=SealState, init=False)
     #: The first leaf of the last batch; None if the log is empty.
     last: SealedBatch | None = field(default=None, init=False)
@@ -277,6 +280,9 @@ class _Run:
             self._check_unsigned(header, leaves)
             self._complete(header, leaves)
         self.last, self.done.size = header, _end(header)
+        if self.state.indexed <= number:
+            # Whoever stored the batch may have been cut off before it could say so.
+            self.done.deletions += sum(_is_deletion(each) for each in leaves)
         for each in range(self.state.indexed, number + 1):
             if not self._has_time():
                 return False
@@ -368,30 +374,34 @@ class _Run:
         now, compared_at = self.dependencies.clock.now(), self.state.compared_at
         if self.state.comparison is None and compared_at and now - compared_at < COMPARE_EVERY:
             return False
-        at = self.state.comparison or Comparison(begun_at=now, prefix=SEALED_PREFIXES[0])
+        at = self.state.comparison or Comparison(begun_at=now, prefix=COMPARED_PREFIXES[0])
         listed, goes_on = self.dependencies.objects.versions(at)
-        if goes_on is None and (following := SEALED_PREFIXES[SEALED_PREFIXES.index(at.prefix) + 1 :]):
+        if goes_on is None and (following := COMPARED_PREFIXES[COMPARED_PREFIXES.index(at.prefix) + 1 :]):
             goes_on = Comparison(begun_at=at.begun_at, prefix=following[0])
-        leaves = self._unsealed(listed, at.begun_at)
+        leaves = self._unsealed(listed, at)
         if leaves and not self._seal(leaves):
             return False
         self._save(comparison=goes_on, compared_at=compared_at if goes_on else now)
         self.done.compared = goes_on is None
         return goes_on is not None
 
-    def _unsealed(self, listed: Sequence[ListedVersion], begun_at: datetime) -> Sequence[Leaf]:
+    def _unsealed(self, listed: Sequence[ListedVersion], at: Comparison) -> Sequence[Leaf]:
         """Return what the bucket lists and the log lacks."""
+        if at.prefix == LOG:
+            self.done.deletions += sum(each.deleted_at is not None for each in listed)
+            return []
         kinds = {each.version: kind_of(each.version.key) for each in listed}
         self.done.foreign += sum(kind is None for kind in kinds.values())
         objects = self._new([each.version for each in listed if each.deleted_at is None])
         markers = {each.version: each.deleted_at for each in listed if each.deleted_at and kinds[each.version]}
         known = self.dependencies.index.known(list(markers)) if markers else set()
-        new = {version: at for version, at in markers.items() if version not in known}
-        self.done.deletions += sum(kinds[each] is not ObjectKind.REHEARSAL for each in new)
+        new = {version: when for version, when in markers.items() if version not in known}
         # Everything that was there before the first comparison is new to it.
         if self.state.compared_at:
-            self.done.unannounced += sum(begun_at - each.modified_at > _ANNOUNCED_WITHIN for each in objects)
-        return [*objects, *(SealedDeletion(key=key, version_id=id_, modified_at=at) for (key, id_), at in new.items())]
+            self.done.unannounced += sum(at.begun_at - each.modified_at > _ANNOUNCED_WITHIN for each in objects)
+        deletions = [SealedDeletion(key=key, version_id=id_, modified_at=when) for (key, id_), when in new.items()]
+        self.done.deletions += sum(map(_is_deletion, deletions))
+        return [*objects, *deletions]
 
     def _new(self, versions: Iterable[ObjectVersion]) -> Sequence[SealedObject]:
         """Return the versions to seal: the log does not have them, and S3 describes them."""
@@ -557,6 +567,11 @@ def _possible(state: SealState, now: datetime) -> SealState:
 
 def _version(of: SealedObject | SealedDeletion | Waiting) -> ObjectVersion:
     return ObjectVersion(of.key, of.version_id)
+
+
+def _is_deletion(leaf: Leaf) -> bool:
+    """Return whether a leaf is a delete marker; rehearsals may expire."""
+    return isinstance(leaf, SealedDeletion) and kind_of(leaf.key) is not ObjectKind.REHEARSAL
 
 
 def _without_sha256(described: SealedObject) -> SealedObject:
