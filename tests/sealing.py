@@ -28,7 +28,7 @@ from schemas.sealed import Comparison, SealedBatch, SealedObject, SealState
 from tests.fakes import FakeClock, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from schemas.sealed import Leaf, ObjectKind
 
@@ -70,6 +70,8 @@ class FakeBucket:
     received: set[str] = field(default_factory=set)
     #: The keys of which S3 does not return the SHA-256 now.
     denied: set[str] = field(default_factory=set)
+    #: How many seconds it takes to read an object of which S3 has no SHA-256, by key.
+    slow: dict[str, int] = field(default_factory=dict)
     listed: int = PAGE
     #: How many versions and messages there were; the next one has the next number.
     count: int = 0
@@ -189,13 +191,24 @@ class FakeBucket:
 class _Objects:
     bucket: FakeBucket
 
-    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[Described]:
-        return [self._seen(each) for each in self.bucket.describe(kinds)]
+    def describe(
+        self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]], may_read: Callable[[], bool]
+    ) -> Sequence[Described]:
+        return [self._seen(each, may_read) for each in self.bucket.describe(kinds)]
 
-    def _seen(self, described: SealedObject) -> Described:
-        if described.key not in self.bucket.denied:
+    def _seen(self, described: SealedObject, may_read: Callable[[], bool]) -> Described:
+        is_read = described.key not in self.bucket.slow or self._read(self.bucket.slow[described.key], may_read)
+        if is_read and described.key not in self.bucket.denied:
             return Described(described)
         return Described(described.model_copy(update={"sha256": None}), may_follow=True)
+
+    def _read(self, seconds: int, may_read: Callable[[], bool]) -> bool:
+        """Take seconds to read an object; return whether there was time."""
+        for _ in range(seconds):
+            if not may_read():
+                return False
+            self.bucket.clock.advance(1)
+        return True
 
     def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
         return self.bucket.pages(after)

@@ -29,8 +29,10 @@ class S3CheckpointCopies:
         name: Any = {"Bucket": self._bucket, "Key": f"{origin}/{checkpoint_key(number)}"}
         if put_once(self._client, **name, Body=note, ContentType="text/plain; charset=utf-8"):
             return
-        with service_errors("S3"), self._client.get_object(**name)["Body"] as body:
-            stored = body.read(len(note) + 1)
+        with service_errors("S3"):
+            body = self._client.get_object(**name)["Body"]
+            with body:
+                stored = body.read(len(note) + 1)
         if stored != note:
             raise PermanentError(fault("CHECKPOINT_DIFFERS", f"the copy of checkpoint {number} is of another"))
 

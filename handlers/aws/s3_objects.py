@@ -14,7 +14,7 @@ from handlers.core.evidence.sealing import Described, ListedVersion, ObjectVersi
 from schemas.sealed import SealedObject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mypy_boto3_s3 import S3Client
 
@@ -48,10 +48,17 @@ class S3EvidenceObjects:
         self._bucket = bucket
         self._key_arn = key_arn
 
-    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[Described]:
-        """Return what S3 says about versions, without those that are gone or that it does not describe."""
+    def describe(
+        self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]], may_read: Callable[[], bool]
+    ) -> Sequence[Described]:
+        """Return what S3 says about versions, without those that are gone or that it does not describe.
+
+        Bytes, of which S3 has no SHA-256, are read while `may_read` says so.
+        """
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return [found for found in pool.map(lambda each: self._described(*each), kinds) if found]
+            return [
+                found for found in pool.map(lambda each: self._described(each[0], each[1], may_read), kinds) if found
+            ]
 
     def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
         """Return the next versions and delete markers under a prefix, and where to go on; None at the end."""
@@ -81,10 +88,10 @@ class S3EvidenceObjects:
                 return self._client.list_object_versions(Bucket=self._bucket, Prefix=after.prefix)
             raise
 
-    def _described(self, version: ObjectVersion, kind: ObjectKind) -> Described | None:
+    def _described(self, version: ObjectVersion, kind: ObjectKind, may_read: Callable[[], bool]) -> Described | None:
         with service_errors("S3"):
             try:
-                found, digest, is_denied = self._head(version)
+                found, digest, may_follow = self._head(version, may_read)
             except ClientError as error:
                 # One object must not keep all others from being sealed. Verifying finds it, because the log lacks it.
                 if error_code(error) in _GONE | _NOT_OURS:
@@ -100,39 +107,51 @@ class S3EvidenceObjects:
             retain_until=found.get("ObjectLockRetainUntilDate"),
             lock=found.get("ObjectLockMode"),
         )
-        # HEAD names the key to whoever may read the object, without asking KMS. S3's own keys have no name.
-        return Described(described, may_follow=is_denied and found.get("SSEKMSKeyId", self._key_arn) == self._key_arn)
+        return Described(described, may_follow)
 
-    def _head(self, version: ObjectVersion) -> tuple[Any, Sha256 | None, bool]:
-        """Return the answer to HEAD, the SHA-256 of the content, if S3 returns it, and whether S3 denies it."""
+    def _head(self, version: ObjectVersion, may_read: Callable[[], bool]) -> tuple[Any, Sha256 | None, bool]:
+        """Return the answer to HEAD, the SHA-256 of the content, if S3 returns it, and whether it may do so later."""
         name: Any = {"Bucket": self._bucket, "Key": version.key, "VersionId": version.version_id}
         try:
             found = self._client.head_object(**name, ChecksumMode="ENABLED")
         except ClientError as error:
             if error_code(error) in _NOT_OURS:
-                return self._client.head_object(**name), None, True
+                found = self._client.head_object(**name)
+                return found, None, self._is_ours(found)
             raise
         digest = _sha256_in(found)
         if digest or found["ContentLength"] > _MAX_HASHED:
             return found, digest, False
-        return found, *self._hash(name)
-
-    def _hash(self, name: Any) -> tuple[Sha256 | None, bool]:
-        """Return the SHA-256 of an object's bytes, and whether S3 denies them."""
         try:
-            body = self._client.get_object(**name)["Body"]
+            digest = self._hash(name, may_read)
         except ClientError as error:
             code = error_code(error)
             if code in _UNREADABLE or code.startswith(_OF_KMS):
-                return None, True
+                return found, None, self._is_ours(found)
             if code == _ARCHIVED:
-                return None, False
+                return found, None, False
             raise
+        return found, digest, digest is None
+
+    def _is_ours(self, found: Any) -> bool:
+        """Return whether an object is encrypted with no key but ours.
+
+        HEAD names the key to whoever may read the object, without asking KMS. S3's own keys have no name.
+        """
+        return bool(found.get("SSEKMSKeyId", self._key_arn) == self._key_arn)
+
+    def _hash(self, name: Any, may_read: Callable[[], bool]) -> Sha256 | None:
+        """Return the SHA-256 of an object's bytes; None if there is no time to read them."""
+        if not may_read():
+            return None
         digest = sha256()
+        body = self._client.get_object(**name)["Body"]
         with body:
             for chunk in body.iter_chunks(_CHUNK):
+                if not may_read():
+                    return None
                 digest.update(chunk)
-        return digest.hexdigest(), False
+        return digest.hexdigest()
 
 
 def _sha256_in(found: Any) -> Sha256 | None:

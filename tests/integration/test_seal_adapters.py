@@ -45,7 +45,7 @@ OURS, OTHERS = (f"arn:aws:kms:us-east-1:{account}:key/{'1' * 8}" for account in 
 
 def described(s3: Any, bucket: str, of: list[tuple[ObjectVersion, ObjectKind]]) -> list[SealedObject]:
     """Return what S3 says about versions; their SHA-256 will not follow."""
-    found = S3EvidenceObjects(s3, bucket, OURS).describe(of)
+    found = S3EvidenceObjects(s3, bucket, OURS).describe(of, lambda: True)
     assert not any(each.may_follow for each in found)
     return [each.object for each in found]
 
@@ -81,6 +81,19 @@ def test_an_object_without_a_sha256_is_read(locked: str) -> None:
     version = put(locked, ChecksumAlgorithm="CRC32")
 
     assert [each.sha256 for each in described(client("s3"), locked, kinds(version))] == [DIGEST]
+
+
+@pytest.mark.parametrize("checks", [0, 1, 2, 3])
+def test_an_object_without_a_sha256_is_read_only_while_there_is_time(locked: str, checks: int) -> None:
+    """An object of two pieces is asked about three times: before, and at each piece."""
+    version, body = put(locked, body=b"x" * 2**21, ChecksumAlgorithm="CRC32"), b"x" * 2**21
+    answers = iter([True] * checks)
+
+    [found] = S3EvidenceObjects(client("s3"), locked, OURS).describe(kinds(version), lambda: next(answers, False))
+
+    assert (found.object.sha256, found.may_follow) == (
+        (sha256(body).hexdigest(), False) if checks > 2 else (None, True)
+    )
 
 
 def test_each_version_of_a_key_is_described_as_it_was(locked: str) -> None:
@@ -129,7 +142,7 @@ def test_the_sha256_of_an_object_under_our_key_follows_if_s3_denies_it_now(statu
         stub.add_client_error("head_object", str(status), "no", status)
         stub.add_response("head_object", head(**key), {"Bucket": "b", "Key": "k", "VersionId": "v"})
 
-        [found] = S3EvidenceObjects(s3, "b", OURS).describe(kinds(ObjectVersion("k", "v")))
+        [found] = S3EvidenceObjects(s3, "b", OURS).describe(kinds(ObjectVersion("k", "v")), lambda: True)
 
     assert found.may_follow
     assert (found.object.sha256, found.object.size) == (None, 5)
@@ -177,7 +190,7 @@ def test_an_object_without_a_checksum_that_s3_does_not_return_has_no_sha256(
         stub.add_response("head_object", head(SSEKMSKeyId=key))
         stub.add_client_error("get_object", code, "no", 403)
 
-        [found] = S3EvidenceObjects(s3, "b", OURS).describe(kinds(ObjectVersion("k", "v")))
+        [found] = S3EvidenceObjects(s3, "b", OURS).describe(kinds(ObjectVersion("k", "v")), lambda: True)
 
     assert (found.object.sha256, found.may_follow) == (None, follows)
 

@@ -400,6 +400,32 @@ def test_more_objects_than_are_remembered_are_sealed_when_they_are_found_again()
     assert all(each.sha256 for each in w.leaves() if isinstance(each, SealedObject))
 
 
+def test_objects_that_have_to_be_read_do_not_use_up_an_invocation() -> None:
+    w = with_objects(40)
+    w.bucket.slow = {evidence(number): 100 for number in range(30)}
+
+    done = w.seal(within=600)
+
+    assert (done.objects, done.waiting) == (13, 27), "three were read in half of the time"
+    while w.seal(within=600).waiting:
+        pass
+    assert sorted(w.sealed()) == sorted(written(w))
+    assert all(each.sha256 for each in w.leaves() if isinstance(each, SealedObject))
+
+
+def test_an_object_that_no_invocation_has_the_time_to_read_is_sealed_without_its_sha256() -> None:
+    w = with_objects(1)
+    w.bucket.slow[evidence(0)] = 9999
+    runs = 0
+    while w.seal(within=600).waiting:
+        w.clock.advance(1800)
+        runs += 1
+
+    assert runs == pytest.approx(3 * DAY / 2100, abs=1)
+    [leaf] = [each for each in w.leaves() if isinstance(each, SealedObject)]
+    assert (leaf.key, leaf.sha256) == (evidence(0), None)
+
+
 def test_an_object_that_is_gone_is_not_waited_for() -> None:
     w = with_objects(1)
     w.bucket.denied.add(evidence(0))

@@ -77,7 +77,8 @@ class Described(NamedTuple):
     """A version as S3 describes it."""
 
     object: SealedObject
-    #: Whether its SHA-256 is missing although S3 may return it later: the object is encrypted with no key but ours.
+    #: Whether its SHA-256 is missing, but may follow: S3 denied it although the object is encrypted with no key but
+    #: ours, or there was no time to read it.
     may_follow: bool = False
 
 
@@ -102,8 +103,13 @@ class LogObjects(EvidenceWriter, Protocol):
 class EvidenceObjects(Protocol):
     """The objects that are sealed."""
 
-    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[Described]:
-        """Return what S3 says about versions; those that are gone are left out."""
+    def describe(
+        self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]], may_read: Callable[[], bool]
+    ) -> Sequence[Described]:
+        """Return what S3 says about versions; those that are gone are left out.
+
+        Bytes, of which S3 has no SHA-256, are read while `may_read` says so.
+        """
 
     def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
         """Return the next versions and delete markers under a prefix, and where to go on; None at the end."""
@@ -235,6 +241,12 @@ class _Run:
     state: SealState = field(default_factory=SealState, init=False)
     #: The first leaf of the last batch; None if the log is empty.
     last: SealedBatch | None = field(default=None, init=False)
+    #: Until when objects may be read: the rest of the time is for those of which S3 has the SHA-256.
+    read_until: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        now = self.dependencies.clock.now()
+        self.read_until = now + (self.deadline - now) / 2
 
     def run(self) -> Sealed:
         kept = self.dependencies.index.state()
@@ -259,6 +271,9 @@ class _Run:
 
     def _has_time(self) -> bool:
         return self.dependencies.clock.now() < self.deadline
+
+    def _may_read(self) -> bool:
+        return self.dependencies.clock.now() < self.read_until
 
     def _save(self, **changes: Any) -> None:
         self.state = self.state.model_copy(update=changes)
@@ -312,10 +327,9 @@ class _Run:
         earliest = before.sealed_at if before else header.sealed_at
         follows = header.first == (_end(before) if before else 0) and earliest <= header.sealed_at <= latest
         objects = [each for each in leaves if isinstance(each, SealedObject)]
-        described = {
-            _version(each.object): each
-            for each in self.dependencies.objects.describe([(_version(each), each.kind) for each in objects])
-        }
+        kinds = [(_version(each), each.kind) for each in objects]
+        found = self.dependencies.objects.describe(kinds, self._has_time)
+        described = {_version(each.object): each for each in found}
         if not follows or not all(self._is_described(each, described.get(_version(each))) for each in objects):
             raise _changed(f"batch {header.number} of the log, which was not signed yet, is not one of this function")
 
@@ -412,7 +426,7 @@ class _Run:
         kinds = {each: kind for each in versions if (kind := kind_of(each.key))}
         known = self.dependencies.index.known(list(kinds)) if kinds else set()
         new = [(version, kind) for version, kind in kinds.items() if version not in known]
-        described = self.dependencies.objects.describe(new) if new else []
+        described = self.dependencies.objects.describe(new, self._may_read) if new else []
         self.done.foreign += len(new) - len(described)
         return described
 
