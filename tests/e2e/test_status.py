@@ -213,6 +213,7 @@ def complete(at: Installed) -> None:
     encrypt(at)
     archive(at)
     log_reads(at)
+    announce(at)
     subscribe(at)
     for name in OPERATORS_POLICIES:
         put_operators_policy(at, name, adapt_role_policy(operators_policy(at, name), at.aws.access_key_id))
@@ -282,6 +283,13 @@ def archive(at: Installed, *more: Any, days: int = 2557) -> None:
 def log_reads(at: Installed, prefix: str = "evidence/") -> None:
     enabled = {"TargetBucket": at.ids["AccessLogs"], "TargetPrefix": prefix}
     at.client("s3").put_bucket_logging(Bucket=at.ids["Evidence"], BucketLoggingStatus={"LoggingEnabled": enabled})
+
+
+def announce(at: Installed, **configuration: Any) -> None:
+    """Let the bucket announce new objects to EventBridge, or whatever else is given."""
+    at.client("s3").put_bucket_notification_configuration(
+        Bucket=at.ids["Evidence"], NotificationConfiguration=configuration or {"EventBridgeConfiguration": {}}
+    )
 
 
 def replicate(at: Installed) -> None:
@@ -656,6 +664,13 @@ FAULTS: Final[dict[str, Fault]] = {
     "the bucket logs its reads elsewhere": Fault(
         lambda at: log_reads(at, "x/"), log_reads, "bucket Evidence", "it does not log who reads it", EVIDENCE
     ),
+    "the bucket announces nothing": Fault(
+        lambda at: announce(at, QueueConfigurations=[]),
+        announce,
+        "bucket Evidence",
+        "it does not announce new objects to EventBridge",
+        EVIDENCE,
+    ),
     "the bucket is replicated": Fault(
         replicate,
         lambda at: at.client("s3").delete_bucket_replication(Bucket=at.ids["Evidence"]),
@@ -977,6 +992,7 @@ def of_key(installed: Installed, key: str) -> dict[str, Any]:
         "PutBucketEncryption",
         "PutBucketLifecycle",
         "PutBucketLogging",
+        "PutBucketNotification",
         "PutBucketObjectLockConfiguration",
         "PutBucketPolicy",
         "PutBucketReplication",

@@ -46,6 +46,7 @@ def bucket(s3: Any, stack: Deployed, name: str) -> Iterator[Check]:
         "BucketEncryption": _encryption,
         "LifecycleConfiguration": _lifecycle,
         "LoggingConfiguration": _logging,
+        "NotificationConfiguration": _notifications,
     }
     differences = [
         difference
@@ -137,6 +138,12 @@ def _logging(s3: Any, owned: Any, declared: Any) -> Iterator[str]:
     wanted = (declared["DestinationBucketName"], declared["LogFilePrefix"])
     if (actual.get("TargetBucket"), actual.get("TargetPrefix")) != wanted:
         yield "it does not log who reads it, or elsewhere"
+
+
+def _notifications(s3: Any, owned: Any, declared: Any) -> Iterator[str]:
+    actual = s3.get_bucket_notification_configuration(**owned)
+    if declared["EventBridgeConfiguration"]["EventBridgeEnabled"] and "EventBridgeConfiguration" not in actual:
+        yield "it does not announce new objects to EventBridge"
 
 
 def _read(call: Callable[[], Any]) -> Any:
