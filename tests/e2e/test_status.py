@@ -211,7 +211,7 @@ def complete(at: Installed) -> None:
         at.client("lambda").update_function_configuration(FunctionName=at.ids[name], KMSKeyArn=key["Arn"])
     lock(at)
     encrypt(at)
-    archive(at)
+    expire(at)
     log_reads(at)
     announce(at)
     subscribe(at)
@@ -256,7 +256,7 @@ def encrypt(at: Installed, key: str = "DataKey") -> None:
     )
 
 
-def archive(at: Installed, *more: Any, days: int = 2557) -> None:
+def expire(at: Installed, *more: Any, days: int = 2557) -> None:
     """Set the lifecycle rules of the template with the default parameters, and more of them."""
 
     def expiring(name: str, prefix: str, days: int) -> Any:
@@ -264,7 +264,6 @@ def archive(at: Installed, *more: Any, days: int = 2557) -> None:
         return {"ID": name, "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}, **noncurrent}
 
     rules = [
-        {"ID": "archive", "Filter": {"Prefix": "evidence/"}, "Transitions": [{"StorageClass": "GLACIER", "Days": 400}]},
         expiring("rehearsals", "evidence/rehearsal/", days),
         expiring("backups", "backups/", 90),
         {
@@ -641,22 +640,22 @@ FAULTS: Final[dict[str, Fault]] = {
         EVIDENCE,
     ),
     "the bucket deletes what it must keep": Fault(
-        lambda at: archive(at, {"ID": "cleanup", "Filter": {"Prefix": "acts/"}, "Expiration": {"Days": 1}}),
-        archive,
+        lambda at: expire(at, {"ID": "cleanup", "Filter": {"Prefix": "acts/"}, "Expiration": {"Days": 1}}),
+        expire,
         "bucket Evidence",
         "it has another lifecycle rule cleanup",
         EVIDENCE,
     ),
     "a lifecycle rule of the bucket is changed": Fault(
-        lambda at: archive(at, days=1),
-        archive,
+        lambda at: expire(at, days=1),
+        expire,
         "bucket Evidence",
         "its lifecycle rule rehearsals was changed",
         EVIDENCE,
     ),
     "the bucket has no lifecycle rules": Fault(
         lambda at: at.client("s3").delete_bucket_lifecycle(Bucket=at.ids["Evidence"]),
-        archive,
+        expire,
         "bucket Evidence",
         "it lacks the lifecycle rule backups",
         EVIDENCE,

@@ -123,10 +123,6 @@ def _as_declared(rule: Mapping[str, Any]) -> dict[str, Any]:
     }
     if set(rest.get("Filter", {})) <= {"Prefix"}:
         rest.pop("Filter", None)
-    if transitions := rest.pop("Transitions", None):
-        translated["Transitions"] = [
-            {"StorageClass": each["StorageClass"], "TransitionInDays": each.get("Days")} for each in transitions
-        ]
     for ours, (theirs, days) in _ACTIONS.items():
         if action := rest.pop(theirs, None):
             translated[ours] = action.get(days) if ours == "ExpirationInDays" else action
