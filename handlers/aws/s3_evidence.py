@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.errors import error_code, service_errors
+from handlers.aws.errors import S3_NOT_OURS, error_code, service_errors
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from schemas.ids import Sha256
 
-#: S3's answer to HEAD has no body, so its HTTP status is the error code.
-_NOT_OURS: Final = frozenset({"400", "403"})
 #: How often an object is sent while others write under the same key.
 _UPLOADS: Final = 3
 
@@ -68,7 +66,7 @@ class S3Archive:
                 found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
             except ClientError as error:
                 # The object is encrypted with another key, so the worker did not write it.
-                if error_code(error) in _NOT_OURS:
+                if error_code(error) in S3_NOT_OURS:
                     return ""
                 raise
         # An object that was uploaded in parts has a checksum of checksums and the number of parts: not valid Base64.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.errors import error_code, service_errors
+from handlers.aws.errors import S3_ARCHIVED, S3_DENIED, S3_GONE, S3_NOT_OURS, error_code, service_errors
 from handlers.core.evidence.sealing import Described, ListedVersion, ObjectVersion
 from schemas.sealed import SealedObject
 
@@ -21,15 +21,9 @@ if TYPE_CHECKING:
     from schemas.ids import Sha256
     from schemas.sealed import Comparison, ObjectKind
 
-#: S3's answers to HEAD have no body, so their HTTP statuses are the error codes. 400 and 403: it is encrypted with
-#: another key, or S3 does not describe it to us at all. 404: the version is gone. 405: it is a delete marker.
-_NOT_OURS: Final = frozenset({"400", "403"})
-_GONE: Final = frozenset({"404", "405", "NoSuchKey", "NoSuchVersion"})
-#: S3's code for an object that must be restored before it is read.
-_ARCHIVED: Final = "InvalidObjectState"
 #: S3's codes for an object that the caller may not read, or that is encrypted with a key that the customer provides.
 #: It puts KMS's codes behind "KMS.": of a key that is disabled, or gone.
-_UNREADABLE: Final = frozenset({"AccessDenied", "InvalidRequest"})
+_UNREADABLE: Final = S3_DENIED | {"InvalidRequest"}
 _OF_KMS: Final = "KMS."
 #: S3's codes for markers of a listing that cannot be those of a version.
 _NO_MARKER: Final = frozenset({"InvalidArgument", "KeyTooLongError"})
@@ -94,7 +88,7 @@ class S3EvidenceObjects:
                 found, digest, may_follow = self._head(version, may_read)
             except ClientError as error:
                 # One object must not keep all others from being sealed. Verifying finds it, because the log lacks it.
-                if error_code(error) in _GONE | _NOT_OURS:
+                if error_code(error) in S3_GONE | S3_NOT_OURS:
                     return None
                 raise
         described = SealedObject(
@@ -115,7 +109,7 @@ class S3EvidenceObjects:
         try:
             found = self._client.head_object(**name, ChecksumMode="ENABLED")
         except ClientError as error:
-            if error_code(error) in _NOT_OURS:
+            if error_code(error) in S3_NOT_OURS:
                 found = self._client.head_object(**name)
                 return found, None, self._is_ours(found)
             raise
@@ -128,7 +122,7 @@ class S3EvidenceObjects:
             code = error_code(error)
             if code in _UNREADABLE or code.startswith(_OF_KMS):
                 return found, None, self._is_ours(found)
-            if code == _ARCHIVED:
+            if code == S3_ARCHIVED:
                 return found, None, False
             raise
         return found, digest, digest is None

@@ -195,6 +195,16 @@ def test_an_object_without_a_checksum_that_s3_does_not_return_has_no_sha256(
     assert (found.object.sha256, found.may_follow) == (None, follows)
 
 
+@pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchVersion", "MethodNotAllowed"])
+def test_a_version_that_is_gone_before_it_is_read_is_left_out(code: str) -> None:
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        stub.add_response("head_object", head())
+        stub.add_client_error("get_object", code, "no", 404)
+
+        assert described(s3, "b", kinds(ObjectVersion("k", "v"))) == []
+
+
 def test_a_delete_marker_has_no_description() -> None:
     s3 = client("s3")
     with Stubber(s3) as stub:
