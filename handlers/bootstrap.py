@@ -37,7 +37,7 @@ from handlers.settings import (
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from handlers.core.evidence.sealing import CheckpointCopies, Sealer
+    from handlers.core.evidence.sealing import Sealer
     from handlers.core.guardrails.facts import Fact
     from handlers.core.guardrails.pauses import KnownPauses
     from handlers.core.guardrails.ports import Journal
@@ -153,20 +153,17 @@ def sealer() -> "Sealer":
     from handlers.core.evidence.sealing import SealDependencies, Sealer  # noqa: PLC0415 - as above
 
     settings, clients = SealSettings.from_env(os.environ), cache(client)
-    copies: list[CheckpointCopies] = []
-    if settings.checkpoint_bucket:
-        copies.append(S3CheckpointCopies(clients("s3"), settings.checkpoint_bucket))
-    if topic := settings.checkpoint_topic_arn:
-        copies.append(SnsCheckpointCopies(client("sns", topic.split(":")[3]), topic))
+    bucket, topic = settings.checkpoint_bucket, settings.checkpoint_topic_arn
     return Sealer(
         settings.log_name,
         SealDependencies(
             log=S3Archive(clients("s3"), settings.evidence_bucket),
-            objects=S3EvidenceObjects(clients("s3"), settings.evidence_bucket),
+            objects=S3EvidenceObjects(clients("s3"), settings.evidence_bucket, settings.data_key_arn),
             announcements=SqsAnnouncements(clients("sqs"), settings.announcements_queue_url),
             index=DynamoSealedIndex(clients("dynamodb"), settings.sealed_table),
             signer=KmsSigner(clients("kms"), settings.seal_key_id),
-            copies=copies,
+            copies=S3CheckpointCopies(clients("s3"), bucket) if bucket else None,
+            topic=SnsCheckpointCopies(client("sns", topic.split(":")[3]), topic) if topic else None,
             clock=SystemClock(),
         ),
     )

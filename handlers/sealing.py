@@ -32,15 +32,16 @@ def seal(context: "LambdaContext", app: Sealer) -> dict[str, Any]:
     again.
     """
     logger.append_keys(function_request_id=context.aws_request_id)
-    left = timedelta(milliseconds=context.get_remaining_time_in_millis())
+    left, done = timedelta(milliseconds=context.get_remaining_time_in_millis()), Sealed()
     try:
-        done = app.run(app.dependencies.clock.now() + max(left - MARGIN, left / 2))
+        app.run(app.dependencies.clock.now() + max(left - MARGIN, left / 2), done)
     except JoinguardError as error:
         raise _failed(str(error)) from None
     except Exception as error:  # noqa: BLE001 - a traceback may hold account ids
         raise _failed(described(error)) from None
-    _report(done)
-    _measure(done)
+    finally:
+        _report(done)
+        _measure(done)
     return {"size": done.size, "batches": done.batches, "objects": done.objects}
 
 
@@ -50,8 +51,11 @@ def _failed(text: str) -> SealFailedError:
 
 
 def _report(done: Sealed) -> None:
-    line = asdict(done) | {"copy_fault": done.copy_fault.model_dump(exclude_none=True) if done.copy_fault else None}
-    write = logger.error if done.deletions or done.foreign else logger.warning if done.copy_fault else logger.info
+    faults = {"copy_fault": done.copy_fault, "topic_fault": done.topic_fault}
+    line = asdict(done) | {name: each and each.model_dump(exclude_none=True) for name, each in faults.items()}
+    warns = any(faults.values()) or done.waiting or done.restored
+    is_altered = done.deletions or done.foreign or done.different
+    write = logger.error if is_altered else logger.warning if warns else logger.info
     write("sealed", extra={name: value for name, value in line.items() if value is not None})
 
 
@@ -62,8 +66,9 @@ def _measure(done: Sealed) -> None:
             "ObjectsSealed": done.objects,
             "UnannouncedObjects": done.unannounced,
             "DeletedObjects": done.deletions,
-            "ForeignObjects": done.foreign,
-            "CheckpointsNotCopied": done.behind,
+            # No part of Joinguard wrote the copies of other checkpoints either.
+            "ForeignObjects": done.foreign + done.different,
+            "CheckpointsNotCopied": done.behind + done.unpublished,
         }.items():
             metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
     finally:

@@ -127,6 +127,8 @@ class SealSettings(EnvironmentSettings):
     announcements_queue_url: NonEmpty
     sealed_table: NonEmpty
     seal_key_id: NonEmpty
+    #: The KMS key that encrypts what Joinguard writes to the bucket.
+    data_key_arn: NonEmpty
     #: The name of the log, which is in its checkpoints.
     log_name: NonEmpty
     #: Where checkpoints are copied to; empty if they are not.

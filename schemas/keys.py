@@ -13,7 +13,7 @@ log/checkpoints/000/000/NUMBER                    the signed checkpoint after th
 
 import re
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from schemas.configuration import Configuration
 from schemas.evidence import Evidence, RehearsalEvidence
@@ -34,7 +34,11 @@ LOG: Final = "log/"
 BATCHES: Final = f"{LOG}batches/"
 CHECKPOINTS: Final = f"{LOG}checkpoints/"
 #: The prefixes whose objects are sealed.
-SEALED_PREFIXES: Final = ("acts/", "configuration/", "evidence/", "sweeps/")
+SealedPrefix: TypeAlias = Literal["acts/", "configuration/", "evidence/", "sweeps/"]
+SEALED_PREFIXES: Final[tuple[SealedPrefix, ...]] = get_args(SealedPrefix)
+#: The prefixes that are compared with the sealed log. Under its own, nothing is sealed, and nothing may be deleted.
+ComparedPrefix: TypeAlias = SealedPrefix | Literal["log/"]
+COMPARED_PREFIXES: Final[tuple[ComparedPrefix, ...]] = (*SEALED_PREFIXES, "log/")
 #: The number of characters of a SHA-256 that distinguish two objects of one attempt.
 _SHORT: Final = 16
 _BACKUP: Final = re.compile(r"backups/([0-9]{4})/([0-9]{2})/([0-9]{2})/")

@@ -10,9 +10,12 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.ids import Sha256
+from schemas.keys import ComparedPrefix
 from schemas.values import Moment, Text
 
 _Count = Annotated[int, Field(ge=0)]
+#: The most objects that wait for their SHA-256; what is kept has to fit in an item of the table.
+MAX_WAITING: Final = 200
 
 
 class _Recorded(BaseModel):
@@ -59,7 +62,7 @@ class SealedObject(_Recorded):
     kind: ObjectKind
     key: Text
     version_id: Text
-    #: SHA-256 of its bytes. Absent if S3 does not return them, because another key encrypts them.
+    #: SHA-256 of its bytes. Absent if S3 does not return them: another key encrypts them, or they were denied for days.
     sha256: Sha256 | None = None
     size: _Count
     #: When S3 stored it.
@@ -104,9 +107,18 @@ class Comparison(_Recorded):
 
     begun_at: Moment
     #: The prefix that is being listed, and the last version that was listed; absent at its beginning.
-    prefix: Text
+    prefix: ComparedPrefix
     key: Text | None = None
     version_id: Text | None = None
+
+
+class Waiting(_Recorded):
+    """A version that is not sealed yet, because S3 does not return its SHA-256 now, but may later."""
+
+    key: Text
+    version_id: Text
+    #: When S3 did not return it for the first time.
+    since: Moment
 
 
 class SealState(_Recorded):
@@ -118,3 +130,4 @@ class SealState(_Recorded):
     comparison: Comparison | None = None
     #: When the last comparison ended.
     compared_at: Moment | None = None
+    waiting: tuple[Waiting, ...] = Field(default=(), max_length=MAX_WAITING)

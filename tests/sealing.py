@@ -11,12 +11,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from tlog_scales.reader import TilesReader
 
-from handlers.core.errors import Cause, RetryableError, fault
+from handlers.core.errors import Cause, PermanentError, RetryableError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, open_note
 from handlers.core.evidence.leaves import read_bundle, read_leaf
 from handlers.core.evidence.merkle import FULL, Log, Tile, bundle_path
 from handlers.core.evidence.sealing import (
     Announced,
+    Described,
     ListedVersion,
     ObjectVersion,
     SealDependencies,
@@ -83,13 +84,18 @@ class FakeBucket:
     queue: dict[str, ObjectVersion | None] = field(default_factory=dict)
     #: Messages that an invocation has received; they are visible again for the next one.
     received: set[str] = field(default_factory=set)
+    #: The keys of which S3 does not return the SHA-256 now.
+    denied: set[str] = field(default_factory=set)
+    #: How many seconds it takes to read an object of which S3 has no SHA-256, by key.
+    slow: dict[str, int] = field(default_factory=dict)
     listed: int = PAGE
-    _count: int = 0
+    #: How many versions and messages there were; the next one has the next number.
+    count: int = 0
 
     def put(self, key: str, body: bytes = b"{}", *, announced: bool = True) -> ObjectVersion:
         """Store a version, as AWS does for whoever writes evidence."""
-        self._count += 1
-        stored = Stored(f"v{self._count}", body, self.clock.now(), self.clock.now() + LOCKED)
+        self.count += 1
+        stored = Stored(f"v{self.count}", body, self.clock.now(), self.clock.now() + LOCKED)
         self.versions.setdefault(key, []).append(stored)
         version = ObjectVersion(key, stored.version_id)
         if announced:
@@ -97,13 +103,13 @@ class FakeBucket:
         return version
 
     def announce(self, version: ObjectVersion | None) -> None:
-        self._count += 1
-        self.queue[f"m{self._count}"] = version
+        self.count += 1
+        self.queue[f"m{self.count}"] = version
 
     def delete(self, key: str) -> None:
         """Set a delete marker."""
-        self._count += 1
-        self.versions[key].append(Stored(f"v{self._count}", None, self.clock.now()))
+        self.count += 1
+        self.versions[key].append(Stored(f"v{self.count}", None, self.clock.now()))
 
     def current(self, key: str) -> Stored | None:
         return next((each for each in reversed(self.versions.get(key, [])[-1:]) if each.body is not None), None)
@@ -169,7 +175,8 @@ class FakeBucket:
                 for each in reversed(self.versions[key])
             ]
             seen = [each.version for each in every]
-            first = seen.index(ObjectVersion(after.key, after.version_id or "")) + 1 if after.key else 0
+            last = ObjectVersion(after.key or "", after.version_id or "")
+            first = seen.index(last) + 1 if last in seen else sum(each.key <= last.key for each in seen)
             listed = every[first : first + self.listed]
             if first + self.listed >= len(every):
                 return listed, None
@@ -200,8 +207,24 @@ class FakeBucket:
 class _Objects:
     bucket: FakeBucket
 
-    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[SealedObject]:
-        return self.bucket.describe(kinds)
+    def describe(
+        self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]], may_read: Callable[[], bool]
+    ) -> Sequence[Described]:
+        return [self._seen(each, may_read) for each in self.bucket.describe(kinds)]
+
+    def _seen(self, described: SealedObject, may_read: Callable[[], bool]) -> Described:
+        is_read = described.key not in self.bucket.slow or self._read(self.bucket.slow[described.key], may_read)
+        if is_read and described.key not in self.bucket.denied:
+            return Described(described)
+        return Described(described.model_copy(update={"sha256": None}), may_follow=True)
+
+    def _read(self, seconds: int, may_read: Callable[[], bool]) -> bool:
+        """Take seconds to read an object; return whether there was time."""
+        for _ in range(seconds):
+            if not may_read():
+                return False
+            self.bucket.clock.advance(1)
+        return True
 
     def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
         return self.bucket.pages(after)
@@ -258,11 +281,13 @@ class FakeCopies:
     """Copies of checkpoints elsewhere."""
 
     steps: Steps
+    name: str
     notes: dict[int, bytes] = field(default_factory=dict)
 
     def copy(self, origin: str, number: int, note: bytes) -> None:
         assert origin == ORIGIN
-        self.steps.take("copy", lambda: self.notes.setdefault(number, note))
+        if self.steps.take(self.name, lambda: self.notes.setdefault(number, note)) != note:
+            raise PermanentError(fault("CHECKPOINT_DIFFERS", "another checkpoint"))
 
 
 class SealWorld:
@@ -274,7 +299,8 @@ class SealWorld:
         self.steps = self.bucket.steps
         self.index = FakeIndex(self.steps)
         self.signer = FakeSigner(self.steps)
-        self.copies = FakeCopies(self.steps)
+        self.copies = FakeCopies(self.steps, "copy")
+        self.topic = FakeCopies(self.steps, "publish")
 
     @property
     def sealer(self) -> Sealer:
@@ -286,7 +312,8 @@ class SealWorld:
                 announcements=_Announcements(self.bucket),
                 index=self.index,
                 signer=self.signer,
-                copies=[self.copies],
+                copies=self.copies,
+                topic=self.topic,
                 clock=self.clock,
             ),
         )

@@ -13,7 +13,7 @@ from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, open_note
 from handlers.core.evidence.leaves import kind_of, read_bundle, read_leaf
 from handlers.core.evidence.merkle import FULL, Log, bundle_path
 from schemas.keys import CHECKPOINTS, LOG, SEALED_PREFIXES
-from schemas.sealed import Comparison, SealedBatch, SealedObject
+from schemas.sealed import Comparison, SealedBatch, SealedObject, SealState
 from tests.sealing import verified
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Seals:
     def compare_anew(self) -> None:
         """Let the next invocation compare the log with the whole bucket, which it does once a day."""
         comparison = Comparison(begun_at=datetime.now(UTC), prefix=SEALED_PREFIXES[0])
-        self.index.save(self.index.state().model_copy(update={"comparison": comparison}))
+        self.index.save((self.index.state() or SealState()).model_copy(update={"comparison": comparison}))
 
     @property
     def archive(self) -> S3Archive:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from handlers.aws.errors import error_code, service_errors
+from handlers.aws.errors import service_errors
+from handlers.aws.s3_evidence import put_once
+from handlers.core.errors import PermanentError, fault
 from schemas.keys import checkpoint_key
 
 if TYPE_CHECKING:
@@ -22,20 +22,21 @@ class S3CheckpointCopies:
         self._bucket = bucket
 
     def copy(self, origin: str, number: int, note: bytes) -> None:
-        """Copy a checkpoint, unless it was copied before. The log's name is the folder."""
+        """Copy a checkpoint, unless it was copied before. The log's name is the folder.
+
+        Raises PermanentError if the bucket has another object in its place.
+        """
+        name: Any = {"Bucket": self._bucket, "Key": f"{origin}/{checkpoint_key(number)}"}
+        if put_once(self._client, **name, Body=note, ContentType="text/plain; charset=utf-8"):
+            return
         with service_errors("S3"):
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=f"{origin}/{checkpoint_key(number)}",
-                    Body=note,
-                    ContentType="text/plain; charset=utf-8",
-                    ChecksumAlgorithm="SHA256",
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if error_code(error) != "PreconditionFailed":
-                    raise
+            body = self._client.get_object(**name)["Body"]
+            with body:
+                stored = body.read(len(note) + 1)
+        if stored != note:
+            raise PermanentError(
+                fault("CHECKPOINT_DIFFERS", f"CheckpointBucket has another object in place of checkpoint {number}")
+            )
 
 
 class SnsCheckpointCopies:

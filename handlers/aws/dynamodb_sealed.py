@@ -31,14 +31,16 @@ class DynamoSealedIndex:
         self._client = client
         self._table = table
 
-    def state(self) -> SealState:
-        """Return what is kept; a new state if there is none, or if it is unreadable: the log restores it."""
+    def state(self) -> SealState | None:
+        """Return what is kept; a new state if there is none, and None if it cannot be read."""
         with service_errors("DynamoDB"):
             found: Any = self._client.get_item(TableName=self._table, Key=_STATE, ConsistentRead=True)
-        try:
-            return SealState.model_validate_json(found.get("Item", {}).get("kept", {}).get("S", ""))
-        except ValidationError:
+        if "Item" not in found:
             return SealState()
+        try:
+            return SealState.model_validate_json(found["Item"].get("kept", {}).get("S", ""))
+        except ValidationError:
+            return None
 
     def save(self, state: SealState) -> None:
         """Keep a state."""

@@ -44,6 +44,9 @@ _SOON: Final = frozenset(
         "BandwidthLimitExceeded",
         "SlowDown",
         "PriorRequestNotComplete",
+        # S3: another request wrote under the same key at the same time. "Retry the upload."
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        "ConditionalRequestConflict",
         "TransactionInProgressException",
         "RequestTimeout",
         "RequestTimeoutException",
@@ -104,6 +107,16 @@ _CAUSES_BY_PART: Final[Mapping[str, Cause]] = {
     "OverLimit": Cause.TOO_MANY_IN_FLIGHT,
     "UnsupportedOperation": Cause.UNSUPPORTED,
 }
+
+#: S3's codes for a version that is gone, and for a delete marker. Its answers to HEAD have no body, so that their HTTP
+#: statuses are the codes.
+S3_GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "404", "405"})
+#: S3's statuses of HEAD for an object that is encrypted with another key, or that it does not describe to us at all.
+S3_NOT_OURS: Final = frozenset({"400", "403"})
+#: S3's codes for what the caller may not read.
+S3_DENIED: Final = frozenset({"AccessDenied", "403"})
+#: S3's code for an object that must be restored from an archive before it is read.
+S3_ARCHIVED: Final = "InvalidObjectState"
 
 #: Every error that a call through botocore can raise. botocore does not wrap an answer that is not text.
 FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError, UnicodeDecodeError)

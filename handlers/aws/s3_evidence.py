@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.errors import error_code, service_errors
+from handlers.aws.errors import S3_NOT_OURS, error_code, service_errors
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,8 +17,33 @@ if TYPE_CHECKING:
 
     from schemas.ids import Sha256
 
-#: S3's answer to HEAD has no body, so its HTTP status is the error code.
-_NOT_OURS: Final = frozenset({"400", "403"})
+#: How often an object is sent while others write under the same key.
+_UPLOADS: Final = 3
+
+
+def put_once(client: S3Client, **request: Any) -> bool:
+    """Write an object with its SHA-256 checksum; return False if the key is taken.
+
+    Raises RetryableError, also if other requests were writing under the key each time.
+    """
+    with service_errors("S3"):
+        for _ in range(_UPLOADS - 1):
+            try:
+                return _put(client, request)
+            except ClientError as error:
+                if error_code(error) != "ConditionalRequestConflict":
+                    raise
+        return _put(client, request)
+
+
+def _put(client: S3Client, request: Any) -> bool:
+    try:
+        client.put_object(**request, ChecksumAlgorithm="SHA256", IfNoneMatch="*")
+    except ClientError as error:
+        if error_code(error) == "PreconditionFailed":
+            return False
+        raise
+    return True
 
 
 class S3Archive:
@@ -41,7 +66,7 @@ class S3Archive:
                 found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
             except ClientError as error:
                 # The object is encrypted with another key, so the worker did not write it.
-                if error_code(error) in _NOT_OURS:
+                if error_code(error) in S3_NOT_OURS:
                     return ""
                 raise
         # An object that was uploaded in parts has a checksum of checksums and the number of parts: not valid Base64.
@@ -58,22 +83,7 @@ class S3Archive:
         return self._put(key, body, ObjectLockMode=mode, ObjectLockRetainUntilDate=until)
 
     def _put(self, key: str, body: bytes, **lock: Any) -> bool:
-        with service_errors("S3"):
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=key,
-                    Body=body,
-                    ContentType="application/json",
-                    ChecksumAlgorithm="SHA256",
-                    IfNoneMatch="*",
-                    **lock,
-                )
-            except ClientError as error:
-                if error_code(error) == "PreconditionFailed":
-                    return False
-                raise
-        return True
+        return put_once(self._client, Bucket=self._bucket, Key=key, Body=body, ContentType="application/json", **lock)
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         """Return an object's bytes, at most one more than the limit.

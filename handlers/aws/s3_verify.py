@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.errors import error_code, service_errors
+from handlers.aws.errors import S3_ARCHIVED, S3_DENIED, S3_GONE, error_code, service_errors
 from handlers.aws.s3_evidence import S3Archive
 from handlers.core.evidence.verifying import MAX_KEPT, Fetched, Listed
 
@@ -27,13 +27,8 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 16
 _AHEAD: Final = 4 * AT_ONCE
 _CHUNK: Final = 1024 * 1024
-#: S3's codes for a version that is gone, and for a delete marker.
-_GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404", "405", "MethodNotAllowed"})
 #: S3's codes for an object without a lock.
 _NOT_LOCKED: Final = frozenset({"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"})
-#: S3's code for an object that must be restored before it is read.
-_ARCHIVED: Final = "InvalidObjectState"
-_DENIED: Final = frozenset({"AccessDenied", "403"})
 
 
 class S3SealedBucket(S3Archive):
@@ -83,9 +78,9 @@ class S3SealedBucket(S3Archive):
                 answer: Any = self._client.get_object(**name)
                 digest, size, body = _read(answer["Body"])
             except ClientError as error:
-                if error_code(error) in _GONE:
+                if error_code(error) in S3_GONE:
                     return Fetched(wanted, None)
-                if error_code(error) != _ARCHIVED:
+                if error_code(error) != S3_ARCHIVED:
                     raise
                 answer, (digest, size, body) = self._client.head_object(**name), (None, 0, None)
             lock, until = answer.get("ObjectLockMode"), answer.get("ObjectLockRetainUntilDate")
@@ -102,7 +97,7 @@ class S3SealedBucket(S3Archive):
         except ClientError as error:
             if error_code(error) in _NOT_LOCKED:
                 return True
-            if error_code(error) not in _DENIED:
+            if error_code(error) not in S3_DENIED:
                 raise
             self._may_read_locks = False
             return False

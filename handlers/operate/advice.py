@@ -61,7 +61,7 @@ _AFTER: Final[Mapping[Cause, str]] = {
     Cause.CREDENTIALS_INVALID: "Your credentials are not valid. Log in again",
     Cause.CREDENTIALS_MISSING: "Log in (aws sso login), or add --profile",
     Cause.CHANGED_MEANWHILE: "Run the command again",
-    Cause.ARCHIVED: "The object is in the archive (ArchiveAfterDays). Restore it in S3 and run the command again",
+    Cause.ARCHIVED: "The object is in an archive of S3. Restore it in S3 and run the command again",
     Cause.NOT_FOUND: "The object does not exist. `backups` lists the keys of backups",
     Cause.TOO_MANY_IN_FLIGHT: (
         "SQS allows about 120,000 messages in flight. Wait until others release theirs, or add --all --native"

@@ -27,13 +27,11 @@ WRITE: Final = 0.625 / _MILLION
 READ: Final = 0.125 / _MILLION
 TABLE_GB_MONTH: Final = 0.25
 RECOVERY_GB_MONTH: Final = 0.20
-# https://aws.amazon.com/s3/pricing/; a transition to, and a month in, Glacier Flexible Retrieval
+# https://aws.amazon.com/s3/pricing/
 PUT: Final = 5.00 / _MILLION
 LIST: Final = 5.00 / _MILLION
 GET: Final = 0.40 / _MILLION
-TRANSITION: Final = 30.00 / _MILLION
 STANDARD_GB_MONTH: Final = 0.023
-ARCHIVE_GB_MONTH: Final = 0.0036
 # https://aws.amazon.com/kms/pricing/; asymmetric keys but those of RSA_2048 cost five times as much a call
 KEY_MONTH: Final = 1.00
 KEY_CALL: Final = 3.00 / _MILLION
@@ -49,10 +47,9 @@ LOG_GB: Final = 0.50
 REHEARSALS: Final = 365 * 96
 SWEEPS: Final = 365 * 48
 CHECKPOINTS: Final = 365 * 48
-#: GB of a function's memory, and years after which evidence is archived (ArchiveAfterDays).
+#: GB of a function's memory.
 _MEMORY: Final = 0.5
-_ARCHIVED_AFTER: Final = 400 / 365
-#: Bytes. Glacier adds 8 KB in S3 Standard and 32 KB of its own to each object.
+#: Bytes.
 _EVIDENCE: Final = 1_200
 _ROW: Final = 2_000
 _INDEX_ITEM: Final = 350
@@ -60,8 +57,6 @@ _LEAF: Final = 400
 _HASH: Final = 32
 _LOG_LINE: Final = 1_300
 _ACCESS_LOG_LINE: Final = 700
-_IN_STANDARD: Final = 8 * 1024
-_IN_ARCHIVE: Final = 32 * 1024
 #: Leaves of a full tile, and of one that is not full on average.
 _FULL: Final = 256
 _UNFILLED: Final = 128
@@ -88,16 +83,15 @@ SMALL: Final = Installation(10_000, {"Lambda": 2.71, "DynamoDB": 0.18, "CloudWat
 LARGE: Final = Installation(1_000_000, {"Lambda": 13.32, "DynamoDB": 0.69, "CloudWatch": 7.80, "S3": 0.25})
 
 
-def held(a_year: float, size: float, after: float = 0) -> float:
-    """Return the GB-months of what is added evenly and never deleted; `after` is the age in years that counts."""
-    return a_year * size / _GB * max(YEARS - after, 0) ** 2 / 2 * 12
+def held(a_year: float, size: float) -> float:
+    """Return the GB-months of what is added evenly and never deleted."""
+    return a_year * size / _GB * YEARS**2 / 2 * 12
 
 
 def parts(of: Installation) -> dict[str, Dollars]:
     """Return the dollars of seven years by part of the installation, and of each by service."""
     return {
         "joins: worker, outcomes, evidence": _joins(of),
-        "joins: evidence in the archive": _archive(of),
         "sweeps": {service: _MONTHS * each for service, each in of.sweep.items()},
         "rehearsals": _rehearsals(),
         "sealed log: objects": _objects(of),
@@ -108,11 +102,10 @@ def parts(of: Installation) -> dict[str, Dollars]:
 
 
 def full_verification(of: Installation) -> Dollars:
-    """Return the dollars of one verification of everything after seven years, and of restoring the archive before."""
+    """Return the dollars of one verification of everything after seven years."""
     objects = YEARS * of.objects_a_year
-    archived = (YEARS - _ARCHIVED_AFTER) * (of.joins_a_year + REHEARSALS)
     rows = YEARS * of.joins_a_year * _ROW / 4_096 / 2
-    return {"S3": objects * GET + objects / 1_000 * LIST + archived * 50 / _MILLION, "DynamoDB": rows * READ}
+    return {"S3": objects * GET + objects / 1_000 * LIST, "DynamoDB": rows * READ}
 
 
 def _joins(of: Installation) -> Dollars:
@@ -124,25 +117,14 @@ def _joins(of: Installation) -> Dollars:
         "SQS": joins * 3 * SQS_REQUEST,
         # A read; begin, intent, announcement and outcome; two turns; the index of what is failing.
         "DynamoDB": joins * (READ + 10 * WRITE) + held(kept, _ROW) * (TABLE_GB_MONTH + RECOVERY_GB_MONTH),
-        "S3": joins * PUT
-        + (held(kept, _EVIDENCE) - held(kept, _EVIDENCE, _ARCHIVED_AFTER)) * STANDARD_GB_MONTH
-        + held(kept, 2 * _ACCESS_LOG_LINE) * STANDARD_GB_MONTH,
+        "S3": joins * PUT + held(kept, _EVIDENCE + 2 * _ACCESS_LOG_LINE) * STANDARD_GB_MONTH,
         "CloudWatch": joins * _LOG_LINE / _GB * LOG_GB,
-    }
-
-
-def _archive(of: Installation) -> Dollars:
-    kept = of.joins_a_year
-    return {
-        "S3": (YEARS - _ARCHIVED_AFTER) * kept * TRANSITION
-        + held(kept, _IN_STANDARD, _ARCHIVED_AFTER) * STANDARD_GB_MONTH
-        + held(kept, _IN_ARCHIVE + _EVIDENCE, _ARCHIVED_AFTER) * ARCHIVE_GB_MONTH
     }
 
 
 def _rehearsals() -> Dollars:
     """Return the dollars of infra/README.md#rehearsals."""
-    a_year = {"EventBridge": 0.07, "SQS": 0.04, "Lambda": 0.19, "KMS": 0.21, "DynamoDB": 0.09, "S3": 1.95}
+    a_year = {"EventBridge": 0.07, "SQS": 0.04, "Lambda": 0.19, "KMS": 0.21, "DynamoDB": 0.09, "S3": 0.26}
     a_year["CloudWatch"] = 15.62
     return {service: YEARS * each for service, each in a_year.items()}
 
@@ -179,9 +161,9 @@ def _checkpoints(of: Installation) -> Dollars:
 
 
 def _comparisons(of: Installation) -> Dollars:
-    """Return the dollars of comparing, each day, all objects that there are."""
+    """Return the dollars of comparing, each day, all objects that there are, and of listing the log itself."""
     compared = of.objects_a_year * YEARS / 2 * _DAYS
-    pages = compared / 1_000
+    pages = (compared + 4 * CHECKPOINTS * YEARS / 2 * _DAYS) / 1_000
     # A page takes ten calls of DynamoDB.
     return {"S3": pages * LIST, "DynamoDB": compared * READ, "Lambda": pages * 0.4 * _MEMORY * LAMBDA_GB_SECOND}
 

@@ -18,7 +18,7 @@ from handlers.clock import SystemClock
 from handlers.core.evidence.sealing import SealDependencies, Sealer
 from infra.local.standin import running
 from schemas.keys import SEALED_PREFIXES
-from schemas.sealed import Comparison
+from schemas.sealed import Comparison, SealState
 from tests.bench.process import peak_megabytes
 from tests.sealing import ORIGIN
 
@@ -102,24 +102,26 @@ def _sealed(aws: StandIn, expected: int) -> dict[str, float]:
     sqs, s3, index = client("sqs"), client("s3"), DynamoSealedIndex(client("dynamodb"), "sealed")
     # It compares only once a day, unless it goes on with a comparison.
     comparison = Comparison(begun_at=SystemClock().now(), prefix=SEALED_PREFIXES[0])
-    index.save(index.state().model_copy(update={"comparison": comparison}))
+    index.save((index.state() or SealState()).model_copy(update={"comparison": comparison}))
     calls.clear()
     sealer = Sealer(
         ORIGIN,
         SealDependencies(
             log=S3Archive(s3, _BUCKET),
-            objects=S3EvidenceObjects(s3, _BUCKET),
+            objects=S3EvidenceObjects(s3, _BUCKET, ""),
             announcements=SqsAnnouncements(sqs, sqs.get_queue_url(QueueName="announcements")["QueueUrl"]),
             index=index,
             signer=KmsSigner(client("kms"), "alias/seal"),
-            copies=[],
+            copies=None,
+            topic=None,
             clock=SystemClock(),
         ),
     )
     began = time.monotonic()
     done = sealer.run(sealer.dependencies.clock.now() + timedelta(hours=1))
     seconds = time.monotonic() - began
-    assert done.size - index.state().indexed == expected, (done, expected)
+    assert (state := index.state()), "the state is readable"
+    assert done.size - state.indexed == expected, (done, expected)
     return {
         "objects": done.objects,
         "checkpoints": done.checkpoints,

@@ -11,6 +11,7 @@ import pytest
 from infra.deploy.queues import messages_in
 from infra.local.installation import configure
 from infra.local.waiting import until
+from schemas.sealed import SealState
 from tests.e2e.test_least_privilege import replace_process
 from tests.sealing import assert_extends
 from tests.seals import Seals
@@ -105,7 +106,7 @@ def copies(seals: Seals) -> Iterator[str]:
     configure(pipeline.aws, {"CheckpointBucket": bucket})
     replace_process(pipeline, "Sealer")
     # Another test may have copied checkpoints to a topic.
-    seals.index.save(seals.index.state().model_copy(update={"copied": 0}))
+    seals.index.save((seals.index.state() or SealState()).model_copy(update={"copied": 0}))
     yield bucket
     configure(pipeline.aws, {"CheckpointBucket": ""})
 

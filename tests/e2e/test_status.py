@@ -211,8 +211,9 @@ def complete(at: Installed) -> None:
         at.client("lambda").update_function_configuration(FunctionName=at.ids[name], KMSKeyArn=key["Arn"])
     lock(at)
     encrypt(at)
-    archive(at)
+    expire(at)
     log_reads(at)
+    announce(at)
     subscribe(at)
     for name in OPERATORS_POLICIES:
         put_operators_policy(at, name, adapt_role_policy(operators_policy(at, name), at.aws.access_key_id))
@@ -255,7 +256,7 @@ def encrypt(at: Installed, key: str = "DataKey") -> None:
     )
 
 
-def archive(at: Installed, *more: Any, days: int = 2557) -> None:
+def expire(at: Installed, *more: Any, days: int = 2557) -> None:
     """Set the lifecycle rules of the template with the default parameters, and more of them."""
 
     def expiring(name: str, prefix: str, days: int) -> Any:
@@ -263,7 +264,6 @@ def archive(at: Installed, *more: Any, days: int = 2557) -> None:
         return {"ID": name, "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}, **noncurrent}
 
     rules = [
-        {"ID": "archive", "Filter": {"Prefix": "evidence/"}, "Transitions": [{"StorageClass": "GLACIER", "Days": 400}]},
         expiring("rehearsals", "evidence/rehearsal/", days),
         expiring("backups", "backups/", 90),
         {
@@ -282,6 +282,13 @@ def archive(at: Installed, *more: Any, days: int = 2557) -> None:
 def log_reads(at: Installed, prefix: str = "evidence/") -> None:
     enabled = {"TargetBucket": at.ids["AccessLogs"], "TargetPrefix": prefix}
     at.client("s3").put_bucket_logging(Bucket=at.ids["Evidence"], BucketLoggingStatus={"LoggingEnabled": enabled})
+
+
+def announce(at: Installed, **configuration: Any) -> None:
+    """Let the bucket announce new objects to EventBridge, or whatever else is given."""
+    at.client("s3").put_bucket_notification_configuration(
+        Bucket=at.ids["Evidence"], NotificationConfiguration=configuration or {"EventBridgeConfiguration": {}}
+    )
 
 
 def replicate(at: Installed) -> None:
@@ -633,28 +640,35 @@ FAULTS: Final[dict[str, Fault]] = {
         EVIDENCE,
     ),
     "the bucket deletes what it must keep": Fault(
-        lambda at: archive(at, {"ID": "cleanup", "Filter": {"Prefix": "acts/"}, "Expiration": {"Days": 1}}),
-        archive,
+        lambda at: expire(at, {"ID": "cleanup", "Filter": {"Prefix": "acts/"}, "Expiration": {"Days": 1}}),
+        expire,
         "bucket Evidence",
         "it has another lifecycle rule cleanup",
         EVIDENCE,
     ),
     "a lifecycle rule of the bucket is changed": Fault(
-        lambda at: archive(at, days=1),
-        archive,
+        lambda at: expire(at, days=1),
+        expire,
         "bucket Evidence",
         "its lifecycle rule rehearsals was changed",
         EVIDENCE,
     ),
     "the bucket has no lifecycle rules": Fault(
         lambda at: at.client("s3").delete_bucket_lifecycle(Bucket=at.ids["Evidence"]),
-        archive,
+        expire,
         "bucket Evidence",
         "it lacks the lifecycle rule backups",
         EVIDENCE,
     ),
     "the bucket logs its reads elsewhere": Fault(
         lambda at: log_reads(at, "x/"), log_reads, "bucket Evidence", "it does not log who reads it", EVIDENCE
+    ),
+    "the bucket announces nothing": Fault(
+        lambda at: announce(at, QueueConfigurations=[]),
+        announce,
+        "bucket Evidence",
+        "it does not announce new objects to EventBridge",
+        EVIDENCE,
     ),
     "the bucket is replicated": Fault(
         replicate,
@@ -977,6 +991,7 @@ def of_key(installed: Installed, key: str) -> dict[str, Any]:
         "PutBucketEncryption",
         "PutBucketLifecycle",
         "PutBucketLogging",
+        "PutBucketNotification",
         "PutBucketObjectLockConfiguration",
         "PutBucketPolicy",
         "PutBucketReplication",

@@ -1050,13 +1050,10 @@ def test_the_table_has_point_in_time_recovery_and_deletion_protection() -> None:
     assert table["BillingMode"] == "PAY_PER_REQUEST"
 
 
-def test_small_evidence_objects_move_to_the_archive_too() -> None:
-    lifecycle = RESOURCES["Evidence"]["Properties"]["LifecycleConfiguration"]
+def test_evidence_does_not_move_to_an_archive_from_which_it_has_to_be_restored_before_it_is_verified() -> None:
+    rules = RESOURCES["Evidence"]["Properties"]["LifecycleConfiguration"]["Rules"]
 
-    assert lifecycle["TransitionDefaultMinimumObjectSize"] == "varies_by_storage_class"
-    [move] = [rule["Transitions"] for rule in lifecycle["Rules"] if "Transitions" in rule]
-    # By default, only these two archive classes accept objects smaller than 128 KB.
-    assert move[0]["StorageClass"] in {"GLACIER", "DEEP_ARCHIVE"}
+    assert not any("Transition" in action for rule in rules for action in rule)
 
 
 def test_backups_are_deleted_when_their_lock_ends_because_they_contain_account_ids() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
@@ -118,7 +118,7 @@ def test_an_object_is_compared_only_if_its_key_exists(bucket: str) -> None:
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("ConditionalRequestConflict", 409), ("AccessDenied", 403), ("SlowDown", 503), ("NoSuchBucket", 404)],
+    [("AccessDenied", 403), ("SlowDown", 503), ("NoSuchBucket", 404)],
 )
 def test_every_other_error_of_the_bucket_is_transient(code: str, status: int) -> None:
     s3 = client("s3")
@@ -129,6 +129,38 @@ def test_every_other_error_of_the_bucket_is_transient(code: str, status: int) ->
 
     assert raised.value.fault.code == f"S3.{code}"
     assert "222222222222" not in raised.value.fault.message
+
+
+def conflicts(stub: Stubber, count: int) -> None:
+    """Add the answers to uploads during which another request writes under the same key."""
+    for _ in range(count):
+        stub.add_client_error("put_object", "ConditionalRequestConflict", "no", 409)
+
+
+def test_an_upload_that_another_one_disturbs_is_sent_again() -> None:
+    """Use Stubber: no stand-in answers 409, as S3 does."""
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        conflicts(stub, 2)
+        stub.add_response("put_object", {})
+
+        assert S3Archive(s3, "bucket").record("key", BODY) == digest(BODY)
+
+        conflicts(stub, 1)
+        stub.add_client_error("put_object", "PreconditionFailed", "no", 412)
+        stub.add_response("head_object", {"ChecksumSHA256": b64encode(bytes(32)).decode()})
+
+        assert S3Archive(s3, "bucket").record("key", BODY) == "00" * 32
+
+
+def test_an_upload_that_others_disturb_each_time_can_succeed_soon() -> None:
+    s3 = client("s3")
+    with Stubber(s3) as stub:
+        conflicts(stub, 3)
+        with pytest.raises(RetryableError, match=r"S3\.ConditionalRequestConflict") as raised:
+            S3Archive(s3, "bucket").record("key", BODY)
+
+    assert raised.value.soon
 
 
 @pytest.mark.parametrize("hook", FAILURES.values(), ids=FAILURES)

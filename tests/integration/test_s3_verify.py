@@ -60,9 +60,9 @@ class SealedInMoto:
             stored = world.bucket.current(key)
             assert stored
             archive.record(key, stored.body or b"")
-        objects = S3EvidenceObjects(self.s3, bucket)
+        objects = S3EvidenceObjects(self.s3, bucket, "")
         index = FakeIndex(steps)
-        dependencies = SealDependencies(archive, objects, Announcements(), index, self.signer, [], self.clock)
+        dependencies = SealDependencies(archive, objects, Announcements(), index, self.signer, None, None, self.clock)
         self.sealer = Sealer(ORIGIN, dependencies)
         for _ in range(2):
             self.sealer.run(self.clock.now() + timedelta(minutes=10))

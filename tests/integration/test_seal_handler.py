@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from handlers.core.errors import RetryableError, fault
 from handlers.seal_evidence import lambda_handler
 from handlers.sealing import SealFailedError, logger, metrics, seal
 from handlers.settings import SettingsError
+from schemas.sealed import SealState
 from tests.integration.test_sweep_handler import published
 from tests.sealing import SealWorld
 from tests.unit.test_sealing import with_objects
@@ -80,6 +82,27 @@ def test_a_copy_that_fails_is_a_warning(log: io.StringIO, capsys: pytest.Capture
     assert published(capsys.readouterr().out)["CheckpointsNotCopied"] == 1
 
 
+def test_a_copy_of_another_checkpoint_is_an_error(log: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    w = SealWorld()
+    w.copies.notes[0] = b"another log"
+
+    seal(CONTEXT, w.sealer)
+
+    [line] = [json.loads(each) for each in log.getvalue().splitlines()]
+    assert (line["level"], line["copy_fault"]["code"]) == ("ERROR", "CHECKPOINT_DIFFERS")
+    assert published(capsys.readouterr().out)["ForeignObjects"] == 1
+
+
+def test_a_state_that_was_not_possible_is_a_warning(log: io.StringIO) -> None:
+    w = SealWorld()
+    w.index.kept = SealState(compared_at=w.clock.now() + timedelta(days=1))
+
+    seal(CONTEXT, w.sealer)
+
+    [line] = [json.loads(each) for each in log.getvalue().splitlines()]
+    assert (line["level"], line["restored"]) == ("WARNING", True)
+
+
 def test_a_call_that_fails_is_an_error_of_the_function(log: io.StringIO) -> None:
     w = with_objects(1)
     w.steps.fail("sign", RetryableError(fault("KMS.DisabledException", "the key is disabled")))
@@ -88,6 +111,23 @@ def test_a_call_that_fails_is_an_error_of_the_function(log: io.StringIO) -> None
         seal(CONTEXT, w.sealer)
 
     assert "DisabledException" in log.getvalue()
+
+
+def test_what_was_found_is_published_although_the_function_fails(
+    log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    w = with_objects(1)
+    w.bucket.put("configuration/other.json", announced=False)
+    w.steps.fail("versions", None, None, RetryableError(fault("S3.SlowDown", "slow down")))
+
+    with pytest.raises(SealFailedError):
+        seal(CONTEXT, w.sealer)
+
+    assert published(capsys.readouterr().out)["ForeignObjects"] == 1
+    assert [json.loads(each)["message"] for each in log.getvalue().splitlines()] == [
+        "the evidence was not sealed",
+        "sealed",
+    ]
 
 
 def test_an_unexpected_error_names_no_account(log: io.StringIO) -> None:
@@ -100,9 +140,16 @@ def test_an_unexpected_error_names_no_account(log: io.StringIO) -> None:
     assert "2222" not in str(error.value) + log.getvalue()
 
 
-@pytest.mark.parametrize("missing", ["SEAL_KEY_ID", "EVIDENCE_BUCKET", "SEALED_TABLE", "LOG_NAME"])
+@pytest.mark.parametrize("missing", ["SEAL_KEY_ID", "DATA_KEY_ARN", "EVIDENCE_BUCKET", "SEALED_TABLE", "LOG_NAME"])
 def test_a_missing_setting_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("EVIDENCE_BUCKET", "ANNOUNCEMENTS_QUEUE_URL", "SEALED_TABLE", "SEAL_KEY_ID", "LOG_NAME"):
+    for name in (
+        "EVIDENCE_BUCKET",
+        "ANNOUNCEMENTS_QUEUE_URL",
+        "SEALED_TABLE",
+        "SEAL_KEY_ID",
+        "DATA_KEY_ARN",
+        "LOG_NAME",
+    ):
         monkeypatch.setenv(name, "" if name == missing else "x")
     sealer.cache_clear()
 

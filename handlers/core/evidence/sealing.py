@@ -10,6 +10,7 @@ So an invocation can be cut off at any call. The next one completes the batch an
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,14 +25,15 @@ from handlers.core.evidence.ports import EvidenceWriter
 from handlers.core.ports import Clock
 from schemas.keys import (
     BATCHES,
+    COMPARED_PREFIXES,
     LOG,
-    SEALED_PREFIXES,
     batch_key,
     checkpoint_key,
     log_number,
 )
 from schemas.outcome import Fault
 from schemas.sealed import (
+    MAX_WAITING,
     Comparison,
     Leaf,
     ObjectKind,
@@ -39,6 +41,7 @@ from schemas.sealed import (
     SealedDeletion,
     SealedObject,
     SealState,
+    Waiting,
 )
 
 #: The number of objects that are sealed together.
@@ -47,6 +50,8 @@ MAX_BATCH: Final = 2000
 COMPARE_EVERY: Final = timedelta(days=1)
 #: How much the clocks of two invocations may differ.
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
+#: How long an object waits for its SHA-256 before it is sealed without.
+WAIT: Final = timedelta(days=3)
 #: A part of a number in the key of a batch.
 _NUMBERED_FOLDER: Final = re.compile("[0-9]{3}/")
 #: An object that was written so recently may still be announced.
@@ -66,6 +71,15 @@ class ListedVersion(NamedTuple):
     version: ObjectVersion
     #: When a delete marker was set; None for a version that has content.
     deleted_at: datetime | None = None
+
+
+class Described(NamedTuple):
+    """A version as S3 describes it."""
+
+    object: SealedObject
+    #: Whether its SHA-256 is missing, but may follow: S3 denied it although the object is encrypted with no key but
+    #: ours, or there was no time to read it.
+    may_follow: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,8 +103,13 @@ class LogObjects(EvidenceWriter, Protocol):
 class EvidenceObjects(Protocol):
     """The objects that are sealed."""
 
-    def describe(self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]]) -> Sequence[SealedObject]:
-        """Return what S3 says about versions; those that are gone are left out."""
+    def describe(
+        self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]], may_read: Callable[[], bool]
+    ) -> Sequence[Described]:
+        """Return what S3 says about versions; those that are gone are left out.
+
+        Bytes, of which S3 has no SHA-256, are read while `may_read` says so.
+        """
 
     def versions(self, after: Comparison) -> tuple[Sequence[ListedVersion], Comparison | None]:
         """Return the next versions and delete markers under a prefix, and where to go on; None at the end."""
@@ -109,8 +128,8 @@ class Announcements(Protocol):
 class SealedIndex(Protocol):
     """Which versions the log has. It follows the log and can be restored from it."""
 
-    def state(self) -> SealState:
-        """Return what is kept; a new state if there is none."""
+    def state(self) -> SealState | None:
+        """Return what is kept; a new state if there is none, and None if it cannot be read."""
 
     def save(self, state: SealState) -> None:
         """Keep a state."""
@@ -136,7 +155,10 @@ class CheckpointCopies(Protocol):
     """Where checkpoints are copied to, so that a log that is rewritten differs from a copy."""
 
     def copy(self, origin: str, number: int, note: bytes) -> None:
-        """Copy a checkpoint, unless it was copied before."""
+        """Copy a checkpoint, unless it was copied before.
+
+        Raises PermanentError if there is another one with its number, and RetryableError if the call fails.
+        """
 
 
 @dataclass(frozen=True)
@@ -148,7 +170,9 @@ class SealDependencies:
     announcements: Announcements
     index: SealedIndex
     signer: Signer
-    copies: Sequence[CheckpointCopies]
+    #: Where each checkpoint is copied to, and where the newest one of each invocation is published.
+    copies: CheckpointCopies | None
+    topic: CheckpointCopies | None
     clock: Clock
 
 
@@ -164,15 +188,24 @@ class Sealed:
     size: int = 0
     #: The objects that were announced to nobody: only a later comparison with the bucket found them.
     unannounced: int = 0
-    #: The delete markers that were found; those of rehearsals, which expire, are not counted.
+    #: The delete markers that were found, again if their batch was cut off, and under the log's own keys each time;
+    #: those of rehearsals, which expire, are not counted.
     deletions: int = 0
+    #: The objects that are sealed later, when S3 returns their SHA-256.
+    waiting: int = 0
     #: The objects that are not sealed: no part of Joinguard writes their keys, or S3 does not describe them.
     foreign: int = 0
     #: Whether a comparison with the whole bucket ended.
     compared: bool = False
-    #: How many checkpoints still have to be copied, and why.
+    #: How many checkpoints still have to be copied, how many copies are of another checkpoint, and why.
     behind: int = 0
+    different: int = 0
     copy_fault: Fault | None = None
+    #: 1 if the newest checkpoint was not published, and why.
+    unpublished: int = 0
+    topic_fault: Fault | None = None
+    #: What the table keeps was not readable, or not possible, and is restored from the log and the bucket.
+    restored: bool = False
     #: Another invocation continued the log meanwhile.
     overtaken: bool = False
 
@@ -185,12 +218,14 @@ class Sealer:
     origin: str
     dependencies: SealDependencies
 
-    def run(self, deadline: datetime) -> Sealed:
+    def run(self, deadline: datetime, done: Sealed | None = None) -> Sealed:
         """Add at least one batch to the log, also if nothing is new, and go on until all is sealed, or the deadline.
+
+        `done` says what was done, also if this raises an error.
 
         Raises PermanentError if the log is not what it was, and RetryableError if a call fails.
         """
-        return _Run(self, deadline).run()
+        return _Run(self, deadline, Sealed() if done is None else done).run()
 
     @property
     def verifier_key(self) -> VerifierKey:
@@ -202,16 +237,26 @@ class Sealer:
 class _Run:
     sealer: Sealer
     deadline: datetime
-    done: Sealed = field(default_factory=Sealed)
+    done: Sealed
     state: SealState = field(default_factory=SealState, init=False)
     #: The first leaf of the last batch; None if the log is empty.
     last: SealedBatch | None = field(default=None, init=False)
+    #: Until when objects may be read: the rest of the time is for those of which S3 has the SHA-256.
+    read_until: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        now = self.dependencies.clock.now()
+        self.read_until = now + (self.deadline - now) / 2
 
     def run(self) -> Sealed:
-        self.state = self.dependencies.index.state()
+        kept = self.dependencies.index.state()
+        self.state = _possible(kept or SealState(), self.dependencies.clock.now())
+        self.done.restored = self.state != kept
         if self._catch_up():
+            self._retry()
             self._repeat(self._announced)
             self._repeat(self._compare)
+        self.done.waiting = len(self.state.waiting)
         self._copy()
         return self.done
 
@@ -226,6 +271,9 @@ class _Run:
 
     def _has_time(self) -> bool:
         return self.dependencies.clock.now() < self.deadline
+
+    def _may_read(self) -> bool:
+        return self.dependencies.clock.now() < self.read_until
 
     def _save(self, **changes: Any) -> None:
         self.state = self.state.model_copy(update=changes)
@@ -247,6 +295,9 @@ class _Run:
             self._check_unsigned(header, leaves)
             self._complete(header, leaves)
         self.last, self.done.size = header, _end(header)
+        if self.state.indexed <= number:
+            # Whoever stored the batch may have been cut off before it could say so.
+            self.done.deletions += sum(_is_deletion(each) for each in leaves)
         for each in range(self.state.indexed, number + 1):
             if not self._has_time():
                 return False
@@ -275,12 +326,29 @@ class _Run:
         latest = self.dependencies.clock.now() + _CLOCKS_DIFFER
         earliest = before.sealed_at if before else header.sealed_at
         follows = header.first == (_end(before) if before else 0) and earliest <= header.sealed_at <= latest
-        objects = {each for each in leaves if isinstance(each, SealedObject)}
-        described = set(self.dependencies.objects.describe([(_version(each), each.kind) for each in objects]))
-        # The lock of a rehearsal may have ended meanwhile, and then it may be gone.
-        forged = {each for each in objects - described if each.kind is not ObjectKind.REHEARSAL}
-        if not follows or forged or not described <= objects:
+        objects = [each for each in leaves if isinstance(each, SealedObject)]
+        kinds = [(_version(each), each.kind) for each in objects]
+        found = self.dependencies.objects.describe(kinds, self._has_time)
+        described = {_version(each.object): each for each in found}
+        if not follows or not all(self._is_described(each, described.get(_version(each))) for each in objects):
             raise _changed(f"batch {header.number} of the log, which was not signed yet, is not one of this function")
+
+    def _is_described(self, sealed: SealedObject, found: Described | None) -> bool:
+        """Return whether an object of an unsigned batch is as S3 describes it.
+
+        Raises RetryableError if S3 does not return its SHA-256 now.
+        """
+        if found is None:
+            # The lock of a rehearsal may have ended meanwhile, and then it may be gone.
+            return sealed.kind is ObjectKind.REHEARSAL
+        if found.object == sealed:
+            return True
+        if _without_sha256(found.object) != _without_sha256(sealed):
+            return False
+        if found.may_follow:
+            raise RetryableError(fault("CHECKSUM_DENIED", "S3 does not return the SHA-256 of an object to seal"))
+        # S3 may return by now what the object had waited for in vain.
+        return sealed.sha256 is None and self._waited(_version(sealed))
 
     def _signed(self, number: int) -> bytes | None:
         try:
@@ -291,6 +359,16 @@ class _Run:
             raise
 
     # New leaves.
+
+    def _retry(self) -> None:
+        """Seal the objects whose SHA-256 S3 returns by now, and those that have waited for it long enough."""
+        described = self._described(map(_version, self.state.waiting))
+        there = {_version(each.object) for each in described}
+        still = tuple(each for each in self.state.waiting if _version(each) in there)
+        if still != self.state.waiting:
+            self._save(waiting=still)
+        if objects := self._settled(described):
+            self._seal(objects)
 
     def _announced(self) -> bool:
         """Seal what was announced, as far as a batch takes it; return whether there may be more."""
@@ -310,39 +388,67 @@ class _Run:
         now, compared_at = self.dependencies.clock.now(), self.state.compared_at
         if self.state.comparison is None and compared_at and now - compared_at < COMPARE_EVERY:
             return False
-        at = self.state.comparison or Comparison(begun_at=now, prefix=SEALED_PREFIXES[0])
+        at = self.state.comparison or Comparison(begun_at=now, prefix=COMPARED_PREFIXES[0])
         listed, goes_on = self.dependencies.objects.versions(at)
-        if goes_on is None and (following := SEALED_PREFIXES[SEALED_PREFIXES.index(at.prefix) + 1 :]):
+        if goes_on is None and (following := COMPARED_PREFIXES[COMPARED_PREFIXES.index(at.prefix) + 1 :]):
             goes_on = Comparison(begun_at=at.begun_at, prefix=following[0])
-        leaves = self._unsealed(listed, at.begun_at)
+        leaves = self._unsealed(listed, at)
         if leaves and not self._seal(leaves):
             return False
         self._save(comparison=goes_on, compared_at=compared_at if goes_on else now)
         self.done.compared = goes_on is None
         return goes_on is not None
 
-    def _unsealed(self, listed: Sequence[ListedVersion], begun_at: datetime) -> Sequence[Leaf]:
+    def _unsealed(self, listed: Sequence[ListedVersion], at: Comparison) -> Sequence[Leaf]:
         """Return what the bucket lists and the log lacks."""
+        if at.prefix == LOG:
+            self.done.deletions += sum(each.deleted_at is not None for each in listed)
+            return []
         kinds = {each.version: kind_of(each.version.key) for each in listed}
         self.done.foreign += sum(kind is None for kind in kinds.values())
         objects = self._new([each.version for each in listed if each.deleted_at is None])
         markers = {each.version: each.deleted_at for each in listed if each.deleted_at and kinds[each.version]}
         known = self.dependencies.index.known(list(markers)) if markers else set()
-        new = {version: at for version, at in markers.items() if version not in known}
-        self.done.deletions += sum(kinds[each] is not ObjectKind.REHEARSAL for each in new)
+        new = {version: when for version, when in markers.items() if version not in known}
         # Everything that was there before the first comparison is new to it.
         if self.state.compared_at:
-            self.done.unannounced += sum(each.modified_at < begun_at - _ANNOUNCED_WITHIN for each in objects)
-        return [*objects, *(SealedDeletion(key=key, version_id=id_, modified_at=at) for (key, id_), at in new.items())]
+            self.done.unannounced += sum(at.begun_at - each.modified_at > _ANNOUNCED_WITHIN for each in objects)
+        deletions = [SealedDeletion(key=key, version_id=id_, modified_at=when) for (key, id_), when in new.items()]
+        self.done.deletions += sum(map(_is_deletion, deletions))
+        return [*objects, *deletions]
 
     def _new(self, versions: Iterable[ObjectVersion]) -> Sequence[SealedObject]:
+        """Return the versions to seal: the log does not have them, and S3 describes them."""
+        return self._settled(self._described(versions))
+
+    def _described(self, versions: Iterable[ObjectVersion]) -> Sequence[Described]:
         """Return what S3 says about the versions that the log does not have."""
         kinds = {each: kind for each in versions if (kind := kind_of(each.key))}
         known = self.dependencies.index.known(list(kinds)) if kinds else set()
         new = [(version, kind) for version, kind in kinds.items() if version not in known]
-        described = self.dependencies.objects.describe(new) if new else []
+        described = self.dependencies.objects.describe(new, self._may_read) if new else []
         self.done.foreign += len(new) - len(described)
         return described
+
+    def _settled(self, described: Sequence[Described]) -> Sequence[SealedObject]:
+        """Return the objects that are sealed now, and remember those that wait for their SHA-256.
+
+        What finds no place among them is found again by the comparison with the whole bucket.
+        """
+        late = {each for found, may_follow in described if may_follow and not self._waited(each := _version(found))}
+        now, waiting = self.dependencies.clock.now(), self.state.waiting
+        new = sorted(late - set(map(_version, waiting)))[: MAX_WAITING - len(waiting)]
+        if new:
+            self._save(waiting=(*waiting, *(Waiting(key=key, version_id=id_, since=now) for key, id_ in new)))
+        return [found for found, _ in described if _version(found) not in late]
+
+    def _waited(self, version: ObjectVersion) -> bool:
+        """Return whether an object has waited long enough for its SHA-256."""
+        now = self.dependencies.clock.now()
+        return any(
+            _version(each) == version and not now - WAIT < each.since < now + _CLOCKS_DIFFER
+            for each in self.state.waiting
+        )
 
     def _seal(self, leaves: Sequence[Leaf]) -> bool:
         """Add a batch to the log; return False if another invocation has continued the log."""
@@ -424,28 +530,66 @@ class _Run:
         versions = [_version(each) for each in leaves if not isinstance(each, SealedBatch)]
         if versions:
             self.dependencies.index.add(versions)
-        self._save(indexed=header.number + 1)
+        waiting = tuple(each for each in self.state.waiting if _version(each) not in versions)
+        self._save(indexed=header.number + 1, waiting=waiting)
 
     def _copy(self) -> None:
-        """Copy the checkpoints that were not copied yet. The log does not wait for a copy that fails."""
-        if not (self.last and self.dependencies.copies):
-            return
-        try:
-            # Whatever the table says, the checkpoints of this invocation were not copied before.
-            for number in range(min(self.state.copied, self.last.number + 1 - self.done.batches), self.last.number + 1):
-                note = self.dependencies.log.read(checkpoint_key(number))
-                for copies in self.dependencies.copies:
-                    copies.copy(self.sealer.origin, number, note)
-                self._save(copied=number + 1)
-                if not self._has_time():
-                    break
-        except JoinguardError as error:
-            self.done.copy_fault = error.fault
-        self.done.behind = self.last.number + 1 - self.state.copied
+        """Copy the checkpoints that were not copied yet, and publish the newest. What fails holds up nothing else."""
+        if self.last and self.dependencies.copies:
+            self._copy_to(self.dependencies.copies, self.last.number + 1)
+        # The newest covers the whole log. One that does not go out is not sent later, because the next one is newer.
+        if self.last and self.dependencies.topic and self.done.batches:
+            try:
+                self._copy_one(self.dependencies.topic, self.last.number)
+            except JoinguardError as error:
+                self.done.unpublished, self.done.topic_fault = 1, error.fault
+
+    def _copy_to(self, copies: CheckpointCopies, end: int) -> None:
+        # Whatever the table says, the checkpoints of this invocation were not copied before; so they come first.
+        new = end - self.done.batches
+        left = deque([*range(new, end), *range(min(self.state.copied, new), new)])
+        while left:
+            try:
+                self._copy_one(copies, left[0])
+            except PermanentError as error:
+                # Its alarm tells people. Each later invocation would ask for all checkpoints after it again.
+                self.done.different += 1
+                self.done.copy_fault = error.fault
+            except JoinguardError as error:
+                self.done.copy_fault = self.done.copy_fault or error.fault
+                break
+            left.popleft()
+            if not self._has_time():
+                break
+        self.done.behind = len(left)
+        self._save(copied=min(left, default=end))
+
+    def _copy_one(self, copies: CheckpointCopies, number: int) -> None:
+        copies.copy(self.sealer.origin, number, self.dependencies.log.read(checkpoint_key(number)))
 
 
-def _version(leaf: SealedObject | SealedDeletion) -> ObjectVersion:
-    return ObjectVersion(leaf.key, leaf.version_id)
+def _possible(state: SealState, now: datetime) -> SealState:
+    """Return a state without what it says about the future: otherwise, the bucket would not be compared until then."""
+    latest = now + _CLOCKS_DIFFER
+    changes: dict[str, Any] = {}
+    if state.compared_at and state.compared_at > latest:
+        changes["compared_at"] = None
+    if state.comparison and state.comparison.begun_at > latest:
+        changes["comparison"] = None
+    return state.model_copy(update=changes)
+
+
+def _version(of: SealedObject | SealedDeletion | Waiting) -> ObjectVersion:
+    return ObjectVersion(of.key, of.version_id)
+
+
+def _is_deletion(leaf: Leaf) -> bool:
+    """Return whether a leaf is a delete marker; rehearsals may expire."""
+    return isinstance(leaf, SealedDeletion) and kind_of(leaf.key) is not ObjectKind.REHEARSAL
+
+
+def _without_sha256(described: SealedObject) -> SealedObject:
+    return described.model_copy(update={"sha256": None})
 
 
 def _end(header: SealedBatch) -> int:

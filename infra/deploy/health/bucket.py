@@ -46,6 +46,7 @@ def bucket(s3: Any, stack: Deployed, name: str) -> Iterator[Check]:
         "BucketEncryption": _encryption,
         "LifecycleConfiguration": _lifecycle,
         "LoggingConfiguration": _logging,
+        "NotificationConfiguration": _notifications,
     }
     differences = [
         difference
@@ -122,10 +123,6 @@ def _as_declared(rule: Mapping[str, Any]) -> dict[str, Any]:
     }
     if set(rest.get("Filter", {})) <= {"Prefix"}:
         rest.pop("Filter", None)
-    if transitions := rest.pop("Transitions", None):
-        translated["Transitions"] = [
-            {"StorageClass": each["StorageClass"], "TransitionInDays": each.get("Days")} for each in transitions
-        ]
     for ours, (theirs, days) in _ACTIONS.items():
         if action := rest.pop(theirs, None):
             translated[ours] = action.get(days) if ours == "ExpirationInDays" else action
@@ -137,6 +134,12 @@ def _logging(s3: Any, owned: Any, declared: Any) -> Iterator[str]:
     wanted = (declared["DestinationBucketName"], declared["LogFilePrefix"])
     if (actual.get("TargetBucket"), actual.get("TargetPrefix")) != wanted:
         yield "it does not log who reads it, or elsewhere"
+
+
+def _notifications(s3: Any, owned: Any, declared: Any) -> Iterator[str]:
+    actual = s3.get_bucket_notification_configuration(**owned)
+    if declared["EventBridgeConfiguration"]["EventBridgeEnabled"] and "EventBridgeConfiguration" not in actual:
+        yield "it does not announce new objects to EventBridge"
 
 
 def _read(call: Callable[[], Any]) -> Any:
