@@ -530,7 +530,9 @@ def test_a_checkpoint_is_copied_once(bucket: str) -> None:
     copies.copy("joinguard/o-exampleorg1", 12, NOTE)
     copies.copy("joinguard/o-exampleorg1", 12, NOTE)
     for other in (b"another", NOTE[:-1], NOTE + b"x", b""):
-        with pytest.raises(PermanentError, match="CHECKPOINT_DIFFERS: the copy of checkpoint 12"):
+        with pytest.raises(
+            PermanentError, match="CHECKPOINT_DIFFERS: CheckpointBucket has another object in place of checkpoint 12"
+        ):
             copies.copy("joinguard/o-exampleorg1", 12, other)
 
     stored = client("s3").get_object(Bucket=bucket, Key="joinguard/o-exampleorg1/log/checkpoints/000/000/012")
