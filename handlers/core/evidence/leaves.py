@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from handlers.core.errors import PermanentError, fault
 from handlers.core.redaction import holds_account_id
 from schemas.keys import event_in
-from schemas.sealed import Leaf, ObjectKind, sealed_kind
+from schemas.sealed import Leaf, ObjectKind, SealedBatch, SealedDeletion, SealedObject, sealed_kind
 
 _LENGTH_BYTES: Final = 2
 _LEAF: Final[TypeAdapter[Any]] = TypeAdapter(Leaf)
@@ -31,6 +31,14 @@ def read_leaf(content: bytes) -> Leaf:
     leaf: Leaf = _LEAF.validate_json(content)
     if leaf_bytes(leaf) != content:
         raise ValueError("this leaf is not canonical JSON")
+    return leaf
+
+
+def object_leaf(content: bytes) -> SealedObject | SealedDeletion:
+    """Return a leaf that names an object, from bytes that `read_leaf` has accepted before."""
+    leaf: Leaf = _LEAF.validate_json(content)
+    if isinstance(leaf, SealedBatch):
+        raise TypeError("the first leaf of a batch names no object")
     return leaf
 
 

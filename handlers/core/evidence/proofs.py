@@ -12,11 +12,10 @@ from typing import Final, NamedTuple, Self
 
 from handlers.core.errors import JoinguardError, PermanentError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, Verify, decoded, encoded
-from handlers.core.evidence.leaves import read_leaf
+from handlers.core.evidence.leaves import object_leaf, read_leaf
 from handlers.core.evidence.merkle import FULL, HASH_BYTES, Hash, Log, Tile, leaf_hash, root_by_inclusion
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.verify_log import ReadLog, signed_by
-from handlers.core.evidence.verify_objects import leaf_of
 from schemas.keys import LOG
 from schemas.sealed import SealedBatch, SealedDeletion, SealedObject
 
@@ -108,7 +107,7 @@ class Prover:
 
     def versions(self, key: str) -> list[SealedVersion]:
         """Return the versions of an object that the log names, in its order; later checkpoints may sign some."""
-        named = ((number, record, leaf_of(record)) for number, record in self._log.leaves.of(key))
+        named = ((number, record, object_leaf(record)) for number, record in self._log.leaves.of(key))
         return [SealedVersion(number, record, leaf) for number, record, leaf in named if isinstance(leaf, SealedObject)]
 
     def is_signed(self, version: SealedVersion) -> bool:

@@ -10,8 +10,8 @@ from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
+from handlers.core.evidence.leaves import object_leaf
 from handlers.core.evidence.verify_log import ReadLog
-from handlers.core.evidence.verify_objects import leaf_of
 from handlers.core.evidence.verifying import Fetched, Findings, SealedBucket, Sorted, Wanted
 from schemas.configuration import Configuration
 from schemas.ids import Sha256
@@ -94,7 +94,7 @@ class ConfigurationVerifier:
 def _recorded(leaves: Sorted) -> Iterator[tuple[int, SealedObject]]:
     """Yield the records that the log names, by number: of each key the version that was sealed first."""
     for key in leaves.under(_CONFIGURATIONS):
-        named = ((number, leaf_of(record)) for number, record in leaves.of(key))
+        named = ((number, object_leaf(record)) for number, record in leaves.of(key))
         objects = ((number, leaf) for number, leaf in named if isinstance(leaf, SealedObject))
         yield from islice(objects, 1)
 

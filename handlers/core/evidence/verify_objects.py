@@ -8,10 +8,10 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handlers.core.evidence.checkpoint import VerifierKey, Verify
-from handlers.core.evidence.leaves import kind_of
+from handlers.core.evidence.leaves import kind_of, object_leaf
 from handlers.core.evidence.merkle import Hash
 from handlers.core.evidence.verify_log import LogObject, signed_by
 from handlers.core.evidence.verifying import (
@@ -41,7 +41,7 @@ from schemas.keys import (
     rehearsal_key,
     sweep_key,
 )
-from schemas.sealed import Leaf, ObjectKind, SealedBatch, SealedDeletion, SealedObject
+from schemas.sealed import ObjectKind, SealedDeletion, SealedObject
 from schemas.sweep import SweepEvidence
 from schemas.values import Moment, Text
 from schemas.verification import FindingKind
@@ -57,7 +57,6 @@ _NEWER: Final = (
 )
 #: More keys are not kept: a verification that finds so much is not resumed.
 _MAX_WRONG: Final = 10_000
-_LEAF: Final[TypeAdapter[Any]] = TypeAdapter(Leaf)
 
 
 class KeptProgress(BaseModel):
@@ -272,7 +271,9 @@ class ObjectVerifier:
 
     def _sealed_objects(self, leaves: Sorted) -> Iterator[_ToRead]:
         """Yield the objects that are there as the log names them, as far as the listing says."""
-        named = groupby(((key, _Expected(number, leaf_of(record))) for key, number, record in leaves), itemgetter(0))
+        named = groupby(
+            ((key, _Expected(number, object_leaf(record))) for key, number, record in leaves), itemgetter(0)
+        )
         listed = groupby((each for prefix in SEALED_PREFIXES for each in self.bucket.listed(prefix)), attrgetter("key"))
         for key, records, versions in _side_by_side(named, listed):
             expected = [each for _, each in records]
@@ -549,14 +550,6 @@ def _side_by_side(
 def _next(groups: Iterator[tuple[str, Iterable[Any]]]) -> tuple[str, list[Any]] | None:
     found = next(groups, None)
     return (found[0], list(found[1])) if found else None
-
-
-def leaf_of(record: bytes) -> SealedObject | SealedDeletion:
-    """Return the leaf in a record of the log's leaves."""
-    leaf: SealedObject | SealedDeletion | SealedBatch = _LEAF.validate_json(record)
-    if isinstance(leaf, SealedBatch):
-        raise TypeError("the first leaf of a batch names no object")
-    return leaf
 
 
 def _marker(versions: Sequence[Listed]) -> str:

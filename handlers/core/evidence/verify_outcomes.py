@@ -9,9 +9,10 @@ from typing import Final, Protocol
 from handlers.core.evidence.checks import CheckedEvidence, EvidenceChecker, Verdict
 from handlers.core.evidence.closings import ClosingChecker
 from handlers.core.evidence.contradictions import RowComparison
+from handlers.core.evidence.leaves import object_leaf
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.references import event_reference
-from handlers.core.evidence.verify_objects import Period, leaf_of, shown
+from handlers.core.evidence.verify_objects import Period, shown
 from handlers.core.evidence.verifying import Findings, Show, Sorted
 from handlers.core.ports import Clock, Pseudonyms, UnreadableRow
 from schemas.keys import REHEARSAL_ROW
@@ -129,7 +130,7 @@ class OutcomeVerifier:
     def _evidence(self) -> Iterator[str]:
         """Yield the keys of the evidence that the log names."""
         for key, _, record in self.evidence.leaves:
-            leaf = leaf_of(record)
+            leaf = object_leaf(record)
             if leaf.kind is ObjectKind.EVIDENCE and self.period.has(leaf.modified_at):
                 yield key
 
