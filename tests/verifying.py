@@ -53,6 +53,8 @@ class FakeSealedBucket:
     deletes: str | None = None
     #: The keys of objects that must be restored before they can be read.
     archived: set[str] = field(default_factory=set)
+    #: The keys of objects that another key encrypts.
+    foreign: set[str] = field(default_factory=set)
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         if key in self.archived:
@@ -79,7 +81,9 @@ class FakeSealedBucket:
                 raise KeyboardInterrupt
             self.fetched.append(each.key)
             found = None if each.key == self.deletes else self._version(each)
-            if found is None or found.body is None:
+            if each.key in self.foreign:
+                yield Fetched(each, None, is_foreign=True)
+            elif found is None or found.body is None:
                 yield Fetched(each, None)
             else:
                 digest, size = sha256(found.body).hexdigest(), len(found.body)

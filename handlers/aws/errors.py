@@ -115,6 +115,10 @@ S3_GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "4
 S3_NOT_OURS: Final = frozenset({"400", "403"})
 #: S3's codes for what the caller may not read.
 S3_DENIED: Final = frozenset({"AccessDenied", "403"})
+#: S3's codes for an object that the caller may not read, or that is encrypted with a key that the customer provides.
+S3_UNREADABLE: Final = S3_DENIED | {"InvalidRequest"}
+#: S3 puts KMS's codes behind this: of a key that is disabled, or gone.
+S3_OF_KMS: Final = "KMS."
 #: S3's code for an object that must be restored from an archive before it is read.
 S3_ARCHIVED: Final = "InvalidObjectState"
 

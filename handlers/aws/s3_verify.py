@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.errors import S3_ARCHIVED, S3_DENIED, S3_GONE, error_code, service_errors
+from handlers.aws.errors import (
+    S3_ARCHIVED,
+    S3_DENIED,
+    S3_GONE,
+    S3_OF_KMS,
+    S3_UNREADABLE,
+    error_code,
+    service_errors,
+)
 from handlers.aws.s3_evidence import S3Archive
 from handlers.core.evidence.verifying import MAX_KEPT, Fetched, Listed
 
@@ -34,8 +42,10 @@ _NOT_LOCKED: Final = frozenset({"NoSuchObjectLockConfiguration", "ObjectLockConf
 class S3SealedBucket(S3Archive):
     """Read all versions of all objects."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    def __init__(self, client: S3Client, bucket: str, key_arn: str | None) -> None:
+        """Take the ARN of the KMS key that encrypts what Joinguard writes; None if that is not known."""
         super().__init__(client, bucket)
+        self._key_arn = key_arn
         self._may_read_locks = True
 
     @property
@@ -80,6 +90,8 @@ class S3SealedBucket(S3Archive):
             except ClientError as error:
                 if error_code(error) in S3_GONE:
                     return Fetched(wanted, None)
+                if self._is_foreign(error_code(error), name):
+                    return Fetched(wanted, None, is_foreign=True)
                 if error_code(error) != S3_ARCHIVED:
                     raise
                 answer, (digest, size, body) = self._client.head_object(**name), (None, 0, None)
@@ -87,6 +99,19 @@ class S3SealedBucket(S3Archive):
             # S3 leaves the lock out if there is none, and if the caller may not read it.
             knows_lock = until is not None or self._has_no_lock(name)
         return Fetched(wanted, digest, size, body, knows_lock, lock, until, is_archived=digest is None)
+
+    def _is_foreign(self, code: str, name: Any) -> bool:
+        """Return whether an object cannot be read because another key encrypts it, and not because the caller may not.
+
+        HEAD names the KMS key without asking KMS; it answers 400 if the customer's own key is needed.
+        """
+        if not (code in S3_UNREADABLE or code.startswith(S3_OF_KMS)):
+            return False
+        try:
+            found = self._client.head_object(**name)
+        except ClientError as error:
+            return error_code(error) == "400"
+        return self._key_arn is not None and found.get("SSEKMSKeyId", self._key_arn) != self._key_arn
 
     def _has_no_lock(self, name: Any) -> bool:
         """Return whether an object is known to have no lock."""

@@ -244,7 +244,7 @@ def _context(  # noqa: PLR0913, PLR0917 - the parts of an installation
         roles=[outputs[each] for each in _ROLES if each in outputs],
         log=InstalledLog(
             outputs["LogName"],
-            S3SealedBucket(client.parallel("s3", AT_ONCE), outputs["EvidenceBucket"]),
+            S3SealedBucket(client.parallel("s3", AT_ONCE), outputs["EvidenceBucket"], outputs.get("DataKeyArn")),
             KmsSigner(client("kms"), outputs["SealKeyId"]).public_key,
         )
         if "SealKeyId" in outputs

@@ -39,6 +39,8 @@ _TYPES: Final = (
 )
 _ANOTHER_TYPE: Final = "it is a device or a socket, and was not read"
 _ANEW: Final = "do not rely on this folder: download the bucket into an empty one (aws s3 sync), and verify that"
+#: Files that systems put into any folder.
+OF_SYSTEMS: Final = re.compile(r"\.DS_Store|\._.+|Thumbs\.db|desktop\.ini")
 #: Names of files that others put beside objects: what each is, and the next step.
 _BESIDE: Final = (
     (
@@ -48,7 +50,7 @@ _BESIDE: Final = (
         "delete it, run `aws s3 sync` again, and verify again",
     ),
     (
-        re.compile(r"\.DS_Store|\._.+|Thumbs\.db|desktop\.ini"),
+        OF_SYSTEMS,
         "it is named as what macOS or Windows puts into a folder that somebody opened, and no object of the bucket",
         "delete it, and verify again",
     ),

@@ -21,7 +21,7 @@ from handlers.operate.covering import compare, explain
 from handlers.operate.errors import OperateError
 from handlers.operate.files import read_file
 from handlers.operate.progress import counting
-from handlers.operate.sealed_folder import SealedFolder
+from handlers.operate.sealed_folder import OF_SYSTEMS, SealedFolder
 from handlers.operate.signatures import is_signed
 from handlers.operate.sorted_records import SortedRecords
 from handlers.operate.verify_output import print_verification
@@ -178,9 +178,11 @@ def _checkpoints(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
 def _files(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and in those below it. Raises OperateError if something else is there."""
     for each in SealedFolder(folder).entries(""):
-        if each.why:
+        if each.why and not each.next_step:
             raise OperateError(f"{folder / each.key}: {each.why}. Take it out of the folder of checkpoints")
-        yield folder / each.key
+        path = folder / each.key
+        if not OF_SYSTEMS.fullmatch(path.name):
+            yield path
 
 
 def _left_out(source: Source, request: Request) -> dict[str, str]:

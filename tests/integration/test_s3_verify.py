@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from schemas.verification import Verification
 
 BODY = b'{"attempt": 1}'
+KEY_ARN = "arn:aws:kms:us-east-1:999999999999:key/ours"
 
 
 class Announcements:
@@ -69,7 +70,7 @@ class SealedInMoto:
 
     def verification(self, *, is_quick: bool = False) -> Verification:
         dependencies = VerifyDependencies(
-            S3SealedBucket(self.s3, self.bucket),
+            S3SealedBucket(self.s3, self.bucket, KEY_ARN),
             is_signed,
             SortedRecords,
             FakeProgress(),
@@ -200,7 +201,7 @@ def test_versions_and_markers_are_listed_in_the_order_of_keys_over_all_pages(
         )(),
     )
 
-    found = list(S3SealedBucket(s3, bucket).listed("evidence/"))
+    found = list(S3SealedBucket(s3, bucket, KEY_ARN).listed("evidence/"))
 
     assert [each.key for each in found] == sorted([*keys, keys[0], keys[0]], key=str.encode)
     assert sorted((each.is_marker, each.size) for each in found if each.key == keys[0]) == [
@@ -221,7 +222,7 @@ def test_objects_are_read_in_order_several_at_a_time_and_not_all_ahead(bucket: s
             next(asked)
             yield Wanted(f"evidence/{number:03d}", "", number)
 
-    fetched = S3SealedBucket(s3, bucket).fetch(wanted())
+    fetched = S3SealedBucket(s3, bucket, KEY_ARN).fetch(wanted())
     first = next(fetched)
     ahead = next(asked)
     found = [first, *fetched]
@@ -238,7 +239,7 @@ def test_a_version_that_is_gone_or_a_delete_marker_is_missing(bucket: str) -> No
     s3.delete_object(Bucket=bucket, Key="evidence/a")
     wanted = [Wanted("evidence/a", "", 0), Wanted("evidence/none", "", 1)]
 
-    assert [each.sha256 for each in S3SealedBucket(s3, bucket).fetch(wanted)] == [None, None]
+    assert [each.sha256 for each in S3SealedBucket(s3, bucket, KEY_ARN).fetch(wanted)] == [None, None]
 
 
 def test_an_object_in_the_archive_has_its_lock_and_no_bytes() -> None:
@@ -249,7 +250,7 @@ def test_an_object_in_the_archive_has_its_lock_and_no_bytes() -> None:
         lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": until}
         stub.add_response("head_object", lock, {"Bucket": "b", "Key": "evidence/a", "VersionId": "v"})
 
-        [found] = S3SealedBucket(s3, "b").fetch([Wanted("evidence/a", "v", 0)])
+        [found] = S3SealedBucket(s3, "b", KEY_ARN).fetch([Wanted("evidence/a", "v", 0)])
 
     assert (found.is_archived, found.sha256, found.lock, found.retain_until) == (True, None, "GOVERNANCE", until)
 
@@ -258,7 +259,7 @@ def test_a_large_object_is_hashed_and_not_kept(bucket: str) -> None:
     s3, body = client("s3"), bytes(MAX_KEPT + 1)
     s3.put_object(Bucket=bucket, Key="acts/a", Body=body)
 
-    [found] = S3SealedBucket(s3, bucket).fetch([Wanted("acts/a", "", 0)])
+    [found] = S3SealedBucket(s3, bucket, KEY_ARN).fetch([Wanted("acts/a", "", 0)])
 
     assert (found.sha256, found.size, found.body) == (sha256(body).hexdigest(), len(body), None)
 
@@ -272,7 +273,7 @@ def stubbed(*answers: tuple[str, dict[str, Any] | str]) -> tuple[S3SealedBucket,
         else:
             stubber.add_response(operation, answer)
     stubber.activate()
-    return S3SealedBucket(s3, "bucket"), stubber
+    return S3SealedBucket(s3, "bucket", KEY_ARN), stubber
 
 
 def unlocked() -> tuple[str, dict[str, Any]]:
@@ -298,7 +299,7 @@ def test_a_lock_that_was_removed_is_told_from_one_that_may_not_be_read() -> None
 
 @pytest.mark.parametrize(("code", "cause"), [("AccessDenied", Cause.ACCESS_DENIED), ("InternalError", Cause.OTHER)])
 def test_an_object_that_s3_does_not_return_ends_the_verification(code: str, cause: Cause) -> None:
-    bucket, _ = stubbed(("get_object", code))
+    bucket, _ = stubbed(("get_object", code), ("head_object", "403"))
 
     with pytest.raises(RetryableError) as raised:
         fetch(bucket)
@@ -306,11 +307,32 @@ def test_an_object_that_s3_does_not_return_ends_the_verification(code: str, caus
     assert raised.value.cause is cause
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidRequest", "KMS.DisabledException"])
+@pytest.mark.parametrize("head", [{"SSEKMSKeyId": KEY_ARN[:-4] + "another"}, "400"], ids=["another KMS key", "SSE-C"])
+def test_an_object_under_another_key_does_not_end_the_verification(code: str, head: dict[str, Any] | str) -> None:
+    """moto encrypts nothing, so S3's answers are those of its documentation."""
+    bucket, _ = stubbed(("get_object", code), ("head_object", head))
+
+    found = fetch(bucket)
+
+    assert (found.sha256, found.is_foreign, found.absence) == (None, True, "another key encrypts it than ours")
+
+
+@pytest.mark.parametrize("head", [{"SSEKMSKeyId": KEY_ARN}, {}, "403"], ids=["our key", "no KMS key", "denied"])
+def test_what_the_caller_may_not_read_is_no_object_under_another_key(head: dict[str, Any] | str) -> None:
+    bucket, _ = stubbed(("get_object", "AccessDenied"), ("head_object", head))
+
+    with pytest.raises(RetryableError) as raised:
+        fetch(bucket)
+
+    assert raised.value.cause is Cause.ACCESS_DENIED
+
+
 def test_the_version_that_was_sealed_is_read(bucket: str) -> None:
     s3 = client("s3")
     version = ObjectVersion("evidence/a", s3.put_object(Bucket=bucket, Key="evidence/a", Body=BODY)["VersionId"])
     s3.put_object(Bucket=bucket, Key="evidence/a", Body=b"another")
 
-    [found] = S3SealedBucket(s3, bucket).fetch([Wanted(*version, 0)])
+    [found] = S3SealedBucket(s3, bucket, KEY_ARN).fetch([Wanted(*version, 0)])
 
     assert found.body == BODY

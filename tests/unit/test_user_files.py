@@ -130,6 +130,15 @@ def test_progress_in_a_fifo_is_no_progress(tmp_path: Path) -> None:
     assert FileProgress(tmp_path / "progress").load() is None
 
 
+def test_a_folder_of_checkpoints_may_have_any_names_and_what_systems_put_there(here: Path, world: VerifyWorld) -> None:
+    (here / "checkpoints" / "checkpoint.20261126").write_bytes(world.copies.notes[0])
+    (here / "checkpoints" / ".DS_Store").write_bytes(b"\x00\xff")
+
+    result = operator_cli(dead_letter()).run(*"verify --offline bucket --key key.txt --against checkpoints".split())
+
+    assert (result.exit_code, "as it was sealed" in result.stdout) == (0, True), result.output
+
+
 def test_links_in_a_folder_of_checkpoints_are_refused(here: Path, world: VerifyWorld) -> None:
     (here / "secret").write_bytes(world.copies.notes[0])
     (here / "checkpoints" / "000").symlink_to(here / "secret")

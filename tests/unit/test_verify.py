@@ -19,7 +19,7 @@ from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, read_batch,
 from handlers.core.evidence.merkle import bundle_path
 from handlers.core.evidence.verify_objects import Period
 from handlers.core.ports import UnreadableRow
-from schemas.keys import LOG, batch_key, checkpoint_key, key_beside
+from schemas.keys import BATCHES, CHECKPOINTS, LOG, batch_key, checkpoint_key, key_beside
 from schemas.outcome import OutcomeStatus
 from schemas.sealed import ObjectKind, SealedBatch, SealedDeletion, SealedObject
 from schemas.verification import FindingKind
@@ -28,8 +28,9 @@ from tests.sealing import ORIGIN, Stored
 from tests.verifying import VerifyWorld
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from handlers.core.evidence.verifying import Listed
     from schemas.sealed import Leaf
 
 ACCOUNT_IN_KEY = "123456789012"
@@ -392,7 +393,7 @@ def test_a_quick_verification_finds_whatever_the_listing_and_the_log_show(
 
     found = w.verification(is_quick=True)
     assert {(each.kind.value, each.what) for each in found.findings} == set(expected)
-    assert found.left_out == {"outcomes": "a quick verification reads no evidence"}
+    assert found.left_out == dict.fromkeys(("configurations", "outcomes"), "a quick verification reads no evidence")
     assert not [each for each in w.sealed_bucket.fetched if each.startswith("evidence/")]
 
 
@@ -712,7 +713,7 @@ def test_if_both_copies_of_leaves_were_changed_the_log_is_verified_up_to_there()
 
 
 @pytest.mark.parametrize("number", [2, 999_999_999])
-@pytest.mark.parametrize("size", [5, 6, 7, 300, 10**15])
+@pytest.mark.parametrize("size", [5, 6, 7, 300, 10**15, 2**63, 10**19 - 1])
 def test_a_checkpoint_that_a_stolen_key_signed_does_not_keep_a_log_from_being_verified(number: int, size: int) -> None:
     w = VerifyWorld.with_batches(2, 2)
     last = w.checkpoints()[-1]
@@ -724,6 +725,37 @@ def test_a_checkpoint_that_a_stolen_key_signed_does_not_keep_a_log_from_being_ve
 
     assert (found.size, found.root, found.valid) == (last.size, last.root.hex(), 4)
     assert {each.what for each in found.findings} == {key}
+
+
+@pytest.mark.parametrize("number", [2, 999_999_999])
+@pytest.mark.parametrize("key", [batch_key, checkpoint_key], ids=["batch", "checkpoint"])
+def test_an_object_of_the_log_under_another_key_does_not_end_the_verification(
+    key: Callable[[int], str], number: int
+) -> None:
+    w = VerifyWorld.with_batches(2, 2)
+    w.bucket.put(planted := key(number), announced=False)
+    stored(w, planted).at -= timedelta(minutes=21)
+    w.sealed_bucket.foreign.add(planted)
+
+    found = w.verification()
+
+    assert found.valid == 4
+    assert planted in {each.what for each in found.findings}
+
+
+def test_a_log_that_grows_while_it_is_listed_has_no_findings() -> None:
+    w = VerifyWorld.with_batches(2, 2)
+    listed = w.sealed_bucket.listed
+
+    def growing(prefix: str) -> Iterator[Listed]:
+        yield from list(listed(prefix))
+        if prefix in {BATCHES, CHECKPOINTS}:
+            w.seal()
+            w.seal()
+
+    w.sealed_bucket.listed = growing  # type: ignore[method-assign]
+
+    assert w.found() == []
 
 
 def test_a_log_whose_leaves_lead_to_no_signed_root_is_not_verified() -> None:

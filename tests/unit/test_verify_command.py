@@ -213,7 +213,7 @@ def test_a_quick_verification_says_what_it_leaves_out(world: VerifyWorld) -> Non
 
     found = json.loads(result.stdout)
     assert (result.exit_code, found["is_quick"]) == (0, True)
-    assert set(found["left_out"]) == {"bytes", "retention", "outcomes", "attached"}
+    assert set(found["left_out"]) == {"bytes", "retention", "configurations", "outcomes", "attached"}
 
 
 def test_a_stack_of_an_earlier_version_has_no_log() -> None:

@@ -20,10 +20,10 @@ from schemas.verification import FindingKind
 
 _CONFIGURATIONS: Final = "configuration/"
 #: The part of a verification, as it is named if it is left out.
-_PART: Final = "configurations"
+CONFIGURATIONS: Final = "configurations"
 #: A record is written when the stack's update has ended, which can take an hour, and sealed within the hour after.
 _RECORDED_WITHIN: Final = timedelta(hours=3)
-_RESUMED: Final = {_PART: "evidence that an interrupted verification read was not compared; verify once more"}
+_RESUMED: Final = {CONFIGURATIONS: "evidence that an interrupted verification read was not compared; verify once more"}
 _NEXT_STEP: Final = (
     "find out in CloudTrail who changed the stack or the function then (ExecuteChangeSet, UpdateStack, "
     "UpdateFunctionConfiguration); see handlers/operate/RUNBOOK.md#a-verification-found-something"
@@ -64,16 +64,21 @@ class ConfigurationVerifier:
         if not any(True for _ in self.named):
             return {} if is_whole or not leaves else _RESUMED
         if not leaves or log.sealed_until is None:
-            return {_PART: "no configuration is on record; `make deploy ARGS=--record` writes one"}
+            return {CONFIGURATIONS: "no configuration is on record; `make deploy ARGS=--record` writes one"}
         versions = self.bucket.has_versions
         wanted = [Wanted(each.key, each.version_id if versions else "", number) for number, each in leaves.items()]
-        read = list(zip(leaves.values(), self.bucket.fetch(wanted), strict=True))
-        if archived := sum(fetched.is_archived for _, fetched in read):
-            return {_PART: f"{archived:,} of the records must be restored in S3 before they can be read"}
-        known = {each for leaf, fetched in read if (each := _guardrails(leaf, fetched))}
+        known, archived = set[Sha256](), 0
+        # One after the other, because somebody can have written many large ones.
+        for leaf, fetched in zip(leaves.values(), self.bucket.fetch(wanted), strict=True):
+            archived += fetched.is_archived
+            if guardrails := _guardrails(leaf, fetched):
+                known.add(guardrails)
+        if archived:
+            return {CONFIGURATIONS: f"{archived:,} of the records must be restored in S3 before they can be read"}
         # Versions that wrote no such records wrote evidence before the first one.
         since = min(each.modified_at for each in leaves.values())
-        self._find(known, int(since.timestamp()), int((log.sealed_until - _RECORDED_WITHIN).timestamp()))
+        until = log.sealed_until.timestamp() - _RECORDED_WITHIN.total_seconds()
+        self._find(known, int(since.timestamp()), int(until))
         return {} if is_whole else _RESUMED
 
     def _find(self, known: set[Sha256], since: int, until: int) -> None:
@@ -86,7 +91,8 @@ class ConfigurationVerifier:
             if number:
                 meaning = (
                     f"no configuration record in the log has the guardrails {guardrails} that decided in it, and in "
-                    f"{number:,} pieces of evidence and sweeps altogether: they were not put in force by `make deploy`"
+                    f"{number:,} pieces of evidence and sweeps altogether: `make deploy` did not put them in force, or "
+                    "was rolled back"
                 )
                 self.findings.add(FindingKind.MISSING, first, meaning, _NEXT_STEP)
 
@@ -95,7 +101,8 @@ def _recorded(leaves: Sorted) -> Iterator[tuple[int, SealedObject]]:
     """Yield the records that the log names, by number: of each key the version that was sealed first."""
     for key in leaves.under(_CONFIGURATIONS):
         named = ((number, object_leaf(record)) for number, record in leaves.of(key))
-        objects = ((number, leaf) for number, leaf in named if isinstance(leaf, SealedObject))
+        # Nobody of ours wrote those whose SHA-256 was not known; S3 may not return them.
+        objects = ((number, leaf) for number, leaf in named if isinstance(leaf, SealedObject) and leaf.sha256)
         yield from islice(objects, 1)
 
 

@@ -6,17 +6,18 @@ of neither do, the first versions are read: their locks keep them, whatever was 
 """
 
 import json
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from itertools import chain, groupby, islice
+from itertools import chain, count, groupby, islice
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from handlers.core.errors import Cause, PermanentError, RetryableError, fault
+from handlers.core.errors import PermanentError, fault
 from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey, Verify, open_note
 from handlers.core.evidence.leaves import bundle_bytes, read_bundle, read_leaf
 from handlers.core.evidence.merkle import FULL, Hash, Tree, bundle_path
@@ -38,8 +39,6 @@ from schemas.verification import FindingKind
 
 #: How long the log may be without a comparison with the whole bucket, which takes several invocations if it is large.
 _COMPARED_WITHIN: Final = COMPARE_EVERY + timedelta(days=1)
-#: A large bundle or batch; the limit of an object of the log.
-_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class LogObject(NamedTuple):
@@ -130,7 +129,8 @@ class LogReader:
 
         Raises PermanentError if it has no signed checkpoint, or no leaves lead to it.
         """
-        checkpoints, batches = self._there(CHECKPOINTS), self._there(BATCHES)
+        # In this order, because the log can grow meanwhile: each checkpoint is about a batch that was there before.
+        batches, checkpoints = self._there(BATCHES), self._there(CHECKPOINTS)
         signed = next(self._signed(checkpoints), None)
         if signed is None:
             number = len(checkpoints.numbers)
@@ -158,7 +158,8 @@ class LogReader:
         changed = PermanentError(fault("LOG_CHANGED", why))
         if not key:
             raise changed
-        note = self.bucket.read(key, limit=_MAX_BYTES)
+        [fetched] = self._read([key])
+        note = fetched.body or b""
         try:
             checkpoint = signed_by(note, self.keys, self.verify)
         except ValueError:
@@ -199,7 +200,8 @@ class LogReader:
         for source in self._sources(checkpoint.size, there):
             found = new()
             with suppress(_UnusableError):
-                found.run(islice(source(), checkpoint.size), checkpoint)
+                # Whoever stole the key's role can have signed any size.
+                found.run(islice(source(), min(checkpoint.size, sys.maxsize)), checkpoint)
                 return found
         return None
 
@@ -238,18 +240,16 @@ class LogReader:
 
     def _sources(self, size: int, there: "_There") -> list[Callable[[], Iterator[bytes]]]:
         """Return what reads the leaves: from bundles and batches, the current versions and then the first ones."""
-        batches = range(max(there.numbers, default=-1) + 1)
         return [
             lambda: self._bundled(size),
-            lambda: self._batched(batches),
+            lambda: self._batched({}),
             lambda: self._bundled(size, self._there(f"{LOG}tile/entries/").first),
-            lambda: self._batched(batches, there.first),
+            lambda: self._batched(there.first),
         ]
 
     def _bundled(self, size: int, versions: Mapping[str, str] | None = None) -> Iterator[bytes]:
         """Yield the leaves in the entry bundles."""
         full, rest = divmod(size, FULL)
-        # Whoever stole the key's role can have signed any size.
         keys = (LOG + bundle_path(number, rest if number == full else FULL) for number in range(full + bool(rest)))
         for number, fetched in enumerate(self._read(keys, versions)):
             try:
@@ -260,26 +260,24 @@ class LogReader:
                 raise _UnusableError
             yield from found
 
-    def _batched(self, numbers: Iterable[int], versions: Mapping[str, str] | None = None) -> Iterator[bytes]:
-        """Yield the leaves in the batches."""
-        for fetched in self._read(map(batch_key, numbers), versions):
+    def _batched(self, versions: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the leaves in the batches, as far as they go."""
+        for fetched in self._read(map(batch_key, count()), versions):
             if fetched.body is None:
-                raise _UnusableError
+                return
             yield from fetched.body.splitlines()
 
     def _open_batches(self, numbers: range, found: "_Pass") -> None:
         """Continue with the batches that no signed checkpoint is about."""
         for number in numbers:
             key = batch_key(number)
-            try:
-                header = found.go_on(self.bucket.read(key, limit=_MAX_BYTES).splitlines())
-            except RetryableError as error:
-                if error.cause is not Cause.NOT_FOUND:
-                    raise
-                self.findings.add(
-                    FindingKind.MISSING, key, f"the log goes on with batch {numbers[-1]}, without this one"
-                )
+            [fetched] = self._read([key])
+            if fetched.sha256 is None and not fetched.is_foreign:
+                meaning = f"the log goes on with batch {numbers[-1]}, without this one"
+                self.findings.add(FindingKind.MISSING, key, meaning)
                 return
+            try:
+                header = found.go_on((fetched.body or b"").splitlines())
             except _UnusableError:
                 self.findings.add(FindingKind.CHANGED, key, "it is not a batch of the log")
                 return

@@ -242,7 +242,7 @@ class ObjectVerifier:
     def _check_log_object(self, known: LogObject, fetched: Fetched) -> None:
         key, before = fetched.wanted.key, self.findings.number
         if fetched.sha256 is None:
-            self.findings.add(FindingKind.MISSING, key, "it was deleted while it was verified")
+            self.findings.add(FindingKind.MISSING, key, fetched.absence)
         elif known.body:
             self._check_checkpoint(known, fetched)
         elif fetched.sha256 != known.sha256:
@@ -385,7 +385,7 @@ class ObjectVerifier:
             self._check_lock(leaf, fetched)
             return
         if fetched.sha256 is None:
-            self.findings.add(FindingKind.MISSING, leaf.key, "it was deleted while it was verified")
+            self.findings.add(FindingKind.MISSING, leaf.key, fetched.absence)
             return
         if (fetched.sha256, fetched.size) != (leaf.sha256, leaf.size):
             meaning = f"its SHA-256 is {fetched.sha256}, and {leaf.sha256} was sealed"

@@ -80,6 +80,13 @@ class Fetched:
     retain_until: datetime | None = None
     #: Whether it must be restored before it can be read.
     is_archived: bool = False
+    #: Whether nobody with our keys can read it, because another key encrypts it.
+    is_foreign: bool = False
+
+    @property
+    def absence(self) -> str:
+        """Why there are no bytes of an object that was listed, and is not archived."""
+        return "another key encrypts it than ours" if self.is_foreign else "it was deleted while it was verified"
 
 
 class SealedBucket(EvidenceReader, Protocol):
