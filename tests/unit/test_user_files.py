@@ -134,7 +134,7 @@ def test_a_folder_of_checkpoints_may_have_any_names_and_what_systems_put_there(h
     (here / "checkpoints" / "checkpoint.20261126").write_bytes(world.copies.notes[0])
     (here / "checkpoints" / ".DS_Store").write_bytes(b"\x00\xff")
 
-    result = operator_cli(dead_letter()).run(*"verify --offline bucket --key key.txt --against checkpoints".split())
+    result = operator_cli().run("verify", "--offline", "bucket", "--key", "key.txt", "--against", "checkpoints")
 
     assert (result.exit_code, "as it was sealed" in result.stdout) == (0, True), result.output
 
