@@ -59,6 +59,8 @@ class FakeSealedBucket:
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         if key in self.archived:
             raise RetryableError(fault("S3.InvalidObjectState", "archived"), cause=Cause.ARCHIVED)
+        if key in self.foreign:
+            raise RetryableError(fault("S3.AccessDenied", "denied"), cause=Cause.ACCESS_DENIED)
         found = self.bucket.current(key)
         if found is None or found.body is None:
             raise RetryableError(fault("S3.NoSuchKey", "no such key"), cause=Cause.NOT_FOUND)

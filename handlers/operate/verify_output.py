@@ -37,7 +37,7 @@ def print_verification(found: Verification, *, as_json: bool) -> None:
         f"{count(found.tiles, 'other object')} of the log"
     )
     if found.pending:
-        stdout.print(f"pending  {count(found.pending, 'object')} not sealed yet, written within the hour")
+        stdout.print(f"pending  {count(found.pending, 'object')} not sealed yet, written in the last 75 minutes")
     for part, why in found.left_out.items():
         stderr.print(f"left out: {part} ({why})", style="yellow")
     if not found.findings:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.core.errors import RetryableError, fault
+from handlers.core.errors import PermanentError, RetryableError, fault
 from handlers.core.timing import KEPT, MAX_LEASE
 from schemas.audit import AuditRecord, MessageDigest
 from schemas.keys import REHEARSAL_ROW, audit_key
@@ -37,18 +39,33 @@ from tests.verifying import VerifyWorld
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import BaseModel
+
 THROTTLED: Final = fault("TooManyRequestsException", "slow down")
 OPERATOR: Final = Pseudonym(value=f"prin-{'1' * 32}", key_version="key-1")
 LATER: Final = timedelta(hours=2)
 
 
 def sealed(*rows: Outcome, objects: dict[str, bytes], after: timedelta = LATER) -> VerifyWorld:
-    """Return a world with these rows, whose objects were sealed at noon, some time after that."""
+    """Return a world with these rows, whose objects were sealed at noon, when it is sealed again some time later."""
     w = VerifyWorld()
     for key, body in objects.items():
         w.bucket.put(key, body)
     w.seal()
     w.rows.rows += rows
+    w.clock.advance(after.total_seconds())
+    w.seal()
+    return w
+
+
+def not_sealed(world: VerifyWorld, after: timedelta) -> VerifyWorld:
+    """Return a world with the same rows and objects, all written just after the last batch of its log was sealed."""
+    w = VerifyWorld()
+    w.seal()
+    for key, versions in world.bucket.versions.items():
+        if key.startswith(("evidence/", "acts/")):
+            w.bucket.put(key, versions[0].body or b"")
+    w.rows.rows += world.rows.rows
     w.clock.advance(after.total_seconds())
     return w
 
@@ -61,7 +78,7 @@ def of(world: World, after: timedelta = LATER) -> VerifyWorld:
 
 
 def found(w: VerifyWorld) -> list[str]:
-    """Return what findings about records say. Nothing was sealed since noon, which is a finding about the log."""
+    """Return what findings about records say. Nothing is sealed for hours, which is a finding about the log."""
     return [each.meaning for each in w.verification().findings if each.kind.value != "gap"]
 
 
@@ -216,14 +233,85 @@ def test_while_an_attempt_is_running_the_row_says_what_the_one_before_recorded(f
     assert bool(found(w)) == bool(fields)
 
 
+def with_time(row: Outcome, name: str, at: datetime) -> Outcome:
+    """Return a row with another time in one of its fields, or in a field of one of them."""
+    outer, _, inner = name.partition(".")
+    if not inner:
+        return row.model_copy(update={name: at})
+    value = getattr(row, outer)
+    if outer == "claims":
+        return row.model_copy(update={outer: {each: CLAIM.model_copy(update={inner: at}) for each in value}})
+    return row.model_copy(update={outer: value.model_copy(update={inner: at})})
+
+
+def moments_of(model: type[BaseModel]) -> set[str]:
+    """Return the names of the times that a contract has."""
+    return {name for name, field in model.model_fields.items() if "AwareDatetime" in repr(field)}
+
+
+#: Every time of a row. A rehearsal has a finding of its own in any row but that of rehearsals.
+TIMES: Final = (
+    "event_time",
+    "received_at",
+    "updated_at",
+    "done_at",
+    "lease_until",
+    "claims.at",
+    "closed.closed_at",
+    "departed.left_at",
+)
+
+
+def test_every_time_of_a_row_is_set_below() -> None:
+    nested: dict[str, type[BaseModel]] = {"claims": Claim, "closed": Closed, "departed": Departed}
+    names = {f"{outer}.{inner}" for outer, model in nested.items() for inner in moments_of(model)}
+
+    assert {*TIMES} == names | (moments_of(Outcome) & Outcome.model_fields.keys())
+
+
+@pytest.mark.parametrize("at", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)], ids=str)
+@pytest.mark.parametrize("name", TIMES)
+def test_the_first_and_the_last_time_that_there_is_have_a_finding(name: str, at: datetime) -> None:
+    w = closed_by(close)[0] if "closed" in name else of(departure()) if "departed" in name else enforced()
+    number = next(number for number, row in enumerate(w.rows.rows) if row.closed or row.departed or row.done_at)
+
+    w.rows.rows[number] = with_time(w.rows.rows[number], name, at)
+
+    is_found = name != "claims.at" and (name, at.year) != ("received_at", 1)
+    assert bool(found(w)) == is_found
+
+
+@pytest.mark.parametrize("at", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)], ids=str)
+def test_a_row_whose_times_are_all_the_first_or_the_last_one_has_a_finding(at: datetime) -> None:
+    w, row = closed_by(close)
+
+    for name in ("event_time", "received_at", "updated_at", "done_at", "closed.closed_at"):
+        row = with_time(row, name, at)
+    w.rows.rows[0] = row
+
+    assert found(w)
+
+
+def test_an_operator_whose_clock_is_slow_closes_an_outcome_before_it_was_decided() -> None:
+    w, row = closed_by(close)
+    assert row.done_at
+    assert row.closed
+    slow = row.done_at - timedelta(minutes=5)
+
+    change(w, updated_at=slow, closed=row.closed.model_copy(update={"closed_at": slow}))
+
+    assert found(w) == []
+
+
 def test_an_attempt_whose_evidence_was_not_written_has_an_hour_for_the_next_one() -> None:
     world = World()
     world.steps.fail("record", *[RetryableError(fault("S3.SlowDown", "slow down"))] * 9)
     world.handle(joined())
 
     assert found(of(world, after=timedelta(minutes=59))) == []
-    [says] = found(of(world))
-    assert "no evidence of the event says so" in says
+    [says] = [each for each in of(world).verification().findings if each.kind.value != "gap"]
+    assert "no evidence of the event says so" in says.meaning
+    assert "make dlq" in says.next_step
 
 
 def test_a_row_that_is_retrying_without_evidence_is_counted_and_after_two_weeks_a_finding() -> None:
@@ -255,6 +343,7 @@ def test_a_row_that_is_retrying_without_evidence_is_counted_and_after_two_weeks_
 def test_what_a_retrying_row_says_beyond_its_attempts_has_a_finding(fields: dict[str, Any]) -> None:
     w = retrying()
     w.clock.advance(LATER.total_seconds())
+    w.seal()
     change(w, **fields)
 
     assert found(w)
@@ -308,17 +397,17 @@ def test_a_later_attempt_that_changed_a_policy_has_evidence_of_its_own() -> None
 # ---------------------------------------------------------------- closed by an operator
 
 
-def closed_by(command: Callable[[Any], Any]) -> tuple[VerifyWorld, Outcome]:
+def closed_by(command: Callable[[Any], Any], event_id: str = "event-1") -> tuple[VerifyWorld, Outcome]:
     """Let an operator close the outcome of a failed join, and seal what that wrote."""
     world = World()
-    failed_join(world)
-    row = world.ledger.outcome("event-1")
+    failed_join(world, event_id=event_id)
+    row = world.ledger.outcome(event_id)
     tool = operator_cli(dead_letter(1))
-    tool.queues.rows[ACCOUNT, "event-1"] = [(NOON, row)]
+    tool.queues.rows[ACCOUNT, event_id] = [(NOON, row)]
     tool.bucket.objects |= world.archive.bodies
     result = command(tool)
     assert result.exit_code == 0, result.output
-    [*_, (_, changed)] = tool.queues.rows[ACCOUNT, "event-1"]
+    [*_, (_, changed)] = tool.queues.rows[ACCOUNT, event_id]
     objects = {key: body for key, body in tool.bucket.objects.items() if not key.startswith("backups/")}
     return sealed(changed, objects=objects), changed
 
@@ -457,6 +546,53 @@ def test_audit_records_that_say_that_something_else_was_done_close_nothing(chang
     assert [each for each in found(recorded(**changes)) if "audit record" in each]
 
 
+@pytest.mark.parametrize("phase", ["intended", "done"])
+def test_what_an_operator_closed_is_left_out_if_an_audit_record_is_in_an_archive(phase: str) -> None:
+    w, row = closed_by(close)
+    assert row.closed
+    w.sealed_bucket.archived.add(audit_key(NOON, row.closed.act_id, phase))
+    w.rows.rows.append(row.model_copy(update={"event_id": "event-8"}))
+
+    verification = w.verification()
+    assert [each for each in verification.findings if "event-8" in each.meaning], "further rows are compared"
+    assert verification.left_out["outcomes that an operator closed"].startswith("2 have audit records")
+
+
+def test_an_audit_record_that_s3_denies_closed_nothing_and_further_rows_are_compared() -> None:
+    w, row = closed_by(close)
+    assert row.closed
+    w.sealed_bucket.foreign.add(audit_key(NOON, row.closed.act_id, "intended"))
+    w.rows.rows.append(row.model_copy(update={"event_id": "event-8", "closed": None}))
+
+    verification = w.verification()
+    says = {each.what: each.meaning for each in verification.findings if each.what in {"event-1", "event-8"}}
+    assert "no audit record" in says["event-1"]
+    assert "event-8" in says
+    assert "outcomes" not in verification.left_out
+
+
+def test_an_object_that_is_larger_than_any_audit_record_closed_nothing() -> None:
+    w, row = closed_by(close)
+    assert row.closed
+    [stored] = w.bucket.versions[audit_key(NOON, row.closed.act_id, "intended")]
+    stored.body = (stored.body or b"") + b" " * 64 * 1024 * 1024
+
+    assert [each for each in found(w) if "no audit record" in each]
+
+
+def test_an_event_that_records_name_under_a_key_that_is_gone_may_be_the_one_that_was_closed() -> None:
+    event_id = f"event-{ACCOUNT}"
+    w, _ = closed_by(close, event_id)
+    assert found(w) == []
+
+    w.pseudonyms = replace(w.pseudonyms, key_version="key-2", former=("key-1",))
+    assert found(w) == []
+    w.pseudonyms.lost_keys = ("key-1",)
+    assert found(w) == []
+    change(w, event_id="event-9", evidence_key=None, done_at=None)
+    assert [each for each in found(w) if "do not name its event" in each], "this id is in no record as a digest"
+
+
 def test_an_action_that_was_cut_off_has_closed_what_it_intended_to() -> None:
     w, row = closed_by(drop)
     assert row.closed
@@ -542,6 +678,47 @@ def test_the_evidence_of_a_departure_has_an_hour_to_be_written_and_sealed() -> N
     assert "no evidence of that departure" in says
 
 
+# ---------------------------------------------------------------- after the end of the log
+
+
+def crashed() -> VerifyWorld:
+    """Return a world in which the second attempt wrote the evidence of the first one."""
+    world = World()
+    kill(world, 5, "after")
+    with suppress(Killed):
+        world.handle(joined())
+    world.steps.on_call = lambda _name, _when: None
+    world.clock.advance(AFTER_THE_LEASE)
+    world.handle(joined(), receives=2)
+    assert len(world.archive.bodies) == 2
+    return of(world)
+
+
+@pytest.mark.parametrize(
+    "history", [crashed, lambda: closed_by(close)[0], lambda: of(departure())], ids=["crashed", "closed", "departed"]
+)
+def test_what_was_written_after_the_end_of_the_log_is_not_compared_with_the_log(
+    history: Callable[[], VerifyWorld],
+) -> None:
+    w = not_sealed(history(), timedelta(minutes=70))
+    assert found(w) == []
+
+    # These announcements are lost, so the log never names the records.
+    w.bucket.queue.clear()
+    w.seal()
+    assert [each for each in found(w) if "the row" in each]
+
+
+def test_a_row_that_somebody_made_up_does_not_hide_the_action_that_closed_another_one() -> None:
+    w, row = closed_by(close)
+    assert row.closed
+    before = NOON - timedelta(days=3)
+    closed = row.closed.model_copy(update={"closed_at": before})
+    w.rows.rows.insert(0, row.model_copy(update={"event_id": "event-0", "closed": closed, "updated_at": before}))
+
+    assert {each.what for each in w.verification().findings if "audit record" in each.meaning} == {"event-0"}
+
+
 # ---------------------------------------------------------------- whatever happens to a worker
 
 
@@ -564,8 +741,75 @@ def test_an_attempt_whose_request_was_not_sent_has_an_hour_for_the_next_one() ->
     assert world.ledger.outcome("event-2").status is OutcomeStatus.RETRYING
 
     assert found(of(world, after=timedelta(minutes=59))) == []
-    [says] = found(of(world))
-    assert "the row says RETRYING, and its evidence ENFORCED" in says
+    [says] = [each for each in of(world).verification().findings if each.kind.value != "gap"]
+    assert "the row says RETRYING, and its evidence ENFORCED" in says.meaning
+    assert "make dlq" in says.next_step
+
+
+def test_a_decided_row_that_somebody_made_retrying_has_the_next_step_of_any_other() -> None:
+    w = enforced()
+    change(w, status=OutcomeStatus.RETRYING, done_at=None)
+
+    [says] = [each for each in w.verification().findings if each.kind.value != "gap"]
+    assert "make dlq" not in says.next_step
+
+
+def attached_by_somebody(world: World, policy_id: str) -> None:
+    """Let somebody attach a policy just before the worker does."""
+
+    def on_call(name: str, _when: str) -> None:
+        if name == "attach" and policy_id not in world.organizations.attached[ACCOUNT]:
+            world.organizations.attached[ACCOUNT].append(policy_id)
+        if name == "settle":
+            raise Killed
+
+    world.steps.on_call = on_call
+
+
+def refused_by_aws(world: World, _policy_id: str) -> None:
+    """Let AWS refuse the first attachment."""
+    world.steps.fail("attach", PermanentError(fault("ConstraintViolationException", "no place")))
+
+    def on_call(name: str, _when: str) -> None:
+        if name == "settle":
+            raise Killed
+
+    world.steps.on_call = on_call
+
+
+@pytest.mark.parametrize("crash", [attached_by_somebody, refused_by_aws])
+def test_an_attempt_that_crashed_after_its_evidence_claims_no_more_than_that_says(
+    crash: Callable[[World, str], None],
+) -> None:
+    world = World()
+    crash(world, POLICIES[0])
+    with suppress(Killed):
+        world.handle(joined())
+    world.steps.on_call = lambda _name, _when: None
+    world.organizations.attached[ACCOUNT] = ["p-FullAWSAccess", *POLICIES]
+    world.clock.advance(AFTER_THE_LEASE)
+    world.handle(joined(), receives=2)
+
+    row = world.ledger.outcome("event-1")
+    assert (row.status, row.attempts, list(row.claims)) == (OutcomeStatus.ENFORCED, 2, [POLICIES[1]])
+    assert found(of(world)) == []
+
+
+def test_evidence_of_a_later_version_of_the_code_keeps_no_account_from_its_policies() -> None:
+    world = World()
+    attached_by_somebody(world, POLICIES[0])
+    with suppress(Killed):
+        world.handle(joined())
+    world.steps.on_call = lambda _name, _when: None
+    [(key, body)] = world.archive.bodies.items()
+    later = world.archive.bodies[key] = body.replace(b"joinguard/evidence/3", b"joinguard/evidence/4")
+    row = world.ledger.rows[ACCOUNT, "event-1"]
+    row["announced"] = {1: (sha256(later).hexdigest(),)}
+    world.clock.advance(AFTER_THE_LEASE)
+    world.handle(joined(), receives=2)
+
+    outcome = world.ledger.outcome("event-1")
+    assert (outcome.status, outcome.claims) == (OutcomeStatus.ENFORCED, {})
 
 
 STEPS: Final = ["begin", "read", "attach", "intend", "announce", "record", "settle", "pseudonym"]

@@ -5,7 +5,8 @@ A row says more than its evidence only in these cases, and each has its limits:
 - An attempt is running, or crashed. Until it ends, the row says what the attempt before it recorded.
 - An attempt failed for a passing cause and changed nothing. It writes no evidence, so nothing can contradict the row;
   but when SQS has deleted every message, nothing is tried again.
-- An attempt could not write its evidence, or send the request that follows it. SQS delivers the message again soon.
+- An attempt could not write its evidence, or send the request that follows it. SQS delivers the message again soon. If
+  no receive succeeds, the message is in the dead letters, and the row has a finding.
 - An operator or a departure closed the outcome, or an operator reopened it. That changes the status and its time; who
   closed it is compared in `closings`.
 """
@@ -25,15 +26,8 @@ _OURS: Final = frozenset({Verdict.VALID, Verdict.NOT_COMPARED})
 _NOT_READ: Final = frozenset({Verdict.ARCHIVED, Verdict.UNREADABLE})
 #: The results with which an attempt writes evidence although it is made again.
 _CHANGED: Final = frozenset({AttachmentResult.ATTACHED, AttachmentResult.REMOVED, AttachmentResult.UNKNOWN})
-#: The results of a change that was tried and may not have been made.
-_TRIED: Final = frozenset({AttachmentResult.FAILED, AttachmentResult.UNKNOWN})
 _FIRST: Final = "joinguard/evidence/1"
 _LATEST: Final = "joinguard/evidence/3"
-
-
-def is_recent(row: Outcome, now: datetime) -> bool:
-    """Return whether a message of a row may be received again soon, and the last evidence not be sealed yet."""
-    return now - RECEIVED_AGAIN <= row.updated_at <= now + MAX_LEASE
 
 
 def ours(checked: Sequence[CheckedEvidence]) -> list[Evidence]:
@@ -48,6 +42,21 @@ class RowComparison:
     row: Outcome
     checked: Sequence[CheckedEvidence]
     now: datetime
+    #: When the last batch of the log was sealed; None if the log is empty.
+    sealed_until: datetime | None
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether the message of the row may be received again soon."""
+        return self.now - RECEIVED_AGAIN <= self.row.updated_at <= self.now + MAX_LEASE
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the log has the records of what the row says, which are written within the hour after it at most.
+
+        The end of the log is up to 75 minutes old, and older if nothing was sealed, which is a finding of its own.
+        """
+        return self.sealed_until is not None and self.sealed_until - self.row.updated_at > RECEIVED_AGAIN
 
     @property
     def named(self) -> Evidence | None:
@@ -59,6 +68,16 @@ class RowComparison:
         """Whether no evidence says how the last attempt ended, because it failed for a passing cause."""
         return self._ended is OutcomeStatus.RETRYING and not self._is_retried_on_record
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the last attempt failed, and its message may be in the dead letters after SQS's last receive.
+
+        If its evidence was not written, or the request that follows it not sent, no record but the row says so. That is
+        a finding nevertheless: a row that says RETRYING counts for an hour only when policies that somebody detached
+        are looked for, so whoever makes one of a decided row hides that.
+        """
+        return self.is_unproven and self.row.fault is not None
+
     def contradictions(self) -> Iterator[str]:
         """Yield what the row says and the evidence does not."""
         yield from _out_of_place(self.row)
@@ -68,7 +87,7 @@ class RowComparison:
             return
         if says := self._result():
             yield says
-        if not is_recent(self.row, self.now) and not any(each.verdict in _NOT_READ for each in self.checked):
+        if self.is_sealed and not any(each.verdict in _NOT_READ for each in self.checked):
             yield from self._unsupported()
 
     @property
@@ -95,7 +114,9 @@ class RowComparison:
         row, now = self.row, self.now
         if max(row.updated_at, row.received_at) > now + MAX_LEASE:
             yield "the row was written in the future"
-        if row.received_at > row.updated_at + MAX_LEASE or (row.done_at and row.done_at > row.updated_at):
+        # Differences of times, because a sum can be after the year 9999. An operator's clock can be slow.
+        written_before = [each - row.updated_at for each in (row.received_at, row.done_at) if each]
+        if max(written_before) > MAX_LEASE:
             yield "the row was written before the event was received or decided"
         if row.lease_until and not now - KEPT <= row.lease_until <= now + MAX_LEASE:
             yield "the row says that an attempt runs until a time that no attempt of a message in a queue has"
@@ -106,13 +127,13 @@ class RowComparison:
         """Return what the row says of the last attempt that its evidence does not."""
         named, ended = self.named, self._ended
         if named is None:
-            is_said = _is_changed(self.row.policies) and not is_recent(self.row, self.now)
+            is_said = _is_changed(self.row.policies) and not self.is_recent
             needs = is_said or (self.row.status is OutcomeStatus.CLOSED and ended is not OutcomeStatus.RETRYING)
             return "the row says what an attempt did, and no evidence of the event says so" if needs else None
         if self.row.lease_until and named.attempt >= self.row.attempts:
             return f"the row says that attempt {self.row.attempts} is running, and its evidence that it has ended"
         if ended is OutcomeStatus.RETRYING and not self._is_retried_on_record:
-            return None if is_recent(self.row, self.now) else self._retried(named)
+            return None if self.is_recent else self._retried(named)
         if named.status is not ended:
             return f"the row says {self.row.status.value}, and its evidence {named.status.value}"
         # A crashed attempt leaves its number, and its lease until an operator closes the outcome.
@@ -158,10 +179,7 @@ class RowComparison:
         """Yield what the row says of all attempts, and no evidence of the event says."""
         row, evidence = self.row, ours(self.checked)
         recorded = {(policy.policy_id, policy.result) for each in evidence for policy in each.policies}
-        # After a crash, the next attempt claims what the crashed one failed to do, and finds done by another event.
-        tried = {policy_id for policy_id, result in recorded if result in _TRIED}
-        claims = {(policy_id, claim.result) for policy_id, claim in row.claims.items() if policy_id not in tried}
-        if claims - recorded:
+        if {(policy_id, claim.result) for policy_id, claim in row.claims.items()} - recorded:
             yield "the row claims that Joinguard changed a policy, and no evidence of the event says so"
         is_settled = row.done_at == row.updated_at and not row.lease_until
         if is_settled and {*row.intents, *row.announced}.difference(each.attempt for each in evidence):

@@ -1,7 +1,7 @@
 """References to events that logs, metrics and evidence may hold: an event's own id or name can hold an account id."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from handlers.core.ports import Pseudonyms
 from handlers.core.redaction import holds_account_id
@@ -11,10 +11,17 @@ from schemas.ids import EventId, Sha256
 #: Returns the keyed digest of a text, given its kind and the text.
 Keyed: TypeAlias = Callable[[str, str], Sha256]
 
+_EVENT_ID: Final = "event-id"
+
 
 def event_reference(event_id: EventId, keyed: Keyed) -> EventId:
     """Return an event id, or its keyed digest if it holds twelve digits."""
-    return keyed_reference("event-id", event_id, keyed) if holds_account_id(event_id) else event_id
+    return keyed_reference(_EVENT_ID, event_id, keyed) if holds_account_id(event_id) else event_id
+
+
+def is_digest(reference: EventId) -> bool:
+    """Return whether a reference is the keyed digest of an event id."""
+    return reference.startswith(f"{_EVENT_ID}-")
 
 
 def event_name(event: Event, pseudonyms: Pseudonyms) -> str:

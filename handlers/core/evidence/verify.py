@@ -201,6 +201,7 @@ class Verifier:
             self.findings,
             dependencies.clock,
             dependencies.show,
+            log.sealed_until,
             self._request.period,
             seen=dependencies.new_records(),
         )
@@ -210,10 +211,7 @@ class Verifier:
             if error.cause is not Cause.ACCESS_DENIED:
                 raise
             self._left_out["outcomes"] = error.fault.message
-        if outcomes.unproven:
-            self._left_out["outcomes that are tried again"] = (
-                f"{outcomes.unproven:,} attempts changed nothing, so no evidence says that they failed"
-            )
+        self._left_out |= outcomes.left_out
 
 
 @dataclass(frozen=True)

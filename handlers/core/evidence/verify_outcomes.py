@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -68,16 +68,38 @@ class OutcomeVerifier:
     findings: Findings
     clock: Clock
     show: Show
+    #: When the last batch of the log was sealed; None if the log is empty.
+    sealed_until: datetime | None
     period: Period = field(default_factory=Period)
     #: The keys of the evidence of all rows.
     seen: Sorted = field(kw_only=True)
     #: The number of rows that are RETRYING or FAILED, and whose last attempt no evidence is about.
     unproven: int = field(default=0, init=False)
+    _checker: EvidenceChecker = field(init=False)
+    _closings: ClosingChecker = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the evidence that the log names."""
+        self._checker = EvidenceChecker(self.evidence, self.pseudonyms)
+        self._closings = ClosingChecker(self.evidence, self._checker, self.pseudonyms)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What was not compared, and why."""
+        reasons = {
+            "outcomes that are tried again": (
+                self.unproven,
+                "attempts changed nothing, so no evidence says that they failed",
+            ),
+            "outcomes that an operator closed": (
+                self._closings.archived,
+                "have audit records that must be restored in S3 before they can be read",
+            ),
+        }
+        return {part: f"{number:,} {why}" for part, (number, why) in reasons.items() if number}
 
     def run(self) -> None:
         """Compare all rows, and all evidence."""
-        checker = EvidenceChecker(self.evidence, self.pseudonyms)
-        closings = ClosingChecker(self.evidence, checker, self.pseudonyms)
         for number, row in enumerate(self.rows.scan(None), 1):
             if number % 500 == 0:
                 self.show("outcomes", number)
@@ -85,17 +107,18 @@ class OutcomeVerifier:
                 meaning = "no worker wrote this row: its values do not fit the contract"
                 self.findings.add(FindingKind.DISAGREES, self._name(row.event_id), meaning)
             elif not _is_of_rehearsals(row) and self._concerns(row):
-                comparison = RowComparison(row, checker.of(row), self.clock.now())
+                comparison = RowComparison(row, self._checker.of(row), self.clock.now(), self.sealed_until)
                 self._check_objects(row, comparison.checked)
-                self._check_row(comparison, closings)
+                self._check_row(comparison)
         self._without_rows()
 
-    def _check_row(self, comparison: RowComparison, closings: ClosingChecker) -> None:
+    def _check_row(self, comparison: RowComparison) -> None:
         """Compare what the row says with what the records say."""
         row = comparison.row
-        for says in filter(None, (*comparison.contradictions(), closings.contradiction(comparison))):
+        next_step = _REDRIVE if comparison.is_given_up else None
+        for says in filter(None, (*comparison.contradictions(), self._closings.contradiction(comparison))):
             named = f" ({shown(row.evidence_key)})" if comparison.named and row.evidence_key else ""
-            self.findings.add(FindingKind.DISAGREES, self._name(row.event_id), f"{says}{named}")
+            self.findings.add(FindingKind.DISAGREES, self._name(row.event_id), f"{says}{named}", next_step)
         self.unproven += row.status in FAILING and comparison.is_unproven
 
     def _check_objects(self, row: Outcome, checked: Iterable[CheckedEvidence]) -> None:
@@ -114,7 +137,7 @@ class OutcomeVerifier:
 
     def _concerns(self, row: Outcome) -> bool:
         """Return whether a row can have evidence of the period: it is written before and after its evidence."""
-        return self.period.since is None or row.updated_at >= self.period.since - _BEFORE_EVIDENCE
+        return self.period.since is None or self.period.since - row.updated_at <= _BEFORE_EVIDENCE
 
     def _without_rows(self) -> None:
         """Find evidence of events that have no row."""
@@ -143,6 +166,10 @@ def _is_of_rehearsals(row: Outcome) -> bool:
     return row.rehearsal is not None and (row.account_id, row.event_id) == REHEARSAL_ROW
 
 
+_REDRIVE: Final = (
+    "look for its message in the dead letters (`make dlq`), and redrive it; if there is none, rely on the evidence, "
+    "and find out in CloudTrail who wrote the row; see handlers/operate/RUNBOOK.md#retries_exhausted"
+)
 _RESTORE_ROW: Final = (
     "find out in CloudTrail who deleted it; the table can be restored to an earlier moment; see "
     "handlers/operate/RUNBOOK.md#a-verification-found-something"
