@@ -16,6 +16,8 @@ from schemas.values import Moment, Text
 _Count = Annotated[int, Field(ge=0)]
 #: The most objects that wait for their SHA-256; what is kept has to fit in an item of the table.
 MAX_WAITING: Final = 200
+#: The most checkpoints that are remembered because they could not be copied, and the most that fail in one invocation.
+MAX_UNCOPIED: Final = 10
 
 
 class _Recorded(BaseModel):
@@ -124,9 +126,11 @@ class Waiting(_Recorded):
 class SealState(_Recorded):
     """What is kept between the invocations of the function that seals. All of it can be restored from the log."""
 
-    #: The number of batches whose objects are in the index, and of checkpoints that were copied.
+    #: The number of batches whose objects are in the index.
     indexed: _Count = 0
+    #: The number of the first checkpoints that were copied, except for those that could not be.
     copied: _Count = 0
+    uncopied: tuple[_Count, ...] = Field(default=(), max_length=MAX_UNCOPIED)
     comparison: Comparison | None = None
     #: When the last comparison ended.
     compared_at: Moment | None = None

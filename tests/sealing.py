@@ -86,6 +86,8 @@ class FakeBucket:
     received: set[str] = field(default_factory=set)
     #: The keys of which S3 does not return the SHA-256 now.
     denied: set[str] = field(default_factory=set)
+    #: The keys of objects that S3 does not describe now.
+    forbidden: set[str] = field(default_factory=set)
     #: How many seconds it takes to read an object of which S3 has no SHA-256, by key.
     slow: dict[str, int] = field(default_factory=dict)
     listed: int = PAGE
@@ -213,10 +215,13 @@ class _Objects:
         return [self._seen(each, may_read) for each in self.bucket.describe(kinds)]
 
     def _seen(self, described: SealedObject, may_read: Callable[[], bool]) -> Described:
+        version = ObjectVersion(described.key, described.version_id)
+        if described.key in self.bucket.forbidden:
+            return Described(version, None, may_follow=True)
         is_read = described.key not in self.bucket.slow or self._read(self.bucket.slow[described.key], may_read)
         if is_read and described.key not in self.bucket.denied:
-            return Described(described)
-        return Described(described.model_copy(update={"sha256": None}), may_follow=True)
+            return Described(version, described)
+        return Described(version, described.model_copy(update={"sha256": None}), may_follow=True)
 
     def _read(self, seconds: int, may_read: Callable[[], bool]) -> bool:
         """Take seconds to read an object; return whether there was time."""
@@ -283,9 +288,13 @@ class FakeCopies:
     steps: Steps
     name: str
     notes: dict[int, bytes] = field(default_factory=dict)
+    #: The numbers of the checkpoints that are denied.
+    denied: set[int] = field(default_factory=set)
 
     def copy(self, origin: str, number: int, note: bytes) -> None:
         assert origin == ORIGIN
+        if number in self.denied:
+            raise RetryableError(fault("S3.AccessDenied", "denied"), cause=Cause.ACCESS_DENIED)
         if self.steps.take(self.name, lambda: self.notes.setdefault(number, note)) != note:
             raise PermanentError(fault("CHECKPOINT_DIFFERS", "another checkpoint"))
 

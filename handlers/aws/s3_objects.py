@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from handlers.aws.errors import S3_ARCHIVED, S3_DENIED, S3_GONE, S3_NOT_OURS, error_code, service_errors
+from handlers.aws.errors import (
+    S3_ARCHIVED,
+    S3_DENIED,
+    S3_GONE,
+    S3_NOT_OURS,
+    S3_OF_KMS,
+    S3_UNREADABLE,
+    error_code,
+    service_errors,
+)
 from handlers.core.evidence.sealing import Described, ListedVersion, ObjectVersion
 from schemas.sealed import SealedObject
 
@@ -21,10 +30,6 @@ if TYPE_CHECKING:
     from schemas.ids import Sha256
     from schemas.sealed import Comparison, ObjectKind
 
-#: S3's codes for an object that the caller may not read, or that is encrypted with a key that the customer provides.
-#: It puts KMS's codes behind "KMS.": of a key that is disabled, or gone.
-_UNREADABLE: Final = S3_DENIED | {"InvalidRequest"}
-_OF_KMS: Final = "KMS."
 #: S3's codes for markers of a listing that cannot be those of a version.
 _NO_MARKER: Final = frozenset({"InvalidArgument", "KeyTooLongError"})
 #: How many objects are read at the same time.
@@ -45,7 +50,7 @@ class S3EvidenceObjects:
     def describe(
         self, kinds: Sequence[tuple[ObjectVersion, ObjectKind]], may_read: Callable[[], bool]
     ) -> Sequence[Described]:
-        """Return what S3 says about versions, without those that are gone or that it does not describe.
+        """Return what S3 says about versions, without those that are gone or encrypted with a key of a customer.
 
         Bytes, of which S3 has no SHA-256, are read while `may_read` says so.
         """
@@ -88,6 +93,8 @@ class S3EvidenceObjects:
                 found, digest, may_follow = self._head(version, may_read)
             except ClientError as error:
                 # One object must not keep all others from being sealed. Verifying finds it, because the log lacks it.
+                if error_code(error) in S3_DENIED:
+                    return Described(version, None, may_follow=True)
                 if error_code(error) in S3_GONE | S3_NOT_OURS:
                     return None
                 raise
@@ -101,7 +108,7 @@ class S3EvidenceObjects:
             retain_until=found.get("ObjectLockRetainUntilDate"),
             lock=found.get("ObjectLockMode"),
         )
-        return Described(described, may_follow)
+        return Described(version, described, may_follow)
 
     def _head(self, version: ObjectVersion, may_read: Callable[[], bool]) -> tuple[Any, Sha256 | None, bool]:
         """Return the answer to HEAD, the SHA-256 of the content, if S3 returns it, and whether it may do so later."""
@@ -120,7 +127,7 @@ class S3EvidenceObjects:
             digest = self._hash(name, may_read)
         except ClientError as error:
             code = error_code(error)
-            if code in _UNREADABLE or code.startswith(_OF_KMS):
+            if code in S3_UNREADABLE or code.startswith(S3_OF_KMS):
                 return found, None, self._is_ours(found)
             if code == S3_ARCHIVED:
                 return found, None, False

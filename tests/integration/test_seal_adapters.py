@@ -21,7 +21,7 @@ from handlers.aws.s3_evidence import S3Archive
 from handlers.aws.s3_objects import S3EvidenceObjects
 from handlers.aws.sqs_announcements import SqsAnnouncements
 from handlers.core.errors import PermanentError, RetryableError
-from handlers.core.evidence.sealing import ListedVersion, ObjectVersion
+from handlers.core.evidence.sealing import Described, ListedVersion, ObjectVersion
 from schemas.sealed import Comparison, ObjectKind, SealedObject, SealState
 from tests.fakes import NOON
 from tests.integration.conftest import RESOURCES, client
@@ -47,7 +47,7 @@ def described(s3: Any, bucket: str, of: list[tuple[ObjectVersion, ObjectKind]]) 
     """Return what S3 says about versions; their SHA-256 will not follow."""
     found = S3EvidenceObjects(s3, bucket, OURS).describe(of, lambda: True)
     assert not any(each.may_follow for each in found)
-    return [each.object for each in found]
+    return [each.object for each in found if each.object]
 
 
 @pytest.fixture
@@ -91,6 +91,7 @@ def test_an_object_without_a_sha256_is_read_only_while_there_is_time(locked: str
 
     [found] = S3EvidenceObjects(client("s3"), locked, OURS).describe(kinds(version), lambda: next(answers, False))
 
+    assert found.object
     assert (found.object.sha256, found.may_follow) == (
         (sha256(body).hexdigest(), False) if checks > 2 else (None, True)
     )
@@ -145,6 +146,7 @@ def test_the_sha256_of_an_object_under_our_key_follows_if_s3_denies_it_now(statu
         [found] = S3EvidenceObjects(s3, "b", OURS).describe(kinds(ObjectVersion("k", "v")), lambda: True)
 
     assert found.may_follow
+    assert found.object
     assert (found.object.sha256, found.object.size) == (None, 5)
 
 
@@ -159,14 +161,25 @@ def test_an_object_that_is_too_large_to_be_read_has_no_sha256() -> None:
     assert found.sha256 is None
 
 
-@pytest.mark.parametrize("status", [400, 403])
-def test_one_object_that_s3_does_not_describe_does_not_keep_others_from_being_sealed(status: int) -> None:
+def test_an_object_under_a_key_of_a_customer_does_not_keep_others_from_being_sealed() -> None:
     s3 = client("s3")
     with Stubber(s3) as stub:
         for _ in range(2):
-            stub.add_client_error("head_object", str(status), "no", status)
+            stub.add_client_error("head_object", "400", "no", 400)
 
         assert described(s3, "b", kinds(ObjectVersion("k", "v"))) == []
+
+
+def test_an_object_that_s3_denies_may_be_described_later() -> None:
+    """S3 answers like this while the role is denied `s3:GetObjectVersion`."""
+    s3, version = client("s3"), ObjectVersion("k", "v")
+    with Stubber(s3) as stub:
+        for _ in range(2):
+            stub.add_client_error("head_object", "403", "no", 403)
+
+        found = S3EvidenceObjects(s3, "b", OURS).describe(kinds(version), lambda: True)
+
+    assert found == [Described(version, None, may_follow=True)]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +205,7 @@ def test_an_object_without_a_checksum_that_s3_does_not_return_has_no_sha256(
 
         [found] = S3EvidenceObjects(s3, "b", OURS).describe(kinds(ObjectVersion("k", "v")), lambda: True)
 
+    assert found.object
     assert (found.object.sha256, found.may_follow) == (None, follows)
 
 

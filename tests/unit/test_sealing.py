@@ -16,7 +16,7 @@ from handlers.core.evidence.checkpoint import open_note
 from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, leaf_bytes, read_batch, read_bundle, read_leaf
 from handlers.core.evidence.sealing import MAX_BATCH, ObjectVersion, Sealed
 from schemas.keys import batch_key, checkpoint_key
-from schemas.sealed import MAX_WAITING, ObjectKind, SealedBatch, SealedDeletion, SealedObject
+from schemas.sealed import MAX_UNCOPIED, MAX_WAITING, ObjectKind, SealedBatch, SealedDeletion, SealedObject
 from tests.fakes import NOON, Killed
 from tests.sealing import FakeIndex, FakeSigner, SealWorld, assert_extends, verified
 
@@ -375,6 +375,48 @@ def test_an_object_is_sealed_without_its_sha256_after_it_has_waited_for_days() -
     assert w.seal().objects == 0
 
 
+def test_an_object_that_s3_denies_is_sealed_when_it_is_described_and_holds_up_no_other() -> None:
+    w = with_objects(2)
+    w.bucket.forbidden.add(evidence(0))
+
+    done = w.seal()
+
+    assert (done.objects, done.waiting, done.foreign) == (1, 1, 0)
+    w.bucket.forbidden.clear()
+    assert (w.seal().objects, w.index.kept.waiting) == (1, ())
+    assert sorted(w.sealed()) == sorted(written(w))
+
+
+def test_an_object_that_s3_denies_for_days_is_foreign_and_asked_about_again() -> None:
+    w = with_objects(1)
+    w.bucket.forbidden.add(evidence(0))
+    assert w.seal().foreign == 0
+    w.clock.advance(3 * DAY + 1)
+
+    done = w.seal()
+
+    assert (done.objects, done.foreign) == (0, 1)
+    w.bucket.forbidden.clear()
+    w.clock.advance(DAY)
+    w.seal()
+    assert w.sealed() == written(w)
+
+
+def test_an_object_of_an_unsigned_batch_that_s3_denies_is_tried_again() -> None:
+    w = with_objects(1)
+    w.steps.fail("sign", RetryableError(fault("KMS.DisabledException", "the key is disabled")))
+    with pytest.raises(RetryableError, match="disabled"):
+        w.seal()
+    w.bucket.forbidden.add(evidence(0))
+    with pytest.raises(RetryableError, match="denies"):
+        w.seal()
+    w.bucket.forbidden.clear()
+
+    w.seal()
+
+    assert w.sealed() == written(w)
+
+
 def test_the_time_of_an_object_does_not_shorten_its_wait() -> None:
     """The role of a new installation may be denied the evidence of years, which is there already."""
     w = with_objects(10, announced=False)
@@ -446,6 +488,36 @@ def test_a_wait_that_began_in_the_future_is_over() -> None:
     assert w.seal().objects == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "completes"),
+    [
+        ({"retain_until": NOON + timedelta(days=9999)}, True),
+        ({"lock": "COMPLIANCE"}, True),
+        ({"retain_until": NOON + timedelta(days=1)}, False),
+        ({"retain_until": None, "lock": None}, False),
+        ({"body": b"another"}, False),
+    ],
+    ids=["later", "stronger", "earlier", "none", "bytes"],
+)
+def test_a_batch_is_completed_although_the_lock_of_its_objects_was_strengthened(
+    changes: dict[str, Any],
+    completes: bool,  # noqa: FBT001 - pytest passes a parameter
+) -> None:
+    w = with_objects(1)
+    w.steps.fail("sign", RetryableError(fault("KMS.DisabledException", "the key is disabled")))
+    with pytest.raises(RetryableError):
+        w.seal()
+    for name, value in changes.items():
+        setattr(w.bucket.versions[evidence(0)][0], name, value)
+
+    if completes:
+        w.seal()
+        assert w.sealed() == written(w)
+    else:
+        with pytest.raises(PermanentError, match="batch 0"):
+            w.seal()
+
+
 @pytest.mark.parametrize("has_waited", [False, True])
 def test_a_batch_is_completed_although_the_sha256_of_its_objects_comes_and_goes(
     has_waited: bool,  # noqa: FBT001 - pytest passes a parameter
@@ -485,6 +557,32 @@ def test_an_index_that_is_lost_is_restored_from_the_log() -> None:
     assert done.objects == 0
     assert w.index.versions == set(written(w))
     assert w.sealed() == written(w)
+
+
+def test_a_log_is_continued_in_each_invocation_while_a_lost_index_is_restored() -> None:
+    """Whoever writes nonsense to the table again and again must not keep evidence from being sealed."""
+    w = SealWorld()
+    for number in range(30):
+        w.bucket.put(evidence(number))
+        w.seal()
+    w.index = FakeIndex(w.steps)
+    # Each batch takes seconds to index.
+    w.steps.on_call = lambda name, when: w.clock.advance(20) if (name, when) == ("add", "before") else None
+    for number in range(30, 32):
+        w.bucket.put(evidence(number))
+        before = w.index.kept.indexed
+
+        done = w.seal(within=300)
+
+        assert (done.batches, done.objects, done.checkpoints) == (1, 1, 1)
+        assert before < w.index.kept.indexed < 30
+        assert not w.bucket.queue
+    for _ in range(5):
+        w.seal(within=300)
+
+    assert w.sealed() == written(w)
+    assert w.index.versions == set(written(w))
+    assert w.index.kept.indexed == len(w.batches())
 
 
 def test_an_index_that_names_what_was_never_sealed_hides_it_from_the_log() -> None:
@@ -592,7 +690,12 @@ def test_a_batch_that_names_what_the_bucket_does_not_have_is_not_signed() -> Non
     w.seal()
     known = w.leaves()[1]
     assert isinstance(known, SealedObject)
-    for changes in ({"key": evidence(7)}, {"sha256": "0" * 64}, {"retain_until": NOON}):
+    for changes in (
+        {"key": evidence(7)},
+        {"sha256": "0" * 64},
+        {"retain_until": NOON + timedelta(days=9999)},
+        {"lock": None},
+    ):
         w.bucket.versions.pop(batch_key(1), None)
         planted(w, known.model_copy(update=changes))
 
@@ -622,6 +725,23 @@ def test_the_time_of_the_last_comparison_outlives_the_index() -> None:
     w.seal()
 
     assert w.batches()[-1].compared_at == w.batches()[-2].compared_at is not None
+
+
+def test_a_table_that_is_restored_to_an_earlier_moment_does_not_set_the_last_comparison_back() -> None:
+    w = with_objects(1)
+    w.seal()
+    earlier = w.index.kept
+    w.clock.advance(DAY)
+    w.seal()
+    w.seal()
+    w.index.kept = earlier
+    w.clock.advance(1800)
+
+    w.seal()
+
+    first, *_, before, last = w.batches()
+    assert first.compared_at is None
+    assert last.compared_at == before.compared_at == NOON + timedelta(days=1)
 
 
 def test_two_invocations_do_not_continue_the_log_differently() -> None:
@@ -708,7 +828,8 @@ def test_a_checkpoint_that_was_just_signed_is_copied_whatever_the_table_says(cop
 def test_one_destination_of_checkpoints_does_not_hold_up_the_other(fails: str, other: str) -> None:
     w = SealWorld()
     denied = RetryableError(fault("X.AccessDenied", "denied"))
-    w.steps.fail(fails, denied, denied)
+    # The second invocation tries both checkpoints to copy, and publishes the newest.
+    w.steps.fail(fails, denied, denied, denied)
 
     for number in range(2):
         done = w.seal()
@@ -716,6 +837,46 @@ def test_one_destination_of_checkpoints_does_not_hold_up_the_other(fails: str, o
         assert bool(done.copy_fault) is (fails == "copy")
         assert bool(done.topic_fault) is (fails == "publish")
         assert (done.behind, done.unpublished) == ((number + 1, 0) if fails == "copy" else (0, 1))
+
+
+def test_a_checkpoint_that_cannot_be_copied_holds_up_no_other_and_is_tried_again() -> None:
+    w = SealWorld()
+    for _ in range(30):
+        w.seal()
+    w.copies.notes.clear()
+    w.index = FakeIndex(w.steps)
+    w.copies.denied = {0, 7}
+
+    done = w.seal()
+
+    assert (done.behind, bool(done.copy_fault)) == (2, True)
+    assert w.copies.notes == {number: note for number, note in enumerate(w.notes()) if number not in {0, 7}}
+    before = w.steps.count("copy")
+    assert w.seal().behind == 2
+    assert w.steps.count("copy") == before + 1, "what was copied is not asked for again"
+    w.copies.denied.clear()
+    assert w.seal().behind == 0
+    assert w.copies.notes == dict(enumerate(w.notes()))
+
+
+def test_copies_that_all_fail_are_not_all_tried_in_each_invocation() -> None:
+    w = SealWorld()
+    for _ in range(30):
+        w.seal()
+    w.copies.notes.clear()
+    w.index = FakeIndex(w.steps)
+    w.copies.denied = set(range(30))
+    assert w.seal().behind == 30
+
+    before = w.steps.count("read")
+    done = w.seal()
+
+    assert done.behind >= 30
+    assert w.copies.notes[31] == w.notes()[31]
+    assert w.steps.count("read") - before < 2 * MAX_UNCOPIED
+    w.copies.denied.clear()
+    assert w.seal().behind == 0
+    assert w.copies.notes == dict(enumerate(w.notes()))
 
 
 def test_a_lost_table_publishes_only_the_newest_checkpoint_and_copies_what_is_missing() -> None:
@@ -832,10 +993,13 @@ def test_any_history_with_faults_is_sealed_in_the_end(data: st.DataObject) -> No
         except RetryableError as raised:
             assert raised is error or raised.fault.code == "CHECKSUM_DENIED"  # noqa: PT017 - it may not be raised
         w.steps.forget()
-        w.bucket.denied = set(data.draw(st.lists(st.sampled_from([*w.bucket.versions] or [""])), label="denied"))
+        keys = st.lists(st.sampled_from([*w.bucket.versions] or [""]))
+        w.bucket.denied = set(data.draw(keys, label="denied"))
+        w.bucket.forbidden = set(data.draw(keys, label="forbidden"))
         w.clock.advance(data.draw(st.sampled_from([60, 1800, DAY]), label="seconds"))
     w.clock.advance(2 * DAY)
     w.bucket.denied.clear()
+    w.bucket.forbidden.clear()
 
     while not w.seal().compared:
         pass

@@ -33,6 +33,7 @@ from schemas.keys import (
 )
 from schemas.outcome import Fault
 from schemas.sealed import (
+    MAX_UNCOPIED,
     MAX_WAITING,
     Comparison,
     Leaf,
@@ -50,7 +51,7 @@ MAX_BATCH: Final = 2000
 COMPARE_EVERY: Final = timedelta(days=1)
 #: How much the clocks of two invocations may differ.
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
-#: How long an object waits for its SHA-256 before it is sealed without.
+#: How long an object waits for its SHA-256 before it is sealed without, or for its description before it is foreign.
 WAIT: Final = timedelta(days=3)
 #: A part of a number in the key of a batch.
 _NUMBERED_FOLDER: Final = re.compile("[0-9]{3}/")
@@ -76,9 +77,11 @@ class ListedVersion(NamedTuple):
 class Described(NamedTuple):
     """A version as S3 describes it."""
 
-    object: SealedObject
-    #: Whether its SHA-256 is missing, but may follow: S3 denied it although the object is encrypted with no key but
-    #: ours, or there was no time to read it.
+    version: ObjectVersion
+    #: None if S3 denies describing it.
+    object: SealedObject | None
+    #: Whether what is missing may follow: S3 denies describing it, or its SHA-256 although the object is encrypted with
+    #: no key but ours, or there was no time to read it.
     may_follow: bool = False
 
 
@@ -191,13 +194,13 @@ class Sealed:
     #: The delete markers that were found, again if their batch was cut off, and under the log's own keys each time;
     #: those of rehearsals, which expire, are not counted.
     deletions: int = 0
-    #: The objects that are sealed later, when S3 returns their SHA-256.
+    #: The objects that are sealed later, when S3 describes them and returns their SHA-256.
     waiting: int = 0
     #: The objects that are not sealed: no part of Joinguard writes their keys, or S3 does not describe them.
     foreign: int = 0
     #: Whether a comparison with the whole bucket ended.
     compared: bool = False
-    #: How many checkpoints still have to be copied, how many copies are of another checkpoint, and why.
+    #: How many checkpoints are not known to be copied, how many copies are of another checkpoint, and why.
     behind: int = 0
     different: int = 0
     copy_fault: Fault | None = None
@@ -241,12 +244,12 @@ class _Run:
     state: SealState = field(default_factory=SealState, init=False)
     #: The first leaf of the last batch; None if the log is empty.
     last: SealedBatch | None = field(default=None, init=False)
-    #: Until when objects may be read: the rest of the time is for those of which S3 has the SHA-256.
-    read_until: datetime = field(init=False)
+    #: Until when batches are indexed and objects are read. The rest of the time is for sealing.
+    prepare_until: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         now = self.dependencies.clock.now()
-        self.read_until = now + (self.deadline - now) / 2
+        self.prepare_until = now + (self.deadline - now) / 2
 
     def run(self) -> Sealed:
         kept = self.dependencies.index.state()
@@ -256,6 +259,9 @@ class _Run:
             self._retry()
             self._repeat(self._announced)
             self._repeat(self._compare)
+        else:
+            # The index may lack what is announced. A leaf that repeats another one does no harm, but a pause does.
+            self._announced()
         self.done.waiting = len(self.state.waiting)
         self._copy()
         return self.done
@@ -272,8 +278,8 @@ class _Run:
     def _has_time(self) -> bool:
         return self.dependencies.clock.now() < self.deadline
 
-    def _may_read(self) -> bool:
-        return self.dependencies.clock.now() < self.read_until
+    def _has_time_to_prepare(self) -> bool:
+        return self.dependencies.clock.now() < self.prepare_until
 
     def _save(self, **changes: Any) -> None:
         self.state = self.state.model_copy(update=changes)
@@ -289,8 +295,10 @@ class _Run:
         if number is None:
             return True
         header, leaves = self._batch(number)
-        if self.state.compared_at is None:
-            self.state = self.state.model_copy(update={"compared_at": header.compared_at})
+        # The table may be lost, or restored to an earlier moment. Later batches never name an earlier comparison.
+        compared = [each for each in (self.state.compared_at, header.compared_at) if each]
+        latest = self.state.model_copy(update={"compared_at": max(compared, default=None)})
+        self.state = _possible(latest, self.dependencies.clock.now())
         if self._signed(number) is None:
             self._check_unsigned(header, leaves)
             self._complete(header, leaves)
@@ -299,7 +307,7 @@ class _Run:
             # Whoever stored the batch may have been cut off before it could say so.
             self.done.deletions += sum(_is_deletion(each) for each in leaves)
         for each in range(self.state.indexed, number + 1):
-            if not self._has_time():
+            if not self._has_time_to_prepare():
                 return False
             self._index(*self._batch(each))
         return True
@@ -329,24 +337,24 @@ class _Run:
         objects = [each for each in leaves if isinstance(each, SealedObject)]
         kinds = [(_version(each), each.kind) for each in objects]
         found = self.dependencies.objects.describe(kinds, self._has_time)
-        described = {_version(each.object): each for each in found}
+        described = {each.version: each for each in found}
         if not follows or not all(self._is_described(each, described.get(_version(each))) for each in objects):
             raise _changed(f"batch {header.number} of the log, which was not signed yet, is not one of this function")
 
     def _is_described(self, sealed: SealedObject, found: Described | None) -> bool:
         """Return whether an object of an unsigned batch is as S3 describes it.
 
-        Raises RetryableError if S3 does not return its SHA-256 now.
+        Raises RetryableError if S3 does not describe it now, or does not return its SHA-256.
         """
         if found is None:
             # The lock of a rehearsal may have ended meanwhile, and then it may be gone.
             return sealed.kind is ObjectKind.REHEARSAL
-        if found.object == sealed:
-            return True
-        if _without_sha256(found.object) != _without_sha256(sealed):
+        if found.object and not _is_same_but_sha256(sealed, found.object):
             return False
+        if found.object and found.object.sha256 == sealed.sha256:
+            return True
         if found.may_follow:
-            raise RetryableError(fault("CHECKSUM_DENIED", "S3 does not return the SHA-256 of an object to seal"))
+            raise RetryableError(fault("CHECKSUM_DENIED", "S3 denies an object to seal, or its SHA-256"))
         # S3 may return by now what the object had waited for in vain.
         return sealed.sha256 is None and self._waited(_version(sealed))
 
@@ -361,9 +369,9 @@ class _Run:
     # New leaves.
 
     def _retry(self) -> None:
-        """Seal the objects whose SHA-256 S3 returns by now, and those that have waited for it long enough."""
+        """Seal the waiting objects that S3 describes in full by now, and those without SHA-256 that waited for days."""
         described = self._described(map(_version, self.state.waiting))
-        there = {_version(each.object) for each in described}
+        there = {each.version for each in described}
         still = tuple(each for each in self.state.waiting if _version(each) in there)
         if still != self.state.waiting:
             self._save(waiting=still)
@@ -422,28 +430,32 @@ class _Run:
         return self._settled(self._described(versions))
 
     def _described(self, versions: Iterable[ObjectVersion]) -> Sequence[Described]:
-        """Return what S3 says about the versions that the log does not have."""
+        """Return what S3 says about the versions that the log does not have.
+
+        Those that it denied for long are foreign. A later comparison with the whole bucket asks about them again.
+        """
         kinds = {each: kind for each in versions if (kind := kind_of(each.key))}
         known = self.dependencies.index.known(list(kinds)) if kinds else set()
         new = [(version, kind) for version, kind in kinds.items() if version not in known]
-        described = self.dependencies.objects.describe(new, self._may_read) if new else []
+        found = self.dependencies.objects.describe(new, self._has_time_to_prepare) if new else []
+        described = [each for each in found if each.object or not self._waited(each.version)]
         self.done.foreign += len(new) - len(described)
         return described
 
     def _settled(self, described: Sequence[Described]) -> Sequence[SealedObject]:
-        """Return the objects that are sealed now, and remember those that wait for their SHA-256.
+        """Return the objects that are sealed now, and remember those that wait for what S3 denies.
 
         What finds no place among them is found again by the comparison with the whole bucket.
         """
-        late = {each for found, may_follow in described if may_follow and not self._waited(each := _version(found))}
+        late = {each.version for each in described if each.may_follow and not self._waited(each.version)}
         now, waiting = self.dependencies.clock.now(), self.state.waiting
         new = sorted(late - set(map(_version, waiting)))[: MAX_WAITING - len(waiting)]
         if new:
             self._save(waiting=(*waiting, *(Waiting(key=key, version_id=id_, since=now) for key, id_ in new)))
-        return [found for found, _ in described if _version(found) not in late]
+        return [each.object for each in described if each.object and each.version not in late]
 
     def _waited(self, version: ObjectVersion) -> bool:
-        """Return whether an object has waited long enough for its SHA-256."""
+        """Return whether an object has waited long enough for what S3 denies."""
         now = self.dependencies.clock.now()
         return any(
             _version(each) == version and not now - WAIT < each.since < now + _CLOCKS_DIFFER
@@ -531,7 +543,9 @@ class _Run:
         if versions:
             self.dependencies.index.add(versions)
         waiting = tuple(each for each in self.state.waiting if _version(each) not in versions)
-        self._save(indexed=header.number + 1, waiting=waiting)
+        # While earlier batches are not indexed, neither is this one: what follows them is indexed in order.
+        is_next = header.number == self.state.indexed
+        self._save(indexed=self.state.indexed + is_next, waiting=waiting)
 
     def _copy(self) -> None:
         """Copy the checkpoints that were not copied yet, and publish the newest. What fails holds up nothing else."""
@@ -547,22 +561,28 @@ class _Run:
     def _copy_to(self, copies: CheckpointCopies, end: int) -> None:
         # Whatever the table says, the checkpoints of this invocation were not copied before; so they come first.
         new = end - self.done.batches
-        left = deque([*range(new, end), *range(min(self.state.copied, new), new)])
-        while left:
+        begun = min(self.state.copied, new)
+        left = deque([*range(new, end), *(each for each in self.state.uncopied if each < begun), *range(begun, new)])
+        failed: set[int] = set()
+        while left and len(failed) < MAX_UNCOPIED:
+            number = left.popleft()
             try:
-                self._copy_one(copies, left[0])
+                self._copy_one(copies, number)
             except PermanentError as error:
                 # Its alarm tells people. Each later invocation would ask for all checkpoints after it again.
                 self.done.different += 1
                 self.done.copy_fault = error.fault
-            except JoinguardError as error:
+            except RetryableError as error:
                 self.done.copy_fault = self.done.copy_fault or error.fault
-                break
-            left.popleft()
+                failed.add(number)
+                if error.soon:
+                    break
             if not self._has_time():
                 break
-        self.done.behind = len(left)
-        self._save(copied=min(left, default=end))
+        missing = sorted(failed.union(left))
+        self.done.behind = len(missing)
+        uncopied, later = tuple(missing[:MAX_UNCOPIED]), missing[MAX_UNCOPIED:]
+        self._save(copied=min(later, default=end), uncopied=uncopied)
 
     def _copy_one(self, copies: CheckpointCopies, number: int) -> None:
         copies.copy(self.sealer.origin, number, self.dependencies.log.read(checkpoint_key(number)))
@@ -588,8 +608,17 @@ def _is_deletion(leaf: Leaf) -> bool:
     return isinstance(leaf, SealedDeletion) and kind_of(leaf.key) is not ObjectKind.REHEARSAL
 
 
-def _without_sha256(described: SealedObject) -> SealedObject:
-    return described.model_copy(update={"sha256": None})
+def _is_same_but_sha256(sealed: SealedObject, found: SealedObject) -> bool:
+    """Return whether an object is what was sealed, apart from its SHA-256. Its lock may be stronger now."""
+    changes = {"sha256": sealed.sha256, "lock": sealed.lock, "retain_until": sealed.retain_until}
+    return found.model_copy(update=changes) == sealed and _is_as_locked(sealed, found)
+
+
+def _is_as_locked(sealed: SealedObject, found: SealedObject) -> bool:
+    """Return whether the lock of an object is the one that was sealed, or ends later, or has a stronger mode."""
+    if not (sealed.retain_until and found.retain_until):
+        return (sealed.lock, sealed.retain_until) == (found.lock, found.retain_until)
+    return found.retain_until >= sealed.retain_until and found.lock in {sealed.lock, "COMPLIANCE"}
 
 
 def _end(header: SealedBatch) -> int:
