@@ -347,9 +347,6 @@ class FakeArchive:
     def record(self, key: str, body: bytes) -> str:
         return self.steps.take("record", lambda: sha256(self.bodies.setdefault(key, body)).hexdigest())
 
-    def read(self, key: str, *, limit: int | None = None) -> bytes:
-        return self.steps.take("read evidence", lambda: self.bodies[key][: limit and limit + 1])
-
     @property
     def objects(self) -> dict[str, Evidence]:
         """All evidence by key, without the objects that are not evidence."""

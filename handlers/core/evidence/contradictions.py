@@ -179,7 +179,11 @@ class RowComparison:
         """Yield what the row says of all attempts, and no evidence of the event says."""
         row, evidence = self.row, ours(self.checked)
         recorded = {(policy.policy_id, policy.result) for each in evidence for policy in each.policies}
-        if {(policy_id, claim.result) for policy_id, claim in row.claims.items()} - recorded:
+        # After a crash between evidence and outcome, the next attempt claims all that the crashed one intended and that
+        # is done, although the evidence of the crashed one can say that it failed, or that somebody else did it.
+        crashed = {policy.policy_id for each in evidence if each.attempt < row.attempts for policy in each.policies}
+        claims = {(policy_id, claim.result) for policy_id, claim in row.claims.items() if policy_id not in crashed}
+        if claims - recorded:
             yield "the row claims that Joinguard changed a policy, and no evidence of the event says so"
         is_settled = row.done_at == row.updated_at and not row.lease_until
         if is_settled and {*row.intents, *row.announced}.difference(each.attempt for each in evidence):

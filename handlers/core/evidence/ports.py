@@ -18,8 +18,8 @@ class EvidenceWriter(Protocol):
         """
 
 
-class ObjectReader(Protocol):
-    """The evidence bucket, as single objects are read."""
+class EvidenceReader(Protocol):
+    """The evidence bucket, as it is read."""
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         """Return an object's bytes, at most one more than the limit.
@@ -27,16 +27,8 @@ class ObjectReader(Protocol):
         Raises RetryableError with Cause.NOT_FOUND if there is no such object.
         """
 
-
-class EvidenceReader(ObjectReader, Protocol):
-    """The evidence bucket, as it is read."""
-
     def under(self, prefix: str, *, limit: int | None = None) -> list[str]:
         """Return the keys under a prefix, in order, at most as many as the limit."""
-
-
-class WorkerArchive(EvidenceWriter, ObjectReader, Protocol):
-    """The evidence bucket, as workers use it."""
 
 
 class Archive(EvidenceWriter, EvidenceReader, Protocol):

@@ -7,7 +7,7 @@ any two of them, the row holds what the next attempt needs to write what is miss
     intent         intent, lease expired       finds nothing changed; evidence `interrupted`, effect unknown
     effect         intent, lease expired       finds it changed; evidence `interrupted` says that the change was ours
     announcement   SHA-256 of the evidence     writes evidence `interrupted` under the same key, as after effect
-    evidence       SHA-256 of the evidence     finds that very evidence, writes none, and claims what it says
+    evidence       SHA-256 of the evidence     finds that very evidence, and writes none
     outcome        the outcome                 does not begin if the outcome is final
 
 A call that fails without an answer may have taken effect: its policy is ambiguous. The row records this before the
@@ -26,10 +26,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from typing import ClassVar, TypeAlias
-
-from pydantic import ValidationError
 
 from handlers.core.errors import (
     AccountNotFoundError,
@@ -40,17 +37,15 @@ from handlers.core.errors import (
     RetryableError,
     fault,
 )
-from handlers.core.evidence.checks import MAX_BYTES
 from handlers.core.guardrails.facts import Facts
 from handlers.core.guardrails.places import AttachedPolicy
 from handlers.core.guardrails.reading import Informed, decide
 from handlers.core.joins.claims import Changed, claims_of
 from handlers.core.joins.ports import Settlement
-from handlers.core.joins.run import FIRST_RECEIVES, RECENT, Run, evidence_sha256
+from handlers.core.joins.run import FIRST_RECEIVES, RECENT, Run
 from schemas.compiled_guardrails import PolicyType
 from schemas.events import Join
-from schemas.evidence import Evidence
-from schemas.ids import AccountId, PolicyId, Sha256
+from schemas.ids import AccountId, PolicyId
 from schemas.outcome import AttachmentResult, Claim, Fault, OutcomeStatus, PolicyOutcome
 
 #: A fault stands for a policy that is kept because of it.
@@ -188,8 +183,7 @@ class AttemptRun(Run):
     def _write_interrupted_evidence(self, done: frozenset[PolicyId]) -> None:
         """Write the evidence of earlier attempts that crashed, from their intents and from what is done of them.
 
-        If such an attempt had written evidence before it crashed, that stands, and only what it says is claimed. Their
-        ambiguous policies are recorded as this attempt's changes. If a policy is not changed, the call may still
+        Their ambiguous policies are recorded as this attempt's changes. If a policy is not changed, the call may still
         take effect, or somebody undid it: its result is UNKNOWN, and it is ambiguous.
         """
         theirs = done - self.ambiguous
@@ -197,24 +191,9 @@ class AttemptRun(Run):
         for number, intended in self.attempt.interrupted.items():
             evidence = self._evidence(number, _interrupted(intended, theirs, self.CHANGED), "interrupted")
             self._announce(evidence)
-            key, digest = self._record(evidence)
+            self._record(evidence)
             self.proven.add(number)
-            self.changed_before |= theirs.intersection(self._recorded_changes(evidence, key, digest))
-
-    def _recorded_changes(self, evidence: Evidence, key: str, digest: Sha256) -> set[PolicyId]:
-        """Return what the evidence under a key says was changed: this one, or what the crashed attempt itself wrote.
-
-        What is not that evidence any more, or is of another version of the code, says nothing.
-        """
-        if digest != evidence_sha256(evidence):
-            body = self.dependencies.archive.read(key, limit=MAX_BYTES)
-            if sha256(body).hexdigest() != digest:
-                return set()
-            try:
-                evidence = Evidence.model_validate_json(body)
-            except ValidationError:
-                return set()
-        return {each.policy_id for each in evidence.policies if each.result is self.CHANGED}
+            self.changed_before |= theirs.intersection(intended)
 
     def _claims(self, settlement: Settlement) -> Mapping[PolicyId, Claim]:
         """Return what the row holds of the changes that our evidence claims."""

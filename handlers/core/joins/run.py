@@ -17,7 +17,7 @@ from handlers.core.errors import (
     RetryableError,
     fault,
 )
-from handlers.core.evidence.ports import PrincipalPseudonyms, WorkerArchive
+from handlers.core.evidence.ports import EvidenceWriter, PrincipalPseudonyms
 from handlers.core.evidence.references import event_reference
 from handlers.core.guardrails.evaluate import Decision, Requirements
 from handlers.core.joins.ports import Attempt, Ledger, Message, Organizations, Pace, Settlement
@@ -45,7 +45,7 @@ class Dependencies:
 
     organizations: Organizations
     ledger: Ledger
-    archive: WorkerArchive
+    archive: EvidenceWriter
     pseudonyms: PrincipalPseudonyms
     pace: Pace
     clock: Clock
@@ -196,7 +196,7 @@ class Run(ABC):
     def _announce(self, evidence: Evidence) -> None:
         """Record the evidence's SHA-256 before writing it, so that the next attempt recognizes it as ours."""
         self.dependencies.ledger.announce(
-            self.event, self.attempt.number, evidence.attempt, evidence_sha256(evidence), ambiguous=self.ambiguous
+            self.event, self.attempt.number, evidence.attempt, _sha256(evidence), ambiguous=self.ambiguous
         )
 
     def _record(self, evidence: Evidence) -> tuple[str, Sha256]:
@@ -205,7 +205,7 @@ class Run(ABC):
         An object that the key already holds stays. Unless it was announced for this attempt, that is a conflict, and
         the evidence is written beside it.
         """
-        key, wanted = evidence_key(evidence), evidence_sha256(evidence)
+        key, wanted = evidence_key(evidence), _sha256(evidence)
         found = self.dependencies.archive.record(key, _bytes(evidence))
         if found in {wanted, *self.attempt.announced.get(evidence.attempt, ())}:
             return key, found
@@ -272,8 +272,7 @@ def _bytes(evidence: Evidence) -> bytes:
     return evidence.model_dump_json(exclude_none=True).encode()
 
 
-def evidence_sha256(evidence: Evidence) -> Sha256:
-    """Return the SHA-256 of evidence as it is written."""
+def _sha256(evidence: Evidence) -> Sha256:
     return sha256(_bytes(evidence)).hexdigest()
 
 
