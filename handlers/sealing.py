@@ -68,8 +68,11 @@ def _measure(done: Sealed) -> None:
             "DeletedObjects": done.deletions,
             # No part of Joinguard wrote the copies of other checkpoints either.
             "ForeignObjects": done.foreign + done.different,
-            "CheckpointsNotCopied": done.behind + done.unpublished,
+            "CheckpointsNotCopied": None if done.behind is None else done.behind + done.unpublished,
         }.items():
+            if value is None:
+                # A 0 would end the alarm of copies that are behind.
+                continue
             metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
     finally:
         metrics.flush_metrics()

@@ -871,7 +871,7 @@ def test_copies_that_all_fail_are_not_all_tried_in_each_invocation() -> None:
     before = w.steps.count("read")
     done = w.seal()
 
-    assert done.behind >= 30
+    assert (done.behind or 0) >= 30
     assert w.copies.notes[31] == w.notes()[31]
     assert w.steps.count("read") - before < 2 * MAX_UNCOPIED
     w.copies.denied.clear()

@@ -18,6 +18,7 @@ from handlers.core.evidence.checkpoint import Checkpoint, VerifierKey
 from handlers.core.evidence.leaves import batch_bytes, bundle_bytes, read_batch, read_bundle
 from handlers.core.evidence.merkle import bundle_path
 from handlers.core.evidence.verify_objects import Period
+from handlers.core.evidence.verifying import MAX_DESCRIBED
 from handlers.core.ports import UnreadableRow
 from schemas.keys import BATCHES, CHECKPOINTS, LOG, batch_key, checkpoint_key, key_beside
 from schemas.outcome import OutcomeStatus
@@ -925,6 +926,22 @@ def test_retention_that_may_not_be_read_is_left_out() -> None:
 
     assert found.findings == ()
     assert set(found.left_out) == {"retention"}
+
+
+def test_many_findings_of_one_kind_hide_none_of_another() -> None:
+    """Whoever may write to the bucket can plant any number of objects, more than a report describes."""
+    w = VerifyWorld.with_batches(2)
+    for number in range(MAX_DESCRIBED + 5):
+        w.bucket.put(f"acts/{number:05d}.json", announced=False)
+    last = keys(w)[-1]
+    rewrite(w, last, body(w, last)[::-1])
+
+    found = w.verification(is_offline=True)
+
+    assert found.found[FindingKind.INSERTED] == MAX_DESCRIBED + 5
+    kinds = [each.kind for each in found.findings]
+    assert (kinds.count(FindingKind.INSERTED), kinds.count(FindingKind.CHANGED)) == (MAX_DESCRIBED, 1)
+    assert "1,006 were found; the first 1,000 of each kind are described" in found.left_out["findings"]
 
 
 # ---------------------------------------------------------------- resuming

@@ -200,8 +200,9 @@ class Sealed:
     foreign: int = 0
     #: Whether a comparison with the whole bucket ended.
     compared: bool = False
-    #: How many checkpoints are not known to be copied, how many copies are of another checkpoint, and why.
-    behind: int = 0
+    #: How many checkpoints are not known to be copied, how many copies are of another checkpoint, and why. None if the
+    #: invocation ended before it copied any.
+    behind: int | None = None
     different: int = 0
     copy_fault: Fault | None = None
     #: 1 if the newest checkpoint was not published, and why.
@@ -549,6 +550,7 @@ class _Run:
 
     def _copy(self) -> None:
         """Copy the checkpoints that were not copied yet, and publish the newest. What fails holds up nothing else."""
+        self.done.behind = 0
         if self.last and self.dependencies.copies:
             self._copy_to(self.dependencies.copies, self.last.number + 1)
         # The newest covers the whole log. One that does not go out is not sent later, because the next one is newer.

@@ -114,9 +114,9 @@ class Verifier:
             self._left_out.setdefault("retention", "S3 returned no retention: s3:GetObjectRetention is missing")
         if archived := objects.compared.archived:
             self._left_out["bytes of archived objects"] = f"{archived:,} must be restored in S3 before they can be read"
-        if self.findings.number > MAX_DESCRIBED:
+        if self.findings.number > len(self.findings.described):
             self._left_out["findings"] = (
-                f"{self.findings.number:,} were found; the first {MAX_DESCRIBED:,} are described"
+                f"{self.findings.number:,} were found; the first {MAX_DESCRIBED:,} of each kind are described"
             )
         dependencies.progress.clear()
         verification = Verification(

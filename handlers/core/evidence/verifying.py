@@ -19,7 +19,8 @@ from schemas.verification import Finding, FindingKind
 MAX_GAP: Final = timedelta(minutes=75)
 #: How long a batch may be without its checkpoint: an invocation takes at most 15 minutes.
 COMPLETED_WITHIN: Final = timedelta(minutes=20)
-#: The number of findings that a report describes; it counts all of them.
+#: The number of findings of each kind that a report describes; it counts all of them. Of each kind, so that nobody can
+#: hide one among many of another kind.
 MAX_DESCRIBED: Final = 1000
 
 #: The bytes of larger objects are hashed, and not kept.
@@ -124,7 +125,7 @@ class Sorted(Protocol):
 
 @dataclass
 class Findings:
-    """What is wrong: all of it is counted, and the first ones are described."""
+    """What is wrong: all of it is counted, and the first ones of each kind are described."""
 
     counted: Counter[FindingKind] = field(default_factory=Counter)
     described: list[Finding] = field(default_factory=list)
@@ -132,7 +133,7 @@ class Findings:
     def add(self, kind: FindingKind, what: str, meaning: str, next_step: str | None = None) -> None:
         """Add a finding; the default for the next step is that of its kind."""
         self.counted[kind] += 1
-        if len(self.described) < MAX_DESCRIBED:
+        if self.counted[kind] <= MAX_DESCRIBED:
             texts = {"what": what, "meaning": meaning, "next_step": next_step or NEXT_STEPS[kind]}
             self.described.append(Finding(kind=kind, **{name: each[:_MAX_TEXT] for name, each in texts.items()}))
 
