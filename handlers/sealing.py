@@ -33,30 +33,29 @@ def seal(context: "LambdaContext", app: Sealer) -> dict[str, Any]:
     """
     logger.append_keys(function_request_id=context.aws_request_id)
     left, done = timedelta(milliseconds=context.get_remaining_time_in_millis()), Sealed()
+    error: str | None = None
     try:
         app.run(app.dependencies.clock.now() + max(left - MARGIN, left / 2), done)
-    except JoinguardError as error:
-        raise _failed(str(error)) from None
-    except Exception as error:  # noqa: BLE001 - a traceback may hold account ids
-        raise _failed(described(error)) from None
-    finally:
-        _report(done)
-        _measure(done)
+    except JoinguardError as failure:
+        error = str(failure)
+    except Exception as failure:  # noqa: BLE001 - a traceback may hold account ids
+        error = described(failure)
+    _report(done, error)
+    _measure(done)
+    if error:
+        raise SealFailedError(error)
     return {"size": done.size, "batches": done.batches, "objects": done.objects}
 
 
-def _failed(text: str) -> SealFailedError:
-    logger.error("the evidence was not sealed", extra={"error": text})
-    return SealFailedError(text)
-
-
-def _report(done: Sealed) -> None:
+def _report(done: Sealed, error: str | None) -> None:
     faults = {"copy_fault": done.copy_fault, "topic_fault": done.topic_fault}
     line = asdict(done) | {name: each and each.model_dump(exclude_none=True) for name, each in faults.items()}
+    line["error"] = error
     warns = any(faults.values()) or done.waiting or done.restored
     is_altered = done.deletions or done.foreign or done.different
-    write = logger.error if is_altered else logger.warning if warns else logger.info
-    write("sealed", extra={name: value for name, value in line.items() if value is not None})
+    write = logger.error if error or is_altered else logger.warning if warns else logger.info
+    message = "the evidence was not sealed" if error else "sealed"
+    write(message, extra={name: value for name, value in line.items() if value is not None})
 
 
 def _measure(done: Sealed) -> None:

@@ -120,16 +120,15 @@ def test_what_was_found_is_published_although_the_function_fails(
     w.bucket.put("configuration/other.json", announced=False)
     w.steps.fail("versions", None, None, RetryableError(fault("S3.SlowDown", "slow down")))
 
-    with pytest.raises(SealFailedError):
+    with pytest.raises(SealFailedError) as error:
         seal(CONTEXT, w.sealer)
 
     metrics = published(capsys.readouterr().out)
     assert metrics["ForeignObjects"] == 1
     assert "CheckpointsNotCopied" not in metrics, "a 0 would end the alarm of copies that are behind"
-    assert [json.loads(each)["message"] for each in log.getvalue().splitlines()] == [
-        "the evidence was not sealed",
-        "sealed",
-    ]
+    [line] = [json.loads(each) for each in log.getvalue().splitlines()]
+    assert (line["level"], line["message"], line["foreign"]) == ("ERROR", "the evidence was not sealed", 1)
+    assert line["error"] == str(error.value)
 
 
 def test_an_unexpected_error_names_no_account(log: io.StringIO) -> None:
