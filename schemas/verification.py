@@ -61,6 +61,8 @@ class Verification(_Recorded):
     until: Moment | None = None
     #: Whether the bytes of objects were left out.
     is_quick: bool = False
+    #: The most leaves that a checkpoint signs which was kept elsewhere and agrees with the log; absent if none does.
+    agreed: _Count | None = None
     #: The parts that were not compared, such as `outcomes`, and why.
     left_out: dict[str, Text] = {}
     checkpoints: _Count

@@ -74,7 +74,8 @@ _RUNBOOK: Final = "See handlers/operate/RUNBOOK.md#a-verification-found-somethin
 #: The next steps after failures of the sealed log, by code.
 _AFTER_LOG: Final = {
     "LOG_CHANGED": _RUNBOOK,
-    "NO_CHECKPOINT": "A new installation signs its first one within half an hour",
+    "NO_CHECKPOINT": "A new installation signs its first one within half an hour; if this is a copy, download it again",
+    "NOT_SIGNED": "Compare the key with the one that was noted after the first deployment. " + _RUNBOOK,
     "NOT_SEALED": "`verify --quick` says until when objects are sealed",
     "TILE_CHANGED": _RUNBOOK,
 }

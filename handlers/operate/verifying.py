@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 #: Larger files are no keys, checkpoints or proofs.
 _MAX_BYTES: Final = 1_048_576
 _OFFLINE: Final = "a folder has no versions, delete markers, times and locks"
-_UNKNOWN_END: Final = "a copy can lack what was sealed last; compare it with a kept checkpoint, with --against"
 _NO_INSTALLATION: Final = "without AWS"
 #: Nothing can be read any more, so that this is no reason to leave a part out.
 NOT_SIGNED_IN: Final = frozenset({Cause.CREDENTIALS_EXPIRED, Cause.CREDENTIALS_INVALID})
@@ -190,8 +189,6 @@ def _left_out(source: Source, request: Request) -> dict[str, str]:
     if not source.bucket.has_versions:
         left_out |= dict.fromkeys(("versions", "retention"), _OFFLINE)
         left_out |= dict.fromkeys(("outcomes", "attached"), _NO_INSTALLATION)
-        if not request.against:
-            left_out["end of the log"] = _UNKNOWN_END
     if request.is_quick:
         left_out |= dict.fromkeys(("bytes", "retention"), "a quick verification reads no objects")
     return left_out
@@ -201,8 +198,20 @@ def _progress(source: Source, request: Request) -> ProgressStore:
     # A folder can change, or be another one, while S3 never changes a version; and a quick verification reads nothing.
     if request.folder or request.is_quick:
         return _NoProgress()
+    if request.resume:
+        _check_progress(request.resume)
+        return FileProgress(request.resume)
     name = sha256("\n".join([*map(str, source.keys), str(request.since), str(request.last_day)]).encode()).hexdigest()
-    return FileProgress(request.resume or cache_directory() / "joinguard" / f"verify-{name[:16]}.json")
+    return FileProgress(cache_directory() / "joinguard" / f"verify-{name[:16]}.json")
+
+
+def _check_progress(path: Path) -> None:
+    """Raise OperateError for a file that is not the progress of a verification: it would be replaced, and deleted."""
+    if path.exists() and FileProgress(path).load() is None:
+        raise OperateError(
+            f"{path} is there, and is not the progress of a verification, which would replace it. Name a new file with "
+            "--resume, or the one of an interrupted verification"
+        )
 
 
 class _NoProgress:

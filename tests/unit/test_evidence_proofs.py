@@ -151,7 +151,7 @@ def test_one_way_to_verify_is_chosen(sealed: SealedHistory, tmp_path: Path, opti
 def without_checkpoints(sealed: SealedHistory) -> str:
     for key in [each for each in sealed.bucket.versions if each.startswith("log/checkpoints/")]:
         del sealed.bucket.versions[key]
-    return "NO_CHECKPOINT"
+    return "NOT_SIGNED"
 
 
 def rewritten(sealed: SealedHistory) -> str:

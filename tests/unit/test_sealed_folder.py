@@ -164,7 +164,7 @@ def test_a_file_in_place_of_a_folder_is_named(world: VerifyWorld, folder: Path, 
     result = run(world, folder)
 
     if name.startswith("log"):
-        assert ("log" if name == "log" else "NO_CHECKPOINT") in str(result.exception)
+        assert ("log" if name == "log" else "NOT_SIGNED") in str(result.exception)
     else:
         assert ("inserted", name) in found(world, folder)
 

@@ -793,8 +793,32 @@ def test_a_log_that_another_key_signed_is_not_verified() -> None:
     w = VerifyWorld.with_batches(1)
     other = VerifierKey(ORIGIN, bytes(32))
 
-    with pytest.raises(PermanentError, match="no sealed log that this key signed"):
+    with pytest.raises(PermanentError) as error:
         w.verification(keys=[other])
+
+    assert error.value.fault.code == "NOT_SIGNED"
+    assert f"no checkpoint (1 are there) is signed by the key {ORIGIN}+{other.id.hex()};" in str(error.value)
+    assert f"of {checkpoint_key(0)}: no signature of this checkpoint is by the log's key" in str(error.value)
+
+
+def test_a_key_of_another_log_is_named_with_the_log() -> None:
+    w = VerifyWorld.with_batches(1)
+
+    with pytest.raises(PermanentError, match=f"is a checkpoint of the log '{ORIGIN}', not of 'another/log'"):
+        w.verification(keys=[VerifierKey("another/log", w.sealer.verifier_key.public)])
+
+
+def test_a_log_whose_checkpoints_are_all_gone_is_not_a_new_one() -> None:
+    w = VerifyWorld.with_batches(1)
+    w.bucket.versions.pop(checkpoint_key(0))
+
+    with pytest.raises(PermanentError, match=r"NOT_SIGNED.* batches .1., and no checkpoint is there"):
+        w.verification()
+
+
+def test_a_log_without_anything_is_a_new_one() -> None:
+    with pytest.raises(PermanentError, match="NO_CHECKPOINT"):
+        VerifyWorld().verification()
 
 
 def test_checkpoints_that_an_earlier_key_signed_are_valid_if_it_is_given() -> None:
@@ -1090,4 +1114,4 @@ def test_any_single_change_of_the_bucket_has_a_finding(sizes: list[int], mutatio
         assert w.found()
     except PermanentError as error:
         # Without a signed checkpoint, or with both copies of a leaf changed, there is nothing to compare with.
-        assert (error.fault.code, len(sizes)) == ("NO_CHECKPOINT", 1) or mutation.kind == "swap"  # noqa: PT017 - as above
+        assert (error.fault.code, len(sizes)) == ("NOT_SIGNED", 1) or mutation.kind == "swap"  # noqa: PT017 - as above

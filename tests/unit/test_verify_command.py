@@ -22,6 +22,7 @@ from handlers.core.evidence.merkle import leaf_hash
 from handlers.core.evidence.proofs import Proof
 from handlers.operate.__main__ import cli
 from handlers.operate.context import InstalledLog
+from handlers.operate.errors import OperateError
 from handlers.operate.sealed_folder import SealedFolder
 from handlers.operate.sorted_records import SortedRecords
 from handlers.operate.verifying import FileProgress
@@ -86,7 +87,7 @@ def test_findings_are_shown_with_their_meaning_and_the_next_step(world: VerifyWo
     assert "1 finding" in output
     assert "missing" in output
     assert "a delete marker" in output
-    assert "CloudTrail" in output
+    assert "→ missing: find out in the bucket's access logs who deleted it" in output
 
 
 def test_a_policy_that_somebody_detached_is_found(world: VerifyWorld) -> None:
@@ -297,7 +298,66 @@ def test_a_download_that_lacks_the_last_batches_says_how_far_it_goes(world: Veri
     assert "left out: end of the log" in alone.stderr
     found = json.loads(compared.stdout)
     assert "end of the log" not in found["left_out"]
-    assert any(each["what"] == str(kept) and "it was cut" in each["meaning"] for each in found["findings"])
+    [cut] = [each for each in found["findings"] if each["what"] == str(kept)]
+    assert "it was cut" in cut["meaning"]
+    assert "download it again" in cut["next_step"]
+    assert "agreed" not in found
+
+
+def test_a_kept_checkpoint_says_how_much_of_a_download_is_there_for_sure(world: VerifyWorld, tmp_path: Path) -> None:
+    first, last = tmp_path / "first", tmp_path / "last"
+    first.write_bytes(world.notes()[0])
+    last.write_bytes(world.notes()[-1])
+    folder, key = download(world, tmp_path), key_file(world, tmp_path)
+    tool = operator_cli()
+    tool.queues.clock = world.clock
+    offline = ("verify", "--offline", str(folder), "--key", key)
+
+    of_first = tool.run(*offline, "--against", str(first))
+    of_last = tool.run(*offline, "--against", str(first), "--against", str(last))
+
+    sizes = [len(world.leaves()[: world.batches()[1].first]), len(world.leaves())]
+    assert f"up to leaf {sizes[0]} of {sizes[1]}\n" in of_first.stdout
+    assert "left out: end of the log" in of_first.stderr
+    assert f"up to leaf {sizes[1]} of {sizes[1]}\n" in of_last.stdout
+    assert "left out: end of the log" not in of_last.stderr
+
+
+def test_a_batch_in_a_download_without_its_checkpoint_is_found_at_once(world: VerifyWorld, tmp_path: Path) -> None:
+    """In a bucket, the function may be about to write it; a folder does not become complete."""
+    folder, key = download(world, tmp_path), key_file(world, tmp_path)
+    last = world.batches()[-1]
+    (folder / checkpoint_key(last.number)).unlink()
+    tool = operator_cli()
+    tool.queues.clock = world.clock
+
+    result = tool.run("verify", "--offline", str(folder), "--key", key, "--json")
+
+    [missing] = [each for each in json.loads(result.stdout)["findings"] if each["kind"] == "missing"]
+    assert missing["what"] == checkpoint_key(last.number)
+    assert f"the {last.objects} objects that it names were not compared" in missing["meaning"]
+    assert "download the folder log/ again" in missing["next_step"]
+
+
+@pytest.mark.parametrize("content", ['{"my": "notes"}', "NAME+ID+KEY", "\0"])
+def test_a_file_that_is_no_progress_is_not_replaced(world: VerifyWorld, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "notes.json"
+    file.write_text(content)
+
+    result = installed(world).run("verify", "--resume", str(file))
+
+    assert isinstance(result.exception, OperateError)
+    assert f"{file} is there, and is not the progress of a verification" in str(result.exception)
+    assert file.read_text() == content
+
+
+def test_the_period_is_shown(world: VerifyWorld) -> None:
+    tool = installed(world)
+
+    result = tool.run("verify", "--from", "2020-01-01", "--to", "2020-01-02")
+
+    assert "objects that S3 stored from 2020-01-01 until 2020-01-02 (UTC); none\n" in result.stdout
+    assert "period" not in tool.run("verify").stdout
 
 
 @pytest.mark.parametrize("change", ["missing", "changed", "inserted"])

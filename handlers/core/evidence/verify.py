@@ -26,6 +26,14 @@ from schemas.verification import FindingKind, Verification
 
 #: How long an interrupted verification can be resumed: what it read is not older than this.
 RESUMED_WITHIN: Final = timedelta(days=1)
+#: The next step after a log that lacks leaves which a checkpoint signs that was kept elsewhere.
+_CUT: Final = (
+    "if this is a copy, it may be older than that checkpoint: download it again. Otherwise, somebody removed what was "
+    "sealed after the last checkpoint that agrees; see handlers/operate/RUNBOOK.md#a-verification-found-something"
+)
+_UNKNOWN_END: Final = (
+    "a copy can lack what was sealed last; compare it with the last checkpoint that was kept elsewhere, with --against"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Verifier:
         """
         request, dependencies = self._request, self._dependencies
         log = self._read_log()
-        self._elsewhere(log)
+        agreed = self._elsewhere(log)
         objects = ObjectVerifier(
             dependencies.bucket,
             request.keys,
@@ -130,6 +138,7 @@ class Verifier:
             since=request.period.since,
             until=request.period.until,
             is_quick=request.is_quick,
+            agreed=agreed,
             left_out=self._left_out,
             checkpoints=objects.compared.checkpoints,
             tiles=objects.compared.tiles,
@@ -154,8 +163,10 @@ class Verifier:
                 continue
         return reader.read(dependencies.new_records(), dependencies.new_records(), sizes)
 
-    def _elsewhere(self, log: ReadLog) -> None:
-        """Compare the log with checkpoints that were kept elsewhere."""
+    def _elsewhere(self, log: ReadLog) -> int | None:
+        """Compare the log with checkpoints that were kept elsewhere; return the largest size at which they agree."""
+        agreed: int | None = None
+        furthest = -1
         for name, note in self._request.elsewhere.items():
             try:
                 kept = signed_by(note, self._request.keys, self._dependencies.verify)
@@ -163,16 +174,22 @@ class Verifier:
                 meaning = f"the checkpoint that was kept elsewhere is not one of this log: {redact(str(error))}"
                 self.findings.add(FindingKind.CHANGED, redact(name), meaning)
                 continue
+            furthest = max(furthest, kept.size)
             root = _root_at(log, kept.size)
             if root is None:
                 meaning = f"this checkpoint signs {kept.size} leaves, and the log has {log.checkpoint.size}: it was cut"
-                self.findings.add(FindingKind.GAP, redact(name), meaning)
+                self.findings.add(FindingKind.GAP, redact(name), meaning, _CUT)
             elif root != kept.root:
                 meaning = (
                     f"the log has another root at {kept.size} leaves than this checkpoint, which its key signed: the "
                     "log was rewritten and signed anew"
                 )
                 self.findings.add(FindingKind.CHANGED, redact(name), meaning)
+            else:
+                agreed = max(agreed or 0, kept.size)
+        if furthest < log.checkpoint.size and not self._dependencies.bucket.has_versions:
+            self._left_out["end of the log"] = _UNKNOWN_END
+        return agreed
 
     def _resumed(self, log: ReadLog) -> Resumed:
         request = self._request

@@ -32,13 +32,22 @@ from handlers.core.evidence.verifying import (
     Sorted,
     Wanted,
     first_version,
+    shown_time,
 )
+from handlers.core.redaction import redact
 from schemas.keys import BATCHES, CHECKPOINTS, LOG, batch_key, checkpoint_key, log_number
 from schemas.sealed import SealedBatch
 from schemas.verification import FindingKind
 
 #: How long the log may be without a comparison with the whole bucket, which takes several invocations if it is large.
 _COMPARED_WITHIN: Final = COMPARE_EVERY + timedelta(days=1)
+
+
+#: The next step after a batch without a checkpoint in a folder.
+_INCOMPLETE: Final = (
+    "download the folder log/ again: this download may have been made while the batch was sealed; if the checkpoint is "
+    "still not there, somebody deleted it; see handlers/operate/RUNBOOK.md#a-verification-found-something"
+)
 
 
 class LogObject(NamedTuple):
@@ -133,10 +142,7 @@ class LogReader:
         batches, checkpoints = self._there(BATCHES), self._there(CHECKPOINTS)
         signed = next(self._signed(checkpoints), None)
         if signed is None:
-            number = len(checkpoints.numbers)
-            reason = f"it signed none of the {number:,} checkpoints" if number else "no checkpoint is there"
-            why = f"there is no sealed log that this key signed: {reason}. Check the key and the stack"
-            raise PermanentError(fault("NO_CHECKPOINT", why))
+            raise self._unsigned(batches, checkpoints)
         new = partial(_Pass, signed.checkpoint.origin, leaves, objects, frozenset(sizes), self.show)
         found = self._calculated(signed.checkpoint, batches, new)
         if found is None or found.batches != signed.number + 1:
@@ -190,6 +196,24 @@ class LogReader:
                     note = each.body or b""
                     yield _Signed(number, note, signed_by(note, self.keys, self.verify))
                     break
+
+    def _unsigned(self, batches: "_There", checkpoints: "_There") -> PermanentError:
+        """Return the reason why no checkpoint is signed."""
+        if not checkpoints.numbers and not batches.numbers:
+            return PermanentError(fault("NO_CHECKPOINT", "the sealed log is empty: it has no checkpoint"))
+        if not checkpoints.numbers:
+            why = f"the sealed log has batches ({len(batches.numbers):,}), and no checkpoint is there"
+            return PermanentError(fault("NOT_SIGNED", why))
+        [last] = self._read([checkpoint_key(max(checkpoints.numbers))])
+        reason = "it has changed meanwhile"
+        try:
+            signed_by(last.body or b"", self.keys, self.verify)
+        except ValueError as error:
+            reason = redact(str(error))
+        names = " or ".join(f"{each.name}+{each.id.hex()}" for each in self.keys)
+        number = len(checkpoints.numbers)
+        why = f"no checkpoint ({number:,} are there) is signed by the key {names}; of {last.wanted.key}: {reason}"
+        return PermanentError(fault("NOT_SIGNED", why))
 
     def _read(self, keys: Iterable[str], versions: Mapping[str, str] | None = None) -> Iterator[Fetched]:
         """Read objects: the current versions of all but those whose versions are named."""
@@ -281,12 +305,15 @@ class LogReader:
             except _UnusableError:
                 self.findings.add(FindingKind.CHANGED, key, "it is not a batch of the log")
                 return
-            if number < numbers[-1] or abs(self.now - header.sealed_at) > COMPLETED_WITHIN:
+            # In a folder, batches do not become complete.
+            is_running = self.bucket.has_versions and abs(self.now - header.sealed_at) <= COMPLETED_WITHIN
+            if number < numbers[-1] or not is_running:
                 meaning = (
-                    f"batch {number} was sealed at {_time(header.sealed_at)}, and no checkpoint of it that the log's "
-                    "key signed is there"
+                    f"batch {number} was sealed at {shown_time(header.sealed_at)}, and no checkpoint of it that the "
+                    f"log's key signed is there: the {header.objects:,} objects that it names were not compared"
                 )
-                self.findings.add(FindingKind.MISSING, checkpoint_key(number), meaning)
+                next_step = None if self.bucket.has_versions else _INCOMPLETE
+                self.findings.add(FindingKind.MISSING, checkpoint_key(number), meaning, next_step)
 
     def _structure(self, found: "_Pass") -> None:
         for number, meaning in found.contradictions:
@@ -297,10 +324,10 @@ class LogReader:
             self.findings.add(FindingKind.GAP, batch_key(number), meaning)
         last = headers.last
         if last and last.sealed_at - self.now > MAX_GAP:
-            meaning = f"the last batch was sealed at {_time(last.sealed_at)}, which is in the future"
+            meaning = f"the last batch was sealed at {shown_time(last.sealed_at)}, which is in the future"
             self.findings.add(FindingKind.GAP, batch_key(last.number), meaning)
         if last and self.bucket.has_versions and self.now - last.sealed_at > MAX_GAP:
-            meaning = f"the last batch was sealed at {_time(last.sealed_at)}, more than 75 minutes ago"
+            meaning = f"the last batch was sealed at {shown_time(last.sealed_at)}, more than 75 minutes ago"
             self.findings.add(FindingKind.GAP, batch_key(last.number), meaning)
 
 
@@ -319,18 +346,20 @@ class _Headers:
         if last := self.last:
             since = header.sealed_at - last.sealed_at
             if since < timedelta(0):
-                self._gap(header, f"it was sealed at {_time(header.sealed_at)}, before batch {last.number}")
+                self._gap(header, f"it was sealed at {shown_time(header.sealed_at)}, before batch {last.number}")
             elif since > MAX_GAP:
-                self._gap(header, f"nothing was sealed from {_time(last.sealed_at)} to {_time(header.sealed_at)}")
+                self._gap(
+                    header, f"nothing was sealed from {shown_time(last.sealed_at)} to {shown_time(header.sealed_at)}"
+                )
             if last.compared_at and (header.compared_at is None or header.compared_at < last.compared_at):
                 self._gap(header, "its last comparison with the whole bucket was before that of the batch before it")
         self.first, self.last = self.first or header, header
         compared_at = header.compared_at or self.first.sealed_at
         is_late = header.sealed_at - compared_at > _COMPARED_WITHIN
         if is_late and not self._is_late:
-            self._gap(header, f"the log was not compared with the whole bucket since {_time(compared_at)}")
+            self._gap(header, f"the log was not compared with the whole bucket since {shown_time(compared_at)}")
         if compared_at > header.sealed_at:
-            self._gap(header, f"its last comparison, at {_time(compared_at)}, is after the batch itself")
+            self._gap(header, f"its last comparison, at {shown_time(compared_at)}, is after the batch itself")
         self._is_late = is_late
 
     def _gap(self, header: SealedBatch, meaning: str) -> None:
@@ -477,7 +506,3 @@ class _Digest:
     def hex(self) -> str:
         """The SHA-256, in hexadecimal."""
         return self._hash.hexdigest()
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}Z"

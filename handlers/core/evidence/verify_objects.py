@@ -25,6 +25,7 @@ from handlers.core.evidence.verifying import (
     Sorted,
     Wanted,
     first_version,
+    shown_time,
 )
 from handlers.core.redaction import redact
 from schemas.audit import AuditRecord
@@ -351,7 +352,12 @@ class ObjectVerifier:
         if sealed:
             self.findings.add(FindingKind.INSERTED, key, "it is another version than the log names")
         elif only.modified_at is None:
-            self.findings.add(FindingKind.INSERTED, key, "the log in this folder does not name it", _NEWER)
+            self.findings.add(
+                FindingKind.INSERTED,
+                key,
+                "no leaf of the log in this folder names it that a checkpoint is about",
+                _NEWER,
+            )
         elif self.now - only.modified_at > MAX_GAP:
             self.findings.add(
                 FindingKind.INSERTED, key, "the log does not name it, although it is older than 75 minutes"
@@ -375,7 +381,7 @@ class ObjectVerifier:
             return False
         # HTTP's times have whole seconds.
         if found.modified_at and found.modified_at.replace(microsecond=0) != leaf.modified_at.replace(microsecond=0):
-            meaning = f"S3 stored it at {found.modified_at}, and {leaf.modified_at} was sealed"
+            meaning = f"S3 stored it at {shown_time(found.modified_at)}, and {shown_time(leaf.modified_at)} was sealed"
             self.findings.add(FindingKind.CHANGED, leaf.key, meaning)
             return False
         return True
@@ -406,11 +412,11 @@ class ObjectVerifier:
         if not fetched.knows_lock:
             self.compared.knows_locks = False
             return
-        sealed = f"when it was sealed, it was locked until {leaf.retain_until} in {leaf.lock} mode"
+        sealed = f"when it was sealed, it was locked until {shown_time(leaf.retain_until)} in {leaf.lock} mode"
         if fetched.retain_until is None:
             self.findings.add(FindingKind.WEAKENED, leaf.key, f"its lock was removed: {sealed}")
         elif fetched.retain_until < leaf.retain_until:
-            meaning = f"its lock ends at {fetched.retain_until}: {sealed}"
+            meaning = f"its lock ends at {shown_time(fetched.retain_until)}: {sealed}"
             self.findings.add(FindingKind.WEAKENED, leaf.key, meaning)
         elif (leaf.lock, fetched.lock) == ("COMPLIANCE", "GOVERNANCE"):
             self.findings.add(FindingKind.WEAKENED, leaf.key, f"its lock is in GOVERNANCE mode: {sealed}")
@@ -554,14 +560,15 @@ def _next(groups: Iterator[tuple[str, Iterable[Any]]]) -> tuple[str, list[Any]] 
 
 def _marker(versions: Sequence[Listed]) -> str:
     [marker, *_] = [each for each in versions if each.is_marker]
-    at = f" at {marker.modified_at}" if marker.modified_at else ""
+    at = f" at {shown_time(marker.modified_at)}" if marker.modified_at else ""
     is_there = any(not each.is_marker for each in versions)
     still = "the version is still there" if is_there else "its version is gone, too"
     return f"a delete marker (version {marker.version_id}) was set{at}; {still}"
 
 
 def _versions(content: Sequence[Listed]) -> str:
-    ids = ", ".join(f"{each.version_id} of {each.modified_at}" for each in content[:3]) or "gone"
+    named = (f"{each.version_id} of {shown_time(each.modified_at)}" for each in content[:3] if each.modified_at)
+    ids = ", ".join(named) or "gone"
     return f"each key is written once, and it has had several versions ({ids})"
 
 

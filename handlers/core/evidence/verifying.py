@@ -7,7 +7,7 @@ log) and `verify_outcomes` (the outcomes against the evidence); `verify` puts th
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from handlers.core.evidence.ports import EvidenceReader
@@ -53,6 +53,11 @@ def first_version(versions: Sequence[Listed]) -> Listed | None:
     content = [each for each in versions if not each.is_marker]
     times = [each.modified_at for each in content if each.modified_at]
     return next((each for each in reversed(content) if not times or each.modified_at == min(times)), None)
+
+
+def shown_time(at: datetime) -> str:
+    """Return a time as findings show it."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 class Wanted(NamedTuple):
@@ -147,16 +152,16 @@ _RUNBOOK: Final = "handlers/operate/RUNBOOK.md#a-verification-found-something"
 #: The next step after a finding.
 NEXT_STEPS: Final = {
     FindingKind.MISSING: (
-        "find out in CloudTrail who deleted it, and restore it from its version or from a copy of the bucket; see "
-        f"{_RUNBOOK}"
+        "find out in the bucket's access logs who deleted it, before anybody restores it from its version or from a "
+        f"copy of the bucket; see {_RUNBOOK}"
     ),
     FindingKind.CHANGED: (
         f"do not rely on it; compare it with a copy of the bucket, and find out who may write there; see {_RUNBOOK}"
     ),
-    FindingKind.INSERTED: f"do not rely on it; find out in CloudTrail who wrote it; see {_RUNBOOK}",
+    FindingKind.INSERTED: f"do not rely on it; find out in the bucket's access logs who wrote it; see {_RUNBOOK}",
     FindingKind.GAP: f"find out why nothing was sealed (`make status`, and the log of the function); see {_RUNBOOK}",
     FindingKind.WEAKENED: (
-        f"find out in CloudTrail who changed the retention (PutObjectRetention), and set it again; see {_RUNBOOK}"
+        f"find out in the bucket's access logs who changed the retention, and set it again; see {_RUNBOOK}"
     ),
     FindingKind.DISAGREES: f"rely on the evidence, and find out who wrote the other record; see {_RUNBOOK}",
 }
