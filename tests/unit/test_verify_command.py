@@ -329,7 +329,7 @@ def test_a_batch_in_a_download_without_its_checkpoint_is_found_at_once(world: Ve
     last = world.batches()[-1]
     (folder / checkpoint_key(last.number)).unlink()
     tool = operator_cli()
-    tool.queues.clock = world.clock
+    tool.queues.clock.time = last.sealed_at + timedelta(minutes=1)
 
     result = tool.run("verify", "--offline", str(folder), "--key", key, "--json")
 
