@@ -55,9 +55,12 @@ class DayType(click.ParamType[datetime]):
         """Parse the value."""
         text = str(value)
         try:
-            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-        except ValueError:
+            day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+            # Its end has to be a time, too.
+            day + timedelta(days=1)
+        except (ValueError, OverflowError):
             self.fail(f"{text!r} is not a day. Use YYYY-MM-DD, for example 2026-11-01 (UTC)", param, ctx)
+        return day
 
 
 class UntilType(click.ParamType[timedelta | datetime]):
