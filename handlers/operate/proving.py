@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 _AFTER_MISMATCH: Final = (
-    "compare a copy of the key and version above; if that is this file, see "
+    "get the object above in this version from the bucket, and compare that; if it is the same as this file, see "
     "handlers/operate/RUNBOOK.md#a-verification-found-something"
 )
 

@@ -465,7 +465,7 @@ def test_that_an_object_is_another_one_comes_first_with_the_next_step(
     first, *_ = result.stdout.splitlines()
     assert result.exit_code == 1
     assert first.startswith(f"{tmp_path}/object is not the object that was sealed: its SHA-256 is ")
-    assert "compare a copy of the key and version above" in " ".join(result.stderr.split())
+    assert "get the object above in this version from the bucket" in " ".join(result.stderr.split())
 
 
 def test_another_tool_accepts_a_proof(world: VerifyWorld, proof: Path) -> None:
