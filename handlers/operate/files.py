@@ -10,6 +10,10 @@ from typing import BinaryIO, Final, TextIO
 
 import click
 
+from handlers.operate.errors import OperateError
+
+#: UTF-8; the byte order mark that some editors write first is not part of the text.
+TEXT: Final = "utf-8-sig"
 #: Far more than any file that a command reads has.
 _MAX_BYTES: Final = 256 * 1024 * 1024
 
@@ -36,18 +40,34 @@ def text_in(file: BinaryIO, limit: int) -> str:
     if len(content) > limit:
         raise click.UsageError(f"{file.name}: the file is longer than {limit:,} bytes. Divide it")
     try:
-        return content.decode()
+        return content.decode(TEXT)
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{file.name}: the file is not UTF-8: {error}. Convert it") from error
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """Yield a file for its owner only; it gets its name when the context ends, and is deleted after an error."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+def writing_to(path: Path) -> Iterator[None]:
+    """Raise OperateError, with the name that the user gave and the next step, if a file cannot be written."""
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            yield file
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise OperateError(
+            f"cannot write {path}: {error.strerror}. Name a file in a folder that exists, and that you can write to"
+        ) from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Yield a file for its owner only; it gets its name when the context ends, and is deleted after an error.
+
+    Raises OperateError if it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with writing_to(path):
+        try:
+            with os.fdopen(os.open(unfinished, flags, 0o600), "w", encoding="utf-8") as file:
+                yield file
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from handlers.core.guardrails.compile import Problem
 from handlers.core.guardrails.lock import LockCheck, check_lock
 from handlers.core.guardrails.names import read_names
 from handlers.core.guardrails.policy_documents import review
+from handlers.operate.files import writing_to
 from handlers.operate.guardrails_document import GuardrailsError, load, shown
 from handlers.operate.guardrails_files import lock_path, read_lock, rendered
 from handlers.operate.hints import as_typed
@@ -34,7 +35,8 @@ def run(context: OrganizationContext, document: pathlib.Path, *, only_check: boo
         raise GuardrailsError([loaded.source.mistake(each) for each in check.problems])
     writes = bool(check.lock and check.changes and not check.problems and not only_check)
     if check.lock and writes:
-        path.write_text(rendered(check.lock), encoding="utf-8")
+        with writing_to(path):
+            path.write_text(rendered(check.lock), encoding="utf-8")
     changes = [loaded.source.mistake(each) for each in check.changes]
     if as_json:
         problems = [loaded.source.mistake(each) for each in check.problems]

@@ -15,11 +15,16 @@ from handlers.core.redaction import redact_words
 from handlers.core.redrive.selection import Filter
 from handlers.operate.completion import complete_code, complete_event, complete_id
 from handlers.operate.hints import as_typed
+from schemas.keys import SEALED_PREFIXES
 from schemas.values import moment
 
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PSEUDONYM: Final = re.compile("acct-[0-9a-f]+")
+#: A user, a role, a session, or the root user.
+_PRINCIPAL: Final = re.compile(r"arn:[a-z-]+:(iam|sts)::[0-9]{12}:[^\s:]+")
+#: What IAM allows as the name of a user, and STS as that of a session.
+_NAME: Final = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Messages a second; the maximum is SQS's own, for its move task.
 _MIN_RATE: Final = 0.01
@@ -50,9 +55,12 @@ class DayType(click.ParamType[datetime]):
         """Parse the value."""
         text = str(value)
         try:
-            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-        except ValueError:
+            day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+            # Its end has to be a time, too.
+            day + timedelta(days=1)
+        except (ValueError, OverflowError):
             self.fail(f"{text!r} is not a day. Use YYYY-MM-DD, for example 2026-11-01 (UTC)", param, ctx)
+        return day
 
 
 class UntilType(click.ParamType[timedelta | datetime]):
@@ -126,6 +134,57 @@ class PseudonymType(click.ParamType[str]):
         return str(value)
 
 
+class PrincipalType(click.ParamType[str]):
+    """The ARN of a session, user or role."""
+
+    name = "arn"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Parse the value."""
+        if not _PRINCIPAL.fullmatch(str(value)):
+            self.fail(
+                f"{value!r} is not the ARN of a session, user or role. Use a form such as "
+                "arn:aws:sts::111122223333:assumed-role/ROLE/NAME; for a name alone, use --session",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
+class NameType(click.ParamType[str]):
+    """The name of a session or user."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Parse the value."""
+        if not _NAME.fullmatch(str(value)):
+            self.fail(
+                f"{value!r} is not the name of a session or user. Use 1 to 64 letters, digits and characters of "
+                "+=,.@_-; for an ARN, use --principal",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
+class SealedKeyType(click.ParamType[str]):
+    """The key of an object that is sealed."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Parse the value."""
+        if not str(value).startswith(SEALED_PREFIXES):
+            self.fail(
+                f"{value!r} is not the key of an object that is sealed. Use a key that begins with "
+                f"{', '.join(SEALED_PREFIXES[:-1])} or {SEALED_PREFIXES[-1]}, with no slash, bucket or s3:// before it",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
 class InputFileType(click.File):
     """A file that is read, or `-` for stdin."""
 
@@ -150,6 +209,14 @@ class ScopeType(click.ParamType[Scope]):
             return Scope.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def check_days(first: datetime | None, last: datetime | None, now: datetime, option: str = "--from") -> None:
+    """Raise UsageError if the last day is before the first one, or the first one, which an option gives, not begun."""
+    if first and last and last < first:
+        raise click.UsageError(f"--to {last:%Y-%m-%d} is before {option} {first:%Y-%m-%d}. Exchange them")
+    if first and first > now:
+        raise click.UsageError(f"{option} {first:%Y-%m-%d} is in the future. Use a day that has begun (UTC)")
 
 
 @dataclass(frozen=True)

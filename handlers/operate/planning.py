@@ -179,16 +179,17 @@ def _report(  # noqa: PLR0913 - the parts of a report
 def record(context: OrganizationContext, path: pathlib.Path, document: pathlib.Path, *, force: bool) -> Snapshot:
     """Read the whole organization, and write it to a file that only its owner can read.
 
-    Raises OperateError if the file is there; then nothing is read.
+    Raises OperateError if the file is there, or cannot be written; then nothing is read.
     """
     if path.exists() and not force:
         raise OperateError(f"{shown(path)} is already there. Choose another name, or add --force")
     types = policy_types(load(document, context.clock.now()).document) if document.exists() else [SCP]
-    with reading() as progress:
-        snapshot = take_snapshot(context.reader, Wanted(types), context.clock, progress)
-        in_bulk = context.account_id == snapshot.management_account_id
-        snapshot = with_tags(snapshot, context.reader, lambda _account: True, progress, in_bulk=in_bulk)
+    # The file comes first, because reading takes minutes.
     with whole_file(path) as file:
+        with reading() as progress:
+            snapshot = take_snapshot(context.reader, Wanted(types), context.clock, progress)
+            in_bulk = context.account_id == snapshot.management_account_id
+            snapshot = with_tags(snapshot, context.reader, lambda _account: True, progress, in_bulk=in_bulk)
         file.write(snapshot.model_dump_json(exclude_none=True))
     return snapshot
 

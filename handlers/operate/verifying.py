@@ -19,7 +19,7 @@ from handlers.core.reconcile.others import LastClaims, unexplained
 from handlers.operate.completion import cache_directory, replace_file
 from handlers.operate.covering import compare, explain
 from handlers.operate.errors import OperateError
-from handlers.operate.files import read_file
+from handlers.operate.files import TEXT, read_file
 from handlers.operate.progress import counting
 from handlers.operate.sealed_folder import OF_SYSTEMS, SealedFolder
 from handlers.operate.signatures import is_signed
@@ -159,7 +159,7 @@ def read_keys(path: Path) -> list[VerifierKey]:
 def read_text(path: Path, what: str) -> str:
     """Return the text of a file; raise OperateError if it cannot be read, or is no text."""
     try:
-        return read_file(path, _MAX_BYTES).decode()
+        return read_file(path, _MAX_BYTES).decode(TEXT)
     except OSError as error:
         raise OperateError(f"cannot read {path}: {error.strerror}. Name a file with a {what}") from error
     except UnicodeDecodeError:

@@ -505,6 +505,7 @@ def test_guardrails_that_cannot_be_read_end_it_with_the_reason() -> None:
         (["--snapshot", "x.json", "--guardrails", "y.json", "--places"], "but --snapshot does not"),
         (["--since", "yesterday"], "'yesterday' is not a day. Use YYYY-MM-DD"),
         (["--since", "2026-13-01"], "is not a day"),
+        (["--since", "2027-01-01"], "--since 2027-01-01 is in the future. Use a day that has begun (UTC)"),
     ],
 )
 def test_wrong_use(arguments: list[str], message: str) -> None:

@@ -220,8 +220,8 @@ def test_a_stack_without_the_second_queue_is_named_before_anything_is_read(argum
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"{ACCOUNT}\n12\n", "line 2 of the file: '12' is not an account id"),
-        (" \n", "has no account ids"),
+        (f"{ACCOUNT}\n12\n", "accounts.tsv: line 2: '12' is not an account id"),
+        (" \n", "accounts.tsv: the file has no account ids"),
         (ACCOUNT + " " * 2**20, "is longer than 1,048,576 bytes"),
     ],
 )

@@ -205,12 +205,17 @@ def test_the_progress_bar_of_a_terminal_does_not_take_the_data() -> None:
     [
         ([], "--from"),
         (["--from", "yesterday"], "is not a day"),
-        (["--from", DAY, "--to", f"{datetime(2020, 1, 1):%Y-%m-%d}"], "--to is before --from"),  # noqa: DTZ001
+        (["--from", DAY, "--to", f"{datetime(2020, 1, 1):%Y-%m-%d}"], "--to 2020-01-01 is before --from"),  # noqa: DTZ001
+        (["--from", f"{NOON + timedelta(days=1):%Y-%m-%d}"], "is in the future. Use a day that has begun (UTC)"),
+        (["--from", DAY, "--to", "9999-12-31"], "is not a day"),
         (["--from", DAY, "--format", "oscal"], "oscal"),
     ],
 )
-def test_wrong_use_is_refused(arguments: list[str], message: str) -> None:
-    result = filled().run("export", *arguments)
+def test_wrong_use_is_refused_without_an_installation(arguments: list[str], message: str) -> None:
+    tool = filled()
+    tool.is_missing = True
+
+    result = tool.run("export", *arguments)
 
     assert result.exit_code == 2
     assert message in result.output

@@ -78,6 +78,14 @@ def test_the_lock_file_is_written_beside_the_document_once_and_is_then_up_to_dat
     assert lock["ous"] == {"/*/Web/**": {"/Prod/Web": WEB}, "/Test": {"/Test": TEST}}
 
 
+def test_a_lock_file_that_cannot_be_written_is_an_error_with_the_next_step(document: Path) -> None:
+    lock_path(document).symlink_to("nowhere/prod.lock.json")
+
+    result = tool_of(organization()).run("lock")
+
+    assert f"cannot write {lock_path(document)}: No such file or directory. Name a file in" in str(result.exception)
+
+
 CHANGES: dict[str, tuple[Callable[[FakeOrganizationReader], object], str]] = {
     "content": (
         lambda made: made.policy(REGIONS, "region-lock", content="{}"),

@@ -84,6 +84,21 @@ def test_pseudonyms_are_shown_under_the_current_and_the_former_key() -> None:
     assert [(each["name"], each["pseudonym"], each["key_version"], each["current"]) for each in shown(result)] == made
 
 
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--principal", "arn:aws-us-gov:sts::111111111111:assumed-role/Admin/jane@example.com"),
+        ("--principal", "arn:aws:iam::111111111111:user/team/jane"),
+        ("--principal", "arn:aws-cn:iam::111111111111:root"),
+        ("--principal", "arn:aws:sts::111111111111:federated-user/jane"),
+        ("--session", "J_ane+a=b,c.d@e-f"),
+        ("--session", "j" * 64),
+    ],
+)
+def test_whatever_iam_and_sts_allow_has_a_pseudonym(option: str, text: str) -> None:
+    assert [each["name"] for each in shown(tool_of().run("pseudonym", option, text, *WHY, "--json"))] == [text, text]
+
+
 def under(name: str) -> list[tuple[str, str, str, bool]]:
     found = []
     for key in (SECOND, FIRST):
@@ -249,9 +264,16 @@ def test_nobody_asks_under_a_generated_name(arguments: list[str]) -> None:
         (["resolve", COMMANDS[1][1]], 'Add --reason "…"'),
         (["pseudonym", *WHY], "nothing to derive a pseudonym of"),
         (["pseudonym", "12", *WHY], "twelve digits"),
+        (["pseudonym", "--session", "", *WHY], "is not the name of a session or user"),
+        (["pseudonym", "--session", "jane doe", *WHY], "is not the name of a session or user"),
+        (["pseudonym", "--session", ROLE, *WHY], "for an ARN, use --principal"),
+        (["pseudonym", ONE, "--principal", "", *WHY], "is not the ARN of a session, user or role"),
+        (["pseudonym", "--principal", "foo", *WHY], "is not the ARN of a session, user or role"),
+        (["pseudonym", "--principal", JANE, *WHY], "for a name alone, use --session"),
+        (["pseudonym", "--principal", "arn:aws:s3:::bucket", *WHY], "is not the ARN of a session, user or role"),
         (["resolve", ONE, *WHY], "is not a pseudonym"),
         (["resolve", "acct-52bae773", *WHY], "is not a pseudonym"),
-        (["resolve", COMMANDS[1][1], "--candidates", "/dev/null", *WHY], "the file has no candidates"),
+        (["resolve", COMMANDS[1][1], "--candidates", "/dev/null", *WHY], "/dev/null: the file has no candidates"),
     ],
 )
 def test_wrong_use_is_explained_and_leaves_no_record(arguments: list[str], message: str) -> None:

@@ -124,6 +124,48 @@ def test_an_object_to_compare_with_a_proof_is_read_with_the_same_care(
     assert "bad" in said_by("verify --proof proof --key key.txt --object bad")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "export --from 2026-11-24 nowhere/file",
+        "snapshot nowhere/file",
+        "proof KEY --offline bucket --key key.txt --out nowhere/file",
+    ],
+)
+def test_a_file_that_cannot_be_written_is_an_error_with_its_name_and_the_next_step(
+    here: Path, world: VerifyWorld, command: str
+) -> None:
+    key = min(each for each in world.bucket.versions if each.startswith("evidence/"))
+    tool = operator_cli()
+    tool.queues.clock = world.clock
+
+    result = tool.run(*command.replace("KEY", key).split())
+
+    assert str(result.exception) == (
+        "cannot write nowhere/file: No such file or directory. Name a file in a folder that exists, and that you can "
+        "write to"
+    )
+    assert tool.reader.calls.total() == 0, "nothing is read in vain"
+    assert not (here / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "says"),
+    [
+        ("222222222222", "enforce --from file", "this sends 1 join request to the joins queue: 222222222222"),
+        ("222222222222", "resolve ACCOUNT --candidates file --reason x", "current key"),
+        (dead_letter().body, "edit m-1 --body file", "the body is not changed"),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_text(here: Path, text: str, command: str, says: str) -> None:
+    (here / "file").write_text(text, encoding="utf-8-sig")
+    tool = operator_cli(dead_letter())
+
+    result = tool.run(*command.replace("ACCOUNT", tool.pseudonyms.of("222222222222").value).split())
+
+    assert (result.exit_code, says in " ".join(result.output.split())) == (0, True), result.output
+
+
 def test_progress_in_a_fifo_is_no_progress(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "progress")
 

@@ -194,8 +194,9 @@ def test_a_period_is_given_by_its_first_and_last_day(world: VerifyWorld) -> None
         return int(json.loads(installed(world).run("verify", "--quick", "--json", *options).stdout)["valid"])
 
     assert valid("--from", "2026-11-24", "--to", "2026-11-24") == 305
-    assert valid("--from", "2026-11-25") == 0
     assert valid("--to", "2026-11-23") == 0
+    world.clock.advance(86_400)
+    assert valid("--from", "2026-11-25") == 0
 
 
 def test_the_progress_can_be_kept_in_another_file(tmp_path: Path, cache: Path) -> None:
@@ -404,8 +405,13 @@ def test_a_file_without_a_key_is_refused(world: VerifyWorld, tmp_path: Path, con
     ("arguments", "says"),
     [
         (["--offline", "."], "Add --key FILE"),
-        (["--from", "2026-11-02", "--to", "2026-11-01"], "--to is before --from"),
+        (["--from", "2026-11-02", "--to", "2026-11-01"], "--to 2026-11-01 is before --from 2026-11-02"),
+        (["--from", "2027-01-01"], "--from 2027-01-01 is in the future. Use a day that has begun (UTC)"),
         (["--from", "today"], "is not a day"),
+        (["--to", "9999-12-31"], "is not a day"),
+        (["--quick", "--resume", "progress"], "--quick and --offline keep no progress"),
+        (["--offline", ".", "--key", "/dev/null", "--resume", "progress"], "--quick and --offline keep no progress"),
+        (["--object", "/dev/null"], "Add --proof FILE"),
         (["--key", "nowhere"], "does not exist"),
     ],
 )
@@ -413,6 +419,24 @@ def test_wrong_use(arguments: list[str], says: str) -> None:
     result = operator_cli().run("verify", *arguments)
 
     assert (result.exit_code, says in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        ["--from", "2026-11-01"],
+        ["--to", "2026-11-01"],
+        ["--quick"],
+        ["--offline", "."],
+        ["--against", "/dev/null"],
+        ["--resume", "progress"],
+    ],
+    ids=lambda each: each[0],
+)
+def test_a_proof_is_checked_with_no_option_that_would_be_ignored(ignored: list[str]) -> None:
+    result = operator_cli().run("verify", "--proof", "/dev/null", "--key", "/dev/null", *ignored)
+
+    assert (result.exit_code, f"--proof excludes {ignored[0]}: it checks" in result.output) == (2, True), result.output
 
 
 @settings(max_examples=50)
@@ -483,11 +507,25 @@ def test_a_proof_and_the_public_key_show_that_an_object_was_sealed(
     found = json.loads(result.stdout)
     assert (result.exit_code, found["valid"], found["leaf"]["key"]) == (0, True, evidence(world))
 
-    (tmp_path / "object").write_bytes(b"another")
     result = tool.run("verify", "--proof", str(proof), "--key", key, "--object", str(tmp_path / "object"))
-    assert (result.exit_code, "was sealed" in result.output) == (1, True)
-    said = result.stdout.splitlines()[0]
-    assert (said.startswith(evidence(world)), said.endswith(ORIGIN)) == (True, True), "a line is not broken"
+    first, second, *_ = result.stdout.splitlines()
+    assert (result.exit_code, first) == (0, f"{tmp_path}/object is the object that was sealed")
+    assert (second.startswith(evidence(world)), second.endswith(ORIGIN)) == (True, True), "a line is not broken"
+
+
+def test_that_an_object_is_another_one_comes_first_with_the_next_step(
+    world: VerifyWorld, proof: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "object").write_bytes(b"another")
+
+    result = operator_cli().run(
+        "verify", "--proof", str(proof), "--key", key_file(world, tmp_path), "--object", str(tmp_path / "object")
+    )
+
+    first, *_ = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert first.startswith(f"{tmp_path}/object is not the object that was sealed: its SHA-256 is ")
+    assert "get the object above in this version from the bucket" in " ".join(result.stderr.split())
 
 
 def test_another_tool_accepts_a_proof(world: VerifyWorld, proof: Path) -> None:
@@ -563,6 +601,40 @@ def test_a_key_of_another_log_does_not_prove_anything(proof: Path, tmp_path: Pat
     result = operator_cli().run("verify", "--proof", str(proof), "--key", key_file(other, tmp_path))
 
     assert "no signature of this checkpoint is by the log's key" in str(result.exception)
+    assert f"check that {tmp_path}/key.txt has the key of this log" in str(result.exception)
+
+
+@pytest.mark.parametrize("leaf", [b"{", b"\x00", b"[]", b'{"kind":"audit"}'])
+def test_a_proof_of_something_else_says_so_in_one_line(
+    world: VerifyWorld, proof: Path, tmp_path: Path, leaf: bytes
+) -> None:
+    proof.write_text(replace(Proof.parse(proof.read_text()), leaf=leaf).encode())
+
+    result = operator_cli().run("verify", "--proof", str(proof), "--key", key_file(world, tmp_path))
+
+    said = str(result.exception)
+    assert f"{proof}: this leaf is not JSON with what is sealed of an object or a batch. Do not rely on it" in said
+    assert ("\n" in said, "pydantic" in said) == (False, False)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key_or_a_proof(world: VerifyWorld, proof: Path, tmp_path: Path) -> None:
+    key = tmp_path / "bom.key"
+    key.write_text(str(world.sealer.verifier_key), encoding="utf-8-sig")
+    proof.write_text(proof.read_text(), encoding="utf-8-sig")
+
+    result = operator_cli().run("verify", "--proof", str(proof), "--key", str(key))
+
+    assert (result.exit_code, evidence(world) in result.stdout) == (0, True), result.exception
+
+
+@pytest.mark.parametrize(
+    "key", ["backups/x", "log/checkpoints/000/000/001", "/evidence/x", "s3://bucket/evidence/x", ""]
+)
+def test_only_the_key_of_an_object_that_is_sealed_can_be_proved(key: str) -> None:
+    result = operator_cli().run("proof", key)
+
+    assert result.exit_code == 2
+    assert "begins with acts/, configuration/, evidence/ or sweeps/, with no slash" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("arguments", [["evidence/none"], ["KEY", "--version", "another"]])

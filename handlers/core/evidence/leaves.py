@@ -28,7 +28,10 @@ def leaf_bytes(leaf: Leaf) -> bytes:
 
 def read_leaf(content: bytes) -> Leaf:
     """Return the leaf that bytes stand for. Raises ValueError for any that are not the canonical JSON of one."""
-    leaf: Leaf = _LEAF.validate_json(content)
+    try:
+        leaf: Leaf = _LEAF.validate_json(content)
+    except ValidationError:
+        raise ValueError("this leaf is not JSON with what is sealed of an object or a batch") from None
     if leaf_bytes(leaf) != content:
         raise ValueError("this leaf is not canonical JSON")
     return leaf
@@ -51,7 +54,7 @@ def read_batch(content: bytes) -> list[Leaf]:
     """Return the leaves of a batch. Raises PermanentError if it is not one."""
     try:
         return [read_leaf(each) for each in content.splitlines()]
-    except (ValidationError, ValueError):
+    except ValueError:
         why = "a batch of the log is not one; run `make verify`"
         raise PermanentError(fault("LOG_CHANGED", why)) from None
 

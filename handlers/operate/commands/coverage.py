@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from handlers.operate.context import Connection
-from handlers.operate.options import DayType, as_json, default_document, with_connection
+from handlers.operate.options import DayType, as_json, check_days, default_document, with_connection
 from handlers.operate.output import Command
 
 
@@ -57,6 +57,7 @@ def coverage(  # noqa: PLR0913 - the options of the command
         raise click.UsageError("--snapshot and --guardrails need each other. Give both or none")
     if places and snapshot:
         raise click.UsageError("--places reads the organization, but --snapshot does not. Remove one")
+    check_days(since, None, connection.now(), "--since")
     # The models of the document take a while to import, and few commands need them.
     from handlers.operate import covering  # noqa: PLC0415 - see above
 

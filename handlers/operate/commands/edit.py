@@ -19,6 +19,7 @@ from handlers.operate.completion import complete_id
 from handlers.operate.confirmation import NOTHING_TO_DO, Done, carry_out
 from handlers.operate.context import Context
 from handlers.operate.errors import OperateError
+from handlers.operate.files import TEXT
 from handlers.operate.options import Approval, DurationType, InputFileType, confirmed, with_context
 from handlers.operate.output import Command, hint, stderr
 from handlers.operate.picking import pick
@@ -139,7 +140,7 @@ def _changed(original: DeadLetter, kept: "_KeptBody") -> DeadLetter:
     body = kept.source
     try:
         given = (
-            body.read(MAX_BODY_BYTES + 1).decode()
+            body.read(MAX_BODY_BYTES + 1).decode(TEXT)
             if body
             else click.edit(original.body, extension=".json", require_save=False)
         )

@@ -313,11 +313,13 @@ def _listed(file: BinaryIO) -> Iterator[AccountId]:
     """Yield the account ids of a file, divided by white space; raise UsageError for anything else in it."""
     text = text_in(file, _MAX_FILE)
     if not text.split():
-        raise click.UsageError("the file has no account ids. Write one id a line")
+        raise click.UsageError(f"{file.name}: the file has no account ids. Write one id a line")
     for number, line in enumerate(text.splitlines(), 1):
         for each in line.split():
             if not re.fullmatch("[0-9]{12}", each):
-                raise click.UsageError(f"line {number} of the file: {each[:40]!r} is not an account id")
+                raise click.UsageError(
+                    f"{file.name}: line {number}: {each[:40]!r} is not an account id. An account id has twelve digits"
+                )
             yield each
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from handlers.operate.context import Connection
-from handlers.operate.options import DayType, as_json, default_document, with_connection
+from handlers.operate.options import DayType, as_json, check_days, default_document, with_connection
 from handlers.operate.output import Command
 
 
@@ -50,10 +50,7 @@ def evidence(  # noqa: PLR0913 - the options of the command
     and takes along the result and a proof for each object. It changes nothing. Exit status 1 if something was found,
     or could not be read or verified: the pack says what.
     """
-    if last < first:
-        raise click.UsageError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}. Exchange them")
-    if first > connection.now():
-        raise click.UsageError(f"--from {first:%Y-%m-%d} is in the future. Use a day that has begun (UTC)")
+    check_days(first, last, connection.now())
     if sum((verification is not None, quick, unverified)) > 1:
         raise click.UsageError("--verification, --quick and --no-verification exclude each other. Keep one")
     # The models of the records take a while to import, and few commands need them.

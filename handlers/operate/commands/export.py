@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from handlers.operate.context import Context
+from handlers.operate.context import Connection
 from handlers.operate.errors import OperateError
 from handlers.operate.files import whole_file
-from handlers.operate.options import DayType, as_json, with_context
+from handlers.operate.options import DayType, as_json, check_days, with_connection
 from handlers.operate.output import Command, print_json, stderr
 from handlers.operate.tables import count
 
@@ -39,9 +39,9 @@ _STEPS: Final = {
 @click.option("--to", "last", type=DayType(), help="The last day, which is included; by default today.")
 @click.option("--force", is_flag=True, help="Replace the file if it is already there.")
 @as_json
-@with_context
+@with_connection
 def export(  # noqa: PLR0913 - one parameter for each option
-    context: Context,
+    connection: Connection,
     *,
     file: Path | None,
     form: str,
@@ -59,12 +59,12 @@ def export(  # noqa: PLR0913 - one parameter for each option
     # The models of all records take a while to import, and no other command needs them.
     from handlers.operate import exporting  # noqa: PLC0415 - see above
 
-    end = last or context.clock.now()
-    if end < first:
-        raise click.UsageError(f"--to is before --from. Use a day from {first:%Y-%m-%d} on")
+    now = connection.now()
+    check_days(first, last, now)
     if file and file.exists() and not force:
         raise OperateError(f"{file} is already there. Choose another name, or add --force")
-    days = exporting.days_between(first.date(), end.date())
+    context = connection()
+    days = exporting.days_between(first.date(), (last or now).date())
     if file is None:
         # A progress bar on a terminal replaces sys.stdout meanwhile.
         exported = exporting.export(context, days, sys.stdout.write)

@@ -6,7 +6,7 @@ import click
 
 from handlers.core.evidence.resolve import ACCOUNT, NAME, PRINCIPAL, Candidate
 from handlers.operate.context import Context
-from handlers.operate.options import AccountIdType, as_json, recorded_reason, with_context
+from handlers.operate.options import AccountIdType, NameType, PrincipalType, as_json, recorded_reason, with_context
 from handlers.operate.output import Command, print_json
 from handlers.operate.pseudonyms import digests, print_pseudonyms, say_lost
 from schemas.ids import AccountId
@@ -20,9 +20,21 @@ from schemas.ids import AccountId
     ),
 )
 @click.argument("account_ids", metavar="[ACCOUNT]...", nargs=-1, type=AccountIdType())
-@click.option("--principal", "arns", multiple=True, metavar="ARN", help="A session, user or role. Can be repeated.")
 @click.option(
-    "--session", "names", multiple=True, metavar="NAME", help="The name of a session or user. Can be repeated."
+    "--principal",
+    "arns",
+    multiple=True,
+    metavar="ARN",
+    type=PrincipalType(),
+    help="A session, user or role. Can be repeated.",
+)
+@click.option(
+    "--session",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    type=NameType(),
+    help="The name of a session or user. Can be repeated.",
 )
 @recorded_reason
 @as_json

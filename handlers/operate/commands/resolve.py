@@ -70,7 +70,9 @@ def _given(file: BinaryIO) -> list[str]:
     """Return the candidates of a file; raise UsageError if it has none."""
     found = [each.strip() for each in text_in(file, _MAX_FILE).splitlines() if each.strip()]
     if not found:
-        raise click.UsageError("the file has no candidates. Write one a line: a name, an ARN, or an account id")
+        raise click.UsageError(
+            f"{file.name}: the file has no candidates. Write one a line: a name, an ARN, or an account id"
+        )
     return found
 
 

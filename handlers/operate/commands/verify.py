@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from handlers.operate.context import Connection
-from handlers.operate.options import DayType, as_json, with_connection
+from handlers.operate.options import DayType, as_json, check_days, with_connection
 from handlers.operate.output import Command
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -76,10 +76,16 @@ def verify(  # noqa: PLR0913 - the options of the command
     """
     if (folder or proof_file) and not key_file:
         raise click.UsageError("--offline and --proof need the log's public key. Add --key FILE")
+    without = {"--from": since, "--to": last_day, "--quick": quick, "--offline": folder, "--against": against}
+    if proof_file and (given := [name for name, value in (without | {"--resume": resume}).items() if value]):
+        raise click.UsageError(
+            f"--proof excludes {', '.join(given)}: it checks that proof alone. Remove one or the other"
+        )
     if object_file and not proof_file:
         raise click.UsageError("--object is compared with a proof. Add --proof FILE")
-    if since and last_day and last_day < since:
-        raise click.UsageError("--to is before --from. Exchange them")
+    if resume and (quick or folder):
+        raise click.UsageError("--quick and --offline keep no progress. Remove them, or --resume")
+    check_days(since, last_day, connection.now())
     # `cryptography` and the models of the log take a while to import, and few commands need them.
     from handlers.operate import proving, verifying  # noqa: PLC0415 - see above
 
