@@ -137,11 +137,14 @@ def prove(log: ReadLog, reader: EvidenceReader, key: str, version_id: str | None
     objects = prover.versions(key)
     wanted = [each for each in objects if version_id in {None, each.leaf.version_id}]
     if not wanted:
+        # No key is part of the message: a key can have twelve digits in a row, which are removed.
         versions = ", ".join(each.leaf.version_id for each in objects)
-        which = f"it has {versions}" if versions else "an object is sealed within the hour after it was written"
-        raise PermanentError(fault("NOT_SEALED", f"the sealed log has no such version of {key}: {which}"))
+        why = f"names this object in the versions {versions} only" if versions else "does not name this object"
+        sealed = "an object is sealed within the hour after it was written"
+        raise PermanentError(fault("NOT_SEALED", f"the sealed log {why}; {sealed}"))
     if not prover.is_signed(wanted[0]):
-        raise PermanentError(fault("NOT_SEALED", f"{key} is in a batch that is not signed yet; try again in an hour"))
+        why = "the batch that names this object is not signed yet; try again in an hour"
+        raise PermanentError(fault("NOT_SEALED", why))
     return prover.proof(wanted[0])
 
 
