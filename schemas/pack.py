@@ -419,7 +419,7 @@ class Pack(_Recorded):
     disagreements: tuple[Disagreement, ...]
     #: Absent if nobody verified the sealed log for this pack.
     verification: Verification | None = None
-    #: Why the log could not be verified, or has no checkpoint that the verification is about.
+    #: Why the log could not be verified.
     not_verified: Text | None = None
     #: The command that verifies it.
     verify_command: Text

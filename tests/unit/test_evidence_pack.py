@@ -27,9 +27,8 @@ from schemas.compiled_guardrails import CompiledException, CompiledGuardrails, C
 from schemas.outcome import AttachmentResult, Fault, Outcome, OutcomeStatus
 from schemas.pack import ChangeKind, FailureEnd, MemberState, Pack, Period
 from schemas.sealed import ObjectKind
-from schemas.verification import Finding, FindingKind, Verification
 from tests.fakes import ACCOUNT, MANAGEMENT, POLICIES
-from tests.histories import JULY, History, at, quarter
+from tests.histories import History, at, quarter
 
 if TYPE_CHECKING:
     from schemas.pack import Member
@@ -42,7 +41,7 @@ def pack_of(history: History, *, of: Period = QUARTER, **options: Any) -> Pack:
     request = Request(
         folder=Path("unused"),
         period=of,
-        **{"reveals": False, "verification": Verify.NOT, "document": Path("no document"), **options},
+        **{"reveals": False, "verify": Verify.NOT, "document": Path("no document"), **options},
     )
     return gather(request, history.tool)[0]
 
@@ -685,33 +684,6 @@ def test_no_text_of_others_brings_an_account_id_into_the_pack(before: str, after
     history.sweep(at(6), members=1, halted=text)
 
     assert ACCOUNT not in pack_of(history).model_dump_json()
-
-
-def test_a_verification_is_taken_along_and_what_it_left_out_is_not_proven() -> None:
-    verification = Verification(
-        origin="joinguard/o-exampleorgid",
-        size=10,
-        root="cd" * 32,
-        keys=("k",),
-        begun_at=at(92),
-        ended_at=at(92),
-        since=JULY,
-        until=at(20),
-        is_quick=True,
-        left_out={"outcomes": "not readable"},
-        checkpoints=1,
-        tiles=1,
-        valid=9,
-        found={FindingKind.MISSING: 1},
-        findings=(Finding(kind=FindingKind.MISSING, what=f"evidence/{ACCOUNT}", meaning="gone", next_step="ask"),),
-    )
-
-    pack = pack_of(without_organization(History()), verification=verification)
-
-    assert pack.verification
-    assert pack.verification.found == verification.found
-    assert ACCOUNT not in pack.model_dump_json()
-    assert {"VERIFIED_IN_PART", "VERIFIED_QUICKLY"} <= codes(pack)
 
 
 # ---------------------------------------------------------------- controls

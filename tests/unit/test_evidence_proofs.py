@@ -16,13 +16,12 @@ from pypdf import PdfReader
 from handlers.core.errors import Cause, RetryableError, fault
 from handlers.core.evidence.checkpoint import VerifierKey
 from handlers.operate.context import InstalledLog
-from handlers.operate.errors import OperateError
 from schemas.keys import LOG
 from schemas.pack import Pack, ProofState
 from tests.histories import History, accounts, at, period
 from tests.operator_cli import operator_cli
 from tests.sealed_histories import SealedHistory
-from tests.sealing import ORIGIN
+from tests.sealing import LOCKED, ORIGIN, Stored
 from tests.verifying import FakeSealedBucket
 
 if TYPE_CHECKING:
@@ -73,12 +72,6 @@ def first_screen(folder: Path) -> str:
 
 def not_proven(folder: Path) -> dict[str, str]:
     return {each.code: each.text for each in pack_in(folder).unproven}
-
-
-def verification(sealed: SealedHistory, file: Path) -> str:
-    """Write what `verify --json` prints, and return the file's name."""
-    file.write_text(sealed.history.tool.run("verify", *period(), "--json").stdout)
-    return str(file)
 
 
 # ---------------------------------------------------------------- the verification
@@ -141,11 +134,31 @@ def test_without_a_verification_the_pack_says_so_and_has_proofs(sealed: SealedHi
     assert (tmp_path / "q3" / "proofs" / "checkpoint").read_bytes() == sealed.last_note
 
 
-@pytest.mark.parametrize("options", [("--quick", "--no-verification"), ("--quick", "--verification", "x")])
-def test_one_way_to_verify_is_chosen(sealed: SealedHistory, tmp_path: Path, options: tuple[str, ...]) -> None:
-    result = make(sealed, tmp_path / "q3", *options)
+def test_one_way_to_verify_is_chosen(sealed: SealedHistory, tmp_path: Path) -> None:
+    result = make(sealed, tmp_path / "q3", "--quick", "--no-verification")
 
     assert (result.exit_code, "exclude each other. Keep one" in result.output) == (2, True)
+
+
+def test_no_file_says_what_a_verification_found(sealed: SealedHistory, tmp_path: Path) -> None:
+    file = tmp_path / "verification.json"
+    file.write_text(sealed.history.tool.run("verify", *period(), "--json").stdout)
+
+    result = make(sealed, tmp_path / "q3", "--verification", str(file))
+
+    assert (result.exit_code, "No such option" in result.output) == (2, True)
+
+
+def test_findings_name_no_account(sealed: SealedHistory, tmp_path: Path) -> None:
+    key = "evidence/2026/08/01/300000000001/0001.json"
+    sealed.bucket.versions[key] = [Stored("another", b"?", at(32), sealed.clock.now() + LOCKED)]
+
+    make(sealed, tmp_path / "q3")
+
+    pack = pack_in(tmp_path / "q3")
+    assert pack.verification
+    assert [each.what for each in pack.verification.findings if "[account]" in each.what]
+    assert "300000000001" not in pack.model_dump_json()
 
 
 def without_checkpoints(sealed: SealedHistory) -> str:
@@ -213,62 +226,6 @@ def test_the_organization_is_read_once(sealed: SealedHistory, tmp_path: Path) ->
 
     assert once
     assert calls == Counter({name: 2 * number for name, number in once.items()})
-
-
-# ---------------------------------------------------------------- a result that exists
-
-
-def test_the_checkpoint_and_the_proofs_are_those_of_the_verification(sealed: SealedHistory, tmp_path: Path) -> None:
-    file, verified_note = verification(sealed, tmp_path / "verification.json"), sealed.last_note
-    later = sealed.history.attempt("600000000000", at(91, 23))
-    key = next(key for key in sealed.history.objects if later in key)
-    sealed.clock.advance(1_800)
-    sealed.bucket.put(key, sealed.history.objects[key])
-    sealed.seal()
-
-    result = make(sealed, tmp_path / "q3", "--verification", file)
-
-    assert result.exit_code == 0, result.output
-    assert sealed.last_note != verified_note
-    assert (tmp_path / "q3" / "proofs" / "checkpoint").read_bytes() == verified_note
-    pack = pack_in(tmp_path / "q3")
-    assert pack.sealed_at
-    assert pack.verification
-    assert (pack.sealed_at.size, pack.sealed_at.root) == (pack.verification.size, pack.verification.root)
-    assert {each.key for each in pack.objects if each.proof != ProofState.PROVED} == {key}
-    assert "1 have no proof" in not_proven(tmp_path / "q3")["OBJECTS_NOT_SEALED"]
-    with zipfile.ZipFile(tmp_path / "q3" / "proofs" / "proofs.zip") as archive:
-        assert {archive.read(each).partition(b"\n\n")[2] for each in archive.namelist()} == {verified_note}
-
-
-@pytest.mark.parametrize("changes", [{"root": "cd" * 32}, {"size": 7}])
-def test_a_result_that_is_not_about_this_log_as_it_was_is_not_believed(
-    sealed: SealedHistory, tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    file = tmp_path / "verification.json"
-    verification(sealed, file)
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-    result = make(sealed, tmp_path / "q3", "--verification", str(file))
-
-    assert result.exit_code == 1
-    assert "LOG_CHANGED" in not_proven(tmp_path / "q3")["NOT_VERIFIED"]
-    assert "LOG_CHANGED" in first_screen(tmp_path / "q3")
-
-
-def test_a_result_about_another_log_and_a_file_that_is_none_are_refused(sealed: SealedHistory, tmp_path: Path) -> None:
-    file = tmp_path / "verification.json"
-    verification(sealed, file)
-    file.write_text(file.read_text().replace(ORIGIN, "joinguard/o-anotherone"))
-    (tmp_path / "x.json").write_text("{}")
-
-    for name, says in (
-        (file, "is about the log joinguard/o-anotherone"),
-        (tmp_path / "x.json", "is not a verification"),
-    ):
-        result = sealed.history.tool.run("evidence", str(tmp_path / "q3"), *period(), "--verification", str(name))
-        assert isinstance(result.exception, OperateError)
-        assert says in str(result.exception)
 
 
 # ---------------------------------------------------------------- proofs

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from schemas.ids import PolicyId, Sha256
     from schemas.pack import Pack, Period
     from schemas.snapshot import Snapshot
-    from schemas.verification import Verification
 
 #: Parallel reads of objects, and how many are in memory at a time.
 _PARALLEL: Final = 8
@@ -50,8 +49,8 @@ class Request:
     folder: pathlib.Path
     period: Period
     reveals: bool
-    #: How to verify the log, or what `joinguard verify --json` printed.
-    verification: Verify | Verification
+    #: How to verify the log.
+    verify: Verify
     #: The stage's document, which says who owns the exceptions, if it is what was in force.
     document: pathlib.Path
 
@@ -87,7 +86,7 @@ def gather(request: Request, connection: Connection) -> tuple[Pack, Proofs | Non
     """
     context = connection()
     compared = compared_by(context, connection)
-    log = sealed_log(request.verification, request.period, context, compared)
+    log = sealed_log(request.verify, request.period, context, compared)
     organization, problem = _organization(compared)
     if request.reveals and organization is None:
         raise OperateError(

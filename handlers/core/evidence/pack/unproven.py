@@ -82,8 +82,6 @@ def _of_the_log(known: Known) -> Iterator[tuple[str, str]]:
         yield "NOT_VERIFIED", f"The sealed log could not be verified ({known.log.not_verified}). {_SO}"
     elif verified is None:
         yield "NOT_VERIFIED", f"Nobody verified the sealed log for this pack. {_SO}"
-    elif (verified.since and verified.since > _first(known)) or (verified.until and verified.until < end(known.period)):
-        yield "VERIFIED_IN_PART", "The verification does not include the whole period."
     if verified and verified.is_quick:
         yield "VERIFIED_QUICKLY", "The verification left out the bytes of the objects."
     if verified and verified.left_out:
