@@ -37,6 +37,7 @@ class _Made:
             pack.not_verified
             or (verified and verified.found_any)
             or any(each.unread for each in pack.sources)
+            or pack.disagreements
             or any(each.proof is ProofState.DIFFERS for each in pack.objects)
         )
 
@@ -84,7 +85,7 @@ def _print(request: Request, made: _Made, *, as_json: bool) -> None:
         )
         return
     if pack.verification and pack.verification.found_any:
-        stderr.print(integrity(pack)[0], style="red")
+        stderr.print(integrity(pack).sentence, style="red")
     for each in own:
         stderr.print(f"not proven: {each.text}", style="yellow")
     stdout.print(f"{clean(str(request.folder))}: {len(manifest.files) + 1} files; begin with report.html")

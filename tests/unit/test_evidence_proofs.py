@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections import Counter
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from handlers.core.errors import Cause, RetryableError, fault
 from handlers.core.evidence.checkpoint import VerifierKey
 from handlers.operate.context import InstalledLog
 from schemas.keys import LOG
-from schemas.pack import Pack, ProofState
+from schemas.pack import NoProof, Pack, ProofState
 from tests.histories import History, accounts, at, period
 from tests.operator_cli import operator_cli
 from tests.sealed_histories import SealedHistory
@@ -70,6 +71,23 @@ def first_screen(folder: Path) -> str:
     return (folder / "report.html").read_text().partition('<ul class="answers">')[2].partition("</ul>")[0]
 
 
+def figure(folder: Path) -> tuple[str, str, str]:
+    """Return what the figure "Verification" means, its value and its note."""
+    found = re.search(
+        '<div class="([a-z]+)"><dt>Verification</dt><dd>([^<]*)<span>([^<]*)', (folder / "report.html").read_text()
+    )
+    assert found
+    tone, value, note = found.groups()
+    return tone, value, note
+
+
+def is_not_called_verified(folder: Path) -> None:
+    tone, value, _ = figure(folder)
+    assert (tone in {"look", "bad"}, value != "verified") == (True, True)
+    good = re.findall('<li class="good">.*</li>', first_screen(folder))
+    assert [each for each in good if "verified" in each] == []
+
+
 def not_proven(folder: Path) -> dict[str, str]:
     return {each.code: each.text for each in pack_in(folder).unproven}
 
@@ -86,9 +104,11 @@ def test_a_pack_verifies_the_period_as_verify_does(sealed: SealedHistory, tmp_pa
     found = pack_in(tmp_path / "q3").verification
     assert found
     assert found.model_dump(mode="json", exclude_none=True) == printed
-    assert f"The record was verified: {found.valid} objects as sealed, and none missing." in first_screen(
-        tmp_path / "q3"
-    )
+    ended = f"{found.ended_at:%Y-%m-%d %H:%M:%S} UTC"
+    said = f"The record was verified: {found.valid} objects as sealed, and none missing."
+    assert f"{said} The verification ended on {ended}." in first_screen(tmp_path / "q3")
+    assert figure(tmp_path / "q3") == ("good", "verified", f"{found.valid} objects as sealed; ended {ended}")
+    assert ended in PdfReader(tmp_path / "q3" / "report.pdf").pages[0].extract_text().replace("\n", " ")
     assert {"NOT_VERIFIED", "VERIFIED_IN_PART", "NO_CHECKPOINT", "OBJECTS_NOT_SEALED"}.isdisjoint(
         not_proven(tmp_path / "q3")
     )
@@ -119,7 +139,8 @@ def test_a_quick_verification_is_a_choice_and_said(sealed: SealedHistory, tmp_pa
 
     assert result.exit_code == 0
     assert "VERIFIED_QUICKLY" in not_proven(tmp_path / "q3")
-    assert "no bytes compared" in first_screen(tmp_path / "q3")
+    assert "no bytes were compared" in first_screen(tmp_path / "q3")
+    is_not_called_verified(tmp_path / "q3")
     assert not [key for key in sealed.sealed_bucket.fetched if not key.startswith(LOG)]
 
 
@@ -129,6 +150,7 @@ def test_without_a_verification_the_pack_says_so_and_has_proofs(sealed: SealedHi
     assert result.exit_code == 0
     assert pack_in(tmp_path / "q3").verification is None
     assert "was not verified" in first_screen(tmp_path / "q3")
+    is_not_called_verified(tmp_path / "q3")
     assert "joinguard verify --from 2026-07-01" in first_screen(tmp_path / "q3")
     assert "NOT_VERIFIED" in not_proven(tmp_path / "q3")
     assert (tmp_path / "q3" / "proofs" / "checkpoint").read_bytes() == sealed.last_note
@@ -159,6 +181,82 @@ def test_findings_name_no_account(sealed: SealedHistory, tmp_path: Path) -> None
     assert pack.verification
     assert [each.what for each in pack.verification.findings if "[account]" in each.what]
     assert "300000000001" not in pack.model_dump_json()
+
+
+def test_a_period_without_a_sealed_object_is_not_called_verified(sealed: SealedHistory, tmp_path: Path) -> None:
+    days = ("--from", "2026-01-01", "--to", "2026-01-31")
+
+    result = sealed.history.tool.run("evidence", str(tmp_path / "empty"), *days)
+
+    assert result.exit_code == 0, result.output
+    assert "Nothing of the record was verified" in first_screen(tmp_path / "empty")
+    is_not_called_verified(tmp_path / "empty")
+
+
+def test_a_pack_of_no_objects_has_no_proofs_and_says_so(sealed: SealedHistory, tmp_path: Path) -> None:
+    sealed.history.objects.clear()
+
+    make(sealed, tmp_path / "empty", "--no-verification")
+
+    page = (tmp_path / "empty" / "report.html").read_text()
+    assert pack_in(tmp_path / "empty").objects == ()
+    assert "The pack was made of no objects, so proofs/proofs.zip is empty." in page
+    assert "For each" not in page
+    with zipfile.ZipFile(tmp_path / "empty" / "proofs" / "proofs.zip") as archive:
+        assert archive.namelist() == []
+
+
+def test_a_verification_that_left_out_a_part_is_one_in_part(sealed: SealedHistory, tmp_path: Path) -> None:
+    sealed.sealed_bucket.archived = {evidence(sealed)}
+
+    make(sealed, tmp_path / "q3")
+
+    assert "The record was verified in part: " in first_screen(tmp_path / "q3")
+    assert "left out: bytes of archived objects." in first_screen(tmp_path / "q3")
+    is_not_called_verified(tmp_path / "q3")
+
+
+def test_what_the_organization_did_not_say_leaves_the_record_verified(sealed: SealedHistory, tmp_path: Path) -> None:
+    sealed.history.tool.reader.refused["accounts"] = "AccessDeniedException"
+
+    make(sealed, tmp_path / "q3")
+
+    verified = pack_in(tmp_path / "q3").verification
+    assert verified
+    assert verified.left_out.keys() == {"attached"}
+    assert figure(tmp_path / "q3")[:2] == ("good", "verified")
+
+
+def test_evidence_that_is_not_what_was_sealed_shows_no_guardrails(sealed: SealedHistory, tmp_path: Path) -> None:
+    key = evidence(sealed)
+    body = sealed.history.objects[key]
+    row = next(row for [(_, row)] in sealed.history.tool.queues.rows.values() if row.evidence_key == key)
+    # Somebody who may write to both replaces the object after the verification, and makes the row agree.
+    changed = body + b" "
+    sealed.history.objects[key] = changed
+    sealed.history.tool.queues.rows[row.account_id, row.event_id] = [
+        (row.updated_at, row.model_copy(update={"evidence_sha256": sha256(changed).hexdigest()}))
+    ]
+
+    make(sealed, tmp_path / "q3", "--quick")
+
+    pack = pack_in(tmp_path / "q3")
+    assert pack.disagreements == ()
+    [member] = [each for each in pack.members if each.account == sealed.history.pseudonym(row.account_id).value]
+    assert (member.guarded_at, member.no_proof) == (None, NoProof.EVIDENCE_WRONG)
+    is_not_called_verified(tmp_path / "q3")
+    assert figure(tmp_path / "q3")[:2] == ("bad", "altered")
+
+
+def test_a_sweep_that_is_not_what_was_sealed_covers_nobody(sealed: SealedHistory, tmp_path: Path) -> None:
+    key = next(each for each in sealed.history.objects if each.startswith("sweeps/"))
+    make(sealed, tmp_path / "before", "--no-verification")
+    sealed.history.objects[key] += b" "
+
+    make(sealed, tmp_path / "q3", "--no-verification")
+
+    before, after = pack_in(tmp_path / "before").summary, pack_in(tmp_path / "q3").summary
+    assert (before.covered_at_end, after.covered_at_end, after.gaps_at_end) == (301, 300, 1), "one join failed"
 
 
 def without_checkpoints(sealed: SealedHistory) -> str:
@@ -201,6 +299,7 @@ def test_why_the_log_could_not_be_verified_is_said(sealed: SealedHistory, tmp_pa
     assert result.exit_code == 1
     assert reason in not_proven(tmp_path / "q3")["NOT_VERIFIED"]
     assert reason in result.stderr.replace("\n", " ")
+    is_not_called_verified(tmp_path / "q3")
     said, *_ = re.findall("<li[^>]*>.*</li>", first_screen(tmp_path / "q3"))
     assert "could not be verified: " in said
     assert reason in said
@@ -321,7 +420,7 @@ def test_an_object_that_is_not_sealed_yet_has_no_proof_and_is_named(sealed: Seal
 
     [key] = [each.key for each in pack_in(tmp_path / "q3").objects if each.proof is ProofState.NOT_SEALED]
     assert later in key
-    assert "1 have no proof" in not_proven(tmp_path / "q3")["OBJECTS_NOT_SEALED"]
+    assert "1 has no proof" in not_proven(tmp_path / "q3")["OBJECTS_NOT_SEALED"]
 
 
 def test_the_same_log_makes_the_same_archive(sealed: SealedHistory, tmp_path: Path) -> None:

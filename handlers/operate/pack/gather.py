@@ -125,7 +125,7 @@ def _organization(compared: Compared) -> tuple[OrganizationNow | None, str | Non
         return None, redact(str(error))
     wanted = {each.id for each in coverage.policies}
     names = {each.id: each.name for each in snapshot.policies if each.id in wanted}
-    return OrganizationNow(snapshot.done_at, tuple(_members(coverage, snapshot)), names), None
+    return OrganizationNow(tuple(_members(coverage, snapshot)), names), None
 
 
 def _members(coverage: Coverage, snapshot: Snapshot) -> Iterator[KnownMember]:
@@ -136,7 +136,6 @@ def _members(coverage: Coverage, snapshot: Snapshot) -> Iterator[KnownMember]:
             required.setdefault(line.account_id, []).append(line.policy_id)
         if line.status is Status.CARRIED:
             carried.setdefault(line.account_id, []).append(line.policy_id)
-    observed = set(coverage.observed)
     for each in snapshot.accounts:
         if each.id != snapshot.management_account_id:
             yield KnownMember(
@@ -146,7 +145,6 @@ def _members(coverage: Coverage, snapshot: Snapshot) -> Iterator[KnownMember]:
                 required=tuple(required.get(each.id, ())),
                 carried=tuple(carried.get(each.id, ())),
                 is_clear=each.id not in coverage.unclear,
-                is_observed=each.id in observed,
             )
 
 
