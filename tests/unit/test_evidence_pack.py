@@ -642,6 +642,18 @@ def test_every_wrong_object_is_listed_and_counted_as_outcome_does() -> None:
     }
 
 
+def test_an_object_beside_evidence_that_no_part_of_joinguard_writes_is_listed() -> None:
+    history = without_organization(History())
+    history.attempt(ACCOUNT, at(3))
+    [key] = history.objects
+    planted = f"{key.rpartition('/')[0]}/x/y.json"
+    history.objects[planted] = history.objects[key]
+
+    pack = pack_of(history)
+
+    assert [(each.what, each.evidence_key) for each in pack.disagreements] == [(WrongEvidence.UNREADABLE, planted)]
+
+
 def test_an_account_whose_evidence_was_destroyed_is_not_shown_to_be_guarded() -> None:
     history, *_ = destroyed()
 

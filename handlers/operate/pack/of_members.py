@@ -36,6 +36,12 @@ def joins(pack: Pack) -> Section:
             f"Of {count(times.not_measured, 'account')} more, it is known when all policies were carried, and not when "
             f"the {agree(times.not_measured, 'account', 'accounts')} joined."
         )
+    lacking = [each for each in new if each.guarded_at is None]
+    if lacking:
+        lead.append(
+            f"Of {count(len(lacking), 'account')}, no valid evidence shows that all policies were attached. The state "
+            "at the end can still be known from a later sweep."
+        )
     distribution = table(
         "distribution",
         "Joins by the time that they took",
@@ -43,7 +49,6 @@ def joins(pack: Pack) -> Section:
         [(name, f"{joins:,}") for name, joins in words.ranges(times)],
         is_folded=True,
     )
-    lacking = [each for each in new if each.guarded_at is None]
     unguarded = table(
         "not-guarded",
         "Accounts that joined, and of which no record shows that they got all their policies",
@@ -182,8 +187,9 @@ def members(pack: Pack) -> Section:
         ),
         (
             "What a member had to carry and carried is as the newest valid evidence of the period says; members.csv "
-            "says from when, with the key of the evidence. What it carries now is as AWS Organizations said when the "
-            "pack was made, which says nothing about the period."
+            "says from when, with the key of the evidence. A member is covered if that evidence says so, or if the "
+            "last sweep of the period came later and found no account without a policy. What a member carries now is "
+            "as AWS Organizations said when the pack was made, which says nothing about the period."
         ),
     ]
     return Section("members", "Members", lead, (policy_sets, members))

@@ -145,12 +145,12 @@ def _of_sources(known: Known) -> Iterator[tuple[str, str]]:
                 "Members of which no record of the period tells are not listed."
             ),
         )
-    if known.unread_guardrails:
+    if hashes := [each[:_SHORT] for each in known.unread_guardrails]:
         yield (
             "GUARDRAILS_UNREAD",
             (
-                "The guardrails with these hashes were in force and could not be read, so their exceptions are known "
-                f"only by the attempts that name them: {', '.join(each[:_SHORT] for each in known.unread_guardrails)}."
+                f"The guardrails with {agree(len(hashes), 'this hash', 'these hashes')} were in force and could not be "
+                f"read, so their exceptions are known only by the attempts that name them: {', '.join(hashes)}."
             ),
         )
     if known.ownerless:
