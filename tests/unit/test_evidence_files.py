@@ -183,7 +183,7 @@ def test_what_is_not_known_of_a_member_looks_unknown_in_each_form(tmp_path: Path
     assert sheet.cell(2, titles.index("carried") + 1).value == "not known"
     shown = (tmp_path / "q3" / "report.html").read_text().partition('<table id="members-table"')[2]
     cells = re.findall(r"<t[hd][^>]*>(?:<b[^>]*>)?([^<]*)", shown.partition("<tbody>")[2].partition("</tbody>")[0])
-    assert cells[5:8] == ["not known", "not known", f"without {', '.join(history.required)}"]
+    assert cells[4:7] == ["not known", "not known", f"without {', '.join(history.required)}"]
     paper = "".join(each.extract_text() for each in PdfReader(tmp_path / "q3" / "report.pdf").pages)
     assert paper.count("not known") >= 2
 

@@ -670,6 +670,8 @@ def test_an_account_whose_evidence_was_destroyed_is_not_shown_to_be_guarded() ->
     )
     [joins] = [each for each in sections(pack) if each.id == "joins"]
     [row] = joins.tables[0].rows
+    [members] = [each for each in sections(pack) if each.id == "members"]
+    assert "no proof" in next(each for each in members.tables[1].rows if each[0] == member.account)
     assert (row[0], row[-1]) == (member.account, "its evidence is missing, unreadable, or not what was written")
 
 
@@ -687,14 +689,17 @@ def test_evidence_that_differs_from_the_outcome_shows_no_guardrails() -> None:
     assert (only(pack).guarded_at, only(pack).no_proof) == (None, NoProof.EVIDENCE_WRONG)
 
 
-def test_a_success_whose_evidence_is_gone_ends_no_failure() -> None:
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_success_whose_evidence_is_gone_or_another_ends_no_failure(*, is_gone: bool) -> None:
     history = without_organization(History())
     event = history.fail(ACCOUNT, at(3))
     history.attempt(ACCOUNT, at(3), event_id=event, attempt=2, seconds=60)
     history.fail(OTHER, at(3))
     history.attempt(OTHER, at(5), event="JoinRequest", source="joinguard.operator")
     for key in [each for each in history.objects if each.endswith("0002.json") or "/07/05/" in each]:
-        del history.objects[key]
+        body = history.objects.pop(key)
+        if not is_gone:
+            history.objects[key] = body + b" "
 
     pack = pack_of(history)
 
