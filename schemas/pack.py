@@ -51,6 +51,25 @@ class MemberState(StrEnum):
     LEFT = "LEFT"
 
 
+class NoProof(StrEnum):
+    """Why no record shows that an account that joined got all its policies."""
+
+    #: Evidence of an attempt is missing, cannot be read, or is not what was written or sealed.
+    EVIDENCE_WRONG = "EVIDENCE_WRONG"
+    #: An outcome says that it got them, and its evidence was not read.
+    EVIDENCE_UNREAD = "EVIDENCE_UNREAD"
+    #: The outcome of an event after the period says that it got them; its evidence belongs to a later period.
+    AFTER_PERIOD = "AFTER_PERIOD"
+    #: The stage only observed it.
+    OBSERVED = "OBSERVED"
+    #: It left before.
+    LEFT = "LEFT"
+    #: No attempt succeeded.
+    FAILED = "FAILED"
+    #: No attempt is on record.
+    NO_RECORD = "NO_RECORD"
+
+
 class Member(_Recorded):
     """One membership of an account in the period. An account that left and joined again has two."""
 
@@ -62,20 +81,24 @@ class Member(_Recorded):
     joined_by: Text | None = None
     #: Whether it joined in the period.
     is_new: bool = False
-    #: When an attempt ended after which it carried everything that it had to carry. Absent if there is no such record.
+    #: When an attempt ended after which it carried everything that it had to. Absent if no valid evidence says so.
     guarded_at: Moment | None = None
+    #: Why that is absent, if it joined in the period.
+    no_proof: NoProof | None = None
     #: From the join to that moment. Absent if it is not known when the account joined.
     seconds: _Seconds | None = None
     left_at: Moment | None = None
     left_by: DepartureCause | None = None
     state: MemberState
-    #: What it had to carry, and carried, at `known_at`. Absent if no record says so.
+    #: What it had to carry, and carried, at `known_at`. Absent if no valid evidence of the period says so.
     required: tuple[PolicyId, ...] | None = None
     carried: tuple[PolicyId, ...] | None = None
     #: The exceptions that took policies from it.
     exceptions: tuple[Text, ...] = ()
-    known_from: Literal["evidence", "outcome", "organization"] | None = None
     known_at: Moment | None = None
+    #: What it has to carry, and carries, in AWS Organizations when the pack is made. Absent if that is not known.
+    required_now: tuple[PolicyId, ...] | None = None
+    carried_now: tuple[PolicyId, ...] | None = None
     #: The evidence of the attempt after which it was guarded, or of the last attempt.
     evidence_key: Text | None = None
 
@@ -283,14 +306,28 @@ class Deployment(_Recorded):
     until: Moment | None = None
 
 
+class WrongEvidence(StrEnum):
+    """What is wrong with an object of an outcome's evidence, in the words of `outcome`."""
+
+    #: The outcome names it, and the bucket does not have it.
+    MISSING = "MISSING"
+    #: It is not the object that the outcome names, or that is written under its key.
+    DIFFERS = "DIFFERS"
+    ANOTHER_ACCOUNT = "ANOTHER_ACCOUNT"
+    ANOTHER_EVENT = "ANOTHER_EVENT"
+    #: It is no evidence, or S3 does not return it.
+    UNREADABLE = "UNREADABLE"
+
+
 class Disagreement(_Recorded):
-    """An outcome of the period whose evidence is not there, or is another object than the outcome names."""
+    """An object of the evidence of an outcome of the period that is missing or wrong."""
 
     account: AccountName | None = None
     event_id: EventId
     event_name: Text
     event_time: Moment
-    what: Literal["MISSING", "DIFFERS"]
+    what: WrongEvidence
+    #: Empty if the outcome names none, although it must.
     evidence_key: Text
 
 
@@ -386,6 +423,7 @@ class Summary(_Recorded):
     sweeps: _Count
     days_without_sweep: _Count
     rehearsals: _Count
+    #: Objects of evidence that are missing or wrong.
     disagreements: _Count
 
 
@@ -419,7 +457,7 @@ class Pack(_Recorded):
     disagreements: tuple[Disagreement, ...]
     #: Absent if nobody verified the sealed log for this pack.
     verification: Verification | None = None
-    #: Why the log could not be verified, or has no checkpoint that the verification is about.
+    #: Why the log could not be verified.
     not_verified: Text | None = None
     #: The command that verifies it.
     verify_command: Text

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from handlers.core.plurals import count
 from handlers.core.reconcile.coverage import INHERITS, GapCause, Status
 from handlers.operate.csv_output import print_csv_rows
 from handlers.operate.hints import as_typed
 from handlers.operate.output import hint, plain, print_json, stdout
 from handlers.operate.pausing import why_paused
-from handlers.operate.tables import Cell, count, lines, print_table
+from handlers.operate.tables import Cell, lines, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

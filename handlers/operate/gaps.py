@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from handlers.core.plurals import count
 from handlers.core.reconcile.coverage import LASTING, GapCause
 from handlers.operate.advice import sentences
 from handlers.operate.coverage_output import summary, totals
@@ -15,7 +16,6 @@ from handlers.operate.hints import as_typed
 from handlers.operate.output import hint, stderr
 from handlers.operate.pausing import why_paused
 from handlers.operate.progress import reading, receive_all
-from handlers.operate.tables import count
 from schemas.events import Join
 
 if TYPE_CHECKING:

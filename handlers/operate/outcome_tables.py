@@ -10,11 +10,12 @@ from typing import Any, Final
 from rich.text import Text
 
 from handlers.core.evidence.checks import CheckedEvidence, Verdict
+from handlers.core.plurals import count
 from handlers.core.ports import UnreadableRow
 from handlers.operate.context import Context
 from handlers.operate.csv_output import print_csv_rows
 from handlers.operate.output import plain, stderr
-from handlers.operate.tables import Cell, count, lines, print_table
+from handlers.operate.tables import Cell, lines, print_table
 from handlers.operate.who import who
 from schemas.outcome import AttachmentResult, Outcome, OutcomeStatus, PolicyOutcome
 

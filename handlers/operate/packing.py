@@ -7,21 +7,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
-
 from handlers.operate.errors import OperateError
-from handlers.operate.files import read_file
 from handlers.operate.output import clean, print_json, stderr, stdout
 from handlers.operate.pack.folder import manifest_bytes, refuse_taken, write_folder
 from handlers.operate.pack.gather import Request, gather
 from handlers.operate.pack.words import integrity
 from handlers.operate.progress import writing
 from schemas.pack import ProofState
-from schemas.verification import Verification
 
 if TYPE_CHECKING:
-    import pathlib
-
     from handlers.operate.context import Connection
     from schemas.pack import Manifest, Pack
 
@@ -43,6 +37,7 @@ class _Made:
             pack.not_verified
             or (verified and verified.found_any)
             or any(each.unread for each in pack.sources)
+            or pack.disagreements
             or any(each.proof is ProofState.DIFFERS for each in pack.objects)
         )
 
@@ -58,18 +53,6 @@ def evidence(request: Request, connection: Connection, *, as_json: bool) -> int:
         made = _Made(pack, write_folder(request.folder, pack, files(pack, proofs, show)))
     _print(request, made, as_json=as_json)
     return 0 if made.is_whole else 1
-
-
-def read_verification(path: pathlib.Path) -> Verification:
-    """Read what `joinguard verify --json` printed; raise OperateError if the file is not that."""
-    shown = clean(str(path))
-    make = "Make one: joinguard verify --json > FILE"
-    try:
-        return Verification.model_validate_json(read_file(path))
-    except OSError as error:
-        raise OperateError(f"cannot read the verification {shown}: {error.strerror}. {make}") from error
-    except ValidationError as error:
-        raise OperateError(f"{shown} is not a verification. {make}") from error
 
 
 def _require_packages() -> None:
@@ -102,7 +85,7 @@ def _print(request: Request, made: _Made, *, as_json: bool) -> None:
         )
         return
     if pack.verification and pack.verification.found_any:
-        stderr.print(integrity(pack)[0], style="red")
+        stderr.print(integrity(pack).sentence, style="red")
     for each in own:
         stderr.print(f"not proven: {each.text}", style="yellow")
     stdout.print(f"{clean(str(request.folder))}: {len(manifest.files) + 1} files; begin with report.html")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from handlers.core.guardrails.names import paths
 from handlers.core.guardrails.ports import ReadOu
+from handlers.core.plurals import count
 from handlers.operate.hints import as_typed
 from handlers.operate.output import plain, print_json, stderr, stdout
-from handlers.operate.tables import Cell, count, duration, lines, print_table
+from handlers.operate.tables import Cell, duration, lines, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

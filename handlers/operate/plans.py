@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from handlers.core.plurals import count
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.explanations import Explanation
 from handlers.core.redrive.selection import Plan
@@ -16,7 +17,7 @@ from handlers.operate.context import Context
 from handlers.operate.options import Approval
 from handlers.operate.output import plain, stderr, stdout
 from handlers.operate.progress import elsewhere
-from handlers.operate.tables import Cell, count, duration, first, lines, print_table
+from handlers.operate.tables import Cell, duration, first, lines, print_table
 from schemas.audit import Action
 
 _NAMED: Final = 4

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from handlers.core.evidence.verify_log import ReadLog
     from handlers.operate.verifying import Source
-    from schemas.verification import Verification
 
 
 _AFTER_MISMATCH: Final = (
@@ -39,16 +38,14 @@ def make(source: Source, key: str, version_id: str | None, now: datetime) -> Pro
     return prove(read_log(source, now), source.bucket, key, version_id)
 
 
-def read_log(source: Source, now: datetime, verification: Verification | None = None) -> ReadLog:
-    """Read the log up to its last checkpoint, or to the one that a verification is about.
+def read_log(source: Source, now: datetime) -> ReadLog:
+    """Read the log up to its last checkpoint.
 
-    Raises PermanentError if there is no log that the keys signed, or no such checkpoint; RetryableError if a call
-    fails.
+    Raises PermanentError if there is no log that the keys signed; RetryableError if a call fails.
     """
     with counting("verifying") as show:
         reader = LogReader(source.bucket, source.keys, is_signed, Findings(), now, show)
-        log = reader.read(SortedRecords(), SortedRecords())
-        return reader.at(log, verification.size, verification.root) if verification else log
+        return reader.read(SortedRecords(), SortedRecords())
 
 
 def write(source: Source, proof: Proof, out: Path | None, *, as_json: bool) -> int:

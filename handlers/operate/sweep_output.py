@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from handlers.core.plurals import count
 from handlers.operate.output import hint, plain
 from handlers.operate.sweeping import InstalledSweep
-from handlers.operate.tables import count, duration, print_fields
+from handlers.operate.tables import duration, print_fields
 from schemas.keys import sweep_key
 from schemas.sweep import NotRequested, SweepInProgress, SweepMode, SweepReport, SweepState
 

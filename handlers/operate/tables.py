@@ -93,11 +93,6 @@ def print_difference(old: str, new: str) -> None:
         stderr.print(plain(line, {"+": "green", "-": "red"}.get(line[0], "")))
 
 
-def count(number: int, name: str) -> str:
-    """Return a number with a noun, such as `1 message` or `2,000 messages`."""
-    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
-
-
 def first(values: Sequence[T], number: int, shown: Callable[[T], str] = str) -> str:
     """Return the first of some values as they are shown, and how many more there are, such as `a, b and 3 more`."""
     left = len(values) - number

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from handlers.core.evidence.verifying import shown_time
+from handlers.core.plurals import count
 from handlers.operate.hints import as_typed
 from handlers.operate.output import hint, print_json, stderr, stdout
-from handlers.operate.tables import count, print_table
+from handlers.operate.tables import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from handlers.operate.tables import count
+from handlers.core.plurals import count
 from infra.deploy.code import upload
 from infra.deploy.stack import DeployError, find
 

@@ -158,6 +158,36 @@ def test_a_source_that_was_not_read_completely_is_exit_status_1_and_said(tmp_pat
     assert "not proven: Of the source" in result.output.replace("\n", " ")
 
 
+def test_evidence_that_is_gone_is_exit_status_1(tmp_path: Path) -> None:
+    history = quarter()
+    del history.objects[next(each for each in history.objects if each.startswith("evidence/2026"))]
+
+    assert make(history.tool, tmp_path / "q3").exit_code == 1
+
+
+def test_what_is_not_known_of_a_member_looks_unknown_in_each_form(tmp_path: Path) -> None:
+    history = History()
+    history.tool.reader.member("300000000000")
+    for each in history.required:
+        history.tool.reader.policy(each, each)
+
+    make(history.tool, tmp_path / "q3")
+
+    [member] = json.loads((tmp_path / "q3" / "pack.json").read_bytes())["members"]
+    assert {"required", "carried"}.isdisjoint(member)
+    assert member["carried_now"] == []
+    [row] = rows(tmp_path / "q3", "members")
+    assert (row["required"], row["carried"], row["carried_now"]) == ("not known", "not known", "")
+    sheet = load_workbook(tmp_path / "q3" / "report.xlsx")["members"]
+    titles = [cell.value for cell in sheet[1]]
+    assert sheet.cell(2, titles.index("carried") + 1).value == "not known"
+    shown = (tmp_path / "q3" / "report.html").read_text().partition('<table id="members-table"')[2]
+    cells = re.findall(r"<t[hd][^>]*>(?:<b[^>]*>)?([^<]*)", shown.partition("<tbody>")[2].partition("</tbody>")[0])
+    assert cells[4:7] == ["not known", "not known", f"without {', '.join(history.required)}"]
+    paper = "".join(each.extract_text() for each in PdfReader(tmp_path / "q3" / "report.pdf").pages)
+    assert paper.count("not known") >= 2
+
+
 # ---------------------------------------------------------------- pseudonyms
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -21,17 +22,19 @@ from handlers.operate.errors import OperateError
 from handlers.operate.pack.gather import Request, gather
 from handlers.operate.pack.sealed import Verify
 from handlers.operate.pack.sections import sections
+from handlers.operate.pack.words import answers, verdict
 from handlers.operate.planning import read_guardrails
 from infra.deploy.build import ROOT
 from schemas.compiled_guardrails import CompiledException, CompiledGuardrails, CompiledPolicy, CompiledRule
 from schemas.outcome import AttachmentResult, Fault, Outcome, OutcomeStatus
-from schemas.pack import ChangeKind, FailureEnd, MemberState, Pack, Period
+from schemas.pack import ChangeKind, FailureEnd, MemberState, NoProof, Pack, Period, WrongEvidence
 from schemas.sealed import ObjectKind
-from schemas.verification import Finding, FindingKind, Verification
 from tests.fakes import ACCOUNT, MANAGEMENT, POLICIES
-from tests.histories import JULY, History, at, quarter
+from tests.histories import History, at, quarter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schemas.pack import Member
 
 QUARTER = Period(first=date(2026, 7, 1), last=date(2026, 9, 30))
@@ -42,7 +45,7 @@ def pack_of(history: History, *, of: Period = QUARTER, **options: Any) -> Pack:
     request = Request(
         folder=Path("unused"),
         period=of,
-        **{"reveals": False, "verification": Verify.NOT, "document": Path("no document"), **options},
+        **{"reveals": False, "verify": Verify.NOT, "document": Path("no document"), **options},
     )
     return gather(request, history.tool)[0]
 
@@ -150,21 +153,28 @@ def test_members_of_the_organization_that_no_record_names_are_listed_with_what_t
     member = only(pack_of(history))
 
     assert (member.joined_at, member.joined_by, member.is_new) == (at(-100), "organization", False)
-    assert (member.required, member.carried, member.known_from) == (POLICIES, POLICIES, "organization")
-    assert member.state is MemberState.COVERED
+    assert (member.required_now, member.carried_now) == (POLICIES, POLICIES)
+    assert (member.required, member.carried, member.known_at) == (None, None, None)
+    assert member.state is MemberState.COVERED, "the sweep found everybody covered"
 
 
-def test_what_the_organization_says_after_the_period_does_not_decide_the_state_at_its_end() -> None:
+@pytest.mark.parametrize("now", [at(99), at(10)], ids=["after the period", "within it"])
+@pytest.mark.parametrize("attached", [POLICIES, ()])
+def test_what_the_organization_shows_now_is_named_as_that_and_decides_no_state(
+    now: datetime, attached: tuple[str, ...]
+) -> None:
     history = History()
+    history.tool.queues.clock.time = now
     for each in POLICIES:
         history.tool.reader.policy(each, each)
+    for each in attached:
         history.tool.reader.attach(each, ACCOUNT)
     history.tool.reader.member(ACCOUNT)
 
-    assert only(pack_of(history)).state is MemberState.UNCLEAR
+    member = only(pack_of(history))
 
-    history.tool.queues.clock.time = at(10)
-    assert only(pack_of(history)).state is MemberState.COVERED, "the period is not over, so it is the state now"
+    assert (member.state, member.required, member.carried) == (MemberState.UNCLEAR, None, None)
+    assert (member.required_now, member.carried_now) == (POLICIES, attached)
 
 
 def test_accounts_that_joined_after_the_period_or_are_closed_or_manage_are_no_members() -> None:
@@ -596,6 +606,177 @@ def test_evidence_that_an_outcome_names_and_that_is_gone_or_another_is_named() -
     assert pack.summary.disagreements == 2
 
 
+def destroyed() -> tuple[History, str, str]:
+    """Return a history after the evidence of an account was destroyed, and its keys: one is gone, one overwritten."""
+    history = History()
+    history.tool.queues.clock.time = at(10)
+    history.tool.reader.member(ACCOUNT)
+    history.attempt(ACCOUNT, at(3), event="AcceptHandshake", seconds=3.4)
+    history.attempt(ACCOUNT, at(3, 12.001), event="CreateAccountResult", seconds=2)
+    history.attempt(OTHER, at(4), seconds=60)
+    for each in POLICIES:
+        history.tool.reader.policy(each, each)
+        history.tool.reader.attach(each, ACCOUNT)
+    gone, overwritten, _ = sorted(history.objects)
+    del history.objects[gone]
+    history.objects[overwritten] = b"overwritten"
+    return history, gone, overwritten
+
+
+def test_every_wrong_object_is_listed_and_counted_as_outcome_does() -> None:
+    history, gone, overwritten = destroyed()
+
+    pack = pack_of(history)
+
+    assert [(each.what, each.evidence_key) for each in pack.disagreements] == [
+        (WrongEvidence.MISSING, gone),
+        (WrongEvidence.UNREADABLE, overwritten),
+    ]
+    assert pack.summary.disagreements == 2
+    printed = json.loads(history.tool.run("outcome", ACCOUNT, "--json").stdout)
+    assert sorted(
+        (each["verdict"].upper(), each["key"]) for event in printed["events"] for each in event["evidence"]
+    ) == [(each.what, each.evidence_key) for each in pack.disagreements]
+    assert "2 objects of the period's evidence are missing or wrong: 1 missing, 1 unreadable." in {
+        each.text for each in answers(pack)
+    }
+
+
+def test_an_object_beside_evidence_that_no_part_of_joinguard_writes_is_listed() -> None:
+    history = without_organization(History())
+    history.attempt(ACCOUNT, at(3))
+    [key] = history.objects
+    planted = f"{key.rpartition('/')[0]}/x/y.json"
+    history.objects[planted] = history.objects[key]
+
+    pack = pack_of(history)
+
+    assert [(each.what, each.evidence_key) for each in pack.disagreements] == [(WrongEvidence.UNREADABLE, planted)]
+
+
+def test_an_account_whose_evidence_was_destroyed_is_not_shown_to_be_guarded() -> None:
+    history, *_ = destroyed()
+
+    pack = pack_of(history)
+
+    member = next(each for each in pack.members if each.account == history.pseudonym(ACCOUNT).value)
+    assert (member.guarded_at, member.seconds, member.evidence_key) == (None, None, None)
+    assert member.no_proof is NoProof.EVIDENCE_WRONG
+    assert (member.state, member.carried, member.carried_now) == (MemberState.UNCLEAR, None, POLICIES)
+    assert (pack.latency.measured, pack.latency.not_measured, pack.latency.longest) == (1, 0, 60)
+    assert verdict(pack) == (
+        "1 of 2 accounts that joined got all their policies; of 1 account, no record shows that.",
+        False,
+    )
+    [joins] = [each for each in sections(pack) if each.id == "joins"]
+    [row] = joins.tables[0].rows
+    [members] = [each for each in sections(pack) if each.id == "members"]
+    assert "no proof" in next(each for each in members.tables[1].rows if each[0] == member.account)
+    assert (row[0], row[-1]) == (member.account, "its evidence is missing, unreadable, or not what was written")
+
+
+def test_evidence_that_differs_from_the_outcome_shows_no_guardrails() -> None:
+    history = without_organization(History())
+    history.attempt(ACCOUNT, at(3))
+    [key] = history.objects
+    history.objects[key] = history.objects[key].replace(
+        b'"recorded_at":"2026-07-03T12:00:08Z"', b'"recorded_at":"2026-07-03T12:00:01Z"'
+    )
+
+    pack = pack_of(history)
+
+    assert [each.what for each in pack.disagreements] == [WrongEvidence.DIFFERS]
+    assert (only(pack).guarded_at, only(pack).no_proof) == (None, NoProof.EVIDENCE_WRONG)
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_success_whose_evidence_is_gone_or_another_ends_no_failure(*, is_gone: bool) -> None:
+    history = without_organization(History())
+    event = history.fail(ACCOUNT, at(3))
+    history.attempt(ACCOUNT, at(3), event_id=event, attempt=2, seconds=60)
+    history.fail(OTHER, at(3))
+    history.attempt(OTHER, at(5), event="JoinRequest", source="joinguard.operator")
+    for key in [each for each in history.objects if each.endswith("0002.json") or "/07/05/" in each]:
+        body = history.objects.pop(key)
+        if not is_gone:
+            history.objects[key] = body + b" "
+
+    pack = pack_of(history)
+
+    assert [each.end for each in pack.failures] == [FailureEnd.OPEN, FailureEnd.OPEN]
+
+
+def joined_late(history: History) -> None:
+    history.fail(ACCOUNT, at(91))
+    history.attempt(ACCOUNT, at(94), event="JoinRequest", source="joinguard.sweep")
+
+
+def not_read(history: History) -> None:
+    history.attempt(ACCOUNT, at(3))
+    history.tool.bucket.is_unreadable = True
+
+
+def observed(history: History) -> None:
+    history.attempt(ACCOUNT, at(3), status=OutcomeStatus.OBSERVED, results=[AttachmentResult.WOULD_ATTACH] * 2)
+
+
+def failed(history: History) -> None:
+    history.fail(ACCOUNT, at(3))
+
+
+def left(history: History) -> None:
+    history.fail(ACCOUNT, at(3))
+    history.depart(ACCOUNT, at(4))
+
+
+def appeared(history: History) -> None:
+    history.sweep(at(3), members=0, is_first=True)
+    history.sweep(at(4), members=1, appeared=[ACCOUNT])
+
+
+@pytest.mark.parametrize(
+    ("happened", "why"),
+    [
+        (joined_late, NoProof.AFTER_PERIOD),
+        (not_read, NoProof.EVIDENCE_UNREAD),
+        (observed, NoProof.OBSERVED),
+        (failed, NoProof.FAILED),
+        (left, NoProof.LEFT),
+        (appeared, NoProof.NO_RECORD),
+    ],
+)
+def test_why_no_record_shows_that_an_account_got_its_policies_is_said(
+    happened: Callable[[History], None], why: NoProof
+) -> None:
+    history = without_organization(History())
+    happened(history)
+
+    pack = pack_of(history)
+
+    assert (only(pack).guarded_at, only(pack).no_proof) == (None, why)
+    assert (pack.summary.guarded, pack.latency.not_measured) == (0, 0)
+
+
+def test_texts_use_the_singular_for_one() -> None:
+    history = History()
+    history.tool.reader.member(ACCOUNT)
+    history.tool.reader.members[ACCOUNT] = replace(history.tool.reader.members[ACCOUNT], joined_at=at(5))
+    history.act(at(4), ended=None)
+
+    pack = pack_of(history, of=Period(first=date(2026, 7, 4), last=date(2026, 7, 5)))
+
+    said = {each.code: each.text for each in pack.unproven}
+    assert said["MEMBERS_UNCLEAR"].startswith("Of 1 member, no record shows")
+    assert said["JOINS_WITHOUT_EVENT"].startswith("1 account joined, and no event told of that.")
+    assert said["ACTIONS_CUT_OFF"] == "1 action of operators has no record of the end."
+    assert said["DAYS_WITHOUT_SWEEP"] == "On 2 of 2 days, no sweep compared the accounts."
+    words = " ".join(
+        [*said.values(), *(each.text for each in answers(pack)), *(one for each in sections(pack) for one in each.lead)]
+    )
+    assert re.findall(r"\b1 (?:accounts|members|memberships|actions|objects|days|outcomes|sweeps|joins)\b", words) == []
+    assert "1 membership overlaps the period" in words
+
+
 def test_a_join_whose_evidence_is_gone_is_still_a_join() -> None:
     history = without_organization(History())
     history.attempt(ACCOUNT, at(3))
@@ -606,7 +787,7 @@ def test_a_join_whose_evidence_is_gone_is_still_a_join() -> None:
     assert (pack.summary.joined, pack.summary.disagreements) == (1, 1)
 
 
-def test_what_cannot_be_read_is_counted_and_not_taken_for_missing() -> None:
+def test_what_is_no_evidence_is_counted_and_not_taken_for_missing() -> None:
     history = without_organization(History())
     history.attempt(ACCOUNT, at(3))
     [key] = history.objects
@@ -618,7 +799,7 @@ def test_what_cannot_be_read_is_counted_and_not_taken_for_missing() -> None:
     [source] = [each for each in pack.sources if each.source == ObjectKind.EVIDENCE]
     assert (source.read, source.unread) == (0, 2)
     assert "SOURCE_UNREAD" in codes(pack)
-    assert pack.disagreements == ()
+    assert [each.what for each in pack.disagreements] == [WrongEvidence.UNREADABLE]
 
 
 def test_a_bucket_that_cannot_be_listed_is_said_for_every_day() -> None:
@@ -685,33 +866,6 @@ def test_no_text_of_others_brings_an_account_id_into_the_pack(before: str, after
     history.sweep(at(6), members=1, halted=text)
 
     assert ACCOUNT not in pack_of(history).model_dump_json()
-
-
-def test_a_verification_is_taken_along_and_what_it_left_out_is_not_proven() -> None:
-    verification = Verification(
-        origin="joinguard/o-exampleorgid",
-        size=10,
-        root="cd" * 32,
-        keys=("k",),
-        begun_at=at(92),
-        ended_at=at(92),
-        since=JULY,
-        until=at(20),
-        is_quick=True,
-        left_out={"outcomes": "not readable"},
-        checkpoints=1,
-        tiles=1,
-        valid=9,
-        found={FindingKind.MISSING: 1},
-        findings=(Finding(kind=FindingKind.MISSING, what=f"evidence/{ACCOUNT}", meaning="gone", next_step="ask"),),
-    )
-
-    pack = pack_of(without_organization(History()), verification=verification)
-
-    assert pack.verification
-    assert pack.verification.found == verification.found
-    assert ACCOUNT not in pack.model_dump_json()
-    assert {"VERIFIED_IN_PART", "VERIFIED_QUICKLY"} <= codes(pack)
 
 
 # ---------------------------------------------------------------- controls

@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections import Counter
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,13 +17,12 @@ from pypdf import PdfReader
 from handlers.core.errors import Cause, RetryableError, fault
 from handlers.core.evidence.checkpoint import VerifierKey
 from handlers.operate.context import InstalledLog
-from handlers.operate.errors import OperateError
 from schemas.keys import LOG
-from schemas.pack import Pack, ProofState
+from schemas.pack import NoProof, Pack, ProofState
 from tests.histories import History, accounts, at, period
 from tests.operator_cli import operator_cli
 from tests.sealed_histories import SealedHistory
-from tests.sealing import ORIGIN
+from tests.sealing import LOCKED, ORIGIN, Stored
 from tests.verifying import FakeSealedBucket
 
 if TYPE_CHECKING:
@@ -71,14 +71,25 @@ def first_screen(folder: Path) -> str:
     return (folder / "report.html").read_text().partition('<ul class="answers">')[2].partition("</ul>")[0]
 
 
+def figure(folder: Path) -> tuple[str, str, str]:
+    """Return what the figure "Verification" means, its value and its note."""
+    found = re.search(
+        '<div class="([a-z]+)"><dt>Verification</dt><dd>([^<]*)<span>([^<]*)', (folder / "report.html").read_text()
+    )
+    assert found
+    tone, value, note = found.groups()
+    return tone, value, note
+
+
+def is_not_called_verified(folder: Path) -> None:
+    tone, value, _ = figure(folder)
+    assert (tone in {"look", "bad"}, value != "verified") == (True, True)
+    good = re.findall('<li class="good">.*</li>', first_screen(folder))
+    assert [each for each in good if "verified" in each] == []
+
+
 def not_proven(folder: Path) -> dict[str, str]:
     return {each.code: each.text for each in pack_in(folder).unproven}
-
-
-def verification(sealed: SealedHistory, file: Path) -> str:
-    """Write what `verify --json` prints, and return the file's name."""
-    file.write_text(sealed.history.tool.run("verify", *period(), "--json").stdout)
-    return str(file)
 
 
 # ---------------------------------------------------------------- the verification
@@ -93,9 +104,11 @@ def test_a_pack_verifies_the_period_as_verify_does(sealed: SealedHistory, tmp_pa
     found = pack_in(tmp_path / "q3").verification
     assert found
     assert found.model_dump(mode="json", exclude_none=True) == printed
-    assert f"The record was verified: {found.valid} objects as sealed, and none missing." in first_screen(
-        tmp_path / "q3"
-    )
+    ended = f"{found.ended_at:%Y-%m-%d %H:%M:%S} UTC"
+    said = f"The record was verified: {found.valid} objects as sealed, and none missing."
+    assert f"{said} The verification ended on {ended}." in first_screen(tmp_path / "q3")
+    assert figure(tmp_path / "q3") == ("good", "verified", f"{found.valid} objects as sealed; ended {ended}")
+    assert ended in PdfReader(tmp_path / "q3" / "report.pdf").pages[0].extract_text().replace("\n", " ")
     assert {"NOT_VERIFIED", "VERIFIED_IN_PART", "NO_CHECKPOINT", "OBJECTS_NOT_SEALED"}.isdisjoint(
         not_proven(tmp_path / "q3")
     )
@@ -126,7 +139,8 @@ def test_a_quick_verification_is_a_choice_and_said(sealed: SealedHistory, tmp_pa
 
     assert result.exit_code == 0
     assert "VERIFIED_QUICKLY" in not_proven(tmp_path / "q3")
-    assert "no bytes compared" in first_screen(tmp_path / "q3")
+    assert "no bytes were compared" in first_screen(tmp_path / "q3")
+    is_not_called_verified(tmp_path / "q3")
     assert not [key for key in sealed.sealed_bucket.fetched if not key.startswith(LOG)]
 
 
@@ -136,16 +150,124 @@ def test_without_a_verification_the_pack_says_so_and_has_proofs(sealed: SealedHi
     assert result.exit_code == 0
     assert pack_in(tmp_path / "q3").verification is None
     assert "was not verified" in first_screen(tmp_path / "q3")
+    is_not_called_verified(tmp_path / "q3")
     assert "joinguard verify --from 2026-07-01" in first_screen(tmp_path / "q3")
     assert "NOT_VERIFIED" in not_proven(tmp_path / "q3")
     assert (tmp_path / "q3" / "proofs" / "checkpoint").read_bytes() == sealed.last_note
 
 
-@pytest.mark.parametrize("options", [("--quick", "--no-verification"), ("--quick", "--verification", "x")])
-def test_one_way_to_verify_is_chosen(sealed: SealedHistory, tmp_path: Path, options: tuple[str, ...]) -> None:
-    result = make(sealed, tmp_path / "q3", *options)
+def test_one_way_to_verify_is_chosen(sealed: SealedHistory, tmp_path: Path) -> None:
+    result = make(sealed, tmp_path / "q3", "--quick", "--no-verification")
 
     assert (result.exit_code, "exclude each other. Keep one" in result.output) == (2, True)
+
+
+def test_findings_name_no_account(sealed: SealedHistory, tmp_path: Path) -> None:
+    key = "evidence/2026/08/01/300000000001/0001.json"
+    sealed.bucket.versions[key] = [Stored("another", b"?", at(32), sealed.clock.now() + LOCKED)]
+
+    make(sealed, tmp_path / "q3")
+
+    pack = pack_in(tmp_path / "q3")
+    assert pack.verification
+    assert [each.what for each in pack.verification.findings if "[account]" in each.what]
+    assert "300000000001" not in pack.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "evidence/2026/08/01/b6c5c64e-9d0f-4f0e-9c1d-0d6f5a3b7e21/acct-0123456789012345678901234567890a/0001.json",
+        "evidence/2026/08/01/b6c5c64e-9d0f-4f0e-9c1d-0d6f5a3b7e21/acct-a0b1c2d3e4f5a6b7c8d9e0f123456789/0001.json",
+    ],
+    ids=["twelve digits of a pseudonym", "twelve digits of a pseudonym and a number"],
+)
+def test_the_key_of_a_finding_is_whole(sealed: SealedHistory, tmp_path: Path, key: str) -> None:
+    """Digests can have twelve digits in a row, and nobody finds an object whose key lacks them."""
+    sealed.bucket.versions[key] = [Stored("another", b"?", at(32), sealed.clock.now() + LOCKED)]
+
+    make(sealed, tmp_path / "q3")
+
+    found = pack_in(tmp_path / "q3").verification
+    assert found
+    assert key in {each.what for each in found.findings}
+    assert key in (tmp_path / "q3" / "report.html").read_text().partition('id="findings"')[2]
+
+
+def test_a_period_without_a_sealed_object_is_not_called_verified(sealed: SealedHistory, tmp_path: Path) -> None:
+    days = ("--from", "2026-01-01", "--to", "2026-01-31")
+
+    result = sealed.history.tool.run("evidence", str(tmp_path / "empty"), *days)
+
+    assert result.exit_code == 0, result.output
+    assert "Nothing of the record was verified" in first_screen(tmp_path / "empty")
+    is_not_called_verified(tmp_path / "empty")
+
+
+def test_a_pack_of_no_objects_has_no_proofs_and_says_so(sealed: SealedHistory, tmp_path: Path) -> None:
+    sealed.history.objects.clear()
+
+    make(sealed, tmp_path / "empty", "--no-verification")
+
+    page = (tmp_path / "empty" / "report.html").read_text()
+    assert pack_in(tmp_path / "empty").objects == ()
+    assert "The pack was made of no objects, so proofs/proofs.zip is empty." in page
+    assert "For each" not in page
+    with zipfile.ZipFile(tmp_path / "empty" / "proofs" / "proofs.zip") as archive:
+        assert archive.namelist() == []
+
+
+def test_a_verification_that_left_out_a_part_is_one_in_part(sealed: SealedHistory, tmp_path: Path) -> None:
+    sealed.sealed_bucket.archived = {evidence(sealed)}
+
+    make(sealed, tmp_path / "q3")
+
+    assert "The record was verified in part: " in first_screen(tmp_path / "q3")
+    assert "left out: bytes of archived objects." in first_screen(tmp_path / "q3")
+    is_not_called_verified(tmp_path / "q3")
+
+
+def test_what_the_organization_did_not_say_leaves_the_record_verified(sealed: SealedHistory, tmp_path: Path) -> None:
+    sealed.history.tool.reader.refused["accounts"] = "AccessDeniedException"
+
+    make(sealed, tmp_path / "q3")
+
+    verified = pack_in(tmp_path / "q3").verification
+    assert verified
+    assert verified.left_out.keys() == {"attached"}
+    assert figure(tmp_path / "q3")[:2] == ("good", "verified")
+
+
+def test_evidence_that_is_not_what_was_sealed_shows_no_guardrails(sealed: SealedHistory, tmp_path: Path) -> None:
+    key = evidence(sealed)
+    body = sealed.history.objects[key]
+    row = next(row for [(_, row)] in sealed.history.tool.queues.rows.values() if row.evidence_key == key)
+    # Somebody who may write to both replaces the object after the verification, and makes the row agree.
+    changed = body + b" "
+    sealed.history.objects[key] = changed
+    sealed.history.tool.queues.rows[row.account_id, row.event_id] = [
+        (row.updated_at, row.model_copy(update={"evidence_sha256": sha256(changed).hexdigest()}))
+    ]
+
+    make(sealed, tmp_path / "q3", "--quick")
+
+    pack = pack_in(tmp_path / "q3")
+    assert pack.disagreements == ()
+    [member] = [each for each in pack.members if each.account == sealed.history.pseudonym(row.account_id).value]
+    assert (member.guarded_at, member.no_proof) == (None, NoProof.EVIDENCE_WRONG)
+    is_not_called_verified(tmp_path / "q3")
+    assert figure(tmp_path / "q3")[:2] == ("bad", "altered")
+
+
+def test_a_sweep_that_is_not_what_was_sealed_covers_nobody(sealed: SealedHistory, tmp_path: Path) -> None:
+    key = next(each for each in sealed.history.objects if each.startswith("sweeps/"))
+    make(sealed, tmp_path / "before", "--no-verification")
+    sealed.history.objects[key] += b" "
+
+    make(sealed, tmp_path / "q3", "--no-verification")
+
+    before, after = pack_in(tmp_path / "before").summary, pack_in(tmp_path / "q3").summary
+    assert (before.covered_at_end, after.covered_at_end, after.gaps_at_end) == (301, 300, 1), "one join failed"
 
 
 def without_checkpoints(sealed: SealedHistory) -> str:
@@ -188,6 +310,7 @@ def test_why_the_log_could_not_be_verified_is_said(sealed: SealedHistory, tmp_pa
     assert result.exit_code == 1
     assert reason in not_proven(tmp_path / "q3")["NOT_VERIFIED"]
     assert reason in result.stderr.replace("\n", " ")
+    is_not_called_verified(tmp_path / "q3")
     said, *_ = re.findall("<li[^>]*>.*</li>", first_screen(tmp_path / "q3"))
     assert "could not be verified: " in said
     assert reason in said
@@ -213,62 +336,6 @@ def test_the_organization_is_read_once(sealed: SealedHistory, tmp_path: Path) ->
 
     assert once
     assert calls == Counter({name: 2 * number for name, number in once.items()})
-
-
-# ---------------------------------------------------------------- a result that exists
-
-
-def test_the_checkpoint_and_the_proofs_are_those_of_the_verification(sealed: SealedHistory, tmp_path: Path) -> None:
-    file, verified_note = verification(sealed, tmp_path / "verification.json"), sealed.last_note
-    later = sealed.history.attempt("600000000000", at(91, 23))
-    key = next(key for key in sealed.history.objects if later in key)
-    sealed.clock.advance(1_800)
-    sealed.bucket.put(key, sealed.history.objects[key])
-    sealed.seal()
-
-    result = make(sealed, tmp_path / "q3", "--verification", file)
-
-    assert result.exit_code == 0, result.output
-    assert sealed.last_note != verified_note
-    assert (tmp_path / "q3" / "proofs" / "checkpoint").read_bytes() == verified_note
-    pack = pack_in(tmp_path / "q3")
-    assert pack.sealed_at
-    assert pack.verification
-    assert (pack.sealed_at.size, pack.sealed_at.root) == (pack.verification.size, pack.verification.root)
-    assert {each.key for each in pack.objects if each.proof != ProofState.PROVED} == {key}
-    assert "1 have no proof" in not_proven(tmp_path / "q3")["OBJECTS_NOT_SEALED"]
-    with zipfile.ZipFile(tmp_path / "q3" / "proofs" / "proofs.zip") as archive:
-        assert {archive.read(each).partition(b"\n\n")[2] for each in archive.namelist()} == {verified_note}
-
-
-@pytest.mark.parametrize("changes", [{"root": "cd" * 32}, {"size": 7}])
-def test_a_result_that_is_not_about_this_log_as_it_was_is_not_believed(
-    sealed: SealedHistory, tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    file = tmp_path / "verification.json"
-    verification(sealed, file)
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-    result = make(sealed, tmp_path / "q3", "--verification", str(file))
-
-    assert result.exit_code == 1
-    assert "LOG_CHANGED" in not_proven(tmp_path / "q3")["NOT_VERIFIED"]
-    assert "LOG_CHANGED" in first_screen(tmp_path / "q3")
-
-
-def test_a_result_about_another_log_and_a_file_that_is_none_are_refused(sealed: SealedHistory, tmp_path: Path) -> None:
-    file = tmp_path / "verification.json"
-    verification(sealed, file)
-    file.write_text(file.read_text().replace(ORIGIN, "joinguard/o-anotherone"))
-    (tmp_path / "x.json").write_text("{}")
-
-    for name, says in (
-        (file, "is about the log joinguard/o-anotherone"),
-        (tmp_path / "x.json", "is not a verification"),
-    ):
-        result = sealed.history.tool.run("evidence", str(tmp_path / "q3"), *period(), "--verification", str(name))
-        assert isinstance(result.exception, OperateError)
-        assert says in str(result.exception)
 
 
 # ---------------------------------------------------------------- proofs
@@ -364,7 +431,7 @@ def test_an_object_that_is_not_sealed_yet_has_no_proof_and_is_named(sealed: Seal
 
     [key] = [each.key for each in pack_in(tmp_path / "q3").objects if each.proof is ProofState.NOT_SEALED]
     assert later in key
-    assert "1 have no proof" in not_proven(tmp_path / "q3")["OBJECTS_NOT_SEALED"]
+    assert "1 has no proof" in not_proven(tmp_path / "q3")["OBJECTS_NOT_SEALED"]
 
 
 def test_the_same_log_makes_the_same_archive(sealed: SealedHistory, tmp_path: Path) -> None:

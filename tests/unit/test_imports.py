@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: The rooms, and which of our modules each may import. All rooms of `core` may import the shared kernel.
-KERNEL = {"handlers.core.errors", "handlers.core.ports", "handlers.core.redaction", "handlers.core.timing"}
+KERNEL = {
+    "handlers.core.errors",
+    "handlers.core.plurals",
+    "handlers.core.ports",
+    "handlers.core.redaction",
+    "handlers.core.timing",
+}
 DECISIONS = {
     "handlers.core.joins",
     "handlers.core.guardrails",

@@ -58,7 +58,6 @@ COMMANDS = [
     ("checkpoints/bad", "verify --offline bucket --key key.txt --against checkpoints"),
     ("bad", "verify --proof bad --key key.txt"),
     ("bad", "proof evidence/none --offline bucket --key bad"),
-    ("bad", "evidence pack --from 2026-11-01 --to 2026-11-02 --verification bad"),
     ("bad", "plan infra/guardrails/example.yaml --snapshot bad --before none"),
     ("bad.json", "plan infra/guardrails/example.yaml --before bad.json"),
     ("bad.yaml", "lock bad.yaml"),

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -152,27 +152,6 @@ class LogReader:
         self._structure(found)
         self._open_batches(range(found.batches, max(batches.numbers, default=-1) + 1), found)
         return ReadLog(signed.checkpoint, signed.note, leaves, objects, found.sealed_until, found.roots)
-
-    def at(self, log: ReadLog, size: int, root: str) -> ReadLog:
-        """Return a log as an earlier checkpoint signed it, with this number of leaves and this root.
-
-        Raises PermanentError if it has no such checkpoint.
-        """
-        known = ((key, LogObject.decode(record)) for key, number, record in log.objects if number == size)
-        key, body = next(((key, each.body) for key, each in known if each.body), ("", ""))
-        why = f"the log has no checkpoint of {size} leaves with the root {root}: it was cut, or rewritten"
-        changed = PermanentError(fault("LOG_CHANGED", why))
-        if not key:
-            raise changed
-        [fetched] = self._read([key])
-        note = fetched.body or b""
-        try:
-            checkpoint = signed_by(note, self.keys, self.verify)
-        except ValueError:
-            raise changed from None
-        if checkpoint.body() != body.encode() or checkpoint.root.hex() != root:
-            raise changed
-        return replace(log, checkpoint=checkpoint, note=note)
 
     def _there(self, prefix: str) -> "_There":
         """Return the objects of the log that are there under a prefix."""

@@ -7,10 +7,11 @@ from typing import Any, Final
 import click
 
 from handlers.core.evidence.history import PastAction
+from handlers.core.plurals import count
 from handlers.operate.context import Context
 from handlers.operate.options import DurationType, as_json, with_context
 from handlers.operate.output import Command, plain, print_json, stderr
-from handlers.operate.tables import Cell, count, lines, print_table
+from handlers.operate.tables import Cell, lines, print_table
 from handlers.operate.who import who, who_fields
 
 #: What the records of actions name that are not about messages.

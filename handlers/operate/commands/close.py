@@ -7,6 +7,7 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.references import event_reference
+from handlers.core.plurals import count
 from handlers.operate.codes import check_codes
 from handlers.operate.completion import complete_code
 from handlers.operate.confirmation import NOTHING_TO_DO, Done, Intention, carry_out
@@ -16,7 +17,6 @@ from handlers.operate.options import AccountIdType, Approval, DurationType, conf
 from handlers.operate.outcome_tables import print_groups
 from handlers.operate.output import Command, stderr
 from handlers.operate.progress import progress, receive_all
-from handlers.operate.tables import count
 from schemas.audit import MessageDigest
 from schemas.outcome import FAILING, Outcome, OutcomeStatus
 

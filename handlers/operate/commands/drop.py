@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from handlers.core.evidence.audit import AuditedAction
+from handlers.core.plurals import count
 from handlers.core.redrive.dead_letter import DeadLetter
 from handlers.core.redrive.ports import OutcomeKey
 from handlers.core.redrive.selection import Filter, Plan, select
@@ -17,7 +18,7 @@ from handlers.operate.options import Approval, confirmed, filtered, limited, wit
 from handlers.operate.output import Command, hint
 from handlers.operate.plans import intention, print_plan
 from handlers.operate.progress import progress, receive_marked
-from handlers.operate.tables import count, first
+from handlers.operate.tables import first
 from schemas.attribute import MAX_BATCH
 from schemas.events import Join
 from schemas.ids import AccountId

@@ -11,6 +11,7 @@ import click
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.evidence.references import event_reference
+from handlers.core.plurals import count
 from handlers.core.redrive.dead_letter import new_message
 from handlers.core.redrive.explanations import Explanation, Reason
 from handlers.core.redrive.ports import Destination
@@ -26,7 +27,7 @@ from handlers.operate.options import AccountIdType, Approval, DurationType, Inpu
 from handlers.operate.output import Command, hint, stderr
 from handlers.operate.plans import print_unknown, time_estimate
 from handlers.operate.send_back import notify, send_and_wait
-from handlers.operate.tables import count, first
+from handlers.operate.tables import first
 from schemas.audit import MessageDigest
 from schemas.events import Join, JoinRequest, NoJoin, Rehearsal
 from schemas.ids import AccountId

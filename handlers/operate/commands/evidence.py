@@ -14,7 +14,7 @@ from handlers.operate.output import Command
     cls=Command,
     examples=(
         "joinguard evidence q3 --from 2026-07-01 --to 2026-09-30",
-        "joinguard evidence q3 --from 2026-07-01 --to 2026-09-30 --verification verification.json",
+        "joinguard evidence q3 --from 2026-07-01 --to 2026-09-30 --quick",
         "joinguard evidence q3-with-ids --from 2026-07-01 --to 2026-09-30 --reveal",
     ),
 )
@@ -22,11 +22,6 @@ from handlers.operate.output import Command
 @click.option("--from", "first", type=DayType(), required=True, metavar="DAY", help="The first day (YYYY-MM-DD, UTC).")
 @click.option("--to", "last", type=DayType(), required=True, metavar="DAY", help="The last day, which is included.")
 @click.option("--reveal", is_flag=True, help="Name accounts by their ids; needs credentials that list the accounts.")
-@click.option(
-    "--verification",
-    type=click.Path(path_type=Path),
-    help="Take along what `joinguard verify --json` printed, instead of verifying.",
-)
 @click.option("--quick", is_flag=True, help="Verify as `joinguard verify --quick`: no bytes, retention and outcomes.")
 @click.option("--no-verification", "unverified", is_flag=True, help="Do not verify; the pack says so.")
 @as_json
@@ -38,7 +33,6 @@ def evidence(  # noqa: PLR0913 - the options of the command
     first: datetime,
     last: datetime,
     reveal: bool,
-    verification: Path | None,
     quick: bool,
     unverified: bool,
     as_json: bool,
@@ -51,8 +45,8 @@ def evidence(  # noqa: PLR0913 - the options of the command
     or could not be read or verified: the pack says what.
     """
     check_days(first, last, connection.now())
-    if sum((verification is not None, quick, unverified)) > 1:
-        raise click.UsageError("--verification, --quick and --no-verification exclude each other. Keep one")
+    if quick and unverified:
+        raise click.UsageError("--quick and --no-verification exclude each other. Keep one")
     # The models of the records take a while to import, and few commands need them.
     from handlers.operate import packing  # noqa: PLC0415 - see above
     from handlers.operate.pack.gather import Request  # noqa: PLC0415 - see above
@@ -64,7 +58,7 @@ def evidence(  # noqa: PLR0913 - the options of the command
         folder=folder,
         period=Period(first=first.date(), last=last.date()),
         reveals=reveal,
-        verification=packing.read_verification(verification) if verification else how,
+        verify=how,
         document=default_document(),
     )
     return packing.evidence(request, connection, as_json=as_json)

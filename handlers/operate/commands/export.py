@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from handlers.core.plurals import count
 from handlers.operate.context import Connection
 from handlers.operate.errors import OperateError
 from handlers.operate.files import whole_file
 from handlers.operate.options import DayType, as_json, check_days, with_connection
 from handlers.operate.output import Command, print_json, stderr
-from handlers.operate.tables import count
 
 if TYPE_CHECKING:
     from handlers.operate.exporting import Exported

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
+from handlers.core.plurals import count
 from handlers.core.redrive.selection import Filter
 from handlers.core.redrive.summary import KEYS, Failure, Group, summarize
 from handlers.operate.advice import next_step, why
@@ -17,7 +18,7 @@ from handlers.operate.options import as_json, filtered, with_context
 from handlers.operate.output import Command, hint, plain, print_json, stdout
 from handlers.operate.progress import elsewhere, receive_marked
 from handlers.operate.retrying import number_retrying, print_retrying
-from handlers.operate.tables import Cell, count, duration, lines, print_table
+from handlers.operate.tables import Cell, duration, lines, print_table
 
 _NAMED: Final = 3
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from handlers.core.evidence.audit import AuditedAction
 from handlers.core.guardrails.pauses import MOST
+from handlers.core.plurals import count
 from handlers.core.reconcile.pause_records import BEGUN, ENDED, reference
 from handlers.operate.confirmation import Done, Intention, carry_out
 from handlers.operate.context import Connection, Context
@@ -18,7 +19,7 @@ from handlers.operate.hints import as_typed
 from handlers.operate.options import AccountIdType, Approval, UntilType, confirmed, with_connection
 from handlers.operate.output import Command, hint, stderr
 from handlers.operate.pausing import Concerned, concerned, moment, scope_of
-from handlers.operate.tables import count, duration
+from handlers.operate.tables import duration
 from schemas.audit import MessageDigest
 from schemas.pause import LONGEST, Owner, Pause, PauseTerms
 

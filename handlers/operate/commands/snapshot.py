@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
+from handlers.core.plurals import count
 from handlers.operate.context import OrganizationContext
 from handlers.operate.options import as_json, document_argument, with_organization
 from handlers.operate.output import Command, print_json, stderr
-from handlers.operate.tables import count
 
 
 @click.command(

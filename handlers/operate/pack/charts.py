@@ -16,6 +16,8 @@ from reportlab.graphics.charts.lineplots import LinePlot
 from reportlab.graphics.shapes import Drawing, Rect, String
 from reportlab.lib.colors import HexColor
 
+from handlers.core.plurals import count
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -84,8 +86,8 @@ def coverage_chart(days: Sequence[CoverageDay]) -> Chart:
             drawing.insert(0, silent_day)
     silent = sum(not each.sweeps for each in days)
     worst = next((each for each in days if most and each.most_gaps == most), None)
-    said = f"The most accounts with gaps were {most:,}, on {worst.day}." if worst else "No sweep found a gap."
-    without = f" On {silent:,} days, drawn as grey columns, no sweep ran." if silent else ""
+    said = f"At most {count(most, 'account')} had gaps, on {worst.day}." if worst else "No sweep found a gap."
+    without = f" On {count(silent, 'day')}, drawn in grey, no sweep ran." if silent else ""
     return Chart(
         "coverage-by-day",
         "Coverage and gaps by day",

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from schemas.ids import PolicyId, Sha256
     from schemas.pack import Pack, Period
     from schemas.snapshot import Snapshot
-    from schemas.verification import Verification
 
 #: Parallel reads of objects, and how many are in memory at a time.
 _PARALLEL: Final = 8
@@ -50,8 +49,8 @@ class Request:
     folder: pathlib.Path
     period: Period
     reveals: bool
-    #: How to verify the log, or what `joinguard verify --json` printed.
-    verification: Verify | Verification
+    #: How to verify the log.
+    verify: Verify
     #: The stage's document, which says who owns the exceptions, if it is what was in force.
     document: pathlib.Path
 
@@ -87,7 +86,7 @@ def gather(request: Request, connection: Connection) -> tuple[Pack, Proofs | Non
     """
     context = connection()
     compared = compared_by(context, connection)
-    log = sealed_log(request.verification, request.period, context, compared)
+    log = sealed_log(request.verify, request.period, context, compared)
     organization, problem = _organization(compared)
     if request.reveals and organization is None:
         raise OperateError(
@@ -126,7 +125,7 @@ def _organization(compared: Compared) -> tuple[OrganizationNow | None, str | Non
         return None, redact(str(error))
     wanted = {each.id for each in coverage.policies}
     names = {each.id: each.name for each in snapshot.policies if each.id in wanted}
-    return OrganizationNow(snapshot.done_at, tuple(_members(coverage, snapshot)), names), None
+    return OrganizationNow(tuple(_members(coverage, snapshot)), names), None
 
 
 def _members(coverage: Coverage, snapshot: Snapshot) -> Iterator[KnownMember]:
@@ -137,7 +136,6 @@ def _members(coverage: Coverage, snapshot: Snapshot) -> Iterator[KnownMember]:
             required.setdefault(line.account_id, []).append(line.policy_id)
         if line.status is Status.CARRIED:
             carried.setdefault(line.account_id, []).append(line.policy_id)
-    observed = set(coverage.observed)
     for each in snapshot.accounts:
         if each.id != snapshot.management_account_id:
             yield KnownMember(
@@ -147,7 +145,6 @@ def _members(coverage: Coverage, snapshot: Snapshot) -> Iterator[KnownMember]:
                 required=tuple(required.get(each.id, ())),
                 carried=tuple(carried.get(each.id, ())),
                 is_clear=each.id not in coverage.unclear,
-                is_observed=each.id in observed,
             )
 
 

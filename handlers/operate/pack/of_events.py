@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from handlers.core.plurals import agree, count
 from handlers.operate.pack import words
-from handlers.operate.pack.report import Column, Section, Tone, table
+from handlers.operate.pack.report import Column, Section, table
 from schemas.pack import FailureEnd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from handlers.operate.pack.words import Tone
     from schemas.pack import Pack
 
 _ENDS: Final[Mapping[str, Tone]] = {
@@ -43,12 +45,12 @@ def exceptions(pack: Pack) -> Section:
         [
             (
                 each.id,
-                ", ".join(each.policies) or "not known",
-                ", ".join(each.accounts) or "not known",
+                ", ".join(each.policies) or words.UNKNOWN,
+                ", ".join(each.accounts) or words.UNKNOWN,
                 f"{each.starts}" if each.starts else "",
-                f"{each.expires}" if each.expires else "not known",
-                each.owner or "not known",
-                each.approved_by or "not known",
+                f"{each.expires}" if each.expires else words.UNKNOWN,
+                each.owner or words.UNKNOWN,
+                each.approved_by or words.UNKNOWN,
                 each.reason or "",
                 f"{each.attempts:,}",
             )
@@ -65,8 +67,8 @@ def failures(pack: Pack) -> Section:
     summary = pack.summary
     lead = [
         (
-            f"{words.count(summary.failures, 'event')} of the period failed for a lasting cause; "
-            f"{summary.open_failures:,} of them {'is' if summary.open_failures == 1 else 'are'} open."
+            f"{count(summary.failures, 'event')} of the period failed for a lasting cause; "
+            f"{summary.open_failures:,} of them {agree(summary.open_failures, 'is', 'are')} open."
         )
     ]
     listed = table(
@@ -105,7 +107,8 @@ def actions(pack: Pack) -> Section:
     later = sum(not each.in_period for each in pack.actions)
     lead = ["Each action has a record of its intention, without which it does not begin, and one of its end."]
     if later:
-        lead.append(f"{words.count(later, 'action')} came after the period, and concern its failures.")
+        concern = agree(later, "concerns", "concern")
+        lead.append(f"{count(later, 'action')} came after the period, and {concern} its failures.")
     listed = table(
         "actions-table",
         "What operators did: redrives and everything else",
@@ -174,14 +177,14 @@ def rehearsals(pack: Pack) -> Section:
     slowest = max((each.slowest for each in pack.rehearsals if each.slowest is not None), default=None)
     lead = [
         (
-            f"{words.count(pack.summary.rehearsals, 'rehearsal')} travelled the path of a join, from the event bus to "
+            f"{count(pack.summary.rehearsals, 'rehearsal')} travelled the path of a join, from the event bus to "
             "the evidence, without touching any account."
         )
     ]
     if slowest is not None:
         lead.append(f"The slowest took {words.duration(slowest)}.")
     if without:
-        lead.append(f"On {words.count(len(without), 'day')}, none came through.")
+        lead.append(f"On {count(len(without), 'day')}, none came through.")
     listed = table(
         "rehearsals-table",
         "Rehearsals by day",

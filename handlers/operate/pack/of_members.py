@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from handlers.core.plurals import agree, count
 from handlers.operate.pack import words
 from handlers.operate.pack.charts import coverage_chart, latency_chart
 from handlers.operate.pack.report import MAX_MEMBERS, STATES, Column, Section, table
@@ -23,7 +24,7 @@ def joins(pack: Pack) -> Section:
     if times.measured:
         lead = [
             (
-                f"Half of {words.count(times.measured, 'join')} took at most {words.duration(times.p50)}, 95 of 100 at "
+                f"Half of {count(times.measured, 'join')} took at most {words.duration(times.p50)}, 95 of 100 at "
                 f"most {words.duration(times.p95)}, and the longest {words.duration(times.longest)}, from AWS's event "
                 "to the evidence that the account carries everything that it must carry."
             )
@@ -32,8 +33,14 @@ def joins(pack: Pack) -> Section:
         lead = ["No join was measured."]
     if times.not_measured:
         lead.append(
-            f"{words.count(times.not_measured, 'account')} more got their policies, and it is not known when they "
-            "joined."
+            f"Of {count(times.not_measured, 'account')} more, it is known when all policies were carried, and not when "
+            f"the {agree(times.not_measured, 'account', 'accounts')} joined."
+        )
+    lacking = [each for each in new if each.guarded_at is None]
+    if lacking:
+        lead.append(
+            f"Of {count(len(lacking), 'account')}, no valid evidence shows that all policies were attached. The state "
+            "at the end can still be known from a later sweep."
         )
     distribution = table(
         "distribution",
@@ -42,7 +49,6 @@ def joins(pack: Pack) -> Section:
         [(name, f"{joins:,}") for name, joins in words.ranges(times)],
         is_folded=True,
     )
-    lacking = [each for each in new if each.guarded_at is None]
     unguarded = table(
         "not-guarded",
         "Accounts that joined, and of which no record shows that they got all their policies",
@@ -51,7 +57,8 @@ def joins(pack: Pack) -> Section:
             Column("Joined (UTC)", 1.9),
             Column("Reported by", 2),
             Column("Left (UTC)", 1.9),
-            Column("State at the end", 1.4, tones=STATES),
+            Column("State at the end", 1.2, tones=STATES),
+            Column("Why", 2.4),
         ),
         [
             (
@@ -60,6 +67,7 @@ def joins(pack: Pack) -> Section:
                 each.joined_by or "",
                 words.moment(each.left_at),
                 words.STATES[each.state],
+                words.NO_PROOF[each.no_proof] if each.no_proof else "",
             )
             for each in lacking
         ],
@@ -77,9 +85,9 @@ def coverage(pack: Pack) -> Section:
         swept = len(pack.days) - summary.days_without_sweep
         lead = [
             (
-                f"{words.count(summary.sweeps, 'sweep')} on {swept:,} of {words.count(len(pack.days), 'day')} compared "
+                f"{count(summary.sweeps, 'sweep')} on {swept:,} of {count(len(pack.days), 'day')} compared "
                 f"every account with the guardrails. The last one, on {words.moment(last.decided_at)} UTC, found "
-                f"{last.covered:,} of {words.count(last.members, 'member')} covered, {last.with_gaps:,} with gaps and "
+                f"{last.covered:,} of {count(last.members, 'member')} covered, {last.with_gaps:,} with gaps and "
                 f"{last.unclear:,} unclear."
             )
         ]
@@ -157,11 +165,12 @@ def members(pack: Pack) -> Section:
             Column("Account", 3.4, "id"),
             Column("State", 1.1, tones=STATES),
             Column("Joined (UTC)", 1.8),
-            Column("Reported by", 2.2),
             Column("Guarded after", 1.2, "number"),
             Column("Required", 0.9),
-            Column("Carried", 1.8),
-            Column("Left (UTC)", 1.8),
+            Column("Carried", 1.6),
+            Column("Carries now", 1.6),
+            Column("Reported by", 2.2),
+            Column("Left (UTC)", 1.6),
         ),
         [_member(each, named) for each in pack.members],
         empty="No account was a member.",
@@ -170,14 +179,17 @@ def members(pack: Pack) -> Section:
     summary = pack.summary
     lead = [
         (
-            f"{words.count(summary.members, 'membership')} overlap the period: {summary.joined:,} began in it, "
-            f"{summary.left:,} ended in it, and {summary.members_at_end:,} were there at its end. An account that left "
+            f"{count(summary.members, 'membership')} {agree(summary.members, 'overlaps', 'overlap')} the period: "
+            f"{summary.joined:,} began in it, {summary.left:,} ended in it, and {summary.members_at_end:,} "
+            f"{agree(summary.members_at_end, 'was', 'were')} there at its end. An account that left "
             "and joined again has two. The management account, which service control policies do not affect, is no "
             "member."
         ),
         (
-            "What a member had to carry and carried is as the newest evidence of the period says; members.csv says "
-            "from when and from which source, with the key of the evidence."
+            "What a member had to carry and carried is as the newest valid evidence of the period says; members.csv "
+            "says from when, with the key of the evidence. A member is covered if that evidence says so, or if the "
+            "last sweep of the period came later and found no account without a policy. What a member carries now is "
+            "as AWS Organizations said when the pack was made, which says nothing about the period."
         ),
     ]
     return Section("members", "Members", lead, (policy_sets, members))
@@ -197,10 +209,11 @@ def _member(each: Member, named: Mapping[tuple[PolicyId, ...], str]) -> Sequence
         each.account,
         words.STATES[each.state],
         words.moment(each.joined_at),
+        words.duration(each.seconds) or ("yes" if each.guarded_at else "no proof" if each.is_new else ""),
+        named[each.required] if each.required is not None else words.UNKNOWN,
+        _carried(each.required, each.carried),
+        _carried(each.required_now, each.carried_now),
         each.joined_by or "",
-        words.duration(each.seconds) or ("yes" if each.guarded_at else "no" if each.is_new else ""),
-        named[each.required] if each.required is not None else "not known",
-        _carried(each),
         _left(each),
     )
 
@@ -210,8 +223,8 @@ def _left(each: Member) -> str:
     return f"{words.moment(each.left_at)}{how}" if each.left_at else ""
 
 
-def _carried(each: Member) -> str:
-    if each.required is None or each.carried is None:
-        return ""
-    missing = [policy for policy in each.required if policy not in each.carried]
+def _carried(required: Sequence[PolicyId] | None, carried: Sequence[PolicyId] | None) -> str:
+    if required is None or carried is None:
+        return words.UNKNOWN
+    missing = [policy for policy in required if policy not in carried]
     return f"without {', '.join(missing)}" if missing else "all"

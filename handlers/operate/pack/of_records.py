@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from handlers.core.plurals import agree, count
 from handlers.operate.pack import words
 from handlers.operate.pack.report import Column, Section, table
 from schemas.pack import ProofState
@@ -72,18 +73,18 @@ def _short(digest: str | None) -> str:
 def integrity(pack: Pack) -> Section:
     """Return the section about whether the record is whole."""
     verified = pack.verification
-    sentence, _ = words.integrity(pack)
-    lead = [sentence]
+    lead = [words.integrity(pack).sentence]
     tables = []
     if verified is None or pack.not_verified:
         lead.append(f"To verify it, run: {pack.verify_command}")
     if verified:
         figures = {
             "Log": verified.origin,
-            "Size of the last checkpoint": words.count(verified.size, "record"),
+            "Size of the last checkpoint": count(verified.size, "record"),
             "Root of the last checkpoint": verified.root,
             "Verified from and to (UTC)": f"{words.moment(verified.since) or 'the beginning'} to "
             f"{words.moment(verified.until) or 'the end'}",
+            "Ended (UTC)": words.moment(verified.ended_at),
             "Checkpoints compared": f"{verified.checkpoints:,}",
             "Objects as they were sealed": f"{verified.valid:,}",
             **{f"Findings: {kind}": f"{number:,}" for kind, number in verified.found.items()},
@@ -112,12 +113,12 @@ def integrity(pack: Pack) -> Section:
     tables.append(
         table(
             "disagreements-table",
-            "Outcomes of the period whose evidence is missing, or is another object than the outcome names",
+            "Evidence of the period's outcomes that is missing or wrong, each object",
             (
                 Column("Account", 2.8, "id"),
                 Column("Event", 1.6),
                 Column("Time (UTC)", 1.6),
-                Column("What", 1, tones={"missing": "bad", "differs": "bad"}),
+                Column("What", 1.2, tones=dict.fromkeys(words.WRONG.values(), "bad")),
                 Column("Evidence", 4, "id"),
             ),
             [
@@ -125,12 +126,12 @@ def integrity(pack: Pack) -> Section:
                     each.account or "none",
                     each.event_name,
                     words.moment(each.event_time),
-                    each.what.lower(),
+                    words.WRONG[each.what],
                     each.evidence_key or "the outcome names none",
                 )
                 for each in pack.disagreements
             ],
-            empty="None: each outcome that was read has the evidence that it names.",
+            empty="None: the evidence of each outcome that was read is there, and is what was written.",
         )
     )
     tables.append(
@@ -159,11 +160,17 @@ def _proofs(pack: Pack) -> Iterator[str]:
     if not pack.sealed_at:
         return
     proved = words.proofs(pack)[ProofState.PROVED]
-    yield (
-        f"Of {words.count(len(pack.objects), 'object')} that the pack was made of, {proved:,} are as they were sealed. "
-        "For each, proofs/proofs.zip holds a proof that leads to the signed checkpoint of the log with "
-        f"{words.count(pack.sealed_at.size, 'record')}. proofs/README.txt says how to check one without AWS."
-    )
+    objects = f"Of {count(len(pack.objects), 'object')} that the pack was made of"
+    leads = f"the signed checkpoint of the log with {count(pack.sealed_at.size, 'record')}"
+    if proved:
+        yield (
+            f"{objects}, {proved:,} {agree(proved, 'is', 'are')} as sealed. For each, proofs/proofs.zip holds a proof "
+            f"that leads to {leads}. proofs/README.txt says how to check one without AWS."
+        )
+    elif pack.objects:
+        yield f"{objects}, none is shown to be as sealed by {leads}."
+    else:
+        yield f"The pack was made of no objects, so proofs/proofs.zip is empty. The folder proofs holds {leads}."
     yield (
         "Compare the public key of the log with the one that was noted at the first deployment: "
         f"{', '.join(pack.sealed_at.keys)}"

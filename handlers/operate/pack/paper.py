@@ -33,6 +33,7 @@ from reportlab.platypus import (
     Table as Grid,
 )
 
+from handlers.core.plurals import count
 from handlers.operate.output import clean
 from handlers.operate.pack import words
 from handlers.operate.pack.charts import COLORS
@@ -238,10 +239,8 @@ class _Paper:
             command = f" Run: {each.command}" if each.command else ""
             section = f" See {words.TITLES[each.section]}." if each.section else ""
             yield self._paragraph(each.text + command + section, _toned(each.tone))
-        own = sum(not each.is_general for each in pack.unproven)
-        if own:
-            limits = f"{words.count(own, 'point')} limit what this pack proves: see What is not proven."
-            yield self._paragraph(limits, _toned("look"))
+        if limits := words.limits(pack):
+            yield self._paragraph(f"{limits}: see What is not proven.", _toned("look"))
         yield Spacer(1, 8)
         yield self._figures()
 
@@ -280,7 +279,7 @@ class _Paper:
 
     def _table(self, table: Table) -> Iterator[Flowable]:
         if table.is_folded and len(table.rows) > _FOLDED:
-            where = f"{table.caption}: {len(table.rows):,} rows, in the page and in the spreadsheet."
+            where = f"{table.caption}: {count(len(table.rows), 'row')}, in the page and in the spreadsheet."
             yield self._paragraph(where, _CAPTION)
             return
         if not table.rows:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from handlers.operate.pack import words
+from handlers.operate.pack.words import Tone
 from schemas.pack import MemberState
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ MAX_MEMBERS: Final = 10_000
 _FEW: Final = 3
 #: `path` is an ID whose parts underscores and colons separate.
 Kind = Literal["text", "number", "id", "path"]
-#: What a value means: it is as it should be, somebody should look, it is wrong.
-Tone = Literal["good", "look", "bad"]
 
 
 @dataclass(frozen=True)

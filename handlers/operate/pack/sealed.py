@@ -1,4 +1,4 @@
-"""Verify the sealed log for an evidence pack as `verify` does, or take a result along, and read it for the proofs."""
+"""Verify the sealed log for an evidence pack as `verify` does, and read it for the proofs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from handlers.core.redaction import redact
 from handlers.operate.errors import OperateError
 from handlers.operate.proving import read_log
 from handlers.operate.verifying import NOT_SIGNED_IN, Request, compare_all, source_of
-from schemas.verification import Verification
 
 if TYPE_CHECKING:
     from datetime import date
@@ -31,31 +30,25 @@ class Verify(Enum):
     NOT = auto()
 
 
-def sealed_log(wanted: Verify | Verification, period: Period, context: Context, compared: Compared) -> SealedLog:
+def sealed_log(wanted: Verify, period: Period, context: Context, compared: Compared) -> SealedLog:
     """Return the log with its verification, or why it was not verified.
 
-    Raises OperateError if a verification is about another log, JoinguardError if the credentials are not valid.
+    Raises JoinguardError if the credentials are not valid.
     """
-    given = wanted if isinstance(wanted, Verification) else None
-    if given and context.log and given.origin != context.log.name:
-        raise OperateError(
-            f"the verification is about the log {given.origin}, and this installation's is {context.log.name}. Make "
-            "one here: joinguard verify --json"
-        )
     try:
         source = source_of(context)
-        if given is None and wanted is not Verify.NOT:
-            found = compare_all(_request(period, wanted), source, context.clock.now, compared)
-            return SealedLog(found.verification, opened=_opened(source, found.log))
-        return SealedLog(given, opened=_opened(source, read_log(source, context.clock.now(), given)))
+        if wanted is Verify.NOT:
+            return SealedLog(opened=_opened(source, read_log(source, context.clock.now())))
+        found = compare_all(_request(period, wanted), source, context.clock.now, compared)
+        return SealedLog(found.verification, opened=_opened(source, found.log))
     except (JoinguardError, OperateError) as error:
         if isinstance(error, JoinguardError) and error.cause in NOT_SIGNED_IN:
             raise
         why = redact(str(error)).removesuffix(".")
-        return SealedLog(given, not_verified=None if wanted is Verify.NOT else why, unread=why)
+        return SealedLog(not_verified=None if wanted is Verify.NOT else why, unread=why)
 
 
-def _request(period: Period, wanted: Verify | Verification) -> Request:
+def _request(period: Period, wanted: Verify) -> Request:
     return Request(
         since=_midnight(period.first),
         last_day=_midnight(period.last),

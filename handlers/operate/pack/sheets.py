@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Final, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, TypeAlias, get_args, get_origin
 
 import xlsxwriter
 from pydantic import BaseModel
@@ -70,7 +70,7 @@ def sheets(pack: Pack) -> Iterator[Sheet]:
         "made_by": f"Joinguard {pack.made_by}",
         "accounts": "by their ids" if pack.reveals else "by pseudonyms",
         "answer": words.verdict(pack)[0],
-        "verification": words.integrity(pack)[0],
+        "verification": words.integrity(pack).sentence,
     }
     yield Sheet("summary", ("what", "value"), [(name, _value(each)) for name, each in (about | summary).items()])
     yield Sheet("latency", ("range", "joins"), words.ranges(pack.latency))
@@ -153,8 +153,15 @@ def _values(record: BaseModel) -> Iterator[Value]:
         kind, value = field.annotation, getattr(record, name)
         if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Pseudonym:
             yield from _values(value)
+        elif value is None and _is_optional_list(kind):
+            # An empty cell would look like an empty list.
+            yield words.UNKNOWN
         else:
             yield _value(value)
+
+
+def _is_optional_list(kind: object) -> bool:
+    return any(get_origin(each) is tuple for each in get_args(kind)) and type(None) in get_args(kind)
 
 
 def _value(value: object) -> Value:  # noqa: PLR0911 - a case for each kind of field

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from schemas.pack import ChangeKind, FailureEnd, MemberState, ProofState
+from handlers.core.plurals import agree, count
+from schemas.pack import ChangeKind, FailureEnd, MemberState, NoProof, ProofState, WrongEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
     from schemas.events import DepartureCause
     from schemas.ids import PolicyId
     from schemas.pack import Latency, Pack, Period
+    from schemas.verification import Verification
 
+#: What a value means: it is as it should be, somebody should look, it is wrong.
+Tone: TypeAlias = Literal["good", "look", "bad"]
+#: The parts of a verification that do not concern whether somebody altered the record: what accounts carry now, and
+#: attempts that changed nothing.
+_BESIDE_THE_RECORD: Final = frozenset({"attached", "outcomes that are tried again"})
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
@@ -34,6 +41,7 @@ TITLES: Final = {
     "integrity": "Integrity of the record",
     "members": "Members",
 }
+UNKNOWN: Final = "not known"
 #: The names of members' states.
 STATES: Final = {
     MemberState.COVERED: "covered",
@@ -51,6 +59,23 @@ ENDS: Final = {
     FailureEnd.ACCOUNT_LEFT: "the account left",
     FailureEnd.RETRYING: "being retried",
     FailureEnd.OPEN: "open",
+}
+#: Why no record shows that an account got all its policies.
+NO_PROOF: Final = {
+    NoProof.EVIDENCE_WRONG: "its evidence is missing, unreadable, or not what was written",
+    NoProof.EVIDENCE_UNREAD: "an outcome says so, and its evidence was not read",
+    NoProof.AFTER_PERIOD: "an outcome after the period says so, whose evidence is not in this pack",
+    NoProof.OBSERVED: "the stage only observed it",
+    NoProof.LEFT: "it left before",
+    NoProof.FAILED: "no attempt succeeded",
+    NoProof.NO_RECORD: "no attempt is on record",
+}
+WRONG: Final = {
+    WrongEvidence.MISSING: "missing",
+    WrongEvidence.DIFFERS: "not what was written",
+    WrongEvidence.ANOTHER_ACCOUNT: "of another account",
+    WrongEvidence.ANOTHER_EVENT: "of another event",
+    WrongEvidence.UNREADABLE: "unreadable",
 }
 CHANGES: Final = {
     ChangeKind.REMOVED: "removed by Joinguard",
@@ -101,11 +126,6 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun; the plural takes an s."""
-    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
-
-
 def policy(pack: Pack, policy_id: PolicyId) -> str:
     """Return a policy with its name, if that is known."""
     name = pack.policy_names.get(policy_id)
@@ -130,34 +150,68 @@ def verdict(pack: Pack) -> tuple[str, bool]:
     summary = pack.summary
     if not summary.joined:
         return f"No account joined from {period(pack.period)}.", True
-    if not summary.not_guarded and not summary.observed:
+    lacking = summary.not_guarded + summary.observed
+    if not lacking:
         what = (
             "The account that joined got all its policies"
             if summary.joined == 1
             else (f"All {summary.joined:,} accounts that joined got all their policies")
         )
         return f"{what}.", True
-    lacking = summary.not_guarded + summary.observed
     return (
-        f"{summary.guarded:,} of {count(summary.joined, 'account')} that joined got all their policies; of "
-        f"{lacking:,}, no record shows that."
+        f"{summary.guarded:,} of {count(summary.joined, 'account')} that joined got "
+        f"{agree(summary.joined, 'all its policies', 'all their policies')}; of {count(lacking, 'account')}, no record "
+        "shows that."
     ), False
 
 
-def integrity(pack: Pack) -> tuple[str, bool]:
-    """Return whether anybody altered the record, in one sentence, and whether it is certain that nobody did."""
+@dataclass(frozen=True)
+class Integrity:
+    """Whether anybody altered the record."""
+
+    #: In few words, for a figure.
+    result: str
+    sentence: str
+    tone: Tone
+
+
+def integrity(pack: Pack) -> Integrity:
+    """Return whether anybody altered the record; the tone is good only if it was verified, and all of it was right."""
     verified = pack.verification
-    if pack.not_verified:
-        return f"Whether anybody altered the record could not be verified: {pack.not_verified}.", False
     if verified is None:
-        return "Whether anybody altered the record was not verified.", False
+        if pack.not_verified:
+            why = f"Whether anybody altered the record could not be verified: {pack.not_verified}."
+            return Integrity("not verified", why, "bad")
+        return Integrity("not verified", "Whether anybody altered the record was not verified.", "look")
+    result, sentence, tone = _verified(pack, verified)
+    ended = f"The verification ended on {moment(verified.ended_at)} UTC."
+    return Integrity(result, f"{sentence} {ended}", tone)
+
+
+def _verified(pack: Pack, verified: Verification) -> tuple[str, str, Tone]:
+    objects, are = count(verified.valid, "object"), agree(verified.valid, "is", "are")
     if verified.found_any:
+        findings = count(sum(verified.found.values()), "finding")
         kinds = ", ".join(f"{number:,} {kind.value}" for kind, number in verified.found.items() if number)
-        return f"The verification of the record has {count(sum(verified.found.values()), 'finding')}: {kinds}.", False
-    objects = count(verified.valid, "object")
+        return findings, f"The verification of the record has {findings}: {kinds}.", "bad"
+    if differ := proofs(pack)[ProofState.DIFFERS]:
+        what = f"{count(differ, 'object')} of which the pack was made {agree(differ, 'is', 'are')}"
+        return "altered", f"The verification of the record has no finding, and {what} not what was sealed.", "bad"
+    if not verified.valid:
+        return "nothing", "Nothing of the record was verified: no sealed object is of the period.", "look"
     if verified.is_quick:
-        return f"The record was verified quickly: {objects} listed as sealed, none missing, no bytes compared.", True
-    return f"The record was verified: {objects} as sealed, and none missing.", True
+        return (
+            "listed only",
+            (
+                f"The record was only listed, and no bytes were compared: {objects} {are} there as listed when sealed, "
+                "and none is missing."
+            ),
+            "look",
+        )
+    if left_out := sorted(verified.left_out.keys() - _BESIDE_THE_RECORD):
+        what = f"{objects} {are} as sealed, and none is missing; left out: {', '.join(left_out)}"
+        return "in part", f"The record was verified in part: {what}.", "look"
+    return "verified", f"The record was verified: {objects} as sealed, and none missing.", "good"
 
 
 @dataclass(frozen=True)
@@ -165,7 +219,7 @@ class Answer:
     """A sentence that answers a part of the auditor's question, and what it means."""
 
     text: str
-    tone: Literal["good", "look", "bad"]
+    tone: Tone
     #: A command that answers it better.
     command: str | None = None
     #: The section that says more.
@@ -175,34 +229,43 @@ class Answer:
 def answers(pack: Pack) -> tuple[Answer, ...]:
     """Return the answers to the auditor's question, without what limits the proof."""
     said, is_yes = verdict(pack)
-    intact, is_certain = integrity(pack)
+    intact = integrity(pack)
     found = [Answer(said, "good" if is_yes else "bad")]
     if pack.sweeps:
         found.append(_lapses(pack))
     # The rest is worth what the record is worth.
-    if pack.not_verified:
-        found.insert(0, Answer(intact, "bad", pack.verify_command))
-    elif pack.verification and not is_certain:
-        found.insert(0, Answer(intact, "bad", section="integrity"))
-    elif pack.verification:
-        found.append(Answer(intact, "look" if pack.verification.is_quick else "good"))
+    if intact.tone == "bad":
+        command, section = (None, "integrity") if pack.verification else (pack.verify_command, None)
+        found.insert(0, Answer(intact.sentence, "bad", command, section))
     else:
-        found.append(Answer(intact, "look", pack.verify_command))
+        found.append(Answer(intact.sentence, intact.tone, None if intact.tone == "good" else pack.verify_command))
     if differ := proofs(pack)[ProofState.DIFFERS]:
-        text = f"{count(differ, 'object')} of which the pack was made {_is_are(differ)} not what was sealed."
+        text = f"{count(differ, 'object')} of which the pack was made {agree(differ, 'is', 'are')} not what was sealed."
         found.insert(0, Answer(text, "bad", section="integrity"))
-    if lost := pack.summary.disagreements:
-        found.append(Answer(f"The evidence of {count(lost, 'outcome')} of the period is missing or differs.", "bad"))
+    if pack.disagreements:
+        found.append(Answer(_wrong(pack), "bad", section="integrity"))
     return tuple(found)
+
+
+def _wrong(pack: Pack) -> str:
+    """Return how many objects of evidence are missing or wrong, and what is wrong with them."""
+    kinds = Counter(WRONG[each.what] for each in pack.disagreements)
+    number = len(pack.disagreements)
+    what = f"{count(number, 'object')} of the period's evidence {agree(number, 'is', 'are')}"
+    if len(kinds) == 1:
+        return f"{what} {next(iter(kinds))}."
+    return f"{what} missing or wrong: {', '.join(f'{many:,} {kind}' for kind, many in kinds.items())}."
+
+
+def limits(pack: Pack) -> str | None:
+    """Return how many points limit what the pack proves, or None if nothing does that not every pack has."""
+    own = sum(not each.is_general for each in pack.unproven)
+    return f"{count(own, 'point')} {agree(own, 'limits', 'limit')} what this pack proves" if own else None
 
 
 def proofs(pack: Pack) -> Counter[ProofState]:
     """Return how many objects of the pack the sealed log proves, and how many it does not."""
     return Counter(each.proof for each in pack.objects if each.proof)
-
-
-def _is_are(number: int) -> str:
-    return "is" if number == 1 else "are"
 
 
 def _lapses(pack: Pack) -> Answer:
@@ -237,8 +300,7 @@ def figures(pack: Pack) -> tuple[Figure, ...]:
     """Return the figures of the first screen."""
     summary, times = pack.summary, pack.latency
     last = pack.sweeps[-1] if pack.sweeps else None
-    verified = pack.verification
-    findings = sum(verified.found.values()) if verified else 0
+    intact = integrity(pack)
     lacking = summary.not_guarded + summary.observed
     return (
         Figure("Members", f"{summary.members_at_end:,}", f"at the end; {summary.left:,} left in the period"),
@@ -268,15 +330,15 @@ def figures(pack: Pack) -> tuple[Figure, ...]:
         ),
         Figure(
             "Verification",
-            "not verified" if verified is None else count(findings, "finding") if findings else "verified",
+            intact.result,
             _verified_what(pack),
-            "bad" if findings or pack.not_verified else "look" if verified is None or verified.is_quick else "good",
+            intact.tone,
         ),
         Figure(
             "Evidence",
             f"{len(pack.objects):,}",
-            f"objects read, {proofs(pack)[ProofState.PROVED]:,} with a proof; "
-            f"{count(summary.disagreements, 'outcome')} without evidence",
+            f"{agree(len(pack.objects), 'object', 'objects')} read, {proofs(pack)[ProofState.PROVED]:,} proven; "
+            f"{summary.disagreements:,} missing or wrong",
             "bad" if summary.disagreements else "",
         ),
     )
@@ -286,5 +348,5 @@ def _verified_what(pack: Pack) -> str:
     verified = pack.verification
     if verified is None:
         return "of the sealed log"
-    how = "listed as sealed, no bytes compared" if verified.is_quick else "as they were sealed"
-    return f"{count(verified.valid, 'object')} {how}"
+    how = "listed, no bytes compared" if verified.is_quick else "as sealed"
+    return f"{count(verified.valid, 'object')} {how}; ended {moment(verified.ended_at)} UTC"

@@ -9,8 +9,8 @@ from handlers.aws.organizations_reader import OrganizationsReaderApi
 from handlers.aws.s3_artifacts import S3Artifacts
 from handlers.core.errors import AccountNotFoundError, JoinguardError
 from handlers.core.guardrails.reading import decide, read_guardrails
+from handlers.core.plurals import count
 from handlers.operate.hints import as_typed
-from handlers.operate.tables import count
 from infra.deploy.health.check import Check
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from handlers.aws.dynamodb_sweep import STATE_KEY, state_of
+from handlers.core.plurals import count
 from handlers.operate.hints import as_typed
-from handlers.operate.tables import count, duration
+from handlers.operate.tables import duration
 from infra.deploy.health.check import Check
 from schemas.sweep import SweepMode
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from handlers.core.plurals import count
 from handlers.operate.output import plain, stdout
-from handlers.operate.tables import Cell, count, lines, print_table
+from handlers.operate.tables import Cell, lines, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What failed in a period and how each failure ended; what operators did; which evidence is missing."""
+"""What failed in a period and how each failure ended, and what operators did."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Final
 
 from handlers.core.evidence.pack.members import AccountRecords
-from handlers.core.evidence.pack.reading import Reader, within
+from handlers.core.evidence.pack.reading import within
 from handlers.core.evidence.pack.rows import Row
 from handlers.core.redaction import redact_words, safe_code
 from schemas.audit import AuditRecord
 from schemas.evidence import Evidence
 from schemas.keys import done_key
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from schemas.pack import Disagreement, Failure, FailureEnd, OperatorAction, Period
+from schemas.pack import Failure, FailureEnd, OperatorAction, Period
 
 _NOT_DONE: Final = frozenset({AttachmentResult.FAILED, AttachmentResult.UNKNOWN})
 #: How an event ends by its last status.
@@ -25,7 +25,6 @@ _ENDS: Final = {
     OutcomeStatus.RETRYING: FailureEnd.RETRYING,
     OutcomeStatus.FAILED: FailureEnd.OPEN,
 }
-_WITHOUT_EVIDENCE: Final = frozenset({OutcomeStatus.RETRYING, OutcomeStatus.CLOSED})
 _Event = tuple[str | None, str]
 
 
@@ -56,7 +55,12 @@ def failures(
     attempts: dict[_Event, list[Evidence]] = defaultdict(list)
     for each in evidence:
         attempts[each.account.value if each.account else None, each.event_id].append(each)
-    by_event = {(each.account, each.event_id): each for each in rows}
+    # A row whose evidence is missing or wrong proves no success.
+    by_event = {
+        (each.account, each.event_id): each
+        for each in rows
+        if not (each.wrong and each.status is OutcomeStatus.ENFORCED)
+    }
     named: dict[str, list[str]] = defaultdict(list)
     for action in actions:
         for event_id in {each.event_id for each in action.intended.letters if each.event_id}:
@@ -94,7 +98,8 @@ def _failure(  # noqa: PLR0913, PLR0917 - what a failure depends on
         later += [
             each.done_at
             for each in records[account].rows
-            if each.status is OutcomeStatus.ENFORCED and each.done_at and each.done_at > last.recorded_at
+            if each.status is OutcomeStatus.ENFORCED and not each.wrong and each.done_at
+            if each.done_at > last.recorded_at
         ]
         if later:
             end, ended_at = FailureEnd.ENFORCED_BY_ANOTHER_EVENT, min(later)
@@ -148,26 +153,3 @@ def operator_actions(actions: Iterable[Acted], period: Period, concerned: Collec
             results={redact_words(name): number for name, number in done.results.items()} if done else {},
             in_period=in_period,
         )
-
-
-def disagreements(
-    rows: Iterable[Row], reader: Reader, period: Period, shown: Callable[[str], str]
-) -> Iterator[Disagreement]:
-    """Yield the outcomes of the period whose evidence is missing or differs from what was read."""
-    read = {each.key: each.sha256 for each in reader.read}
-    for each in sorted(rows, key=lambda each: (each.event_time, each.event_id)):
-        if not within(period, each.event_time):
-            continue
-        digest = read.get(each.evidence_key or "")
-        if each.evidence_key is None and each.status in _WITHOUT_EVIDENCE:
-            continue
-        is_missing = digest is None and reader.is_missing(each.evidence_key or "")
-        if is_missing or (digest and each.evidence_sha256 and digest != each.evidence_sha256):
-            yield Disagreement(
-                account=shown(each.account) if each.account else None,
-                event_id=each.event_id,
-                event_name=each.event_name,
-                event_time=each.event_time,
-                what="MISSING" if is_missing else "DIFFERS",
-                evidence_key=each.evidence_key or "",
-            )

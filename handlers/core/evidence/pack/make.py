@@ -1,13 +1,13 @@
 """Make the data of an evidence pack from the records of a period."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
 from handlers.core.evidence.pack.changes import changes
 from handlers.core.evidence.pack.controls import CONTROLS
-from handlers.core.evidence.pack.failures import acted, disagreements, failures, operator_actions
+from handlers.core.evidence.pack.failures import acted, failures, operator_actions
 from handlers.core.evidence.pack.in_force import deployments, exceptions, guardrails_in_force
 from handlers.core.evidence.pack.latency import latency
 from handlers.core.evidence.pack.members import Describer, by_account
@@ -24,10 +24,12 @@ from handlers.core.evidence.pack.rows import read_rows
 from handlers.core.evidence.pack.sealed import Proofs, SealedLog, prove_objects
 from handlers.core.evidence.pack.sweeps import SweepRecords
 from handlers.core.evidence.pack.unproven import Known, unproven
+from handlers.core.evidence.pack.wrong import OutcomeChecks, disagreements, doubted, wrong_keys
 from handlers.core.ports import Pseudonyms
 from handlers.core.redaction import redact_words
 from schemas.evidence import RehearsalEvidence
 from schemas.ids import OrganizationId
+from schemas.outcome import OutcomeStatus
 from schemas.pack import (
     CoverageDay,
     Disagreement,
@@ -41,7 +43,6 @@ from schemas.pack import (
     SourceRead,
     Summary,
 )
-from schemas.verification import Verification
 
 _ORGANIZATION: Final = "organization"
 
@@ -105,7 +106,9 @@ def make_pack(order: Order, sources: Sources, progress: Progress) -> tuple[Pack,
     # Actions after the period can end what failed in it.
     actions = acted(dict(reader.audit_records(period.first, max(today, period.last))))
     in_force = deployments(reader.configurations(period.last), period)
-    rows = read_rows(sources.rows, pseudonyms, progress)
+    rows = read_rows(sources.rows, pseudonyms, OutcomeChecks(reader, pseudonyms, period), progress)
+    proved = prove_objects(sources.log, sorted(reader.read, key=lambda each: each.key), progress)
+    wrong = wrong_keys(rows.rows, proved.objects)
     listed = sources.organization.members if sources.organization else ()
     members_now = {pseudonyms.of(each.account_id).value: each for each in listed}
     ids = {**rows.ids, **{name: each.account_id for name, each in members_now.items()}}
@@ -114,10 +117,13 @@ def make_pack(order: Order, sources: Sources, progress: Progress) -> tuple[Pack,
     memberships.add_evidence(each for _, each in evidence)
     memberships.add_rows(rows.rows)
     memberships.add_sweeps(sweeps)
-    records = by_account(evidence, rows.rows)
-    describer = Describer(period, until, records, sweeps, sources.organization, shown, members_now)
+    records = by_account((each for each in evidence if each[0] not in wrong), rows.rows)
+    doubts = doubted(rows.rows, evidence, wrong)
+    describer = Describer(period, until, records, sweeps, shown, members_now, wrong, doubts)
     members = tuple(describer.members(memberships.within(period, members_now)))
-    failed = tuple(failures((each for _, each in evidence), rows.rows, records, actions, shown))
+    # What is wrong proves no success.
+    attempts = (each for key, each in evidence if key not in wrong or each.status is OutcomeStatus.FAILED)
+    failed = tuple(failures(attempts, rows.rows, records, actions, shown))
     done = tuple(operator_actions(actions, period, {name for each in failed for name in each.actions}))
     by_day = tuple(sweeps.by_day(period, today))
     excepted, unread = exceptions(
@@ -129,11 +135,10 @@ def make_pack(order: Order, sources: Sources, progress: Progress) -> tuple[Pack,
         shown,
     )
     times = latency(members)
-    missing = tuple(disagreements(rows.rows, reader, period, shown))
+    missing = tuple(disagreements(rows.rows, shown))
     changed = tuple(changes(evidence, shown))
     gaps = tuple(sweeps.gaps(shown))
-    verification = _safe(sources.log.verification)
-    proved = prove_objects(sources.log, sorted(reader.read, key=lambda each: each.key), progress)
+    verification = sources.log.verification
     read = (*reader.sources(), rows.source, *_of_organization(sources))
     known = Known(
         period=period,
@@ -207,21 +212,6 @@ def _rehearsals(
         slowest[day] = max(slowest.get(day, 0.0), seconds)
     for day in days(period.first, min(period.last, today)):
         yield RehearsalDay(day=day, rehearsals=counts.get(day, 0), slowest=slowest.get(day))
-
-
-def _safe(verification: Verification | None) -> Verification | None:
-    """Return a verification whose texts hold no account id: they can repeat keys that others wrote."""
-    if verification is None:
-        return None
-    safe: Callable[[str], str] = redact_words
-    findings = tuple(
-        each.model_copy(
-            update={"what": safe(each.what), "meaning": safe(each.meaning), "next_step": safe(each.next_step)}
-        )
-        for each in verification.findings
-    )
-    left_out = {safe(part): safe(why) for part, why in verification.left_out.items()}
-    return verification.model_copy(update={"findings": findings, "left_out": left_out})
 
 
 def _summary(

@@ -1,21 +1,21 @@
 """Each member of a period: when it was guarded, what it had to carry and carried, and its state at the end."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from handlers.core.evidence.pack.memberships import SWEEP, Membership
-from handlers.core.evidence.pack.ports import KnownMember, OrganizationNow
-from handlers.core.evidence.pack.reading import within
+from handlers.core.evidence.pack.ports import KnownMember
+from handlers.core.evidence.pack.reading import end, within
 from handlers.core.evidence.pack.rows import Row
 from handlers.core.evidence.pack.sweeps import SweepRecords
 from schemas.events import DEPARTURES, REMOVAL
 from schemas.evidence import Evidence
 from schemas.ids import PolicyId
 from schemas.outcome import AttachmentResult, OutcomeStatus
-from schemas.pack import Member, MemberState, Period
+from schemas.pack import Member, MemberState, NoProof, Period
 
 #: The results with which an account carries a policy.
 ATTACHED: Final = frozenset({AttachmentResult.ATTACHED, AttachmentResult.ALREADY_ATTACHED})
@@ -33,7 +33,7 @@ class AccountRecords:
     #: The evidence of the period about what the account must carry, by when it was recorded.
     evaluations: list[tuple[str, Evidence]] = field(default_factory=list)
     removals: list[Evidence] = field(default_factory=list)
-    #: The outcomes of evaluations, of all times.
+    #: The outcomes of evaluations, of all times; alone, they prove nothing.
     rows: list[Row] = field(default_factory=list)
 
 
@@ -42,12 +42,11 @@ class _Known:
     """What an account had to carry, and carried, at a moment."""
 
     at: datetime
-    origin: Literal["evidence", "outcome", "organization"]
-    status: OutcomeStatus | None
+    status: OutcomeStatus
     required: tuple[PolicyId, ...]
     carried: tuple[PolicyId, ...]
-    exceptions: tuple[str, ...] = ()
-    key: str | None = None
+    exceptions: tuple[str, ...]
+    key: str
 
     @property
     def is_covered(self) -> bool:
@@ -55,7 +54,7 @@ class _Known:
 
 
 def by_account(evidence: Iterable[tuple[str, Evidence]], rows: Iterable[Row]) -> Mapping[str, AccountRecords]:
-    """Return what the records say about each account."""
+    """Return what valid evidence and the outcomes say about each account."""
     found: dict[str, AccountRecords] = defaultdict(AccountRecords)
     for key, each in sorted(evidence, key=lambda each: (each[1].recorded_at, each[0])):
         if each.account is None or each.departure:
@@ -79,10 +78,13 @@ class Describer:
     until: datetime
     records: Mapping[str, AccountRecords]
     sweeps: SweepRecords
-    now: OrganizationNow | None
     shown: Callable[[str], str]
     #: Organizations' list by pseudonym.
     members_now: Mapping[str, KnownMember]
+    #: The keys of objects that prove nothing.
+    wrong: frozenset[str]
+    #: The times of the events of each account of whose evidence something is missing or wrong.
+    doubted: Mapping[str, Sequence[datetime]]
 
     def members(self, memberships: Iterable[Membership]) -> Iterator[Member]:
         """Yield each membership as a member of the pack: new ones first, then by account."""
@@ -101,12 +103,15 @@ class Describer:
         if known and last and last.decided_at > known.at and state is MemberState.GAP:
             carried = tuple(each for each in known.carried if each not in gaps)
         exact = membership.joined_at if membership.joined_by != SWEEP else None
+        now = self.members_now.get(membership.account) if membership.left_at is None else None
+        clear = now if now and now.is_clear else None
         return Member(
             account=self.shown(membership.account),
             joined_at=membership.joined_at,
             joined_by=membership.joined_by,
             is_new=is_new,
             guarded_at=guarded_at,
+            no_proof=self._no_proof(membership, records) if is_new and guarded_at is None else None,
             # Clocks differ, so a negative time counts as none.
             seconds=max(0.0, (guarded_at - exact).total_seconds()) if guarded_at and exact and is_new else None,
             left_at=membership.left_at,
@@ -115,46 +120,55 @@ class Describer:
             required=known.required if known else None,
             carried=carried,
             exceptions=known.exceptions if known else (),
-            known_from=known.origin if known else None,
             known_at=known.at if known else None,
+            required_now=clear.required if clear else None,
+            carried_now=clear.carried if clear else None,
             evidence_key=key or (known.key if known else None),
         )
 
     def _known(self, membership: Membership, records: AccountRecords) -> _Known | None:
-        """Return the newest of what the evidence of the period says, else what is known otherwise."""
+        """Return what the newest evidence of the period says."""
         for key, each in reversed(records.evaluations):
             if each.recorded_at < self.until and membership.holds(each.recorded_at):
                 return _of_evidence(key, each, records.removals)
-        member = self.members_now.get(membership.account) if membership.left_at is None else None
-        if self.now and member and member.is_clear:
-            status = OutcomeStatus.OBSERVED if member.is_observed else None
-            return _Known(self.now.read_at, "organization", status, member.required, member.carried)
-        rows = [each for each in records.rows if membership.holds(each.updated_at)]
-        return _of_row(max(rows, key=lambda each: each.updated_at)) if rows else None
+        return None
+
+    def _no_proof(self, membership: Membership, records: AccountRecords) -> NoProof:
+        """Return why no record shows that an account got all its policies."""
+        if any(map(membership.holds, self.doubted.get(membership.account, ()))):
+            return NoProof.EVIDENCE_WRONG
+        said = [each for each in records.rows if membership.holds(each.updated_at)]
+        done = [each for each in said if each.status is OutcomeStatus.ENFORCED]
+        if done:
+            is_later = all(each.event_time >= end(self.period) for each in done)
+            return NoProof.AFTER_PERIOD if is_later else NoProof.EVIDENCE_UNREAD
+        known = self._known(membership, records)
+        if known and known.status is OutcomeStatus.OBSERVED:
+            return NoProof.OBSERVED
+        if membership.left_at:
+            return NoProof.LEFT
+        return NoProof.FAILED if known or said else NoProof.NO_RECORD
 
     def _state(self, membership: Membership, known: _Known | None, gaps: set[PolicyId]) -> MemberState:
         if membership.left_at and membership.left_at < self.until:
             return MemberState.LEFT
         last = self.sweeps.last
-        proven = known if known and known.origin == "evidence" else None
-        if gaps and not (proven and last and proven.at > last.decided_at and proven.is_covered):
+        if gaps and not (known and last and known.at > last.decided_at and known.is_covered):
             return MemberState.GAP
         if known and known.status is OutcomeStatus.OBSERVED:
             return MemberState.OBSERVED
-        if (proven and proven.status is OutcomeStatus.ENFORCED) or self._swept(membership, proven):
+        if (known and known.status is OutcomeStatus.ENFORCED) or self._swept(membership, known):
             return MemberState.COVERED
-        if proven:
-            return MemberState.GAP
-        # What Organizations says after the period says nothing about its end.
-        is_covered = known and known.origin == "organization" and known.at <= self.until and known.is_covered
-        return MemberState.COVERED if is_covered else MemberState.UNCLEAR
+        return MemberState.GAP if known else MemberState.UNCLEAR
 
-    def _swept(self, membership: Membership, proven: _Known | None) -> bool:
+    def _swept(self, membership: Membership, known: _Known | None) -> bool:
         """Return whether the last sweep looked at the account after all that is known, and all of it was clear."""
         last = self.sweeps.last
-        if last is None or last.unclear or last.observed or not self.sweeps.names_all:
+        if last is None or last.evidence_key in self.wrong:
             return False
-        return last.decided_at > max(membership.since, proven.at if proven else membership.since)
+        if last.unclear or last.observed or not self.sweeps.names_all:
+            return False
+        return last.decided_at > max(membership.since, known.at if known else membership.since)
 
 
 def _guarded(membership: Membership, records: AccountRecords) -> tuple[datetime | None, str | None]:
@@ -162,10 +176,7 @@ def _guarded(membership: Membership, records: AccountRecords) -> tuple[datetime 
     for key, each in records.evaluations:
         if each.status is OutcomeStatus.ENFORCED and membership.holds(each.recorded_at):
             return each.recorded_at, key
-    # An event after the period, whose evidence is not part of it.
-    done = [each for each in records.rows if each.status is OutcomeStatus.ENFORCED and each.done_at]
-    found = [(each.done_at, each.evidence_key) for each in done if each.done_at and membership.holds(each.done_at)]
-    return min(found, key=lambda each: each[0], default=(None, None))
+    return None, None
 
 
 def _of_evidence(key: str, evidence: Evidence, removals: Iterable[Evidence]) -> _Known:
@@ -180,17 +191,9 @@ def _of_evidence(key: str, evidence: Evidence, removals: Iterable[Evidence]) -> 
     exceptions = {name for each in evidence.policies for name in each.exceptions or ()}
     return _Known(
         evidence.recorded_at,
-        "evidence",
         evidence.status,
         evidence.required,
         tuple(each for each in carried if each not in removed),
         tuple(sorted(exceptions)),
         key,
     )
-
-
-def _of_row(row: Row) -> _Known:
-    results = dict(row.policies)
-    carried = tuple(each for each, result in results.items() if result in ATTACHED)
-    required = tuple(each for each, result in results.items() if result not in _REMOVED | {AttachmentResult.KEPT})
-    return _Known(row.updated_at, "outcome", row.status, required, carried, key=row.evidence_key)

@@ -40,15 +40,12 @@ class KnownMember:
     carried: tuple[PolicyId, ...]
     #: Whether everything that decides that could be read.
     is_clear: bool
-    #: Whether the stage only observes it.
-    is_observed: bool
 
 
 @dataclass(frozen=True)
 class OrganizationNow:
     """The accounts of the organization, without the management account."""
 
-    read_at: datetime
     members: Sequence[KnownMember]
     policy_names: Mapping[PolicyId, str] = field(default_factory=dict)
 

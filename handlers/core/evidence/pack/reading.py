@@ -85,8 +85,9 @@ class Reader:
     progress: Progress
     #: Everything that was read, in the order of reading.
     read: list[ObjectRead] = field(default_factory=list)
+    #: The evidence of events by key, as it was read, or why it could not be.
+    evidence_bodies: dict[str, bytes | JoinguardError] = field(default_factory=dict)
     _unlisted: list[str] = field(default_factory=list)
-    _unreadable: set[str] = field(default_factory=set)
     _sources: dict[ObjectKind, _Source] = field(default_factory=dict)
 
     def sources(self) -> list[SourceRead]:
@@ -96,9 +97,9 @@ class Reader:
             for kind, each in self._sources.items()
         ]
 
-    def is_missing(self, key: str) -> bool:
-        """Return whether an object that was not read is not there, as far as its day could be listed."""
-        return key not in self._unreadable and not key.startswith(tuple(self._unlisted))
+    def is_listed(self, prefix: str) -> bool:
+        """Return whether the day of a key or prefix could be listed."""
+        return not prefix.startswith(tuple(self._unlisted))
 
     def evidence(self, period: Period) -> Iterator[tuple[str, Evidence]]:
         """Yield the evidence of the events of a period, also what was written later."""
@@ -135,17 +136,21 @@ class Reader:
             self._unlisted.append(prefix)
             return []
         keys = [each for each in listed if sealed_kind(each) is kind]
-        for _ in range(len(listed) - len(keys)):
+        for each in set(listed) - set(keys):
             source.fail(_FOREIGN)
+            if kind is ObjectKind.EVIDENCE:
+                # Whatever it holds, it is no evidence.
+                self.evidence_bodies[each] = b""
         return keys
 
     def _parsed(self, kind: ObjectKind, model: type[Model], keys: list[str]) -> Iterator[tuple[str, Model]]:
         source = self._sources[kind]
         for key, body in self.objects.read_all(keys):
+            if kind is ObjectKind.EVIDENCE:
+                self.evidence_bodies[key] = body
             parsed = _parse(model, body)
             if isinstance(parsed, str) or isinstance(body, JoinguardError):
                 source.fail(str(parsed))
-                self._unreadable.add(key)
                 continue
             source.read += 1
             self.read.append(ObjectRead(key=key, sha256=sha256(body).hexdigest(), size=len(body)))

@@ -1,20 +1,33 @@
 """The outcomes, as far as a pack needs them: without account ids, and small, because all of them are read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple, TypeAlias
 
 from handlers.core.errors import JoinguardError
 from handlers.core.evidence.pack.ports import Progress, Rows
 from handlers.core.evidence.references import event_reference, keyed_reference
 from handlers.core.ports import Pseudonyms, UnreadableRow
 from schemas.events import KNOWN_EVENT_NAMES
-from schemas.ids import AccountId, EventId, PolicyId, Sha256
+from schemas.ids import AccountId, EventId
 from schemas.keys import NO_ACCOUNT, REHEARSAL_ROW
-from schemas.outcome import AttachmentResult, Outcome, OutcomeStatus
-from schemas.pack import SourceRead
+from schemas.outcome import Outcome, OutcomeStatus
+from schemas.pack import SourceRead, WrongEvidence
 
 _OUTCOMES = "outcomes"
 _UPDATE_EVERY = 1000
+
+
+class WrongObject(NamedTuple):
+    """An object of an outcome's evidence that is missing or wrong; the key is empty if the outcome names none."""
+
+    key: str
+    what: WrongEvidence
+
+
+#: Returns what is missing or wrong of the evidence of an outcome.
+Check: TypeAlias = Callable[[Outcome], tuple[WrongObject, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +45,10 @@ class Row:
     code: str | None
     updated_at: datetime
     done_at: datetime | None
-    policies: tuple[tuple[PolicyId, AttachmentResult], ...]
     #: When the account left, if that is why it is closed.
     left_at: datetime | None
-    evidence_key: str | None
-    evidence_sha256: Sha256 | None
-    #: The action that closed it.
-    closed_by: str | None
     closed_at: datetime | None
+    wrong: tuple[WrongObject, ...]
 
 
 @dataclass
@@ -58,7 +67,7 @@ class RowRecords:
         return SourceRead(source=_OUTCOMES, read=len(self.rows), unread=self.unread, problem=self.problem)
 
 
-def read_rows(rows: Rows, pseudonyms: Pseudonyms, progress: Progress) -> RowRecords:
+def read_rows(rows: Rows, pseudonyms: Pseudonyms, check: Check, progress: Progress) -> RowRecords:
     """Read all outcomes; a table that cannot be read, or not to its end, is a problem of the source."""
     found = RowRecords()
     try:
@@ -67,7 +76,7 @@ def read_rows(rows: Rows, pseudonyms: Pseudonyms, progress: Progress) -> RowReco
                 found.unread += 1
                 found.problem = found.problem or "a row is not an outcome"
             elif (each.account_id, each.event_id) != REHEARSAL_ROW:
-                found.rows.append(_row(each, pseudonyms, found.ids))
+                found.rows.append(_row(each, pseudonyms, check, found.ids))
                 if len(found.rows) % _UPDATE_EVERY == 0:
                     progress(_OUTCOMES, len(found.rows))
     except JoinguardError as error:
@@ -76,7 +85,7 @@ def read_rows(rows: Rows, pseudonyms: Pseudonyms, progress: Progress) -> RowReco
     return found
 
 
-def _row(outcome: Outcome, pseudonyms: Pseudonyms, ids: dict[str, AccountId]) -> Row:
+def _row(outcome: Outcome, pseudonyms: Pseudonyms, check: Check, ids: dict[str, AccountId]) -> Row:
     account = None
     if outcome.account_id != NO_ACCOUNT:
         account = pseudonyms.of(outcome.account_id).value
@@ -92,10 +101,7 @@ def _row(outcome: Outcome, pseudonyms: Pseudonyms, ids: dict[str, AccountId]) ->
         code=outcome.fault.code if outcome.fault else None,
         updated_at=outcome.updated_at,
         done_at=outcome.done_at,
-        policies=tuple((each.policy_id, each.result) for each in outcome.policies),
         left_at=outcome.departed.left_at if outcome.departed else None,
-        evidence_key=outcome.evidence_key,
-        evidence_sha256=outcome.evidence_sha256,
-        closed_by=outcome.closed.act_id if outcome.closed else None,
         closed_at=outcome.closed.closed_at if outcome.closed else None,
+        wrong=check(outcome),
     )

@@ -30,7 +30,7 @@ class SealedLog:
 
     #: None if nobody verified it.
     verification: Verification | None = None
-    #: Why it was not verified although that was wanted, or is not what was verified.
+    #: Why it was not verified although that was wanted.
     not_verified: str | None = None
     #: None if it cannot be read.
     opened: OpenLog | None = None

@@ -10,6 +10,7 @@ from handlers.core.evidence.pack.memberships import ORGANIZATION, SWEEP
 from handlers.core.evidence.pack.reading import end
 from handlers.core.evidence.pack.sealed import ProvedObjects, SealedLog
 from handlers.core.evidence.pack.sweeps import SweepRecords
+from handlers.core.plurals import agree, count
 from schemas.ids import Sha256
 from schemas.pack import (
     CoverageDay,
@@ -82,8 +83,6 @@ def _of_the_log(known: Known) -> Iterator[tuple[str, str]]:
         yield "NOT_VERIFIED", f"The sealed log could not be verified ({known.log.not_verified}). {_SO}"
     elif verified is None:
         yield "NOT_VERIFIED", f"Nobody verified the sealed log for this pack. {_SO}"
-    elif (verified.since and verified.since > _first(known)) or (verified.until and verified.until < end(known.period)):
-        yield "VERIFIED_IN_PART", "The verification does not include the whole period."
     if verified and verified.is_quick:
         yield "VERIFIED_QUICKLY", "The verification left out the bytes of the objects."
     if verified and verified.left_out:
@@ -97,30 +96,29 @@ def _of_proofs(known: Known) -> Iterator[tuple[str, str]]:
         yield "NO_CHECKPOINT", f"The pack holds no signed checkpoint of the sealed log, and so no proofs either{why}."
         return
     states = Counter(each.proof for each in known.proved.objects)
-    every = len(known.proved.objects)
+    made_of = f"Of {count(len(known.proved.objects), 'object')} that the pack was made of"
     if differ := states[ProofState.DIFFERS]:
         yield (
             "OBJECTS_DIFFER",
             (
-                f"Of the {every:,} objects that the pack was made of, {differ:,} are not what was sealed; objects.csv "
-                "names them. What the pack says of them is not proven."
+                f"{made_of}, {differ:,} {agree(differ, 'is', 'are')} not what was sealed; objects.csv says which. What "
+                "the pack says of that is not proven."
             ),
         )
     if unsealed := states[ProofState.NOT_SEALED]:
         yield (
             "OBJECTS_NOT_SEALED",
             (
-                f"Of the {every:,} objects that the pack was made of, {unsealed:,} have no proof, because the "
-                "checkpoint is not about them; objects.csv names them. An object is sealed within the hour after "
-                "it was written."
+                f"{made_of}, {unsealed:,} {agree(unsealed, 'has', 'have')} no proof, because the checkpoint is not "
+                "about all of them; objects.csv says which. An object is sealed within the hour after it was written."
             ),
         )
     if unproved := states[ProofState.NOT_PROVED]:
         yield (
             "PROOFS_MISSING",
             (
-                f"Of the {every:,} objects that the pack was made of, the proofs of {unproved:,} could not be made "
-                f"({known.proved.problem}); objects.csv names them."
+                f"{made_of}, the {agree(unproved, 'proof', 'proofs')} of {unproved:,} could not be made "
+                f"({known.proved.problem}); objects.csv says which."
             ),
         )
 
@@ -136,7 +134,7 @@ def _of_sources(known: Known) -> Iterator[tuple[str, str]]:
                 "SOURCE_UNREAD",
                 (
                     f"Of the source {each.source}, {each.unread:,} could not be read or used ({each.problem}); "
-                    f"{each.read:,} were."
+                    f"{each.read:,} {agree(each.read, 'was', 'were')}."
                 ),
             )
     if known.organization_problem:
@@ -147,20 +145,20 @@ def _of_sources(known: Known) -> Iterator[tuple[str, str]]:
                 "Members of which no record of the period tells are not listed."
             ),
         )
-    if known.unread_guardrails:
+    if hashes := [each[:_SHORT] for each in known.unread_guardrails]:
         yield (
             "GUARDRAILS_UNREAD",
             (
-                "The guardrails with these hashes were in force and could not be read, so their exceptions are known "
-                f"only by the attempts that name them: {', '.join(each[:_SHORT] for each in known.unread_guardrails)}."
+                f"The guardrails with {agree(len(hashes), 'this hash', 'these hashes')} were in force and could not be "
+                f"read, so their exceptions are known only by the attempts that name them: {', '.join(hashes)}."
             ),
         )
     if known.ownerless:
         yield (
             "EXCEPTIONS_WITHOUT_OWNER",
             (
-                f"{known.ownerless:,} exceptions are shown without owner or reason: the document in which they are "
-                "written was not where the pack was made, or is another version."
+                f"{count(known.ownerless, 'exception')} {agree(known.ownerless, 'is', 'are')} shown without owner or "
+                "reason: the document that says them was not where the pack was made, or is another version."
             ),
         )
     if len(known.key_versions) > 1:
@@ -172,8 +170,8 @@ def _of_sources(known: Known) -> Iterator[tuple[str, str]]:
         yield (
             "NOT_REVEALED",
             (
-                f"Of {known.not_revealed:,} accounts, only the pseudonym is known: neither Organizations nor an "
-                "outcome names them."
+                f"Of {count(known.not_revealed, 'account')}, only the pseudonym is known: neither Organizations nor an "
+                "outcome has the ID."
             ),
         )
 
@@ -183,7 +181,10 @@ def _of_the_period(known: Known) -> Iterator[tuple[str, str]]:
         yield "PERIOD_OPEN", f"The period was not over when the pack was made, on {known.made_at:%d %B %Y}."
     without = sum(not each.sweeps for each in known.days)
     if without:
-        yield "DAYS_WITHOUT_SWEEP", f"On {without:,} of {len(known.days):,} days, no sweep compared the accounts."
+        yield (
+            "DAYS_WITHOUT_SWEEP",
+            f"On {without:,} of {count(len(known.days), 'day')}, no sweep compared the accounts.",
+        )
     if known.sweeps.is_cut:
         yield (
             "GAPS_CUT",
@@ -199,7 +200,10 @@ def _of_the_period(known: Known) -> Iterator[tuple[str, str]]:
         )
     cut = sum(each.in_period and each.ended is None for each in known.actions)
     if cut:
-        yield "ACTIONS_CUT_OFF", f"{cut:,} actions of operators have no record of their end."
+        yield (
+            "ACTIONS_CUT_OFF",
+            f"{count(cut, 'action')} of operators {agree(cut, 'has', 'have')} no record of the end.",
+        )
 
 
 def _of_members(known: Known) -> Iterator[tuple[str, str]]:
@@ -209,20 +213,23 @@ def _of_members(known: Known) -> Iterator[tuple[str, str]]:
         yield (
             "MEMBERS_DIFFER",
             (
-                f"The last sweep of the period, on {last.decided_at:%d %B %Y at %H:%M} UTC, counted {last.members:,} "
-                f"members, and the pack lists {at_end:,} at the end of the period."
+                f"The last sweep of the period, on {last.decided_at:%d %B %Y at %H:%M} UTC, counted "
+                f"{count(last.members, 'member')}, and the pack lists {at_end:,} at the end of the period."
             ),
         )
     unclear = sum(each.state is MemberState.UNCLEAR for each in known.members)
     if unclear:
-        yield "MEMBERS_UNCLEAR", f"Of {unclear:,} members, no record says whether they carried their policies."
+        yield (
+            "MEMBERS_UNCLEAR",
+            f"Of {count(unclear, 'member')}, no record shows what was carried at the end of the period.",
+        )
     swept = sum(each.is_new and each.joined_by in {ORGANIZATION, SWEEP} for each in known.members)
     if swept:
         yield (
             "JOINS_WITHOUT_EVENT",
             (
-                f"{swept:,} accounts joined although no event told of them. They are dated as Organizations says, or "
-                "when a sweep found them; those of the sweep are left out of the distribution."
+                f"{count(swept, 'account')} joined, and no event told of that. Such a join is dated as Organizations "
+                "says, or when a sweep found the account; then it is left out of the distribution."
             ),
         )
 
