@@ -44,45 +44,6 @@ _UNTIL: Final = datetime(2033, 11, 1, tzinfo=UTC)
 _PAGE: Final = 1000
 _BATCH: Final = 2000
 
-#: Prints the peak memory of a process, in KiB, when it ends.
-_PEAK: Final = """if True:
-    import atexit, pathlib, sys
-    peak = lambda: pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
-    atexit.register(lambda: print(peak(), file=sys.stderr))
-    import boto3
-    from botocore.config import Config
-    s3 = boto3.client("s3", config=Config(max_pool_connections=16))
-"""
-_LOOP: Final = f"""{_PEAK}
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket="evidence"):
-        for each in page["Versions"]:
-            s3.get_object(Bucket="evidence", Key=each["Key"], VersionId=each["VersionId"])["Body"].read()
-"""
-_LOOP_IN_THREADS: Final = f"""{_PEAK}
-    from concurrent.futures import ThreadPoolExecutor
-    def get(each):
-        s3.get_object(Bucket="evidence", Key=each["Key"], VersionId=each["VersionId"])["Body"].read()
-    with ThreadPoolExecutor(16) as pool:
-        for page in s3.get_paginator("list_object_versions").paginate(Bucket="evidence"):
-            for _ in pool.map(get, page["Versions"]):
-                pass
-"""
-_VERIFY: Final = f"""{_PEAK}
-    from handlers.aws.s3_verify import S3SealedBucket
-    from handlers.clock import SystemClock
-    from handlers.core.evidence.checkpoint import VerifierKey
-    from handlers.core.evidence.verify import Verifier, VerifyDependencies, VerifyRequest
-    from handlers.operate.signatures import is_signed
-    from handlers.operate.sorted_records import SortedRecords
-    from handlers.operate.verifying import FileProgress
-    keys, progress, quick = [VerifierKey.parse(sys.argv[1])], FileProgress(pathlib.Path(sys.argv[2])), sys.argv[3]
-    bucket = S3SealedBucket(s3, "evidence")
-    dependencies = VerifyDependencies(bucket, is_signed, SortedRecords, progress, SystemClock(), lambda *_: None)
-    found = Verifier(dependencies, VerifyRequest(keys, is_quick=quick == "quick")).run().verification
-    assert not found.found_any or {{each.kind for each in found.findings}} == {{"gap"}}, found.findings[:3]
-    assert found.valid == int(sys.argv[4]), found.valid
-"""
-
 
 def evidence(number: int) -> tuple[str, bytes]:
     """Return the key and the bytes of the evidence with a number."""
@@ -214,12 +175,12 @@ def measure(few: int, many: int, folder: str) -> dict[str, dict[str, float]]:
         server.start()
         try:
             endpoint = f"http://127.0.0.1:{ready.get()}"
-            loop = _timed(endpoint, _LOOP)
+            loop = _timed(endpoint, "loop")
             rows[f"a bare loop, {objects:,}"] = loop | {"over the loop": 1.0}
             runs = {
-                f"the loop in 16 threads, {objects:,}": (_LOOP_IN_THREADS,),
-                f"verify, {objects:,}": (_VERIFY, key, f"{folder}/progress", "full", str(objects)),
-                f"verify --quick, {objects:,}": (_VERIFY, key, f"{folder}/progress", "quick", str(objects)),
+                f"the loop in 16 threads, {objects:,}": ("loop-in-threads",),
+                f"verify, {objects:,}": ("verify", key, f"{folder}/progress", str(objects)),
+                f"verify --quick, {objects:,}": ("verify", key, f"{folder}/progress", str(objects), "--quick"),
             }
             for name, run in runs.items():
                 found = _timed(endpoint, *run)
@@ -230,7 +191,7 @@ def measure(few: int, many: int, folder: str) -> dict[str, dict[str, float]]:
     return rows
 
 
-def _timed(endpoint: str, code: str, *arguments: str) -> dict[str, float]:
+def _timed(endpoint: str, *arguments: str) -> dict[str, float]:
     environment: dict[str, Any] = os.environ | {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "x",
@@ -239,7 +200,12 @@ def _timed(endpoint: str, code: str, *arguments: str) -> dict[str, float]:
     }
     begun = time.monotonic()
     done = subprocess.run(  # noqa: S603 - our own code
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.bench.read", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     seconds = time.monotonic() - begun
     if done.returncode:
