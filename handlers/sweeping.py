@@ -73,7 +73,8 @@ def _measure(swept: Swept, app: Sweeper) -> None:
     if begun := last.decided_at if last else since:
         age = app.dependencies.clock.now() - begun
         _add("SecondsSinceSweep", MetricUnit.Seconds, age.total_seconds())
-        _add("IntervalsSinceSweep", MetricUnit.NoUnit, age / max(app.every, swept.takes))
+        # A quotient can have twelve digits in a row, which look like an account id.
+        _add("IntervalsSinceSweep", MetricUnit.NoUnit, round(age / max(app.every, swept.takes), 3))
     if last:
         for name, value in _gauges(last).items():
             _add(name, MetricUnit.Count, value)

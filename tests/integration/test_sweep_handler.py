@@ -145,6 +145,7 @@ def test_between_sweeps_the_metrics_of_the_last_one_are_published(
     assert (found["AccountsWithGaps"], found["Gaps NEVER_SEEN"]) == (1, 1)
     assert 0 <= found["SecondsSinceSweep"] < 60
     assert 0 <= found["IntervalsSinceSweep"] < 60 / 1800
+    assert found["IntervalsSinceSweep"] == round(found["IntervalsSinceSweep"], 3), "more digits look like an account id"
     assert "SweepRequests" not in found
 
 
