@@ -21,10 +21,6 @@ from schemas.values import moment
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PSEUDONYM: Final = re.compile("acct-[0-9a-f]+")
-#: A user, a role, a session, or the root user.
-_PRINCIPAL: Final = re.compile(r"arn:[a-z-]+:(iam|sts)::[0-9]{12}:[^\s:]+")
-#: What IAM allows as the name of a user, and STS as that of a session.
-_NAME: Final = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Messages a second; the maximum is SQS's own, for its move task.
 _MIN_RATE: Final = 0.01
@@ -117,72 +113,46 @@ class AccountIdType(click.ParamType[str]):
         return str(value)
 
 
-class PseudonymType(click.ParamType[str]):
-    """A pseudonym of an account, a principal or a name."""
+class FormType(click.ParamType[str]):
+    """A text of a form."""
 
-    name = "pseudonym"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Parse the value."""
-        if not re.fullmatch("(acct|prin|name)-[0-9a-f]{32}", str(value)):
-            self.fail(
-                f"{value!r} is not a pseudonym. Use one of a record, such as acct-, prin- or name- and 32 hexadecimal "
-                "digits",
-                param,
-                ctx,
-            )
-        return str(value)
-
-
-class PrincipalType(click.ParamType[str]):
-    """The ARN of a session, user or role."""
-
-    name = "arn"
+    def __init__(self, name: str, form: re.Pattern[str], rule: str) -> None:
+        """Take the name of the type, the form, and what the message says of a text that does not have it."""
+        self.name = name
+        self._form = form
+        self._rule = rule
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Parse the value."""
-        if not _PRINCIPAL.fullmatch(str(value)):
-            self.fail(
-                f"{value!r} is not the ARN of a session, user or role. Use a form such as "
-                "arn:aws:sts::111122223333:assumed-role/ROLE/NAME; for a name alone, use --session",
-                param,
-                ctx,
-            )
+        if not self._form.fullmatch(str(value)):
+            self.fail(f"{value!r} is not {self._rule}", param, ctx)
         return str(value)
 
 
-class NameType(click.ParamType[str]):
-    """The name of a session or user."""
-
-    name = "name"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Parse the value."""
-        if not _NAME.fullmatch(str(value)):
-            self.fail(
-                f"{value!r} is not the name of a session or user. Use 1 to 64 letters, digits and characters of "
-                "+=,.@_-; for an ARN, use --principal",
-                param,
-                ctx,
-            )
-        return str(value)
-
-
-class SealedKeyType(click.ParamType[str]):
-    """The key of an object that is sealed."""
-
-    name = "key"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Parse the value."""
-        if not str(value).startswith(SEALED_PREFIXES):
-            self.fail(
-                f"{value!r} is not the key of an object that is sealed. Use a key that begins with "
-                f"{', '.join(SEALED_PREFIXES[:-1])} or {SEALED_PREFIXES[-1]}, with no slash, bucket or s3:// before it",
-                param,
-                ctx,
-            )
-        return str(value)
+PSEUDONYM_FORM: Final = FormType(
+    "pseudonym",
+    re.compile("(acct|prin|name)-[0-9a-f]{32}"),
+    "a pseudonym. Use one of a record, such as acct-, prin- or name- and 32 hexadecimal digits",
+)
+#: A user, a role, a session, or the root user.
+PRINCIPAL_FORM: Final = FormType(
+    "arn",
+    re.compile(r"arn:[a-z-]+:(iam|sts)::[0-9]{12}:[^\s:]+"),
+    "the ARN of a session, user or role. Use a form such as arn:aws:sts::111122223333:assumed-role/ROLE/NAME; for a "
+    "name alone, use --session",
+)
+#: What IAM allows as the name of a user, and STS as that of a session.
+NAME_FORM: Final = FormType(
+    "name",
+    re.compile(r"[\w+=,.@-]{1,64}", re.ASCII),
+    "the name of a session or user. Use 1 to 64 letters, digits and characters of +=,.@_-; for an ARN, use --principal",
+)
+SEALED_KEY_FORM: Final = FormType(
+    "key",
+    re.compile(f"({'|'.join(SEALED_PREFIXES)}).*", re.DOTALL),
+    "the key of an object that is sealed. Use a key that begins with "
+    f"{', '.join(SEALED_PREFIXES[:-1])} or {SEALED_PREFIXES[-1]}, with no slash, bucket or s3:// before it",
+)
 
 
 class InputFileType(click.File):

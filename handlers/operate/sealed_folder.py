@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from handlers.core.errors import Cause, RetryableError, fault
-from handlers.core.evidence.verify_objects import shown
+from handlers.core.evidence.leaves import shown_key
 from handlers.core.evidence.verifying import MAX_KEPT, Fetched, Findings, Listed, Wanted
 from handlers.operate.errors import OperateError
 from schemas.keys import LOG, SEALED_PREFIXES
@@ -142,7 +142,7 @@ class SealedFolder:
         for prefix in (LOG, *SEALED_PREFIXES):
             for each in self.entries(prefix):
                 if each.why:
-                    findings.add(FindingKind.INSERTED, shown(each.key), each.why, each.next_step or _ANEW)
+                    findings.add(FindingKind.INSERTED, shown_key(each.key), each.why, each.next_step or _ANEW)
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         """Yield what is directly under a prefix; nothing if it is no folder."""

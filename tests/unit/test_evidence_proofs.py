@@ -174,6 +174,17 @@ def test_findings_name_no_account(sealed: SealedHistory, tmp_path: Path) -> None
     assert "300000000001" not in pack.model_dump_json()
 
 
+def test_a_key_of_somebody_else_beside_evidence_names_no_account(sealed: SealedHistory, tmp_path: Path) -> None:
+    key = f"{evidence(sealed).rpartition('/')[0]}/300000000001"
+    sealed.history.objects[key] = b"?"
+
+    make(sealed, tmp_path / "q3")
+
+    pack = pack_in(tmp_path / "q3")
+    assert [each.evidence_key for each in pack.disagreements if "[account]" in each.evidence_key]
+    assert "300000000001" not in pack.model_dump_json()
+
+
 @pytest.mark.parametrize(
     "key",
     [

@@ -890,6 +890,19 @@ def test_an_object_whose_bytes_s3_did_not_return_when_it_was_sealed_is_not_ours(
     assert ("inserted", leaf.key) in w.found()
 
 
+def test_an_account_id_in_the_content_of_evidence_is_not_repeated() -> None:
+    w = VerifyWorld()
+    key = w.enforce(1)
+    body = w.bucket.versions.pop(key)[0].body
+    w.bucket.put(key, body.replace(b'"event-1"', f'"{ACCOUNT}"'.encode()))
+    w.seal()
+
+    [found] = [each for each in w.verification().findings if each.what == key and "belongs under" in each.meaning]
+
+    assert "[account]" in found.meaning
+    assert ACCOUNT not in found.meaning
+
+
 def test_a_key_that_holds_an_account_id_is_not_repeated() -> None:
     w = VerifyWorld.with_batches(1)
     w.bucket.put(f"evidence/{ACCOUNT_IN_KEY}.json", announced=False)

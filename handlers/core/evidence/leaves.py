@@ -7,7 +7,7 @@ import rfc8785
 from pydantic import TypeAdapter, ValidationError
 
 from handlers.core.errors import PermanentError, fault
-from handlers.core.redaction import holds_account_id
+from handlers.core.redaction import holds_account_id, redact
 from schemas.keys import event_in
 from schemas.sealed import Leaf, ObjectKind, SealedBatch, SealedDeletion, SealedObject, sealed_kind
 
@@ -19,6 +19,11 @@ def kind_of(key: str) -> ObjectKind | None:
     """Return the kind of an object to seal; None if its key holds an account id, which no part of Joinguard writes."""
     # The other parts of a key are days, digests and numbers.
     return None if holds_account_id(event_in(key) or "") else sealed_kind(key)
+
+
+def shown_key(key: str) -> str:
+    """Return a key as a report may hold it."""
+    return key if kind_of(key) else redact(key)
 
 
 def leaf_bytes(leaf: Leaf) -> bytes:

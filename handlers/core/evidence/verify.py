@@ -18,7 +18,7 @@ from handlers.core.evidence.verify_configurations import CONFIGURATIONS, Configu
 from handlers.core.evidence.verify_log import LogReader, ReadLog, signed_by
 from handlers.core.evidence.verify_objects import KeptProgress, ObjectVerifier, Period, ProgressStore, Resumed
 from handlers.core.evidence.verify_outcomes import LoggedEvidence, OutcomeRows, OutcomeVerifier
-from handlers.core.evidence.verifying import MAX_DESCRIBED, Findings, SealedBucket, Show, Sorted
+from handlers.core.evidence.verifying import MAX_DESCRIBED, RUNBOOK, Findings, SealedBucket, Show, Sorted
 from handlers.core.ports import Clock, Pseudonyms
 from handlers.core.redaction import redact
 from schemas.sealed import ObjectKind, SealedObject
@@ -29,7 +29,7 @@ RESUMED_WITHIN: Final = timedelta(days=1)
 #: The next step after a log that lacks leaves which a checkpoint signs that was kept elsewhere.
 _CUT: Final = (
     "if this is a copy, it may be older than that checkpoint: download it again. Otherwise, somebody removed what was "
-    "sealed after the last checkpoint that agrees; see handlers/operate/RUNBOOK.md#a-verification-found-something"
+    f"sealed after the last checkpoint that agrees; see {RUNBOOK}"
 )
 _UNKNOWN_END: Final = (
     "a copy can lack what was sealed last; compare it with the last checkpoint that was kept elsewhere, with --against"

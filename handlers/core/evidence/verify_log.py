@@ -25,6 +25,7 @@ from handlers.core.evidence.sealing import COMPARE_EVERY
 from handlers.core.evidence.verifying import (
     COMPLETED_WITHIN,
     MAX_GAP,
+    RUNBOOK,
     Fetched,
     Findings,
     SealedBucket,
@@ -46,7 +47,7 @@ _COMPARED_WITHIN: Final = COMPARE_EVERY + timedelta(days=1)
 #: The next step after a batch without a checkpoint in a folder.
 _INCOMPLETE: Final = (
     "download the folder log/ again: this download may have been made while the batch was sealed; if the checkpoint is "
-    "still not there, somebody deleted it; see handlers/operate/RUNBOOK.md#a-verification-found-something"
+    f"still not there, somebody deleted it; see {RUNBOOK}"
 )
 
 

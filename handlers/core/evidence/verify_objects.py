@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handlers.core.evidence.checkpoint import VerifierKey, Verify
-from handlers.core.evidence.leaves import kind_of, object_leaf
+from handlers.core.evidence.leaves import kind_of, object_leaf, shown_key
 from handlers.core.evidence.merkle import Hash
 from handlers.core.evidence.verify_log import LogObject, signed_by
 from handlers.core.evidence.verifying import (
@@ -300,7 +300,8 @@ class ObjectVerifier:
     def _compared_key(self, key: str, expected: Sequence[_Expected], versions: Sequence[Listed]) -> Iterator[_ToRead]:
         kind = kind_of(key)
         if kind is None:
-            self.findings.add(FindingKind.INSERTED, shown(key), "no part of Joinguard writes an object with such a key")
+            meaning = "no part of Joinguard writes an object with such a key"
+            self.findings.add(FindingKind.INSERTED, shown_key(key), meaning)
             return
         # Of a version that was sealed twice, the first leaf counts.
         sealed = {each.leaf.version_id: each for each in reversed(expected) if isinstance(each.leaf, SealedObject)}
@@ -485,11 +486,6 @@ class Resumed:
         self._unsaved = 0
 
 
-def shown(key: str) -> str:
-    """Return a key as a report may hold it."""
-    return key if kind_of(key) else redact(key)
-
-
 def contradiction(kind: ObjectKind, key: str, body: bytes) -> str | None:
     """Return what the content of an object says that its key does not; None if they agree."""
     try:
@@ -500,7 +496,8 @@ def contradiction(kind: ObjectKind, key: str, body: bytes) -> str | None:
         return str(error)
     if key in expected:
         return None
-    return f"its content belongs under the key {expected[0]}"
+    # Whoever wrote the content can have chosen what its key holds.
+    return f"its content belongs under the key {shown_key(expected[0])}"
 
 
 def _evidence_keys(_key: str, body: bytes) -> Sequence[str]:

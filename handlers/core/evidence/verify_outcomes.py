@@ -9,10 +9,10 @@ from typing import Final, Protocol
 from handlers.core.evidence.checks import CheckedEvidence, EvidenceChecker, Verdict
 from handlers.core.evidence.closings import ClosingChecker
 from handlers.core.evidence.contradictions import RowComparison
-from handlers.core.evidence.leaves import object_leaf
+from handlers.core.evidence.leaves import object_leaf, shown_key
 from handlers.core.evidence.ports import EvidenceReader
 from handlers.core.evidence.references import event_reference
-from handlers.core.evidence.verify_objects import Period, shown
+from handlers.core.evidence.verify_objects import Period
 from handlers.core.evidence.verifying import Findings, Show, Sorted
 from handlers.core.ports import Clock, Pseudonyms, UnreadableRow
 from schemas.keys import REHEARSAL_ROW
@@ -117,7 +117,7 @@ class OutcomeVerifier:
         row = comparison.row
         next_step = _REDRIVE if comparison.is_given_up else None
         for says in filter(None, (*comparison.contradictions(), self._closings.contradiction(comparison))):
-            named = f" ({shown(row.evidence_key)})" if comparison.named and row.evidence_key else ""
+            named = f" ({shown_key(row.evidence_key)})" if comparison.named and row.evidence_key else ""
             self.findings.add(FindingKind.DISAGREES, self._name(row.event_id), f"{says}{named}", next_step)
         self.unproven += row.status in FAILING and comparison.is_unproven
 
@@ -130,10 +130,9 @@ class OutcomeVerifier:
             if each.verdict is Verdict.MISSING and not each.key:
                 meaning = f"the row says {row.status.value}, and no evidence of the event says so"
                 self.findings.add(FindingKind.DISAGREES, event, meaning)
-            elif each.wrong and each.verdict is Verdict.MISSING:
-                self.findings.add(FindingKind.MISSING, shown(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
             elif each.wrong:
-                self.findings.add(FindingKind.DISAGREES, shown(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
+                kind = FindingKind.MISSING if each.verdict is Verdict.MISSING else FindingKind.DISAGREES
+                self.findings.add(kind, shown_key(each.key), f"{_MEANINGS[each.verdict]} (event {event})")
 
     def _concerns(self, row: Outcome) -> bool:
         """Return whether a row can have evidence of the period: it is written before and after its evidence."""

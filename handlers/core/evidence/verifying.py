@@ -148,20 +148,21 @@ class Findings:
         return self.counted.total()
 
 
-_RUNBOOK: Final = "handlers/operate/RUNBOOK.md#a-verification-found-something"
+#: Where the next steps after findings are.
+RUNBOOK: Final = "handlers/operate/RUNBOOK.md#a-verification-found-something"
 #: The next step after a finding.
 NEXT_STEPS: Final = {
     FindingKind.MISSING: (
         "find out in the bucket's access logs who deleted it, before anybody restores it from its version or from a "
-        f"copy of the bucket; see {_RUNBOOK}"
+        f"copy of the bucket; see {RUNBOOK}"
     ),
     FindingKind.CHANGED: (
-        f"do not rely on it; compare it with a copy of the bucket, and find out who may write there; see {_RUNBOOK}"
+        f"do not rely on it; compare it with a copy of the bucket, and find out who may write there; see {RUNBOOK}"
     ),
-    FindingKind.INSERTED: f"do not rely on it; find out in the bucket's access logs who wrote it; see {_RUNBOOK}",
-    FindingKind.GAP: f"find out why nothing was sealed (`make status`, and the log of the function); see {_RUNBOOK}",
+    FindingKind.INSERTED: f"do not rely on it; find out in the bucket's access logs who wrote it; see {RUNBOOK}",
+    FindingKind.GAP: f"find out why nothing was sealed (`make status`, and the log of the function); see {RUNBOOK}",
     FindingKind.WEAKENED: (
-        f"find out in the bucket's access logs who changed the retention, and set it again; see {_RUNBOOK}"
+        f"find out in the bucket's access logs who changed the retention, and set it again; see {RUNBOOK}"
     ),
-    FindingKind.DISAGREES: f"rely on the evidence, and find out who wrote the other record; see {_RUNBOOK}",
+    FindingKind.DISAGREES: f"rely on the evidence, and find out who wrote the other record; see {RUNBOOK}",
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from handlers.operate.context import Connection
-from handlers.operate.options import SealedKeyType, as_json, with_connection
+from handlers.operate.options import SEALED_KEY_FORM, as_json, with_connection
 from handlers.operate.output import Command
 
 
@@ -16,7 +16,7 @@ from handlers.operate.output import Command
         "joinguard proof acts/2026/11/25/ACTION/done.json --out done.tlog-proof",
     ),
 )
-@click.argument("key", metavar="KEY", type=SealedKeyType())
+@click.argument("key", metavar="KEY", type=SEALED_KEY_FORM)
 @click.option("--version", "version_id", metavar="ID", help="The version of the object. Default: the first one.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of stdout.")
 @click.option(

@@ -6,7 +6,7 @@ import click
 
 from handlers.core.evidence.resolve import ACCOUNT, NAME, PRINCIPAL, Candidate
 from handlers.operate.context import Context
-from handlers.operate.options import AccountIdType, NameType, PrincipalType, as_json, recorded_reason, with_context
+from handlers.operate.options import NAME_FORM, PRINCIPAL_FORM, AccountIdType, as_json, recorded_reason, with_context
 from handlers.operate.output import Command, print_json
 from handlers.operate.pseudonyms import digests, print_pseudonyms, say_lost
 from schemas.ids import AccountId
@@ -25,7 +25,7 @@ from schemas.ids import AccountId
     "arns",
     multiple=True,
     metavar="ARN",
-    type=PrincipalType(),
+    type=PRINCIPAL_FORM,
     help="A session, user or role. Can be repeated.",
 )
 @click.option(
@@ -33,7 +33,7 @@ from schemas.ids import AccountId
     "names",
     multiple=True,
     metavar="NAME",
-    type=NameType(),
+    type=NAME_FORM,
     help="The name of a session or user. Can be repeated.",
 )
 @recorded_reason

@@ -11,7 +11,7 @@ from handlers.core.evidence.resolve import ACCOUNT, Candidate, Resolved, account
 from handlers.core.evidence.resolve import resolve as resolve_pseudonyms
 from handlers.operate.context import Connection, Context
 from handlers.operate.files import text_in
-from handlers.operate.options import InputFileType, PseudonymType, as_json, recorded_reason, with_connection
+from handlers.operate.options import PSEUDONYM_FORM, InputFileType, as_json, recorded_reason, with_connection
 from handlers.operate.output import Command, hint, print_json
 from handlers.operate.pseudonyms import digests, print_pseudonyms, say_lost
 
@@ -26,7 +26,7 @@ _MAX_FILE: Final = 16_777_216
         'joinguard resolve name-0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0e --candidates people.txt --reason "INC-123"',
     ),
 )
-@click.argument("values", metavar="PSEUDONYM...", nargs=-1, required=True, type=PseudonymType())
+@click.argument("values", metavar="PSEUDONYM...", nargs=-1, required=True, type=PSEUDONYM_FORM)
 @click.option(
     "--candidates",
     "file",

@@ -9,12 +9,13 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from handlers.core.errors import JoinguardError
+from handlers.core.evidence.leaves import kind_of
 from handlers.core.evidence.pack.ports import Objects, Progress
 from schemas.audit import AuditRecord
 from schemas.configuration import Configuration
 from schemas.evidence import Evidence, RehearsalEvidence
 from schemas.pack import ObjectRead, Period, SourceRead
-from schemas.sealed import ObjectKind, sealed_kind
+from schemas.sealed import ObjectKind
 from schemas.sweep import SweepEvidence
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -135,7 +136,7 @@ class Reader:
             source.fail(f"{_NOT_LISTED}: {error.fault.code}")
             self._unlisted.append(prefix)
             return []
-        keys = [each for each in listed if sealed_kind(each) is kind]
+        keys = [each for each in listed if kind_of(each) is kind]
         for each in set(listed) - set(keys):
             source.fail(_FOREIGN)
             if kind is ObjectKind.EVIDENCE:

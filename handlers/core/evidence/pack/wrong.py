@@ -7,6 +7,7 @@ from typing import Final
 
 from handlers.core.errors import Cause, JoinguardError, RetryableError, fault
 from handlers.core.evidence.checks import EvidenceChecker
+from handlers.core.evidence.leaves import shown_key
 from handlers.core.evidence.pack.reading import Reader, within
 from handlers.core.evidence.pack.rows import Row, WrongObject
 from handlers.core.ports import Pseudonyms
@@ -74,7 +75,7 @@ def disagreements(rows: Iterable[Row], shown: Callable[[str], str]) -> Iterator[
                 event_name=row.event_name,
                 event_time=row.event_time,
                 what=what,
-                evidence_key=key,
+                evidence_key=shown_key(key),
             )
 
 
