@@ -893,8 +893,9 @@ def test_an_object_whose_bytes_s3_did_not_return_when_it_was_sealed_is_not_ours(
 def test_an_account_id_in_the_content_of_evidence_is_not_repeated() -> None:
     w = VerifyWorld()
     key = w.enforce(1)
-    body = w.bucket.versions.pop(key)[0].body
-    w.bucket.put(key, body.replace(b'"event-1"', f'"{ACCOUNT}"'.encode()))
+    changed = body(w, key).replace(b'"event-1"', f'"{ACCOUNT}"'.encode())
+    w.bucket.versions.pop(key)
+    w.bucket.put(key, changed)
     w.seal()
 
     [found] = [each for each in w.verification().findings if each.what == key and "belongs under" in each.meaning]
