@@ -17,6 +17,7 @@ from handlers.operate.__main__ import cli
 from infra.deploy.guardrails import compile_for, policy_arns, upload_guardrails
 from infra.deploy.preflight import read_account
 from infra.deploy.stages import Target, load_stage
+from infra.local.events import event_id
 from infra.local.installation import CODE_BUCKET, configure, create_policy
 from infra.local.waiting import until
 from schemas.events import RemovalRequest
@@ -148,7 +149,7 @@ class Removing:
         """Return a request to remove what an account does not need."""
         return RemovalRequest(
             source="joinguard.removal",
-            event_id=f"removal-{os.urandom(8).hex().translate(str.maketrans('0123456789', 'ghijklmnop'))}",
+            event_id=f"removal-{event_id()}",
             requested_at=datetime.now(UTC),
             account_id=account_id,
             organization_id=self.pipeline.at.organization_id,

@@ -154,7 +154,7 @@ def rehearsal(account: str, **changes: object) -> Event:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "version": "0",
-        "id": _event_id(),
+        "id": event_id(),
         "detail-type": "Joinguard Rehearsal",
         "source": "joinguard.rehearsal",
         "account": account,
@@ -183,8 +183,11 @@ def _called(name: str, management_account_id: str, parameters: dict[str, object]
     )
 
 
-def _event_id() -> str:
-    """Return an id without twelve digits at its end, which logs and keys would replace by a digest."""
+def event_id() -> str:
+    """Return a UUID that does not hold twelve digits in a row, which logs and keys would replace by a digest.
+
+    Of 1,000 UUIDs, three or four do: their last part is twelve digits.
+    """
     return f"{str(uuid.uuid4())[:-1]}e"
 
 
@@ -205,7 +208,7 @@ def _event(name: str, detail_type: str, management_account_id: str, **detail: ob
             "eventSource": "organizations.amazonaws.com",
             "eventName": name,
             "awsRegion": "us-east-1",
-            "eventID": _event_id(),
+            "eventID": event_id(),
             "readOnly": False,
             "managementEvent": True,
             "recipientAccountId": management_account_id,

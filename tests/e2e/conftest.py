@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.local.events import account_created, account_moved, handshake_accepted, resource_tagged
+from infra.local.events import account_created, account_moved, event_id, handshake_accepted, resource_tagged
 from infra.local.installation import STACK, Installation, build_local, create_account, install
 from infra.local.standin import StandIn, running
 from infra.local.watch import Watch
@@ -62,7 +61,7 @@ class Pipeline:
     def requested(self, account_id: str) -> JoinRequest:
         return JoinRequest(
             source="joinguard.sweep",
-            event_id=str(uuid.uuid4()),
+            event_id=event_id(),
             requested_at=datetime.now(UTC),
             account_id=account_id,
             organization_id=self.at.organization_id,

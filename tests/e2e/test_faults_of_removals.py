@@ -23,6 +23,7 @@ from handlers.aws.kms_pseudonyms import KmsPseudonyms
 from handlers.core.joins.claims import claims_of
 from handlers.core.joins.ports import Settlement
 from handlers.core.joins.run import FIRST_RECEIVES
+from infra.local.events import event_id
 from infra.local.installation import CODE_BUCKET, STACK, build_local, install
 from infra.local.organizations import FULL_ACCESS, Organizations, Rules, serving
 from infra.local.standin import running
@@ -80,7 +81,7 @@ class Remover:
         self.organizations.attached[account_id] += [NEEDED, FIRST, SECOND]
         now = datetime.now(UTC) + timedelta(seconds=self.clock)
         event = Join(
-            event_id=str(uuid.uuid4()),
+            event_id=event_id(),
             event_name="x",
             event_time=now,
             source="aws.organizations",
@@ -94,7 +95,7 @@ class Remover:
         ledger.settle(event, 1, Settlement(OutcomeStatus.ENFORCED, claims=attached), now=now)
         return account_id, {
             "source": "joinguard.removal",
-            "event_id": f"removal-{uuid.uuid4()}",
+            "event_id": f"removal-{event_id()}",
             "requested_at": now.isoformat(),
             "account_id": account_id,
             "organization_id": self.at.organization_id,

@@ -6,7 +6,6 @@ moto answers no error for a policy that is detached twice, and lets an account c
 from __future__ import annotations
 
 import json
-import uuid
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from handlers.attach_policies import lambda_handler as attach
 from handlers.bootstrap import enforcer, remover
 from handlers.detach_policies import lambda_handler as detach
 from handlers.settings import SettingsError
+from infra.local.events import event_id
 from schemas.compiled_guardrails import CompiledGuardrails, CompiledPolicy, CompiledRule, CompiledSelector
 from schemas.evidence import Evidence
 from schemas.plan import ApprovedPlan
@@ -111,7 +111,7 @@ def retired(monkeypatch: pytest.MonkeyPatch, made: Both) -> str:
     made.tag("test")
     request = {
         "source": "joinguard.operator",
-        "event_id": str(uuid.uuid4()),
+        "event_id": event_id(),
         "requested_at": "2026-11-24T12:00:00Z",
         "account_id": made.account,
         "organization_id": made.organization_id,
