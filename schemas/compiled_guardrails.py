@@ -3,13 +3,13 @@
 The worker imports this module, so pydantic builds the validators only when they are first used (`defer_build`).
 """
 
-import json
 from datetime import date
 from hashlib import sha256
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.canonical import canonical_json
 from schemas.ids import AccountId, OuId, PolicyId, Sha256
 
 #: The policy types that AttachPolicy accepts (botocore 1.44).
@@ -118,9 +118,8 @@ class CompiledGuardrails(_Compiled):
     max_removals: Annotated[int, Field(ge=0)] = 0
 
     def canonical(self) -> bytes:
-        """Return the canonical JSON: sorted keys, no white space, UTF-8, every field."""
-        fields = self.model_dump(mode="json")
-        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        """Return the canonical JSON, with every field."""
+        return canonical_json(self.model_dump(mode="json"))
 
     def sha256(self) -> Sha256:
         """Return the SHA-256 of the canonical JSON, by which outcomes and evidence name these guardrails."""

@@ -3,13 +3,13 @@
 The worker that removes policies imports this module, so pydantic builds the validators only when they are first used.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.canonical import canonical_json
 from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
 
 
@@ -36,10 +36,11 @@ class ApprovedPlan(BaseModel):
         remove: Mapping[PolicyId, Collection[AccountId]],
     ) -> "ApprovedPlan":
         """Return the changes that a plan makes of policies, by policy."""
+        attached = canonical_json({each: sorted(accounts) for each, accounts in attach.items() if accounts})
         return cls(
             organization_id=organization_id,
             guardrails=guardrails,
-            attach=sha256(_json({each: sorted(accounts) for each, accounts in attach.items() if accounts})).hexdigest(),
+            attach=sha256(attached).hexdigest(),
             remove={each: tuple(sorted(accounts)) for each, accounts in remove.items() if accounts},
         )
 
@@ -48,13 +49,9 @@ class ApprovedPlan(BaseModel):
         return self.guardrails == guardrails and account_id in self.remove.get(policy_id, ())
 
     def canonical(self) -> bytes:
-        """Return the canonical JSON: sorted keys, no white space, UTF-8, every field."""
-        return _json(self.model_dump(mode="json"))
+        """Return the canonical JSON, with every field."""
+        return canonical_json(self.model_dump(mode="json"))
 
     def sha256(self) -> Sha256:
         """Return the SHA-256 of the canonical JSON."""
         return sha256(self.canonical()).hexdigest()
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -13,7 +13,9 @@ from schemas.ids import Sha256
 from schemas.keys import ComparedPrefix
 from schemas.values import Moment, Text
 
-_Count = Annotated[int, Field(ge=0)]
+#: RFC 8785 has no larger integers.
+_MAX_INTEGER: Final = 2**53 - 1
+_Count = Annotated[int, Field(ge=0, le=_MAX_INTEGER)]
 #: The most objects that wait for their SHA-256; what is kept has to fit in an item of the table.
 MAX_WAITING: Final = 200
 #: The most checkpoints that are remembered because they could not be copied, and the most that fail in one invocation.

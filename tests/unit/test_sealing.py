@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -1038,6 +1039,20 @@ def test_a_leaf_is_canonical_json() -> None:
     )
     with pytest.raises(ValueError, match="canonical"):
         read_leaf(leaf_bytes(LEAVES[2]).replace(b'":', b'": '))
+
+
+@given(key=st.text(min_size=1, max_size=40), size=st.integers(0, 2**53 - 1))
+def test_a_leaf_is_canonical_as_rfc_8785_says(key: str, size: int) -> None:
+    leaf = SealedObject.model_construct(
+        kind=ObjectKind.EVIDENCE, key=key, version_id="v", sha256=None, size=size, modified_at=NOON
+    )
+    assert leaf_bytes(leaf) == rfc8785.dumps(leaf.model_dump(mode="json", exclude_none=True))
+
+
+def test_no_leaf_has_an_integer_that_rfc_8785_does_not_have() -> None:
+    leaf = leaf_bytes(LEAVES[2]).replace(b'"first":0', b'"first":9007199254740992')
+    with pytest.raises(ValueError, match="what is sealed"):
+        read_leaf(leaf)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import rfc8785
 from pydantic import TypeAdapter, ValidationError
 
 from handlers.core.errors import PermanentError, fault
 from handlers.core.redaction import holds_account_id, redact
+from schemas.canonical import canonical_json
 from schemas.keys import event_in
 from schemas.sealed import Leaf, ObjectKind, SealedBatch, SealedDeletion, SealedObject, sealed_kind
 
@@ -28,7 +28,7 @@ def shown_key(key: str) -> str:
 
 def leaf_bytes(leaf: Leaf) -> bytes:
     """Return a leaf as canonical JSON (RFC 8785), without the fields that are absent."""
-    return rfc8785.dumps(leaf.model_dump(mode="json", exclude_none=True))
+    return canonical_json(leaf.model_dump(mode="json", exclude_none=True))
 
 
 def read_leaf(content: bytes) -> Leaf:

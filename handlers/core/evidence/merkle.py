@@ -157,21 +157,26 @@ class Log:
         while not (start % FULL or end % FULL):
             start, end, level = start // FULL, end // FULL, level + 1
         scale = FULL**level
-        index, first = divmod(start, FULL)
-        if end <= (index + 1) * FULL:
-            tile = Tile(level, index, min(FULL, self.size // scale - index * FULL))
-            return root_of(hashes_of(tile, self._read)[first : end - index * FULL])
-        middle = start + _split(end - start)
-        return node_hash(self._subtree(start * scale, middle * scale), self._subtree(middle * scale, end * scale))
+        if end - start > 1:
+            middle = start + _split(end - start)
+            return node_hash(self._subtree(start * scale, middle * scale), self._subtree(middle * scale, end * scale))
+        index, at = divmod(start, FULL)
+        tile = Tile(level, index, min(FULL, self.size // scale - index * FULL))
+        return _content_of(tile, self._read)[at * HASH_BYTES : (at + 1) * HASH_BYTES]
 
 
 def hashes_of(tile: Tile, read: ReadTile) -> list[Hash]:
     """Read a tile and return its hashes. Raises PermanentError if it has another length than its path says."""
+    content = _content_of(tile, read)
+    return [content[at : at + HASH_BYTES] for at in range(0, len(content), HASH_BYTES)]
+
+
+def _content_of(tile: Tile, read: ReadTile) -> bytes:
     content = read(tile)
     if len(content) != tile.width * HASH_BYTES:
         why = f"{tile.path} has {len(content)} bytes instead of {tile.width * HASH_BYTES}; run `make verify`"
         raise PermanentError(fault("TILE_CHANGED", why))
-    return [content[at : at + HASH_BYTES] for at in range(0, len(content), HASH_BYTES)]
+    return content
 
 
 def root_of(hashes: Sequence[Hash]) -> Hash:
