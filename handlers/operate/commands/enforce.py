@@ -1,7 +1,6 @@
 """`enforce`."""
 
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,7 +9,7 @@ from typing import Any, BinaryIO, Final
 import click
 
 from handlers.core.evidence.audit import AuditedAction
-from handlers.core.evidence.references import event_reference
+from handlers.core.evidence.references import event_reference, random_reference
 from handlers.core.plurals import count
 from handlers.core.redrive.dead_letter import new_message
 from handlers.core.redrive.explanations import Explanation, Reason
@@ -295,7 +294,7 @@ def _done(plan: _Plan, ended: Redrive) -> Done:
 def _request(context: Context, account_id: AccountId, approval: Approval) -> JoinRequest:
     return JoinRequest(
         source="joinguard.operator",
-        event_id=str(uuid.uuid4()),
+        event_id=random_reference("request"),
         requested_at=context.clock.now(),
         account_id=account_id,
         organization_id=context.requirements.organization_id,
