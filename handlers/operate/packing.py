@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -16,11 +18,15 @@ from handlers.operate.progress import writing
 from schemas.pack import ProofState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from handlers.operate.context import Connection
     from schemas.pack import Manifest, Pack
 
 #: The packages that render a pack, which no other command needs.
 _PACKAGES: Final = ("jinja2", "reportlab", "xlsxwriter")
+#: The number of new objects after which Python looks for unreachable ones; its default is 700.
+_COLLECTED_AFTER: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,28 @@ def evidence(request: Request, connection: Connection, *, as_json: bool) -> int:
     """Write the evidence pack of a period; return 1 if something could not be read or verified, or was altered."""
     _require_packages()
     refuse_taken(request.folder)
-    pack, proofs = gather(request, connection)
-    from handlers.operate.pack.files import files  # noqa: PLC0415 - it imports packages that may not be installed
+    with _collecting_rarely():
+        pack, proofs = gather(request, connection)
+        from handlers.operate.pack.files import files  # noqa: PLC0415 - it imports packages that may not be installed
 
-    with writing() as show:
-        made = _Made(pack, write_folder(request.folder, pack, files(pack, proofs, show)))
+        with writing() as show:
+            made = _Made(pack, write_folder(request.folder, pack, files(pack, proofs, show)))
     _print(request, made, as_json=as_json)
     return 0 if made.is_whole else 1
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Let Python look for unreachable objects less often.
+
+    A pack keeps almost every object that it makes. Each search reads all of them, and took a fifth of the time.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECTED_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _require_packages() -> None:
