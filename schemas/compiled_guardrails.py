@@ -9,8 +9,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.canonical import canonical_json
 from schemas.ids import AccountId, OuId, PolicyId, Sha256
+from schemas.values import canonical_json
 
 #: The policy types that AttachPolicy accepts (botocore 1.44).
 PolicyType: TypeAlias = Literal[

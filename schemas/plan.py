@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.canonical import canonical_json
 from schemas.ids import AccountId, OrganizationId, PolicyId, Sha256
+from schemas.values import canonical_json
 
 
 class ApprovedPlan(BaseModel):

@@ -1,5 +1,6 @@
-"""Types of values that several contracts share."""
+"""What several contracts share: types of values, and canonical JSON."""
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -42,3 +43,12 @@ def _utc(value: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_parsed), AfterValidator(_utc)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the canonical JSON of a value: sorted keys, no white space, UTF-8.
+
+    That is RFC 8785 for keys of ASCII and for texts, integers up to 2^53 - 1, truth values, null, lists and objects.
+    Floating-point numbers have other forms there, and no contract has any.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -7,9 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from handlers.core.errors import PermanentError, fault
 from handlers.core.redaction import holds_account_id, redact
-from schemas.canonical import canonical_json
 from schemas.keys import event_in
 from schemas.sealed import Leaf, ObjectKind, SealedBatch, SealedDeletion, SealedObject, sealed_kind
+from schemas.values import canonical_json
 
 _LENGTH_BYTES: Final = 2
 _LEAF: Final[TypeAdapter[Any]] = TypeAdapter(Leaf)
