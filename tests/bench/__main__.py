@@ -263,10 +263,10 @@ def sweep() -> dict[str, Any]:
 
 
 def verification() -> dict[str, Any]:
-    """Verify 10,000 and 100,000 sealed objects in a bucket on loopback, compared with a loop that lists and gets."""
+    """Verify 10,000 sealed objects in the embedded AWS, and more on loopback, compared with a loop that gets each."""
     with console.status("10,000 and 100,000 sealed objects"), tempfile.TemporaryDirectory() as folder:
         rows = verify.measure(10_000, 100_000, folder)
-    table("joinguard verify, a bucket on loopback", rows)
+    table("joinguard verify, over a bare loop", rows)
     return rows
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectVersionTypeDef
 
-_BUCKET: Final = "evidence"
+BUCKET: Final = "evidence"
 _THREADS: Final = 16
 
 
@@ -42,7 +42,7 @@ def _peak(_result: object) -> None:
 def loop() -> None:
     """List all versions and get each."""
     s3 = _client()
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=_BUCKET):
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET):
         for each in page["Versions"]:
             _get(s3, each)
 
@@ -52,7 +52,7 @@ def loop_in_threads() -> None:
     """List all versions and get them in threads."""
     s3 = _client()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for page in s3.get_paginator("list_object_versions").paginate(Bucket=_BUCKET):
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET):
             list(pool.map(lambda each: _get(s3, each), page["Versions"]))
 
 
@@ -64,7 +64,7 @@ def loop_in_threads() -> None:
 def verify(key: str, progress: Path, objects: int, *, quick: bool) -> None:
     """Verify all objects; fail if another number of them is valid."""
     dependencies = VerifyDependencies(
-        S3SealedBucket(_client(), _BUCKET, None),
+        S3SealedBucket(_client(), BUCKET, None),
         is_signed,
         SortedRecords,
         FileProgress(progress),
@@ -82,7 +82,7 @@ def _client() -> S3Client:
 
 
 def _get(s3: S3Client, version: ObjectVersionTypeDef) -> None:
-    s3.get_object(Bucket=_BUCKET, Key=version["Key"], VersionId=version["VersionId"])["Body"].read()
+    s3.get_object(Bucket=BUCKET, Key=version["Key"], VersionId=version["VersionId"])["Body"].read()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """`joinguard verify` on many objects, compared with a bare loop that lists them and gets each.
 
-The bucket is a server of our own on loopback, in a process of its own: a stand-in would take hours to fill. It answers
-the three calls that both make, with evidence that it makes up from the number in the key.
+The bucket is that of the stand-in, and, for the larger one, which would take the stand-in long to fill, a server of our
+own on loopback, in a process of its own. It answers the three calls that both make at once, with evidence that it makes
+up from the number in the key.
 """
 
 from __future__ import annotations
@@ -23,22 +24,27 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from handlers.core.evidence.checkpoint import VerifierKey
 from infra.deploy.build import ROOT
+from infra.local.standin import running
 from schemas.evidence import Evidence
 from schemas.keys import evidence_key
 from schemas.outcome import OutcomeStatus
 from schemas.pseudonym import Pseudonym
 from schemas.sealed import ObjectKind, SealedBatch, SealedObject
+from tests.bench.read import BUCKET
 from tests.verifying import log_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.queues import Queue
 
+    from mypy_boto3_s3 import S3Client
+
     from schemas.sealed import Leaf
 
 ORIGIN: Final = "joinguard/o-exampleorg1"
 #: The private key of the benchmark's log.
 SEED: Final = bytes(range(32))
+_KEY: Final = VerifierKey(ORIGIN, Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw())
 _DAY: Final = datetime(2026, 11, 1, tzinfo=UTC)
 _UNTIL: Final = datetime(2033, 11, 1, tzinfo=UTC)
 _PAGE: Final = 1000
@@ -89,8 +95,7 @@ class _Bucket:
 
     def __init__(self, objects: int) -> None:
         private = Ed25519PrivateKey.from_private_bytes(SEED)
-        key = VerifierKey(ORIGIN, private.public_key().public_bytes_raw())
-        self.log = dict(log_objects(batches(objects), key, private.sign))
+        self.log = dict(log_objects(batches(objects), _KEY, private.sign))
         made = {number: evidence(number) for number in range(objects)}
         self.evidence = {key: (number, len(body)) for number, (key, body) in made.items()}
         self.keys = sorted([*self.log, *self.evidence])
@@ -166,35 +171,72 @@ def _serve(objects: int, ready: Queue[int]) -> None:
 
 def measure(few: int, many: int, folder: str) -> dict[str, dict[str, float]]:
     """Time full and quick verifications of few and of many objects, and bare loops."""
-    rows: dict[str, dict[str, float]] = {}
-    key = str(VerifierKey(ORIGIN, Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()))
+    with running() as aws:
+        _fill(aws.client("s3"), few)
+        rows = _compared(aws.endpoint, aws.access_key_id, few, folder, "in the stand-in")
     for objects in (few, many):
         context = get_context("spawn")
         ready: Queue[int] = context.Queue()
         server = context.Process(target=_serve, args=(objects, ready), daemon=True)
         server.start()
         try:
-            endpoint = f"http://127.0.0.1:{ready.get()}"
-            loop = _timed(endpoint, "loop")
-            rows[f"a bare loop, {objects:,}"] = loop | {"over the loop": 1.0}
-            runs = {
-                f"the loop in 16 threads, {objects:,}": ("loop-in-threads",),
-                f"verify, {objects:,}": ("verify", key, f"{folder}/progress", str(objects)),
-                f"verify --quick, {objects:,}": ("verify", key, f"{folder}/progress", str(objects), "--quick"),
-            }
-            for name, run in runs.items():
-                found = _timed(endpoint, *run)
-                rows[name] = found | {"over the loop": found["seconds"] / loop["seconds"]}
+            rows |= _compared(f"http://127.0.0.1:{ready.get()}", "x", objects, folder, "on loopback")
         finally:
             server.terminate()
             server.join()
     return rows
 
 
-def _timed(endpoint: str, *arguments: str) -> dict[str, float]:
+def _fill(s3: S3Client, objects: int) -> None:
+    """Put evidence and a log that names it into a bucket of the stand-in."""
+    s3.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
+    bodies = dict(map(evidence, range(objects)))
+    _put(s3, bodies)
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET)
+    leaves = [
+        SealedObject(
+            kind=ObjectKind.EVIDENCE,
+            key=each["Key"],
+            version_id=each["VersionId"],
+            sha256=sha256(bodies[each["Key"]]).hexdigest(),
+            size=each["Size"],
+            modified_at=each["LastModified"],
+            retain_until=_UNTIL,
+            lock="GOVERNANCE",
+        )
+        for page in pages
+        for each in page["Versions"]
+    ]
+    now = datetime.now(UTC)
+    header = SealedBatch(number=0, first=0, objects=objects, sealed_at=now, compared_at=now)
+    private = Ed25519PrivateKey.from_private_bytes(SEED)
+    _put(s3, dict(log_objects([[header, *leaves]], _KEY, private.sign)))
+
+
+def _put(s3: S3Client, bodies: dict[str, bytes]) -> None:
+    for key, body in bodies.items():
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body, ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=_UNTIL)
+
+
+def _compared(endpoint: str, access_key_id: str, objects: int, folder: str, where: str) -> dict[str, dict[str, float]]:
+    """Time verifications and bare loops of one bucket."""
+    loop = _timed(endpoint, access_key_id, "loop")
+    runs = {
+        "the loop in 16 threads": ("loop-in-threads",),
+        "verify": ("verify", str(_KEY), f"{folder}/progress", str(objects)),
+        "verify --quick": ("verify", str(_KEY), f"{folder}/progress", str(objects), "--quick"),
+    }
+    found = {"a bare loop": loop} | {name: _timed(endpoint, access_key_id, *run) for name, run in runs.items()}
+    return {
+        f"{name}, {objects:,} {where}": each | {"over the loop": each["seconds"] / loop["seconds"]}
+        for name, each in found.items()
+    }
+
+
+def _timed(endpoint: str, access_key_id: str, *arguments: str) -> dict[str, float]:
     environment: dict[str, Any] = os.environ | {
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_ACCESS_KEY_ID": access_key_id,
         "AWS_SECRET_ACCESS_KEY": "x",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
