@@ -279,7 +279,7 @@ def seal() -> dict[str, Any]:
 
 def pack() -> dict[str, Any]:
     """Make evidence packs of a quarter, compared with reading and parsing the same records."""
-    rows = packs.measure(1_000, 10_000)
+    rows = packs.measure(1_000, 10_000, 20_000)
     table("joinguard evidence, a quarter in which half of the accounts joined (records in memory)", rows)
     return rows
 
