@@ -170,4 +170,4 @@ def _numbered(number: int) -> str:
 
 
 def _day(day: date) -> str:
-    return f"{day:%Y/%m/%d}"
+    return day.isoformat()[: len("YYYY-MM-DD")].replace("-", "/")

@@ -103,7 +103,8 @@ class SealedBatch(_Recorded):
     compared_at: Moment | None = None
 
 
-Leaf: TypeAlias = SealedObject | SealedDeletion | SealedBatch
+#: Each has other kinds, so the first one that fits is the only one.
+Leaf: TypeAlias = Annotated[SealedObject | SealedDeletion | SealedBatch, Field(union_mode="left_to_right")]
 
 
 class Comparison(_Recorded):

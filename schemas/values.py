@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, StringConstraints
 
 #: A date and time with its offset (https://www.rfc-editor.org/rfc/rfc3339#section-5.6). Other forms that date parsers
 #: accept (`20261125`, seconds since 1970) are ambiguous.
@@ -26,7 +26,8 @@ def moment(text: str) -> datetime:
 
 def _parsed(value: object) -> datetime:
     if isinstance(value, datetime):
-        return value
+        # A date and time without an offset is refused after this.
+        return _utc(value) if value.tzinfo else value
     return moment(value if isinstance(value, str) else "")
 
 
@@ -35,13 +36,15 @@ def _utc(value: datetime) -> datetime:
 
     Raises ValueError in the first and last hours of the calendar, in which the result has no representation.
     """
+    if value.tzinfo is UTC:
+        return value
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
         raise ValueError("must be within the years 1 to 9999 in UTC") from error
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_parsed), AfterValidator(_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_parsed)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: The packages that render a pack, which no other command needs.
 _PACKAGES: Final = ("jinja2", "reportlab", "xlsxwriter")
 #: The number of new objects after which Python looks for unreachable ones; its default is 700 (3.11) or 2,000.
-_COLLECTED_AFTER: Final = 100_000
+_COLLECTED_AFTER: Final = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,13 @@ def test_a_proof_of_another_length_is_refused(large: Store, size: int) -> None:
             root_by_inclusion(0, size, leaf_hash(leaf(0)), wrong)
 
 
+@pytest.mark.parametrize(("index", "size"), [(1, 1), (5, 1), (-1, 1), (0, 0), (-1, 2), (2, 2), (7, 5)])
+def test_no_proof_is_accepted_for_a_leaf_outside_the_log(index: int, size: int) -> None:
+    for length in range(4):
+        with pytest.raises(ValueError, match=rf"this is no proof for leaf {index} of {size}"):
+            root_by_inclusion(index, size, leaf_hash(leaf(0)), [bytes(32)] * length)
+
+
 def test_what_the_log_does_not_hold_is_not_proven(large: Store) -> None:
     log = Log(5, large.read)
 

@@ -14,6 +14,7 @@ A row says more than its evidence only in these cases, and each has its limits:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
 from handlers.core.evidence.checks import CheckedEvidence, Verdict
@@ -58,7 +59,7 @@ class RowComparison:
         """
         return self.sealed_until is not None and self.sealed_until - self.row.updated_at > RECEIVED_AGAIN
 
-    @property
+    @cached_property
     def named(self) -> Evidence | None:
         """The evidence that the row names; None if there is none, or if it is not what the row names."""
         return next(iter(ours([each for each in self.checked if each.named])), None)
@@ -90,7 +91,7 @@ class RowComparison:
         if self.is_sealed and not any(each.verdict in _NOT_READ for each in self.checked):
             yield from self._unsupported()
 
-    @property
+    @cached_property
     def _ended(self) -> OutcomeStatus:
         """The status with which the last attempt ended: closing and reopening an outcome leave `done_at` as it is."""
         row, named = self.row, self.named

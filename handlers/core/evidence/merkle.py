@@ -136,15 +136,17 @@ class Log:
         if not 0 <= index < self.size:
             raise ValueError(f"leaf {index} is not in a log of {self.size}")
 
-        def path(start: int, end: int) -> list[Hash]:
-            if end - start == 1:
-                return []
+        start, end = 0, self.size
+        hashes: list[Hash] = []
+        while end - start > 1:
             middle = start + _split(end - start)
             if index < middle:
-                return [*path(start, middle), self._subtree(middle, end)]
-            return [*path(middle, end), self._subtree(start, middle)]
-
-        return path(0, self.size)
+                hashes.append(self._subtree(middle, end))
+                end = middle
+            else:
+                hashes.append(self._subtree(start, middle))
+                start = middle
+        return hashes[::-1]
 
     def _subtree(self, start: int, end: int) -> Hash:
         """Return the root of the leaves from `start` to before `end`, which are a subtree of the tree."""
@@ -187,16 +189,23 @@ def root_of(hashes: Sequence[Hash]) -> Hash:
 def root_by_inclusion(index: int, size: int, leaf: Hash, proof: Sequence[Hash]) -> Hash:
     """Return the root that an inclusion proof leads to from a leaf's hash, to be compared with a signed root.
 
-    Raises ValueError for a proof that is too short or too long.
+    Raises ValueError for a proof that is too short or too long. The algorithm is that of RFC 9162, section 2.1.3.2.
     """
-    if not 0 <= index < size or bool(proof) != (size > 1):
+    node, last, root = index, size - 1, leaf
+    is_proof = 0 <= index < size
+    for each in proof:
+        is_proof = is_proof and last > 0
+        if node % 2 or node == last:
+            root = node_hash(each, root)
+            # The last node of a level without a sibling is also the last one of the levels above.
+            while node and not node % 2:
+                node, last = node // 2, last // 2
+        else:
+            root = node_hash(root, each)
+        node, last = node // 2, last // 2
+    if last or not is_proof:
         raise ValueError(f"this is no proof for leaf {index} of {size}")
-    if size == 1:
-        return leaf
-    middle, rest, last = _split(size), proof[:-1], proof[-1]
-    if index < middle:
-        return node_hash(root_by_inclusion(index, middle, leaf, rest), last)
-    return node_hash(last, root_by_inclusion(index - middle, size - middle, leaf, rest))
+    return root
 
 
 def _peaks(hashes: Sequence[Hash]) -> list[Hash]:

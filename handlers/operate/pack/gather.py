@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from schemas.pack import Pack, Period
     from schemas.snapshot import Snapshot
 
-#: Parallel reads of objects, and how many are in memory at a time.
+#: Parallel reads of objects, how many each makes, and how many objects are in memory at a time.
 _PARALLEL: Final = 8
-_PORTION: Final = 64
+_EACH: Final = 8
+_PORTION: Final = _PARALLEL * _EACH
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,13 @@ class BucketObjects:
         """Yield objects in the order of their keys, each with its bytes or why it cannot be read."""
         for begin in range(0, len(keys), _PORTION):
             portion = keys[begin : begin + _PORTION]
-            yield from zip(portion, self.pool.map(self._read, portion), strict=True)
+            for read in self.pool.map(self._read, [portion[at : at + _EACH] for at in range(0, len(portion), _EACH)]):
+                yield from read
 
-    def _read(self, key: str) -> bytes | JoinguardError:
+    def _read(self, keys: Sequence[str]) -> list[tuple[str, bytes | JoinguardError]]:
+        return [(each, self._read_one(each)) for each in keys]
+
+    def _read_one(self, key: str) -> bytes | JoinguardError:
         try:
             return self.context.patiently(partial(self.context.archive.read, key, limit=MAX_BYTES))
         except JoinguardError as error:

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args, get_origin
 
 import xlsxwriter
@@ -58,6 +59,11 @@ class Sheet:
     columns: Sequence[str]
     rows: Sequence[Sequence[Value]]
 
+    @cached_property
+    def texts(self) -> Sequence[Sequence[str]]:
+        """The rows as text."""
+        return [[_text(each) for each in row] for row in self.rows]
+
 
 def sheets(pack: Pack) -> Iterator[Sheet]:
     """Yield the summary, and then each list of the pack."""
@@ -83,8 +89,7 @@ def sheets(pack: Pack) -> Iterator[Sheet]:
 def csv_files(found: Sequence[Sheet]) -> Iterator[tuple[str, bytes]]:
     """Yield a CSV file for each sheet, with its name."""
     for sheet in found:
-        text = csv_text(sheet.columns, (tuple(map(_text, row)) for row in sheet.rows))
-        yield f"{sheet.name}.csv", text.encode()
+        yield f"{sheet.name}.csv", csv_text(sheet.columns, sheet.texts).encode()
 
 
 def workbook(found: Sequence[Sheet], made_at: datetime, title: str, *, max_rows: int = _MAX_ROWS) -> bytes:
@@ -108,8 +113,8 @@ def workbook(found: Sequence[Sheet], made_at: datetime, title: str, *, max_rows:
                 for column, value in enumerate(row):
                     _write(page, number, column, value, quoted)
             page.autofilter(0, 0, max(1, len(rows)), len(sheet.columns) - 1)
-            for column, name in enumerate(sheet.columns):
-                longest = max((len(_text(row[column])) for row in rows), default=0)
+            lengths = [max(map(len, texts)) for texts in zip(*sheet.texts, strict=True)] or [0] * len(sheet.columns)
+            for column, (name, longest) in enumerate(zip(sheet.columns, lengths, strict=True)):
                 page.set_column(column, column, min(_WIDEST, max(_NARROWEST, len(name) + 3, longest + 1)))
     return output.getvalue()
 
@@ -128,15 +133,15 @@ def _write(page: Worksheet, row: int, column: int, value: Value, quoted: Format)
     match value:
         case None | "":
             pass
+        case str():
+            text = clean(value)[:_MAX_CELL]
+            page.write_string(row, column, text, quoted if is_formula(text) else None)
         case bool():
             page.write_boolean(row, column, value)
         case int() | float():
             page.write_number(row, column, value)
         case datetime():
             page.write_datetime(row, column, value.replace(tzinfo=None))
-        case str():
-            text = clean(value)[:_MAX_CELL]
-            page.write_string(row, column, text, quoted if is_formula(text) else None)
 
 
 def _columns(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -167,7 +172,7 @@ def _is_optional_list(kind: object) -> bool:
 def _value(value: object) -> Value:  # noqa: PLR0911 - a case for each kind of field
     """Return a field's value as a cell: lists become words, and days become text."""
     match value:
-        case None | bool() | int() | float() | datetime():
+        case None | str() | bool() | int() | float() | datetime():
             return value
         case Enum():
             return str(value.value)
@@ -187,6 +192,8 @@ def _value(value: object) -> Value:  # noqa: PLR0911 - a case for each kind of f
 def _text(value: Value) -> str:
     """Return a cell as text."""
     match value:
+        case str():
+            return value
         case None:
             return ""
         case bool():
