@@ -413,14 +413,16 @@ class ObjectVerifier:
         if not fetched.knows_lock:
             self.compared.knows_locks = False
             return
-        sealed = f"when it was sealed, it was locked until {shown_time(leaf.retain_until)} in {leaf.lock} mode"
         if fetched.retain_until is None:
-            self.findings.add(FindingKind.WEAKENED, leaf.key, f"its lock was removed: {sealed}")
+            now = "was removed"
         elif fetched.retain_until < leaf.retain_until:
-            meaning = f"its lock ends at {shown_time(fetched.retain_until)}: {sealed}"
-            self.findings.add(FindingKind.WEAKENED, leaf.key, meaning)
+            now = f"ends at {shown_time(fetched.retain_until)}"
         elif (leaf.lock, fetched.lock) == ("COMPLIANCE", "GOVERNANCE"):
-            self.findings.add(FindingKind.WEAKENED, leaf.key, f"its lock is in GOVERNANCE mode: {sealed}")
+            now = "is in GOVERNANCE mode"
+        else:
+            return
+        sealed = f"when it was sealed, it was locked until {shown_time(leaf.retain_until)} in {leaf.lock} mode"
+        self.findings.add(FindingKind.WEAKENED, leaf.key, f"its lock {now}: {sealed}")
 
 
 @dataclass

@@ -6,8 +6,8 @@ import io
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
-from functools import cached_property
-from typing import TYPE_CHECKING, Final, TypeAlias, get_args, get_origin
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, get_args, get_origin
 
 import xlsxwriter
 from pydantic import BaseModel
@@ -144,29 +144,43 @@ def _write(page: Worksheet, row: int, column: int, value: Value, quoted: Format)
             page.write_datetime(row, column, value.replace(tzinfo=None))
 
 
+class _Field(NamedTuple):
+    name: str
+    #: Not None if its own fields are columns.
+    model: type[BaseModel] | None
+    is_optional_list: bool
+
+
+@cache
+def _fields(model: type[BaseModel]) -> Sequence[_Field]:
+    return [_field(name, each.annotation) for name, each in model.model_fields.items()]
+
+
+def _field(name: str, kind: object) -> _Field:
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Pseudonym:
+        return _Field(name, kind, is_optional_list=False)
+    has_list = any(get_origin(each) is tuple for each in get_args(kind))
+    return _Field(name, None, is_optional_list=has_list and type(None) in get_args(kind))
+
+
 def _columns(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Pseudonym:
-            yield from _columns(kind, f"{prefix}{name}_")
+    for name, inner, _ in _fields(model):
+        if inner:
+            yield from _columns(inner, f"{prefix}{name}_")
         else:
             yield prefix + name
 
 
 def _values(record: BaseModel) -> Iterator[Value]:
-    for name, field in type(record).model_fields.items():
-        kind, value = field.annotation, getattr(record, name)
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Pseudonym:
+    for name, inner, is_optional_list in _fields(type(record)):
+        value = getattr(record, name)
+        if inner:
             yield from _values(value)
-        elif value is None and _is_optional_list(kind):
+        elif value is None and is_optional_list:
             # An empty cell would look like an empty list.
             yield words.UNKNOWN
         else:
             yield _value(value)
-
-
-def _is_optional_list(kind: object) -> bool:
-    return any(get_origin(each) is tuple for each in get_args(kind)) and type(None) in get_args(kind)
 
 
 def _value(value: object) -> Value:  # noqa: PLR0911 - a case for each kind of field
