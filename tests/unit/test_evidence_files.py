@@ -408,6 +408,18 @@ def test_a_sheet_that_is_cut_says_so_in_its_last_row() -> None:
     assert book["short"]["A4"].value == "k2"
 
 
+def test_columns_are_as_wide_as_their_texts_within_limits() -> None:
+    table = Sheet(
+        "table", ("key", "why", "note", "none"), [("k", "w" * 30, "n" * 500, None), ("k", "w" * 29, "n", None)]
+    )
+
+    page = load_workbook(io.BytesIO(workbook([table], at(1), "a pack")))["table"]
+
+    widths = [page.column_dimensions[letter].width for letter in "ABCD"]
+    # Excel adds the width of the margins of a cell, less than one character.
+    assert [int(each) for each in widths] == [10, 31, 60, 10]
+
+
 # ---------------------------------------------------------------- packages
 
 
