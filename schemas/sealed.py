@@ -103,7 +103,7 @@ class SealedBatch(_Recorded):
     compared_at: Moment | None = None
 
 
-#: Each has other kinds, so the first one that fits is the only one.
+#: Their kinds differ, so at most one of them fits, and the others need not be tried.
 Leaf: TypeAlias = Annotated[SealedObject | SealedDeletion | SealedBatch, Field(union_mode="left_to_right")]
 
 

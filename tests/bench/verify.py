@@ -1,8 +1,8 @@
 """`joinguard verify` on many objects, compared with a bare loop that lists them and gets each.
 
-The bucket is that of the stand-in, and, for the larger one, which would take the stand-in long to fill, a server of our
-own on loopback, in a process of its own. It answers the three calls that both make at once, with evidence that it makes
-up from the number in the key.
+The smaller number of objects is in the stand-in. Both numbers are also in a server of our own on loopback, in a process
+of its own, because the stand-in takes long to fill. That server answers the three calls that both make, with evidence
+that it makes up from the number in the key.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def proof_files(proofs: Proofs) -> Iterator[tuple[str, bytes]]:
 
 def _archive(proofs: Mapping[str, Proof]) -> bytes:
     output = io.BytesIO()
-    # Hashes hardly compress: compression saves a fifth of the size, and takes almost as long as making the proofs.
+    # Hashes hardly compress: compression would save a fifth of the size, and take longer than the rest of this.
     with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
         for key, proof in proofs.items():
             # Its time is that of every entry without one, so that the same proofs make the same bytes.
